@@ -1,0 +1,54 @@
+"""Settings of the audit: scorer, screen and judge."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Who confirms drift.
+
+    Attributes:
+        provider: local (log-likelihood over the allowed verdicts, our own decoder) or openai (any OpenAI-compatible server, schema-validated answer).
+        model: Model name for openai; for local a path like model.path (default: the run's own model).
+        base_url: Endpoint for openai; default: the OpenAI API.
+        api_key_env: Environment variable that holds the key; the key itself is never stored.
+        temperature: Sampling temperature (openai).
+        max_tokens: Most new tokens of an answer (openai).
+        attempts: Requests per pair before it counts as a failure (openai).
+        concurrency: Requests in flight at once (openai).
+        timeout: Seconds before a request counts as failed (openai).
+    """
+
+    provider: Literal["local", "openai"] = "local"
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = 0.1
+    max_tokens: int = 300
+    attempts: int = 3
+    concurrency: int = 8
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """What is audited and how it is screened.
+
+    Attributes:
+        scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers).
+        scorer_models: For hf: one or two model names or folders, the mean of their harm probabilities counts; for detoxify: variant name or checkpoint file.
+        scorer_labels: For hf: the harm label of each model; empty means the label whose name looks like toxic/hate, else an error.
+        tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.
+        pool_splits: Splits whose prompts may yield drift cases; test is not allowed.
+        max_prompts: Most pool prompts, spread evenly over benchmarks and conditions.
+        batch_size: Texts per scorer batch.
+    """
+
+    scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
+    scorer_models: tuple[str, ...] = ()
+    scorer_labels: tuple[str, ...] = ()
+    tau: float = 0.01
+    pool_splits: tuple[str, ...] = ("validation", "train")
+    max_prompts: int | None = None
+    batch_size: int = 16

@@ -1,0 +1,114 @@
+"""A loaded JAX model as a chat model, and as a scorer of given answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
+from dart_jax.generate.config import DecodeConfig
+from dart_jax.generate.decode import Continuation, Prompt, PromptTooLong, check_room, decode
+from dart_jax.generate.scoring import continuation_log_probs
+from dart_jax.model.load import Model
+
+# Rows scored together: each holds a prompt and all its continuations.
+SCORE_BATCH = 4
+
+
+class LocalChat:
+    """The base model of `model` behind the `ChatModel` protocol.
+
+    Args:
+        decode: Nucleus and batch size; temperature and length come with each request.
+        seed: Of the sampling noise, together with each request's id.
+    """
+
+    def __init__(self, model: Model, decode: DecodeConfig, seed: int):
+        self.name = f"local:{model.name}"
+        self._model = model
+        self._decode = decode
+        self._seed = seed
+
+    def complete(
+        self,
+        requests: Sequence[ChatRequest],
+        on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
+    ) -> list[ChatReply | ChatFailure]:
+        """Answer each request; decoding ends at EOS, at a conclusion line or at the limit.
+
+        A request that does not fit the context, or that wants a JSON schema, is a failure.
+        """
+        results: dict[str, ChatReply | ChatFailure] = {}
+
+        def settle(result: ChatReply | ChatFailure) -> None:
+            results[result.id] = result
+            if on_result is not None:
+                on_result(result)
+
+        groups: dict[tuple[float, int], list[Prompt]] = defaultdict(list)
+        for request in requests:
+            tokens = tuple(self._model.tokenizer.encode_prompt(request.messages))
+            prompt = Prompt(request.id, tokens)
+            problem = self._problem(request, prompt)
+            if problem is not None:
+                settle(ChatFailure(request.id, problem))
+            else:
+                groups[request.temperature, request.max_tokens].append(prompt)
+        for (temperature, max_tokens), prompts in groups.items():
+            self._complete_group(temperature, max_tokens, prompts, settle)
+        return [results[request.id] for request in requests]
+
+    def score(
+        self, prompts: Sequence[tuple[Message, ...]], continuations: Sequence[str]
+    ) -> np.ndarray:
+        """Log-probability (nats) of each continuation as the whole answer to each prompt.
+
+        Returns:
+            float64 [len(prompts), len(continuations)]; nan where the prompt leaves no room.
+        """
+        tokenizer = self._model.tokenizer
+        return continuation_log_probs(
+            self._model,
+            [tokenizer.encode_prompt(messages) for messages in prompts],
+            [tokenizer.encode_completion(text) for text in continuations],
+            SCORE_BATCH,
+        )
+
+    def _problem(self, request: ChatRequest, prompt: Prompt) -> str | None:
+        if request.json_schema is not None:
+            return "a local model cannot promise a JSON schema; use its likelihoods instead"
+        try:
+            check_room([prompt], self._model, request.max_tokens)
+        except PromptTooLong as error:
+            return str(error)
+        return None
+
+    def _complete_group(
+        self,
+        temperature: float,
+        max_tokens: int,
+        prompts: list[Prompt],
+        settle: Callable[[ChatReply | ChatFailure], None],
+    ) -> None:
+        lengths = {prompt.id: len(prompt.tokens) for prompt in prompts}
+        config = dataclasses.replace(
+            self._decode, temperature=temperature, max_new_tokens=max_tokens
+        )
+        with tqdm(total=len(prompts), desc=f"{self.name} writes", unit="") as bar:
+
+            def keep(batch: list[Continuation]) -> None:
+                for found in batch:
+                    settle(_reply(found, lengths[found.id]))
+                bar.update(len(batch))
+
+            decode(self._model, {}, 0.0, prompts, config, seed=self._seed, on_batch=keep)
+
+
+def _reply(found: Continuation, prompt_tokens: int) -> ChatReply | ChatFailure:
+    if not found.text.strip():
+        return ChatFailure(found.id, "empty completion")
+    return ChatReply(found.id, found.text, prompt_tokens, len(found.tokens))

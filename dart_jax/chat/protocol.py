@@ -1,0 +1,59 @@
+"""What teacher and judge ask of a language model, whoever serves it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Message = dict[str, str]
+"""`{"role": "system" | "user" | "assistant", "content": ...}`."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One request.
+
+    Attributes:
+        id: Names the request within a batch (and keys its sampling noise when local).
+        messages: The conversation so far.
+        temperature: 0 means greedy.
+        max_tokens: Limit on new tokens.
+        json_schema: When given, the answer must be a JSON object of this schema.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    temperature: float = 0.2
+    max_tokens: int = 256
+    json_schema: dict | None = None
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """An answer. Token counts are 0 where the server does not tell."""
+
+    id: str
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class ChatFailure:
+    """No answer: timeout, refusal of the server, empty completion. Never a default answer."""
+
+    id: str
+    reason: str
+
+
+class ChatModel(Protocol):
+    """A model that answers batches of requests."""
+
+    name: str
+
+    def complete(
+        self,
+        requests: Sequence[ChatRequest],
+        on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
+    ) -> list[ChatReply | ChatFailure]:
+        """Answer each request, in the order given; `on_result` sees each answer as it comes."""
+        ...

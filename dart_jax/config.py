@@ -1,0 +1,91 @@
+"""The whole configuration: one frozen dataclass of sections, from YAML and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from dart_jax.audit.config import AuditConfig, JudgeConfig
+from dart_jax.data.config import DataConfig
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.generate.config import DecodeConfig
+from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
+from dart_jax.run_dir import RunConfig
+from dart_jax.sft.config import SftConfig
+from dart_jax.teach.config import RepairConfig, TeacherConfig
+
+STAGES = ("teach", "distill", "audit", "repair", "evaluate")
+
+
+@dataclass(frozen=True)
+class DartConfig:
+    """Every section; a component takes its own, never the whole."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    repair: RepairConfig = field(default_factory=RepairConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, for the report and for hashing."""
+        return dataclasses.asdict(self)
+
+
+def make_parser() -> ArgumentParser:
+    """The command line of `python -m dart_jax.train`."""
+    parser = ArgumentParser(
+        prog="python -m dart_jax.train",
+        description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any settings.")
+    parser.add_argument(
+        "--stages",
+        default=",".join(STAGES),
+        help=f"Stages to run, separated by commas, out of {','.join(STAGES)}.",
+    )
+    for section in dataclasses.fields(DartConfig):
+        parser.add_class_arguments(section.default_factory, section.name)
+    return parser
+
+
+def parse_stages(text: str) -> tuple[str, ...]:
+    """`teach,audit` as stage names in running order. Raises ValueError naming an unknown one."""
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in STAGES]
+    if unknown or not asked:
+        raise ValueError(f"--stages: {unknown[0] if unknown else 'empty'}; one of {STAGES}")
+    return tuple(stage for stage in STAGES if stage in asked)
+
+
+def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...], str]:
+    """Read the command line.
+
+    Returns:
+        The configuration, the stages to run, and the resolved configuration as YAML.
+    """
+    parser = make_parser()
+    parsed: Namespace = parser.parse_args(args)
+    try:
+        stages = parse_stages(parsed.stages)
+        sections = parser.instantiate(parsed)
+    except ValueError as error:
+        parser.error(str(error))
+    config = DartConfig(
+        **{section.name: sections[section.name] for section in dataclasses.fields(DartConfig)}
+    )
+    snapshot = parsed.clone()
+    for key in ("config", "stages"):
+        snapshot.pop(key, None)
+    return config, stages, parser.dump(snapshot, skip_validation=True, skip_none=False)

@@ -1,0 +1,148 @@
+"""The difference-awareness suite (Wang et al., 2025): eight benchmarks of 2,000 questions.
+
+Read from JSONL (`D1.jsonl`) or from the pickles of the public repository (`D1_1k.pkl`); both
+give the same questions. Its authors ask for it to be used for evaluation; DART trains on it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from dart_jax.data import safe_pickle
+from dart_jax.data.benchmarks import BENCHMARKS, check_answer
+from dart_jax.records import BadRecord, Condition, Question, read_jsonl
+
+ROWS_PER_CONDITION = 1000
+
+SHARED_SCENARIOS = frozenset({"D3", "N1", "N4"})
+"""Families whose DIFF and EQUAL rows are written from the same numbered scenarios.
+
+Elsewhere each condition counts its own scenarios, so equal numbers mean nothing (D1, D2, N2, N3)
+or never meet (D4). In D1, D2 and N2, and in D4's EQUAL rows, each row is a scenario of its own:
+there a split by scenario is a split by row.
+"""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the JSONL form; `scenario_id` is as in the suite, without its condition."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    benchmark: str
+    condition: Condition
+    question: str
+    answer: int
+    scenario_id: str
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise ValueError("the question is empty")
+        check_answer(self.benchmark, self.condition, self.answer)
+
+
+def load(folder: Path) -> list[Question]:
+    """All 16,000 questions: D1 to N4, in each 1,000 DIFF rows and then 1,000 EQUAL rows.
+
+    Args:
+        folder: Holds, for each benchmark, `<name>.jsonl` (taken first) or `<name>_1k.pkl`.
+
+    Raises:
+        FileNotFoundError: Names each benchmark that is missing and the files looked for.
+        BadRecord: A bad row, with file and line, or a file with other counts.
+        UnsafePickle, UnreadablePickle: See `safe_pickle.load`.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; data.dir names the suite's folder")
+    missing = [name for name in BENCHMARKS if not _present(folder, name)]
+    if missing:
+        raise FileNotFoundError("; ".join(_missing(folder, name) for name in missing))
+    return [question for name in BENCHMARKS for question in load_benchmark(folder, name)]
+
+
+def load_benchmark(folder: Path, name: str) -> list[Question]:
+    """The 2,000 questions of one benchmark, e.g. `N3`; raises like `load`."""
+    present = _present(folder, name)
+    if not present:
+        raise FileNotFoundError(_missing(folder, name))
+    path = present[0]
+    rows = read_jsonl(path, _Row) if path.suffix == ".jsonl" else _pickled_rows(path, name)
+    _check_file(path, name, rows)
+    return [_question(row) for row in rows]
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return Path(folder) / f"{name}.jsonl", Path(folder) / f"{name}_1k.pkl"
+
+
+def _present(folder: Path, name: str) -> list[Path]:
+    return [path for path in _files(folder, name) if path.is_file()]
+
+
+def _missing(folder: Path, name: str) -> str:
+    jsonl, pickled = _files(folder, name)
+    return f"benchmark {name} is missing: put {jsonl.name} or {pickled.name} into {folder}"
+
+
+def _id(name: str, condition: Condition, index: int) -> str:
+    return f"{name}-{condition.value}-{index:04d}"
+
+
+def _pickled_rows(path: Path, name: str) -> list[_Row]:
+    """A pickle holds `[diff rows, equal rows]`; a row is `[question, answer, scenario id]`."""
+    parts = safe_pickle.load(path)
+    if not (
+        isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, list) for p in parts)
+    ):
+        raise BadRecord(f"{path}: expected two lists, the diff rows and the equal rows")
+    return [
+        _pickled_row(path, _id(name, condition, index), condition, row)
+        for condition, part in zip((Condition.DIFF, Condition.EQUAL), parts, strict=True)
+        for index, row in enumerate(part)
+    ]
+
+
+def _pickled_row(path: Path, row_id: str, condition: Condition, row: object) -> _Row:
+    types = [type(value) for value in row] if isinstance(row, (list, tuple)) else []
+    if types not in ([str, int, str], [str, int, int]):
+        raise BadRecord(f"{path}: {row_id}: expected [question, answer, scenario id], got {row!r}")
+    question, answer, scenario_id = row
+    try:
+        # Scenario ids mix numbers and text, within one file too; as text they stay apart.
+        return _Row(row_id, row_id[:2], condition, question, answer, str(scenario_id))
+    except ValueError as error:
+        raise BadRecord(f"{path}: {row_id}: {error}") from error
+
+
+def _check_file(path: Path, name: str, rows: list[_Row]) -> None:
+    counts = Counter(row.condition for row in rows)
+    for condition in Condition:
+        if counts[condition] != ROWS_PER_CONDITION:
+            raise BadRecord(
+                f"{path}: {counts[condition]} {condition.value} rows, "
+                f"expected {ROWS_PER_CONDITION}; fetch the file again from its source"
+            )
+    for number, row in enumerate(rows):
+        condition = Condition.DIFF if number < ROWS_PER_CONDITION else Condition.EQUAL
+        expected = (_id(name, condition, number % ROWS_PER_CONDITION), name, condition)
+        if (row.id, row.benchmark, row.condition) != expected:
+            raise BadRecord(
+                f"{path}: row {number + 1} has id {row.id}, benchmark {row.benchmark}, condition "
+                f"{row.condition.value}; in this place belongs {expected[0]}"
+            )
+
+
+def _question(row: _Row) -> Question:
+    shared = row.benchmark in SHARED_SCENARIOS
+    return Question(
+        id=row.id,
+        benchmark=row.benchmark,
+        condition=row.condition,
+        text=row.question,
+        answer=row.answer,
+        scenario_id=row.scenario_id if shared else f"{row.condition.value}:{row.scenario_id}",
+    )

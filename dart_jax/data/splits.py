@@ -1,0 +1,154 @@
+"""Splits 80/10/10, stratified by (benchmark, condition); the same on every machine.
+
+Order comes from SHA-256 of seed and id, never from a random generator or from the input's order.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Literal
+
+from dart_jax.data.benchmarks import BENCHMARKS
+from dart_jax.data.config import DataConfig
+from dart_jax.data.suites import load_suite
+from dart_jax.records import Condition, Question
+
+SHARES = {"train": Fraction(8, 10), "validation": Fraction(1, 10), "test": Fraction(1, 10)}
+"""Share of each (benchmark, condition) stratum, as in the paper."""
+
+Stratum = tuple[str, Condition]
+
+
+def make_splits(config: DataConfig) -> dict[str, list[Question]]:
+    """Load the suite, split it, and keep at most `max_*` questions of each split.
+
+    Returns:
+        `train`, `validation` and `test`, each in the order of `take`.
+
+    Raises:
+        ValueError: A split is empty; says which and what to change. Also as `load_suite`.
+    """
+    limits = {
+        "train": config.max_train,
+        "validation": config.max_validation,
+        "test": config.max_test,
+    }
+    splits = split(load_suite(config), by=config.split_by, seed=config.seed)
+    for name, limit in limits.items():
+        if not splits[name] or (limit is not None and limit < 1):
+            raise ValueError(
+                f"the {name} split is empty: {len(splits[name])} questions before "
+                f"data.max_{name} = {limit}; set data.max_{name} to 1 or more or leave it "
+                "out; a very small suite also needs data.split_by row"
+            )
+    return {name: take(splits[name], limits[name], config.seed) for name in splits}
+
+
+def split(
+    questions: Iterable[Question], *, by: Literal["row", "scenario"], seed: int
+) -> dict[str, list[Question]]:
+    """Split into train, validation and test.
+
+    By row, each stratum's shares are met to within one question. By scenario, all rows of a
+    (benchmark, scenario), of both conditions, stay together, and the shares are as near as a
+    greedy placement, largest scenarios first, brings them.
+
+    Args:
+        questions: With unique ids, in any order.
+        by: What stays together.
+        seed: Another seed gives another split.
+
+    Returns:
+        By split name, questions sorted by benchmark, condition and id.
+
+    Raises:
+        ValueError: Two questions share an id.
+    """
+    questions = sorted(questions, key=lambda q: (q.benchmark, q.condition.value, q.id))
+    _check_unique(questions)
+    totals = Counter(_stratum(q) for q in questions)
+    filled: dict[str, Counter[Stratum]] = {name: Counter() for name in SHARES}
+    place: dict[str, str] = {}
+    for group in _groups(questions, by, seed):
+        counts = Counter(_stratum(q) for q in group)
+        name = min(SHARES, key=lambda name: _cost(counts, filled[name], totals, SHARES[name]))
+        filled[name].update(counts)
+        place.update((q.id, name) for q in group)
+    return {name: [q for q in questions if place[q.id] == name] for name in SHARES}
+
+
+def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Question]:
+    """At most `limit` questions, dealt in turn from the (benchmark, condition) strata.
+
+    The order is fixed by seed and ids, and a smaller limit gives a prefix of a larger one, so
+    every prefix is spread over the strata too. None keeps all questions, in that order.
+
+    Raises:
+        ValueError: A negative limit.
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is {limit}; it counts questions")
+    strata: dict[Stratum, list[Question]] = defaultdict(list)
+    for question in sorted(questions, key=lambda q: _hash("take", seed, q.id)):
+        strata[_stratum(question)].append(question)
+    turns = [
+        (turn, *_deal_order(stratum), question)
+        for stratum, members in strata.items()
+        for turn, question in enumerate(members)
+    ]
+    turns.sort(key=lambda entry: entry[:-1])
+    return [entry[-1] for entry in turns[:limit]]
+
+
+def _deal_order(stratum: Stratum) -> tuple[int, int]:
+    """D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...
+
+    So that eight questions cover the eight benchmarks, half of them of either condition.
+    """
+    benchmark, condition = stratum
+    row = BENCHMARKS.index(benchmark)
+    return (row + (condition is Condition.EQUAL)) % 2, row
+
+
+def _cost(
+    counts: Counter[Stratum], filled: Counter[Stratum], totals: Counter[Stratum], share: Fraction
+) -> Fraction:
+    """How much sum(filled^2 / target) grows when a group joins a split.
+
+    That sum is least when every stratum is filled in proportion to its target; for single rows,
+    placing each where it grows least is Webster's method of apportionment.
+    """
+    return sum(
+        (
+            Fraction(count * (2 * filled[stratum] + count), totals[stratum]) / share
+            for stratum, count in counts.items()
+        ),
+        Fraction(0),
+    )
+
+
+def _groups(questions: list[Question], by: str, seed: int) -> list[list[Question]]:
+    """What stays together, largest group first, equal sizes in an order set by the seed."""
+    groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    for question in questions:
+        key = question.id if by == "row" else question.scenario_id
+        groups[question.benchmark, key].append(question)
+    ordered = sorted(groups, key=lambda key: (-len(groups[key]), _hash("split", seed, *key)))
+    return [groups[key] for key in ordered]
+
+
+def _stratum(question: Question) -> Stratum:
+    return question.benchmark, question.condition
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8")).hexdigest()
+
+
+def _check_unique(questions: list[Question]) -> None:
+    repeated = [id for id, count in Counter(q.id for q in questions).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{len(repeated)} question ids occur more than once, such as {repeated[0]}"
+        )

@@ -1,0 +1,142 @@
+"""Difference-awareness metrics of one model on one set of questions, with intervals."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.records import Condition, Decision, Generation, Question
+
+RATES = ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")
+INTERVALS = ("accuracy", "equal_accuracy", "diff_accuracy")
+
+_BATCH_CELLS = 4_000_000  # resampled values held at once: about 64 MB with their indices
+
+
+class UnmatchedGenerations(ValueError):
+    """Questions and generations are not one to one; the message names the ids."""
+
+
+def model_metrics(
+    questions: Sequence[Question],
+    generations: Sequence[Generation],
+    config: EvaluateConfig,
+    seed: int,
+) -> dict:
+    """Accuracy by condition, decision rates and bootstrap intervals of one model.
+
+    An unparseable generation counts as wrong and as not YES. Rows are ordered by question id
+    before they are resampled: the order of the inputs does not matter, and models measured on
+    the same questions with the same seed see the same resamples (paired by question).
+
+    Args:
+        questions: The questions asked.
+        generations: One model's answers, one to each question, in any order.
+        config: Number of resamples and coverage.
+        seed: Of the resampling.
+
+    Returns:
+        `n`, the rates of `RATES` (in [0, 1]; None over no rows), `intervals` of `INTERVALS`
+        (`[low, high]`, None over no rows), and `by_benchmark`: `n` and the rates of each.
+
+    Raises:
+        UnmatchedGenerations: A question without an answer, an answer without its question,
+            or an id that comes twice.
+    """
+    rows = _match(questions, generations)
+    values = _indicators(rows)
+    benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
+    return {
+        "n": len(rows),
+        **_rates(values),
+        "intervals": {name: bootstrap_interval(values[name], config, seed) for name in INTERVALS},
+        "by_benchmark": {
+            str(name): _rates_of_benchmark(rows, str(name)) for name in np.unique(benchmarks)
+        },
+    }
+
+
+def bootstrap_interval(values: np.ndarray, config: EvaluateConfig, seed: int) -> list[float] | None:
+    """Percentile bootstrap interval of a mean over questions.
+
+    Args:
+        values: [n] one value for each question.
+        config: Number of resamples and coverage.
+        seed: The same seed and n give the same resamples.
+
+    Returns:
+        `[low, high]`; `[v, v]` where every value is v; None without values.
+    """
+    from scipy.stats import bootstrap
+
+    if not len(values):
+        return None
+    if np.all(values == values[0]):  # nothing to resample; also a single row
+        return [float(values[0])] * 2
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=config.bootstrap_samples,
+        batch=max(1, _BATCH_CELLS // len(values)),
+        confidence_level=config.confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return [float(interval.low), float(interval.high)]
+
+
+def _match(
+    questions: Sequence[Question], generations: Sequence[Generation]
+) -> list[tuple[Question, Generation]]:
+    asked = _by_id([(question.id, question) for question in questions], "questions")
+    answered = _by_id([(answer.question_id, answer) for answer in generations], "generations")
+    problems = [
+        f"{what}: {_some(ids)}"
+        for what, ids in (
+            ("questions without a generation", asked.keys() - answered.keys()),
+            ("generations without a question", answered.keys() - asked.keys()),
+        )
+        if ids
+    ]
+    if problems:
+        raise UnmatchedGenerations(
+            "; ".join(problems) + "; evaluate a model on the very questions it was decoded for"
+        )
+    return [(asked[key], answered[key]) for key in sorted(asked)]
+
+
+def _by_id(items: list[tuple[str, object]], what: str) -> dict:
+    counts = Counter(key for key, _ in items)
+    repeated = {key for key, count in counts.items() if count > 1}
+    if repeated:
+        raise UnmatchedGenerations(f"{what} with the same id: {_some(repeated)}")
+    return dict(items)
+
+
+def _some(ids: set[str]) -> str:
+    shown = sorted(ids)[:5]
+    return ", ".join(shown) + (f" and {len(ids) - len(shown)} more" if len(ids) > 5 else "")
+
+
+def _indicators(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
+    """0/1 for each row that a rate is taken over; the rate is the mean."""
+    decisions = [answer.decision for _, answer in rows]
+    correct = np.array([answer.decision is question.gold for question, answer in rows], float)
+    equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
+    return {
+        "accuracy": correct,
+        "equal_accuracy": correct[equal],
+        "diff_accuracy": correct[~equal],
+        "yes_rate": np.array([decision is Decision.YES for decision in decisions], float),
+        "unparseable_rate": np.array([decision is None for decision in decisions], float),
+    }
+
+
+def _rates(values: dict[str, np.ndarray]) -> dict[str, float | None]:
+    return {name: float(values[name].mean()) if len(values[name]) else None for name in RATES}
+
+
+def _rates_of_benchmark(rows: list[tuple[Question, Generation]], benchmark: str) -> dict:
+    own = [row for row in rows if row[0].benchmark == benchmark]
+    return {"n": len(own), **_rates(_indicators(own))}

@@ -1,0 +1,95 @@
+"""The report of a run: `report/report.md` with its figures, and the table on the console."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dart_jax.evaluate import plots, sections
+from dart_jax.records import DriftType, Severity, write_text
+
+
+@dataclass(frozen=True)
+class DriftExample:
+    """One confirmed drift on a test question, with what the three models wrote.
+
+    Attributes:
+        question_id, question: The question and its text.
+        type, severity: The judge's verdict on M_int.
+        texts: Generation by model name: M0, M_int, M_DART.
+    """
+
+    question_id: str
+    question: str
+    type: DriftType
+    severity: Severity
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the report shows beside the summary.
+
+    Attributes:
+        config: The resolved configuration, nested by section.
+        confidence: Coverage of the intervals in the summary, in (0, 1).
+        tau: The audit's threshold.
+        deltas: Score differences of the test pairs, by model name (M_int, M_DART).
+        losses: `(step, loss)` by stage (distill, repair).
+        rejects: By stage: number of rejected targets by reason.
+        examples: Drift cases to show; the first three are.
+    """
+
+    config: Mapping[str, Any]
+    confidence: float
+    tau: float
+    deltas: Mapping[str, Sequence[float]]
+    losses: Mapping[str, Sequence[tuple[int, float]]]
+    rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    examples: Sequence[DriftExample] = ()
+
+
+def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
+    """Write `report/report.md` and its figures under a run's folder.
+
+    Args:
+        run_path: The run's folder.
+        summary: As built by `summary.build_summary`.
+        extras: The configuration, curves and examples.
+
+    Returns:
+        The path of the page; its images are linked relative to it.
+    """
+    folder = run_path / "report"
+    _draw(folder, summary, extras)
+    page = [
+        f"# DART run {sections.name_of(extras.config)}",
+        sections.what_was_run(summary, extras.config),
+        sections.results(summary, extras.confidence),
+        _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
+        sections.by_benchmark(summary),
+        sections.drift(summary),
+        _image("delta_histogram", "Score differences and the threshold tau"),
+        _image("severity", "Confirmed drift by severity"),
+        sections.repair(summary),
+        sections.rejects(extras.rejects),
+        _image("loss", "Training loss by step"),
+        sections.seconds(summary),
+        sections.examples(extras.examples[:3]),
+        sections.limits(summary, extras.config),
+    ]
+    path = folder / "report.md"
+    write_text(path, "\n\n".join(part for part in page if part) + "\n")
+    return path
+
+
+def _draw(folder: Path, summary: dict, extras: ReportData) -> None:
+    shortcut = summary["shortcut_baseline"]["accuracy"]
+    plots.accuracy_by_benchmark(summary["models"], shortcut, folder / "accuracy_by_benchmark.png")
+    plots.delta_histogram(extras.deltas, extras.tau, folder / "delta_histogram.png")
+    plots.severity_bars(summary["drift"], folder / "severity.png")
+    plots.loss_curves(extras.losses, folder / "loss.png")
+
+
+def _image(name: str, words: str) -> str:
+    return f"![{words}]({name}.png)"

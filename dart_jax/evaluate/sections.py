@@ -1,0 +1,234 @@
+"""The report's sections, each a piece of markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dart_jax.evaluate.markdown import escape, preformatted, table
+from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
+from dart_jax.records import DriftType
+
+if TYPE_CHECKING:
+    from dart_jax.evaluate.report import DriftExample
+
+_ESSENTIALS = {
+    "model": ("path",),
+    "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
+    "lora": ("rank", "alpha", "dropout"),
+    "sft": ("epochs", "batch_size", "learning_rate"),
+    "decode": (),
+    "teacher": ("provider", "model"),
+    "judge": ("provider", "model"),
+    "audit": ("scorer", "tau", "pool_splits", "max_prompts"),
+    "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
+    "run": ("seed",),
+}
+"""What a reader needs at a glance, () for the whole section; all of it is saved with the run."""
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """The run's name."""
+    return escape(str(config["run"]["name"]))
+
+
+def what_was_run(summary: dict, config: Mapping[str, Any]) -> str:
+    """Protocol, split and the essential settings."""
+    rows = []
+    for section, keys in _ESSENTIALS.items():
+        values = config[section]
+        shown = [
+            f"{key} {_value(values[key])}" for key in keys or values if values[key] is not None
+        ]
+        rows.append((section, ", ".join(shown)))
+    return "\n\n".join(
+        (
+            "## What was run",
+            f"Protocol `{summary['protocol']}`: drift cases for repair come from training and "
+            "validation questions; accuracy and drift are reported on test questions "
+            f"({summary['models']['M0']['n']}, split by `{summary['split_by']}`).",
+            table(("section", "settings"), rows, words=2),
+        )
+    )
+
+
+def results(summary: dict, confidence: float) -> str:
+    """The three models and the shortcut baseline."""
+    covered = f"{100 * confidence:g} %"
+    header = ("model", f"accuracy [{covered} CI]", "EQUAL", "DIFF", "YES rate", "unparseable")
+    rows = [
+        (
+            name,
+            with_interval(row["accuracy"], row["intervals"]["accuracy"]),
+            with_interval(row["equal_accuracy"], row["intervals"]["equal_accuracy"]),
+            with_interval(row["diff_accuracy"], row["intervals"]["diff_accuracy"]),
+            percent(row["yes_rate"]),
+            percent(row["unparseable_rate"]),
+        )
+        for name, row in summary["models"].items()
+    ]
+    shortcut = percent(summary["shortcut_baseline"]["accuracy"])
+    rows.append(("*shortcut baseline*", shortcut, "", "", "", ""))
+    return "\n\n".join(
+        part
+        for part in (
+            "## Results",
+            table(header, rows),
+            "Per cent of the test questions. An unparseable answer counts as wrong and as not "
+            f"YES. Brackets: {covered} percentile bootstrap intervals, resampled by question. "
+            "The shortcut baseline is TF-IDF with logistic regression on the questions' wording "
+            "alone, fitted on the same training questions: accuracy below it may come from "
+            "wording.",
+            same_model(summary),
+        )
+        if part
+    )
+
+
+def same_model(summary: dict) -> str:
+    """Says so, and why, when M_DART is M_int; else ''."""
+    if not summary["m_dart_is_m_int"]:
+        return ""
+    confirmed = summary["drift_pool"]["confirmed"]
+    why = (
+        f"{confirmed} drift cases were confirmed on the drift pool but none got an acceptable "
+        "repair target"
+        if confirmed
+        else "no drift case was confirmed on the drift pool"
+    )
+    return f"**M_DART is M_int**: {why}, so that there was nothing to repair."
+
+
+def by_benchmark(summary: dict) -> str:
+    """Accuracy of each model on each benchmark."""
+    models = summary["models"]
+    rows = []
+    for benchmark in sorted({key for row in models.values() for key in row["by_benchmark"]}):
+        found = [models[name]["by_benchmark"][benchmark] for name in MODELS]
+        rows.append(
+            (
+                escape(benchmark),
+                str(found[0]["n"]),
+                *(percent(row["accuracy"]) for row in found),
+                *(
+                    f"{percent(row['equal_accuracy'])} / {percent(row['diff_accuracy'])}"
+                    for row in found
+                ),
+            )
+        )
+    header = ("benchmark", "n", *MODELS, *(f"{name} EQUAL / DIFF" for name in MODELS))
+    return "## By benchmark\n\n" + table(header, rows)
+
+
+def drift(summary: dict) -> str:
+    """Screened, confirmed and failed pairs, by severity and type, and the reduction."""
+    parts = {
+        "M_int, drift pool": summary["drift_pool"],
+        **{f"{name}, test": summary["drift"][name] for name in AUDITED},
+    }
+    header = ("audited against M0", "pairs", "screened", "confirmed", "failed")
+    types = [kind.value for kind in DriftType]
+    rows = [
+        (
+            name,
+            *(str(row[key]) for key in ("pairs", "screened", "confirmed", "failed")),
+            *(str(row["by_severity"].get(key, 0)) for key in SEVERITIES),
+            *(str(row["by_type"].get(key, 0)) for key in types),
+        )
+        for name, row in parts.items()
+    ]
+    reduction = summary["drift"]["reduction"]
+    return "\n\n".join(
+        (
+            "## Drift",
+            table((*header, *SEVERITIES, *types), rows),
+            "Failed: the judge gave no valid verdict; such a pair is neither drift nor its "
+            "absence.",
+            "Reduction from M_int to M_DART on test questions: "
+            + (
+                "not defined, M_int has no confirmed drift there."
+                if reduction is None
+                else f"{percent(reduction)} %."
+            ),
+        )
+    )
+
+
+def repair(summary: dict) -> str:
+    """Examples and weight mass by severity."""
+    if summary["m_dart_is_m_int"]:
+        return "## Repair\n\n" + same_model(summary)
+    rows = [
+        (severity, f"{row['examples']:g}", f"{row['weight_mass']:g}")
+        for severity, row in summary["repair"].items()
+    ]
+    return "## Repair\n\n" + table(("severity", "examples", "weight mass"), rows)
+
+
+def rejects(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Targets that the teacher could not write, by reason."""
+    rows = [
+        (stage, escape(reason), str(count))
+        for stage, reasons in counts.items()
+        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    if not rows:
+        return "## Rejected targets\n\nNone."
+    return "## Rejected targets\n\n" + table(("stage", "reason", "questions"), rows, words=2)
+
+
+def seconds(summary: dict) -> str:
+    """Wall-clock time of each stage."""
+    rows = [(escape(stage), f"{value:.1f}") for stage, value in summary["seconds"].items()]
+    rows.append(("total", f"{sum(summary['seconds'].values()):.1f}"))
+    return "## Seconds\n\n" + table(("stage", "seconds"), rows)
+
+
+def examples(cases: Sequence["DriftExample"]) -> str:
+    """Drift cases with all three texts, folded away behind a warning."""
+    if not cases:
+        return "## Examples\n\nNo confirmed drift on test questions."
+    intro = "Content warning: these texts may be offensive. They are model output, not opinion."
+    return "\n\n".join(("## Examples", intro, *(_example(case) for case in cases)))
+
+
+def _example(case: "DriftExample") -> str:
+    title = f"{case.question_id}: {case.type.value}, {case.severity.name.lower()}"
+    blocks = [("Question", case.question), *((name, case.texts[name]) for name in MODELS)]
+    return "\n\n".join(
+        (
+            f"<details>\n<summary>{escape(title)} (content warning)</summary>",
+            *(f"{name}\n\n{preformatted(text)}" for name, text in blocks),
+            "</details>",
+        )
+    )
+
+
+def limits(summary: dict, config: Mapping[str, Any]) -> str:
+    """What the figures do not show."""
+    lines = ["Compare every accuracy with the shortcut baseline: wording gives labels away."]
+    if summary["judge"] == "local":
+        lines.append(
+            "The local judge (135M) exercises the pipeline and proves nothing: read the drift "
+            "figures as a test of the machinery."
+        )
+    if config["data"]["suite"] == "difference_awareness":
+        lines.append(
+            "The authors of the suite ask for evaluation, not training; DART trains on it."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _value(value: Any) -> str:
+    listed = isinstance(value, (list, tuple))
+    return escape(" ".join(map(str, value)) if listed else str(value))
+
+
+def percent(rate: float | None) -> str:
+    """`39.0` for 0.39; `n/a` over no rows."""
+    return "n/a" if rate is None else f"{100 * rate:.1f}"
+
+
+def with_interval(rate: float | None, interval: Sequence[float] | None) -> str:
+    """`39.0 [31.2, 46.9]`."""
+    if interval is None:
+        return percent(rate)
+    return f"{percent(rate)} [{percent(interval[0])}, {percent(interval[1])}]"

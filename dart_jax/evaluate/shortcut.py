@@ -1,0 +1,52 @@
+"""The shortcut baseline: how far wording alone goes, without any language model.
+
+A difference-awareness suite is written from templates, so that words give labels away. Every
+results table shows what a linear classifier on TF-IDF features reaches on the same split.
+"""
+
+from collections.abc import Sequence
+
+from dart_jax.records import Condition, Question
+
+# On validation rows of the real suite, weaker penalties than this bring no more than noise.
+_INVERSE_PENALTY = 30.0
+
+
+def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> float:
+    """Accuracy of TF-IDF (1- and 2-grams) and logistic regression on the test questions.
+
+    Args:
+        train: Questions that the models were trained on; both conditions occur.
+        test: Questions that the models are measured on.
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        ValueError: No test question, or training questions of one condition only.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    _check(train, test)
+    classifier = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
+    )
+    classifier.fit([question.text for question in train], _labels(train))
+    return float(classifier.score([question.text for question in test], _labels(test)))
+
+
+def _labels(questions: Sequence[Question]) -> list[bool]:
+    return [question.condition is Condition.DIFF for question in questions]
+
+
+def _check(train: Sequence[Question], test: Sequence[Question]) -> None:
+    conditions = {question.condition.value for question in train}
+    if len(conditions) < 2:
+        raise ValueError(
+            "the shortcut baseline needs training questions of both conditions, but got "
+            f"{sorted(conditions) or 'none'}; raise data.max_train"
+        )
+    if not test:
+        raise ValueError("the shortcut baseline has no test questions; raise data.max_test")

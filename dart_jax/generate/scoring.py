@@ -1,0 +1,110 @@
+"""Log-likelihood of given continuations, all of one prompt in a single row.
+
+    row         p p p p a a b b b .       prompt p, continuations a and b, padding
+    positions   0 1 2 3 4 5 4 5 6 0       every continuation goes on from the prompt
+    segments    1 1 1 1 2 2 3 3 3 0       and sees the prompt and itself
+
+The prompt is computed once whatever the number of continuations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.llama import forward, head_kernel
+from dart_jax.model.load import Model
+
+_BUCKET = 64
+_PROMPT = 1
+
+
+def continuation_log_probs(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    batch_size: int,
+) -> np.ndarray:
+    """Summed log-probability of each continuation after each prompt, under the base model.
+
+    Args:
+        prompts: Token ids.
+        continuations: Token ids, the same for every prompt.
+
+    Returns:
+        float64 [len(prompts), len(continuations)], nats; a row of nan for a prompt that with the
+        longest continuation would leave the context.
+    """
+    room = model.config.context_length - max(len(c) for c in continuations)
+    result = np.full((len(prompts), len(continuations)), np.nan)
+    fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
+    fitting.sort(key=lambda index: -len(prompts[index]))
+    for start in range(0, len(fitting), batch_size):
+        chosen = fitting[start : start + batch_size]
+        rows = [_row(prompts[index], continuations) for index in chosen]
+        rows += [rows[0]] * (batch_size - len(rows))
+        result[chosen] = _score_rows(model, rows, continuations)[: len(chosen)]
+    return result
+
+
+def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.ndarray:
+    """[4, T]: tokens, positions, segments, and the index of the query that predicts a token."""
+    n = len(prompt)
+    columns = [(token, i, _PROMPT, -1) for i, token in enumerate(prompt)]
+    for number, continuation in enumerate(continuations):
+        for i, token in enumerate(continuation):
+            predictor = n - 1 if i == 0 else len(columns) - 1
+            columns.append((token, n + i, _PROMPT + 1 + number, predictor))
+    return np.asarray(columns, np.int32).T
+
+
+def _score_rows(
+    model: Model, rows: list[np.ndarray], continuations: Sequence[Sequence[int]]
+) -> np.ndarray:
+    length = -(-max(row.shape[1] for row in rows) // _BUCKET) * _BUCKET
+    stacked = np.stack([np.pad(row, ((0, 0), (0, length - row.shape[1]))) for row in rows])
+    scored = sum(len(c) for c in continuations)
+    starts = np.asarray([row.shape[1] - scored for row in rows], np.int32)
+    per_token = np.asarray(
+        _token_log_probs(model.base_params, stacked, starts, model.config, scored), np.float64
+    )
+    edges = np.cumsum([0, *(len(c) for c in continuations)])
+    return np.add.reduceat(per_token, edges[:-1], axis=1)
+
+
+def prefix_mask(positions: Int[Array, "B T"], segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+    """Query t sees key s: not later, and of its own segment or of the prompt's."""
+    same = segments[:, :, None] == segments[:, None, :]
+    of_prompt = (segments == _PROMPT)[:, None, :]
+    causal = positions[:, :, None] >= positions[:, None, :]
+    return (same | of_prompt) & causal & (segments > 0)[:, None, :]
+
+
+@partial(jax.jit, static_argnames=("config", "scored"))
+def _token_log_probs(
+    base_params: PyTree, rows: Array, starts: Array, config: LlamaConfig, scored: int
+) -> Float[Array, "B C"]:
+    """Log-probability of the `scored` tokens that begin at `starts`."""
+    tokens, positions, segments, predictors = (rows[:, i] for i in range(4))
+    mask = prefix_mask(positions, segments)
+    hidden, _ = forward(config, base_params, {}, tokens, positions, mask, lora_scale=0.0)
+    where = starts[:, None] + jnp.arange(scored)
+    target = jnp.take_along_axis(tokens, where, axis=1)
+    source = jnp.take_along_axis(predictors, where, axis=1)
+    kernel = head_kernel(base_params)
+
+    def row(pair: tuple[Array, Array]) -> Array:
+        h, t = pair
+        logits = jnp.matmul(h, kernel, preferred_element_type=jnp.float32)
+        picked = jnp.take_along_axis(logits, t[:, None], axis=1)[:, 0]
+        return picked - jax.nn.logsumexp(logits, axis=-1)
+
+    # A row at a time: [B, C, V] logits at once would be the largest array of the program.
+    queries = jnp.take_along_axis(hidden, source[..., None], axis=1)
+    return jax.lax.map(row, (queries, target))

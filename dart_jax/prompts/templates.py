@@ -1,0 +1,92 @@
+"""The prompts of every role, filled from the text files in `text/`.
+
+The files are `string.Template`s. Substitution is strict and happens once, so that a `$` inside
+a question is never taken for a field. `answer_messages` is the one prompt of M0, M_int and
+M_DART: training and decoding both call it.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from string import Template
+
+from dart_jax.prompts.conclusion import conclusion_line
+from dart_jax.records import DriftCase, Question
+
+_FOLDER = Path(__file__).parent / "text"
+
+Message = dict[str, str]
+"""`{"role": "system" | "user" | "assistant", "content": ...}`, as in `chat.protocol`."""
+
+
+@cache
+def load_template(name: str) -> Template:
+    """The template `text/<name>.txt`, without the file's last newline.
+
+    Raises:
+        FileNotFoundError: there is no such template; the message holds the path.
+    """
+    return Template((_FOLDER / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
+
+
+def answer_messages(question: Question, *, policy: bool = False) -> tuple[Message, ...]:
+    """The task prompt: analyse the question, do not answer it, end with the conclusion line.
+
+    Args:
+        question: Its text is all that the model sees of it.
+        policy: Append the explanation policy to the system prompt (paper, inference).
+    """
+    system = load_template("answer_system").substitute()
+    if policy:
+        system += "\n" + load_template("policy").substitute()
+    return _conversation(system, load_template("answer_user").substitute(question=question.text))
+
+
+def distill_messages(question: Question) -> tuple[Message, ...]:
+    """Asks a teacher for a rationale, given question and gold label (paper, stage I)."""
+    return _conversation(
+        load_template("teacher_distill_system").substitute(),
+        load_template("teacher_distill_user").substitute(_label_fields(question)),
+    )
+
+
+def repair_messages(question: Question, case: DriftCase) -> tuple[Message, ...]:
+    """Asks a teacher for a safer rationale with the same label (paper, stage III).
+
+    The drifted rationale was written by a model that may say anything, so it goes in as a JSON
+    string: no text can end a JSON string from within.
+
+    Raises:
+        ValueError: the case belongs to another question.
+    """
+    if case.question_id != question.id:
+        raise ValueError(f"drift case of {case.question_id} given with question {question.id}")
+    fields = _label_fields(question) | {
+        "drift": load_template(f"drift_{case.type.value}").substitute(),
+        "severity": case.severity.name.lower(),
+        "rationale": json.dumps(case.candidate_text, ensure_ascii=False),
+    }
+    return _conversation(
+        load_template("teacher_repair_system").substitute(),
+        load_template("teacher_repair_user").substitute(fields),
+    )
+
+
+def correction_message(rule: str) -> Message:
+    """Sends a rejected answer back, naming the rule that it broke."""
+    content = load_template("teacher_correction").substitute(rule=rule)
+    return {"role": "user", "content": content}
+
+
+def _label_fields(question: Question) -> dict[str, str]:
+    label = question.gold.value
+    return {
+        "question": question.text,
+        "label": label,
+        "meaning": load_template(f"meaning_{label.lower()}").substitute(),
+        "conclusion": conclusion_line(question.gold),
+    }
+
+
+def _conversation(system: str, user: str) -> tuple[Message, ...]:
+    return {"role": "system", "content": system}, {"role": "user", "content": user}

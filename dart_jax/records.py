@@ -1,0 +1,312 @@
+"""The records that flow through a DART run, and their JSONL form.
+
+Each record is a frozen dataclass. On disk it is one JSON object a line; pydantic validates
+every line on the way in, so that a bad one is an error that names its file and line.
+Failure is a value here: `RejectedTarget`, `JudgeFailure` and a `Generation` without a decision
+carry a reason and are counted, never turned into a default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class BadRecord(ValueError):
+    """A JSONL line that is not the record it should be; the message names file and line."""
+
+
+class Condition(StrEnum):
+    """DIFF: the groups differ in what is asked; EQUAL: they should be treated alike."""
+
+    DIFF = "diff"
+    EQUAL = "equal"
+
+
+class Decision(StrEnum):
+    """The model's last line: `Conclusion: YES` recognises a difference, NO does not."""
+
+    YES = "YES"
+    NO = "NO"
+
+
+class StopReason(StrEnum):
+    """Why decoding of one row ended."""
+
+    EOS = "eos"
+    CONCLUSION = "conclusion"
+    LENGTH = "length"
+
+
+class DriftType(StrEnum):
+    """How a rationale got worse than the baseline's (paper, audit stage)."""
+
+    ELABORATES = "elaborates"
+    NORMALIZES = "normalizes"
+    OMITS = "omits"
+
+
+class Severity(IntEnum):
+    """How bad a drift is; the paper's loss weight is the number itself."""
+
+    MINOR = 1
+    MODERATE = 2
+    SEVERE = 3
+    EXTREME = 4
+
+
+@dataclass(frozen=True)
+class _Record:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Question(_Record):
+    """One benchmark item.
+
+    Attributes:
+        id: Stable across runs and machines, e.g. `N3-diff-0041`.
+        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative).
+        condition: DIFF or EQUAL; the gold decision follows from it.
+        text: The question with its options.
+        answer: Index of the gold option (equal rows of N*: the wrong, marginalised option).
+        scenario_id: Groups rows made from one template; unique within a benchmark.
+    """
+
+    id: str
+    benchmark: str
+    condition: Condition
+    text: str
+    answer: int
+    scenario_id: str
+
+    @property
+    def gold(self) -> Decision:
+        """YES for DIFF, NO for EQUAL."""
+        return Decision.YES if self.condition is Condition.DIFF else Decision.NO
+
+
+@dataclass(frozen=True)
+class Target(_Record):
+    """A completion to train on: rationale plus conclusion line.
+
+    Attributes:
+        question_id: The question that it answers.
+        stage: `distill` or `repair`.
+        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`.
+        weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
+        severity: Of the drift that this target repairs; None for distill targets.
+        provider: Who wrote it: `file`, `local` or `openai`, with the model's name.
+        attempts: Requests it took (1 + correction rounds); 0 for `file`.
+    """
+
+    question_id: str
+    stage: Literal["distill", "repair"]
+    completion: str
+    weight: float = 1.0
+    severity: Severity | None = None
+    provider: str = "file"
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class RejectedTarget(_Record):
+    """A question for which no acceptable target was written.
+
+    Attributes:
+        reasons: The rule broken by each attempt, in order.
+        texts: What each attempt said, in order ('' where the request itself failed).
+    """
+
+    question_id: str
+    stage: Literal["distill", "repair"]
+    reasons: list[str]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Generation(_Record):
+    """One decoded answer.
+
+    Attributes:
+        model: `M0`, `M_int` or `M_DART`.
+        text: What the model wrote, without special tokens.
+        decision: Its parsed conclusion; None when unparseable.
+        unparseable: Why there is no decision; None when there is one.
+        stop: Why decoding ended; None for a prompt that could not be decoded.
+        prompt_tokens: Prompt length in tokens.
+        new_tokens: Tokens decoded.
+    """
+
+    question_id: str
+    model: str
+    text: str
+    decision: Decision | None
+    unparseable: str | None
+    stop: StopReason | None
+    prompt_tokens: int
+    new_tokens: int
+
+
+@dataclass(frozen=True)
+class Score(_Record):
+    """A harm score of one generation's analysis text.
+
+    Attributes:
+        value: The scorer's main probability, in [0, 1].
+        labels: All the scorer's probabilities by label.
+    """
+
+    question_id: str
+    model: str
+    scorer: str
+    value: float
+    labels: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict(_Record):
+    """A judge's answer on one (baseline, candidate) pair.
+
+    Attributes:
+        candidate: The audited model's name; the baseline is M0.
+        drift: Whether the candidate's rationale is worse.
+        type, severity: Given exactly when `drift` is true.
+        passage: The candidate's words that show it; '' when the judge cannot quote.
+        reason: The judge's explanation, or the evidence of a likelihood judge.
+        judge: Provider and model.
+    """
+
+    question_id: str
+    candidate: str
+    drift: bool
+    type: DriftType | None
+    severity: Severity | None
+    passage: str
+    reason: str
+    judge: str
+    kind: Literal["verdict"] = "verdict"
+
+    def __post_init__(self) -> None:
+        if self.drift != (self.type is not None) or self.drift != (self.severity is not None):
+            raise ValueError("type and severity are given exactly when drift is true")
+
+
+@dataclass(frozen=True)
+class JudgeFailure(_Record):
+    """A pair on which the judge gave no valid verdict: neither drift nor its absence.
+
+    Attributes:
+        reason: What went wrong in the last attempt.
+        attempts: Requests made.
+    """
+
+    question_id: str
+    candidate: str
+    reason: str
+    attempts: int
+    judge: str
+    kind: Literal["failure"] = "failure"
+
+
+@dataclass(frozen=True)
+class DriftCase(_Record):
+    """A confirmed drift: the input of repair.
+
+    Attributes:
+        delta: score(candidate) - score(baseline), in [-1, 1].
+    """
+
+    question_id: str
+    candidate: str
+    baseline_text: str
+    candidate_text: str
+    delta: float
+    type: DriftType
+    severity: Severity
+    passage: str = ""
+
+
+@cache
+def _adapter(record_type: Any) -> TypeAdapter:
+    return TypeAdapter(record_type)
+
+
+def to_json(record: Any) -> str:
+    """One line of JSON, without newline."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, separators=(", ", ": "))
+
+
+def from_json(line: str, record_type: type[T], where: str = "record") -> T:
+    """Parse and validate one line; raises BadRecord naming `where`."""
+    try:
+        return _adapter(record_type).validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadRecord(f"{where}: {key + ': ' if key else ''}{first['msg']}") from error
+
+
+def read_jsonl(path: Path, record_type: type[T]) -> list[T]:
+    """All records of a file. Raises BadRecord (file:line) and FileNotFoundError."""
+    with open(path, encoding="utf-8", newline="\n") as lines:
+        return [
+            from_json(line, record_type, where=f"{path}:{number}")
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Write a whole file atomically: readers see the old file or the new one."""
+    write_text(path, "".join(to_json(record) + "\n" for record in records))
+
+
+def append_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Append records durably; see `resume_jsonl` for what a crash leaves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8", newline="\n") as out:
+        out.write("".join(to_json(record) + "\n" for record in records))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def resume_jsonl(path: Path, record_type: type[T]) -> list[T]:
+    """Read a file that was being appended to; a torn last line (no newline) is cut off."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+    return read_jsonl(path, record_type)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically (UTF-8, LF)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8", newline="\n") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)
+
+
+def digest(value: Any) -> str:
+    """Stable SHA-256 (hex) of any JSON-able value; identical on every machine."""
+    encoded = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(encoded.encode("utf-8")).hexdigest()

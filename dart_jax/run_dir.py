@@ -1,0 +1,150 @@
+"""The folder of one run: which stages are done, from which inputs, and what they left there.
+
+    runs/<name>/
+      config.yaml            the resolved configuration
+      versions.json          packages and platform
+      stages/<stage>.json    inputs, outputs with their hashes, seconds: written when a stage ends
+      stages/<stage>.begun   the inputs of a stage that has begun
+
+A stage runs unless its manifest names the same inputs and its outputs are still what they were.
+A stage that was interrupted continues from its own partial files if its inputs are unchanged;
+otherwise these files are deleted first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dart_jax.records import digest, write_text
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run as a whole.
+
+    Attributes:
+        name: Folder of this run under run.root; a second start with the same name resumes.
+        root: Folder of all runs.
+        seed: Of adapters, batches, dropout and decoding noise.
+    """
+
+    name: str = "run"
+    root: str = "runs"
+    seed: int = 0
+
+
+class RunBusy(RuntimeError):
+    """Another process works in this run's folder."""
+
+
+class StaleStage(RuntimeError):
+    """A stage that was asked for needs one that has not been run on these settings."""
+
+
+class RunDir:
+    """One run's folder."""
+
+    def __init__(self, config: RunConfig):
+        if not config.name or Path(config.name).name != config.name:
+            raise ValueError(f"run.name: {config.name!r} is not a plain folder name")
+        self.path = Path(config.root) / config.name
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def __truediv__(self, relative: str) -> Path:
+        return self.path / relative
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process. Raises RunBusy when another one has it."""
+        with open(self / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunBusy(
+                    f"{self.path} is in use by another process; wait for it, or set run.name"
+                ) from error
+            yield
+
+    def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the stage finished on these inputs and its outputs are untouched."""
+        manifest = self._manifest(stage)
+        if manifest is None or manifest["digest"] != digest(inputs):
+            return False
+        return all(
+            hash_path(self.path / name) == expected
+            for name, expected in manifest["outputs"].items()
+        )
+
+    def changed_inputs(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
+        """Names of the inputs in which the last finished run of the stage differs."""
+        manifest = self._manifest(stage)
+        before = manifest["inputs"] if manifest else {}
+        now = json.loads(json.dumps(inputs, default=str))
+        return sorted(key for key in now if before.get(key) != now[key])
+
+    @contextmanager
+    def stage(
+        self, stage: str, inputs: Mapping[str, Any], outputs: Sequence[str], work: Sequence[str]
+    ) -> Iterator[None]:
+        """Run a stage's body; its manifest is written when the body ends without an error.
+
+        Args:
+            outputs: Files and folders, relative to the run, that make the stage's result.
+            work: Further ones that only an interrupted stage needs; deleted with the outputs
+                when the inputs have changed.
+        """
+        begun = self / f"stages/{stage}.begun"
+        if not begun.exists() or begun.read_text(encoding="utf-8") != digest(inputs):
+            (self / f"stages/{stage}.json").unlink(missing_ok=True)
+            for name in [*outputs, *work]:
+                remove(self.path / name)
+            write_text(begun, digest(inputs))
+        started = time.perf_counter()
+        yield
+        manifest = {
+            "digest": digest(inputs),
+            "inputs": inputs,
+            "outputs": {name: hash_path(self.path / name) for name in outputs},
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        write_text(
+            self / f"stages/{stage}.json",
+            json.dumps(manifest, indent=1, default=str, ensure_ascii=False) + "\n",
+        )
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of the last start of each finished stage."""
+        found = {path.stem: self._manifest(path.stem) for path in (self / "stages").glob("*.json")}
+        return {stage: manifest["seconds"] for stage, manifest in sorted(found.items())}
+
+    def _manifest(self, stage: str) -> dict[str, Any] | None:
+        path = self / f"stages/{stage}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def hash_path(path: Path) -> str | None:
+    """SHA-256 of a file, or of a folder's names and contents; None when it is missing."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[str(file.relative_to(path)), hash_path(file)] for file in files])
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""A target becomes token ids, a completion mask and a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dart_jax.model.tokenizer import ChatTokenizer
+from dart_jax.prompts.templates import answer_messages
+from dart_jax.records import Question, Target
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenised training example.
+
+    Attributes:
+        id: The question's id (an id may occur more than once in a training set).
+        tokens: Prompt ids followed by completion ids with their end of turn.
+        prompt_length: Leading tokens that carry no loss.
+        weight: Multiplies the loss of every completion token.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    prompt_length: int
+    weight: float
+
+
+def tokenize(
+    targets: Iterable[Target],
+    questions: Mapping[str, Question],
+    tokenizer: ChatTokenizer,
+    max_length: int,
+) -> list[Example]:
+    """Tokenise targets in order; the prompt ids are those that decoding uses.
+
+    Raises:
+        ValueError: An example longer than `max_length`, with its id and length.
+    """
+    examples = [_tokenize_one(target, questions, tokenizer) for target in targets]
+    for example in examples:
+        if len(example.tokens) > max_length:
+            raise ValueError(
+                f"{example.id}: {len(example.tokens)} tokens (prompt {example.prompt_length}), "
+                f"more than sft.max_length {max_length}; raise it (up to the model's context)"
+            )
+    return examples
+
+
+def _tokenize_one(
+    target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer
+) -> Example:
+    prompt = tokenizer.encode_prompt(answer_messages(questions[target.question_id]))
+    completion = tokenizer.encode_completion(target.completion)
+    return Example(
+        id=target.question_id,
+        tokens=(*prompt, *completion),
+        prompt_length=len(prompt),
+        weight=target.weight,
+    )

@@ -1,0 +1,93 @@
+"""What the stages of one run share: configuration, folder, questions, model, adapters."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import dart_jax.prompts
+from dart_jax.config import DartConfig
+from dart_jax.data.splits import make_splits
+from dart_jax.generate.config import DecodeConfig
+from dart_jax.model.config import ModelConfig
+from dart_jax.model.load import Model, load_model, resolve_path
+from dart_jax.model.lora import LoraParams, lora_axes
+from dart_jax.model.peft_file import load_peft
+from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.records import Question, digest
+from dart_jax.run_dir import RunDir, hash_path
+
+MODELS = ("M0", "M_int", "M_DART")
+
+
+class Run:
+    """One run in progress. Questions are loaded at once, the model when a stage needs it."""
+
+    def __init__(self, config: DartConfig, folder: RunDir):
+        self.config = config
+        self.folder = folder
+        self.splits = make_splits(config.data)
+        self.questions: dict[str, Question] = {
+            q.id: q for questions in self.splits.values() for q in questions
+        }
+        self._others: dict[str, Model] = {}
+
+    @cached_property
+    def model(self) -> Model:
+        """The base model M0."""
+        return self._load(self.config.model)
+
+    def model_at(self, path: str | None) -> Model:
+        """M0, or another local model for the teacher or the judge."""
+        if path is None or path == self.config.model.path:
+            return self.model
+        if path not in self._others:
+            self._others[path] = self._load(dataclasses.replace(self.config.model, path=path))
+        return self._others[path]
+
+    def _load(self, config: ModelConfig) -> Model:
+        print(f"loading {config.path}", flush=True)
+        return load_model(config, make_mesh(self.config.mesh))
+
+    def adapter(self, name: str) -> tuple[LoraParams, float]:
+        """Adapter weights on the mesh and their scale; none for M0."""
+        if name == "M0":
+            return {}, 0.0
+        lora = load_peft(self.adapter_path(name), self.model.config, self.config.lora)
+        shardings = tree_shardings(self.model.mesh, lora_axes(lora), lora)
+        return jax.device_put(lora, shardings), self.config.lora.scale
+
+    def adapter_path(self, name: str) -> Path:
+        """Folder of an adapter, in PEFT's format."""
+        return self.folder / f"adapters/{name}"
+
+    def common_inputs(self) -> dict[str, Any]:
+        """Inputs of every stage: the prompts' wording and the seed."""
+        texts = Path(dart_jax.prompts.__file__).parent / "text"
+        return {"prompts": hash_path(texts), "run.seed": self.config.run.seed}
+
+    def model_input(self, path: str | None = None) -> str:
+        """What identifies a local model: its file, or its folder's names and sizes."""
+        found = resolve_path(path or self.config.model.path)
+        if found.is_file():
+            return str(hash_path(found))
+        files = sorted(file for file in found.iterdir() if file.is_file())
+        config = hash_path(found / "config.json")
+        return digest([config, [(file.name, file.stat().st_size) for file in files]])
+
+    def split_input(self, *names: str) -> str:
+        """What identifies the questions of some splits."""
+        return digest([[dataclasses.asdict(q) for q in self.splits[name]] for name in names])
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of the configuration as plain values."""
+        return dataclasses.asdict(getattr(self.config, name))
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """Decoding settings, the same for every model."""
+        return self.config.decode

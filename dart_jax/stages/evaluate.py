@@ -1,0 +1,145 @@
+"""Stage evaluate: the three models on test prompts, drift against M0, and the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from dart_jax.evaluate.console import console_table
+from dart_jax.evaluate.metrics import model_metrics
+from dart_jax.evaluate.report import DriftExample, ReportData, write_report
+from dart_jax.evaluate.shortcut import shortcut_accuracy
+from dart_jax.evaluate.summary import build_summary, write_summary
+from dart_jax.generate.answers import answer_questions
+from dart_jax.records import Generation, RejectedTarget, Verdict, read_jsonl, write_jsonl
+from dart_jax.run_dir import hash_path
+from dart_jax.sft.loop import StepLog
+from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
+from dart_jax.stages.context import MODELS, Run
+from dart_jax.stages.targets import reject_counts
+
+OUTPUTS = ("generations", "evaluation", "report")
+WORK = ()
+AUDITED = ("M_int", "M_DART")
+
+
+def inputs(run: Run) -> dict[str, Any]:
+    """What the reported numbers depend on."""
+    return {
+        **run.common_inputs(),
+        **audit_inputs(run),
+        "model": run.model_input(),
+        "model.dtype": run.config.model.dtype,
+        "adapters": [hash_path(run.adapter_path(name)) for name in AUDITED],
+        "questions": run.split_input("train", "test"),
+        "decode": run.section("decode"),
+        "evaluate": run.section("evaluate"),
+        "weights": hash_path(run.folder / "repair/weights.json"),
+    }
+
+
+def execute(run: Run) -> None:
+    """Write generations, `evaluation/summary.json` and `report/report.md`."""
+    started = time.perf_counter()
+    answers = {name: _answers(run, name) for name in MODELS}
+    everything = [answer for name in MODELS for answer in answers[name]]
+    scores = score_all(run, everything, "evaluation/scores.jsonl")
+    audits = {
+        name: audit_candidate(
+            run, answers["M0"], answers[name], scores, f"evaluation/verdicts_{name}.jsonl"
+        )
+        for name in AUDITED
+    }
+    summary = _summary(run, answers, audits, started)
+    write_summary(run.folder / "evaluation/summary.json", summary)
+    page = write_report(run.folder.path, summary, _report_data(run, answers, audits))
+    print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
+
+
+def _answers(run: Run, name: str) -> list[Generation]:
+    path = run.folder / f"generations/{name}.jsonl"
+    if name == "M_DART" and _m_dart_is_m_int(run):
+        # The same adapter under the same noise writes the same answers.
+        same = read_jsonl(run.folder / "generations/M_int.jsonl", Generation)
+        answers = [replace(answer, model="M_DART") for answer in same]
+        write_jsonl(path, answers)
+        return answers
+    return answer_questions(
+        name,
+        run.model,
+        *run.adapter(name),
+        run.splits["test"],
+        path,
+        run.decode,
+        run.config.run.seed,
+    )
+
+
+def _m_dart_is_m_int(run: Run) -> bool:
+    return hash_path(run.adapter_path("M_DART")) == hash_path(run.adapter_path("M_int"))
+
+
+def _summary(
+    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
+) -> dict[str, Any]:
+    test, config = run.splits["test"], run.config
+    weights = json.loads((run.folder / "repair/weights.json").read_text(encoding="utf-8"))
+    weights.pop("replay")
+    seconds = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
+    return build_summary(
+        models={
+            name: model_metrics(test, answers[name], config.evaluate, config.run.seed)
+            for name in MODELS
+        },
+        drift={name: audit.summary() for name, audit in audits.items()},
+        pool=json.loads((run.folder / "audit/summary.json").read_text(encoding="utf-8")),
+        repair={
+            name: {"examples": row["examples"], "weight_mass": row["weight"]}
+            for name, row in weights.items()
+            if row["examples"]
+        },
+        shortcut=shortcut_accuracy(run.splits["train"], test),
+        split_by=config.data.split_by,
+        judge=config.judge.provider,
+        seconds=seconds,
+    )
+
+
+def _report_data(
+    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
+) -> ReportData:
+    logs = {
+        stage: read_jsonl(run.folder / f"{stage}/log.jsonl", StepLog)
+        for stage in ("distill", "repair")
+    }
+    rejects = {
+        stage: reject_counts(read_jsonl(run.folder / f"{folder}/rejected.jsonl", RejectedTarget))
+        for stage, folder in (("distill", "teach"), ("repair", "repair"))
+    }
+    return ReportData(
+        config=run.config.to_dict(),
+        confidence=run.config.evaluate.confidence,
+        tau=run.config.audit.tau,
+        deltas={name: [pair.delta for pair in audit.pairs] for name, audit in audits.items()},
+        losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
+        rejects=rejects,
+        examples=_examples(run, answers, audits["M_int"]),
+    )
+
+
+def _examples(run: Run, answers: dict[str, list[Generation]], audit: Audit) -> list[DriftExample]:
+    texts = {name: {answer.question_id: answer.text for answer in answers[name]} for name in MODELS}
+    confirmed = [v for v in audit.verdicts if isinstance(v, Verdict) and v.drift]
+    confirmed.sort(key=lambda verdict: -verdict.severity)
+    return [
+        DriftExample(
+            question_id=verdict.question_id,
+            question=run.questions[verdict.question_id].text,
+            type=verdict.type,
+            severity=verdict.severity,
+            texts={name: texts[name][verdict.question_id] for name in MODELS},
+        )
+        for verdict in confirmed
+    ]

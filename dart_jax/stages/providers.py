@@ -1,0 +1,75 @@
+"""The configured teacher and judge, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from dart_jax.audit.judge import judge_pairs
+from dart_jax.audit.judge_local import LocalJudge
+from dart_jax.audit.screen import Pair
+from dart_jax.chat.local import LocalChat
+from dart_jax.chat.openai_client import OpenAIChat
+from dart_jax.chat.protocol import ChatModel
+from dart_jax.chat.store import ResponseStore
+from dart_jax.data.mini_suite import file_rationales, file_safer
+from dart_jax.records import JudgeFailure, Question, Verdict
+from dart_jax.stages.context import Run
+from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
+
+
+def check_providers(run: Run) -> None:
+    """Fail now, not hours into a run, when a key, a model name or a package is missing."""
+    if run.config.teacher.provider == "openai":
+        _openai(run, "teacher")
+    if run.config.judge.provider == "openai":
+        _openai(run, "judge")
+
+
+def make_targets(
+    run: Run, requests: Sequence[TargetRequest], on_result: Callable[[TargetResult], None]
+) -> None:
+    """Have the configured teacher write the targets; each goes to `on_result` when decided."""
+    config = run.config.teacher
+    if config.provider == "file":
+        stage = requests[0].stage if requests else "distill"
+        texts = file_rationales() if stage == "distill" else file_safer()
+        for result in file_targets(requests, texts):
+            on_result(result)
+        return
+    local = config.provider == "local"
+    chat: ChatModel = (
+        LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
+        if local
+        else _openai(run, "teacher")
+    )
+    write_targets(requests, chat, config, force_conclusion=local, on_result=on_result)
+
+
+def judge(
+    run: Run,
+    pairs: Sequence[Pair],
+    questions: Mapping[str, Question],
+    on_result: Callable[[Verdict | JudgeFailure], None],
+) -> None:
+    """Have the configured judge decide on screened pairs."""
+    config = run.config.judge
+    if config.provider == "local":
+        model = run.model_at(config.model)
+        chat = LocalChat(model, run.decode, run.config.run.seed)
+        LocalJudge(chat.score, model.name).judge_pairs(pairs, questions, on_result)
+    else:
+        judge_pairs(pairs, questions, _openai(run, "judge"), config, on_result)
+
+
+def _openai(run: Run, role: str) -> OpenAIChat:
+    config = run.config.teacher if role == "teacher" else run.config.judge
+    if config.model is None:
+        raise ValueError(f"{role}.provider openai needs {role}.model: the server's model name")
+    return OpenAIChat(
+        config.model,
+        config.base_url,
+        config.api_key_env,
+        config.concurrency,
+        config.timeout,
+        ResponseStore(run.folder / "responses.sqlite"),
+    )

@@ -1,0 +1,125 @@
+"""Stage repair: safer targets for the drift cases, weighted by severity; M_int becomes M_DART."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from dart_jax.model.peft_file import save_peft
+from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
+from dart_jax.run_dir import hash_path, remove
+from dart_jax.sft.examples import Example, tokenize
+from dart_jax.sft.loop import StepLog, train
+from dart_jax.stages.context import Run
+from dart_jax.stages.targets import collect_targets
+from dart_jax.stages.teach import teacher_input
+from dart_jax.teach.repair import (
+    WeightingHadNoEffect,
+    check_weighting,
+    mix_replay,
+    repair_requests,
+    weight_report,
+)
+
+OUTPUTS = (
+    "adapters/M_DART",
+    "repair/targets.jsonl",
+    "repair/rejected.jsonl",
+    "repair/training_set.jsonl",
+    "repair/weights.json",
+    "repair/log.jsonl",
+)
+WORK = ("repair",)
+
+
+def inputs(run: Run) -> dict[str, Any]:
+    """What M_DART depends on."""
+    return {
+        **run.common_inputs(),
+        "model": run.model_input(),
+        "model.dtype": run.config.model.dtype,
+        "adapter": hash_path(run.adapter_path("M_int")),
+        "drift cases": hash_path(run.folder / "audit/drift_cases.jsonl"),
+        "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
+        "questions": run.split_input("train", "validation"),
+        "teacher": teacher_input(run),
+        "repair": run.section("repair"),
+        "lora": run.section("lora"),
+        "sft": run.section("sft"),
+    }
+
+
+def execute(run: Run) -> None:
+    """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
+    config = run.config.repair
+    cases = read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase)
+    requests = repair_requests(cases, run.questions, config)
+    repairs, _ = collect_targets(run, requests, "repair")
+    distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
+    training = mix_replay(repairs, distill, config.replay, run.config.run.seed) if repairs else []
+    report = weight_report(training)
+    write_jsonl(run.folder / "repair/training_set.jsonl", training)
+    write_text(run.folder / "repair/weights.json", json.dumps(report, indent=2) + "\n")
+    if not repairs:
+        _nothing_to_repair(run, len(cases))
+        return
+    check_weighting(report, config.severity_weights)
+    print(f"repair set: {json.dumps(report)}", flush=True)
+    _train(run, training)
+
+
+def _nothing_to_repair(run: Run, cases: int) -> None:
+    why = (
+        f"the teacher's targets for {cases} drift cases were all rejected"
+        if cases
+        else ("no drift case was confirmed")
+    )
+    print(f"nothing to repair ({why}): M_DART is M_int", flush=True)
+    remove(run.adapter_path("M_DART"))
+    shutil.copytree(run.adapter_path("M_int"), run.adapter_path("M_DART"))
+    write_jsonl(run.folder / "repair/log.jsonl", [])
+
+
+def _train(run: Run, training: Sequence[Target]) -> None:
+    config, model = run.config, run.model
+    length = min(config.sft.max_length, model.config.context_length)
+    examples = tokenize(training, run.questions, model.tokenizer, length)
+    trained = train(
+        examples,
+        model,
+        run.adapter("M_int")[0],
+        run.folder / "repair",
+        lora=config.lora,
+        sft=replace(config.sft, epochs=config.repair.epochs),
+        epochs=config.repair.epochs,
+        learning_rate=config.repair.learning_rate,
+        seed=config.run.seed + 1,
+        title="repair",
+    )
+    log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
+    check_weight_mass(examples, config.repair.epochs, log)
+    save_peft(run.adapter_path("M_DART"), jax.device_get(trained), config.lora, model.name)
+
+
+def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[StepLog]) -> None:
+    """The weights that the loss saw must add up to those of the repair set.
+
+    Each step logs the sum of its loss weights as the device had them; over a run that is
+    epochs x sum over examples of weight x completion tokens. This is the whole way from the
+    drift case to the loss: a target merged, dropped or reweighted anywhere changes the sum.
+
+    Raises:
+        WeightingHadNoEffect: With both sums.
+    """
+    expected = epochs * sum(e.weight * (len(e.tokens) - e.prompt_length) for e in examples)
+    seen = sum(step.weight_mass for step in log)
+    if not math.isclose(seen, expected, rel_tol=1e-4):
+        raise WeightingHadNoEffect(
+            f"the loss saw a weight mass of {seen:g}, the repair set holds {expected:g}"
+        )

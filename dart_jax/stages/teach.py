@@ -1,0 +1,49 @@
+"""Stage teach: a label-conditioned rationale for every training question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dart_jax.data.mini_suite import MINI_DIR
+from dart_jax.run_dir import hash_path
+from dart_jax.stages.context import Run
+from dart_jax.stages.targets import collect_targets, reject_counts
+from dart_jax.teach.distill import distill_requests
+
+OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl")
+WORK = ()
+
+
+def inputs(run: Run) -> dict[str, Any]:
+    """What the targets depend on."""
+    return {
+        **run.common_inputs(),
+        "questions": run.split_input("train"),
+        "teacher": teacher_input(run),
+    }
+
+
+def teacher_input(run: Run) -> dict[str, Any]:
+    """What identifies the teacher: its settings and, where it is local, its texts or weights."""
+    config = run.section("teacher")
+    for free in ("concurrency", "timeout", "api_key_env"):
+        config.pop(free)
+    if config["provider"] == "file":
+        return {"provider": "file", "texts": hash_path(MINI_DIR)}
+    if config["provider"] == "local":
+        weights = run.model_input(config["model"])
+        return {**config, "weights": weights, "decode": run.section("decode")}
+    return config
+
+
+def execute(run: Run) -> None:
+    """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
+    requests = distill_requests(run.splits["train"])
+    accepted, rejected = collect_targets(run, requests, "teach")
+    reasons = reject_counts(rejected)
+    print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
+    if not accepted:
+        raise RuntimeError(
+            f"the teacher's {len(rejected)} targets were all rejected {reasons}; read "
+            f"{run.folder / 'teach/rejected.jsonl'}, then try a stronger teacher.model"
+        )

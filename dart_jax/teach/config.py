@@ -1,0 +1,48 @@
+"""Settings of the teacher and of the repair stage."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Who writes training targets, and how they are checked.
+
+    Attributes:
+        provider: file (the suite's own rationales), local (a Llama-family model through our decoder) or openai (any OpenAI-compatible server).
+        model: Model name for openai; for local a path like model.path (default: the run's own model).
+        base_url: Endpoint for openai, e.g. http://127.0.0.1:8000/v1; default: the OpenAI API.
+        api_key_env: Environment variable that holds the key; the key itself is never stored.
+        temperature: Sampling temperature.
+        max_tokens: Most new tokens a target may have.
+        correction_rounds: How often a rejected target is sent back with the rule it broke.
+        concurrency: Requests in flight at once (openai).
+        timeout: Seconds before a request counts as failed (openai).
+    """
+
+    provider: Literal["file", "local", "openai"] = "file"
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = 0.2
+    max_tokens: int = 256
+    correction_rounds: int = 2
+    concurrency: int = 8
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class RepairConfig:
+    """How confirmed drift cases are trained on.
+
+    Attributes:
+        severity_weights: Loss weight of minor, moderate, severe and extreme cases.
+        replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
+        epochs: Passes over the repair set.
+        learning_rate: Peak learning rate of the repair training.
+    """
+
+    severity_weights: tuple[float, float, float, float] = (1.0, 2.0, 3.0, 4.0)
+    replay: float = 0.25
+    epochs: int = 2
+    learning_rate: float = 1e-4

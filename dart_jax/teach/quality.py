@@ -1,0 +1,153 @@
+"""Quality control of training targets: what a completion has to satisfy."""
+
+import re
+from dataclasses import dataclass
+
+from dart_jax.prompts.conclusion import analysis_text, conclusion_line, parse_conclusion
+from dart_jax.records import Question
+
+MIN_SENTENCES = 2
+MAX_SENTENCES = 4
+QUOTE_CHARACTERS = 40
+
+_OPENERS = "\"'(\u201c\u2018[*_"
+_CLOSERS = r"[\"'\u201d\u2019)\]*_]*"
+_STOP = re.compile(rf"(\S*?)([.!?\u2026]+){_CLOSERS}(?=\s|$)")
+_FINISHED = re.compile(rf"[.!?\u2026]{_CLOSERS}$")
+_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s)")
+_NUMBERING = re.compile(r"^\s*\d+[.)]\s+")
+_INITIALS = re.compile(r"^(?:[^\W\d_]\.)*[^\W\d_]$")
+_TITLES = {"dr", "mr", "mrs", "ms", "mx", "prof", "rev", "st", "gov", "sen", "rep", "gen", "capt"}
+_LEAD_INS = {"e.g", "i.e", "eg", "ie", "vs", "cf", "approx", "viz"}
+_NUMBERED = {"no", "nos", "art", "sec", "fig", "vol", "p", "pp"}
+_MAY_END = {"inc", "ltd", "co", "corp", "etc", "al", "jr", "sr"}
+# fmt: off
+_STARTERS = {
+    "the", "this", "that", "these", "those", "it", "its", "they", "their", "there", "he", "she",
+    "we", "a", "an", "in", "on", "at", "by", "for", "from", "with", "under", "since", "while",
+    "when", "where", "because", "although", "though", "however", "therefore", "thus", "hence",
+    "so", "as", "if", "and", "but", "or", "both", "neither", "either", "no", "not", "each", "some",
+    "many", "most", "all", "such", "people", "today",
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken rule.
+
+    Attributes:
+        code: Stable name for counting: `empty`, `no_conclusion`, `wrong_conclusion`, `sentences`
+            or `quote`.
+        rule: One line that tells the writer what to do.
+    """
+
+    code: str
+    rule: str
+
+
+def check_target(completion: str, question: Question) -> Violation | None:
+    """The first rule that a target breaks, or None (paper, stages I and III).
+
+    The rules, in order: there is an analysis; the one conclusion line comes last and agrees with
+    the gold label; the analysis has two to four whole sentences; it repeats no 40 characters of
+    the question in a row (whitespace and letter case aside).
+    """
+    analysis = analysis_text(completion)
+    if not analysis:
+        return Violation("empty", "write an analysis before the conclusion line")
+    return (
+        _check_conclusion(completion.strip(), question)
+        or _check_sentences(analysis)
+        or _check_quote(analysis, question)
+    )
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences a text has, an unfinished last one included.
+
+    A full stop ends a sentence unless it belongs to a number (3.5), a title (Dr. Lee), an
+    abbreviation (e.g. this), or initials (the U.S. census) whose next word does not look like the
+    first of a sentence. A list item is a sentence of its own.
+    """
+    return len(_sentences(text))
+
+
+def first_sentences(text: str, count: int) -> str:
+    """The text up to the end of its `count`-th sentence; all of it where there are fewer."""
+    ends = _sentences(text)
+    return text[: ends[count - 1]].strip() if len(ends) > count else text.strip()
+
+
+def _check_conclusion(completion: str, question: Question) -> Violation | None:
+    wanted = conclusion_line(question.gold)
+    before, _, last = completion.rpartition("\n")
+    decision, _ = parse_conclusion(last)
+    if decision is None or analysis_text(before) != before.strip():
+        return Violation("no_conclusion", f'end with one conclusion line, "{wanted}", as the last')
+    if decision is not question.gold:
+        return Violation("wrong_conclusion", f'the conclusion has to be "{wanted}"; argue for it')
+    return None
+
+
+def _check_sentences(analysis: str) -> Violation | None:
+    count = count_sentences(analysis)
+    if not MIN_SENTENCES <= count <= MAX_SENTENCES:
+        return Violation(
+            "sentences", f"write {MIN_SENTENCES} to {MAX_SENTENCES} sentences, not {count}"
+        )
+    if not _FINISHED.search(analysis):
+        return Violation("sentences", "the last sentence breaks off; write whole sentences")
+    return None
+
+
+def _check_quote(analysis: str, question: Question) -> Violation | None:
+    source, text = _normalise(question.text), _normalise(analysis)
+    windows = range(len(source) - QUOTE_CHARACTERS + 1)
+    if any(source[start : start + QUOTE_CHARACTERS] in text for start in windows):
+        return Violation(
+            "quote",
+            f"do not repeat {QUOTE_CHARACTERS} or more characters of the question in a row;"
+            " use your own words",
+        )
+    return None
+
+
+def _normalise(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _sentences(text: str) -> list[int]:
+    """Where each sentence ends, as an offset into the text."""
+    breaks = [match.span() for match in _PARAGRAPH.finditer(text)]
+    starts = [0, *(end for _, end in breaks)]
+    stops = [*(start for start, _ in breaks), len(text)]
+    ends: list[int] = []
+    for start, stop in zip(starts, stops, strict=True):
+        paragraph = text[start:stop].rstrip()
+        ends += [start + end for end in _sentences_of_paragraph(paragraph)]
+    return ends
+
+
+def _sentences_of_paragraph(text: str) -> list[int]:
+    numbering = _NUMBERING.match(text)
+    begin = numbering.end() if numbering else 0
+    ends = [s.end() for s in _STOP.finditer(text, begin) if _ends_sentence(s, text)]
+    unfinished = text[ends[-1] if ends else begin :].strip()
+    return [*ends, len(text)] if unfinished else ends
+
+
+def _ends_sentence(stop: re.Match, text: str) -> bool:
+    following = text[stop.end() :].split(maxsplit=1)
+    if not following or stop.group(2) != ".":
+        return not following or not following[0][0].islower()
+    word = stop.group(1).lstrip(_OPENERS).casefold()
+    next_word = following[0].strip(_OPENERS + ",;:").casefold()
+    if following[0][0].islower() or word in _TITLES | _LEAD_INS:
+        return False
+    if word in _NUMBERED and next_word[:1].isdigit():
+        return False
+    # Initials stand before a name or end a sentence ("in the U.S. It was"); "World War I." ends.
+    if word in _MAY_END or (_INITIALS.match(word) and word != "i"):
+        return next_word in _STARTERS
+    return True

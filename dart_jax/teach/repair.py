@@ -1,0 +1,110 @@
+"""Stage III: repair targets, their severity weights, and the proof that these reach training."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from dart_jax.prompts.templates import repair_messages
+from dart_jax.records import DriftCase, Question, Severity, Target, digest
+from dart_jax.teach.config import RepairConfig
+from dart_jax.teach.writer import TargetRequest
+
+WeightReport = dict[str, dict[str, float]]
+"""`{"minor".."extreme" | "replay": {"examples": count, "weight": mass}}`."""
+
+
+class WeightingHadNoEffect(RuntimeError):
+    """The examples do not carry the weights that their severities call for."""
+
+
+def severity_weight(severity: Severity, weights: Sequence[float]) -> float:
+    """The loss weight of a severity; `weights` run from minor to extreme (paper: 1, 2, 3, 4).
+
+    Raises:
+        ValueError: not four positive finite weights.
+    """
+    if len(weights) != len(Severity) or not all(math.isfinite(w) and w > 0 for w in weights):
+        raise ValueError(
+            f"repair.severity_weights {tuple(weights)}: give four positive numbers, for minor,"
+            " moderate, severe and extreme"
+        )
+    return float(weights[severity - 1])
+
+
+def repair_requests(
+    cases: Iterable[DriftCase], questions_by_id: Mapping[str, Question], config: RepairConfig
+) -> list[TargetRequest]:
+    """One request a confirmed drift case, weighted by its severity.
+
+    Raises:
+        ValueError: a case names a question that is not there.
+    """
+    requests = []
+    for case in cases:
+        if case.question_id not in questions_by_id:
+            raise ValueError(f"drift case of question {case.question_id}: no such question")
+        question = questions_by_id[case.question_id]
+        weight = severity_weight(case.severity, config.severity_weights)
+        messages = repair_messages(question, case)
+        requests.append(TargetRequest(question, messages, "repair", weight, case.severity))
+    return requests
+
+
+def mix_replay(
+    repair_targets: Sequence[Target], distill_targets: Sequence[Target], replay: float, seed: int
+) -> list[Target]:
+    """Repair targets followed by a share of the distill targets, at weight 1.
+
+    The share is drawn by hash of (seed, question id), the same on every machine. Nothing is
+    de-duplicated: a question may come as one or more repair cases and in the replay too, and
+    dropping either would undo the weights.
+
+    Args:
+        replay: Share of `distill_targets`, in [0, 1].
+
+    Raises:
+        ValueError: `replay` is outside [0, 1].
+    """
+    if not 0.0 <= replay <= 1.0:
+        raise ValueError(f"repair.replay {replay}: give a share between 0 and 1")
+    drawn = sorted(distill_targets, key=lambda target: digest([seed, target.question_id]))
+    count = round(replay * len(distill_targets))
+    return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
+
+
+def weight_report(targets: Iterable[Target]) -> WeightReport:
+    """Example count and weight mass of repair targets by severity, and of the replay."""
+    report = {name: {"examples": 0, "weight": 0.0} for name in [*_names(), "replay"]}
+    for target in targets:
+        row = report["replay" if target.severity is None else target.severity.name.lower()]
+        row["examples"] += 1
+        row["weight"] += target.weight
+    return report
+
+
+def check_weighting(report: WeightReport, weights: Sequence[float]) -> None:
+    """Raise unless each severity's mass is its count times its configured weight.
+
+    Replay counts at weight 1. This is the guard against weights that are lost on the way, as by
+    a later de-duplication.
+
+    Raises:
+        WeightingHadNoEffect: the mass differs; the message has the whole table.
+    """
+    expected = {s.name.lower(): severity_weight(s, weights) for s in Severity} | {"replay": 1.0}
+    wrong = [
+        name
+        for name, weight in expected.items()
+        if not math.isclose(report[name]["weight"], report[name]["examples"] * weight, rel_tol=1e-6)
+    ]
+    if wrong:
+        table = ", ".join(
+            f"{name}: {row['examples']} examples, weight {row['weight']:g}"
+            f" (expected {row['examples'] * expected[name]:g})"
+            for name, row in report.items()
+        )
+        raise WeightingHadNoEffect(f"severity weights did not arrive for {wrong}; {table}")
+
+
+def _names() -> list[str]:
+    return [severity.name.lower() for severity in Severity]

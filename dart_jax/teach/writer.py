@@ -1,0 +1,187 @@
+"""Label-conditioned targets: ask a writer, check, send back what breaks a rule."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
+from dart_jax.prompts.conclusion import analysis_text, conclusion_line
+from dart_jax.prompts.templates import correction_message
+from dart_jax.records import Question, RejectedTarget, Severity, Target, digest
+from dart_jax.teach.config import TeacherConfig
+from dart_jax.teach.quality import MAX_SENTENCES, check_target, first_sentences
+
+TargetResult = Target | RejectedTarget
+
+
+class MissingRationale(ValueError):
+    """The suite carries no rationale for a question."""
+
+
+@dataclass(frozen=True)
+class TargetRequest:
+    """One target to be written.
+
+    Attributes:
+        question: With its gold label.
+        messages: What the teacher is asked.
+        stage: `distill` or `repair`.
+        weight: The target's loss weight.
+        severity: Of the drift to repair; None for distill.
+    """
+
+    question: Question
+    messages: tuple[Message, ...]
+    stage: Literal["distill", "repair"]
+    weight: float = 1.0
+    severity: Severity | None = None
+
+
+@dataclass
+class _Draft:
+    """A request on its way through the correction rounds."""
+
+    request: TargetRequest
+    messages: tuple[Message, ...]
+    reasons: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    result: TargetResult | None = None
+
+
+def write_targets(
+    requests: Sequence[TargetRequest],
+    chat: ChatModel,
+    config: TeacherConfig,
+    *,
+    force_conclusion: bool = False,
+    on_result: Callable[[TargetResult], None] | None = None,
+) -> list[TargetResult]:
+    """Have a teacher write targets, with up to `config.correction_rounds` corrections each.
+
+    A text that breaks a rule goes back with the rule's name; a failed request is sent again.
+    Each counts as an attempt, and a request without an acceptable attempt ends as a
+    `RejectedTarget` with every reason and text.
+
+    Args:
+        requests: Those without a result yet.
+        chat: The teacher.
+        config: `temperature`, `max_tokens` and `correction_rounds` are read.
+        force_conclusion: Keep the first four sentences and put the gold conclusion line after
+            them, whatever the teacher concludes. For local teachers, which are too small to know
+            when to stop; what they wrote within these bounds is still checked.
+        on_result: Sees each result once decided, so that it can be saved at once.
+
+    Returns:
+        One result a request, in the order given.
+    """
+    drafts = [_Draft(request, request.messages) for request in requests]
+    pending = drafts
+    for attempts_left in range(config.correction_rounds, -1, -1):
+        by_id = _name_drafts(pending)
+
+        def settle(answer: ChatReply | ChatFailure, by_id=by_id, left=attempts_left) -> None:
+            draft = by_id[answer.id]
+            _advance(draft, answer, chat.name, force_conclusion, last=left == 0)
+            if draft.result is not None and on_result is not None:
+                on_result(draft.result)
+
+        chat.complete([_chat_request(id, by_id[id], config) for id in by_id], on_result=settle)
+        pending = [draft for draft in pending if draft.result is None]
+        if not pending:
+            break
+    return [draft.result for draft in drafts]
+
+
+def file_targets(
+    requests: Sequence[TargetRequest], rationales: dict[str, str]
+) -> list[TargetResult]:
+    """Targets from the suite's own rationales, under the same quality control.
+
+    Args:
+        requests: Of either stage; their messages are not used.
+        rationales: Analysis text, without conclusion line, by question id.
+
+    Raises:
+        MissingRationale: a question has none.
+    """
+    missing = [r.question.id for r in requests if r.question.id not in rationales]
+    if missing:
+        raise MissingRationale(
+            f"{len(missing)} questions have no rationale, the first is {missing[0]};"
+            " teacher.provider file covers the mini suite only: set teacher.provider to local or"
+            " openai for other suites"
+        )
+    return [_file_target(request, rationales[request.question.id]) for request in requests]
+
+
+def _file_target(request: TargetRequest, rationale: str) -> TargetResult:
+    completion = _with_conclusion(rationale, request.question)
+    violation = check_target(completion, request.question)
+    if violation is not None:
+        reason = f"{violation.code}: {violation.rule}"
+        return RejectedTarget(request.question.id, request.stage, [reason], [rationale])
+    return _target(request, completion, provider="file", attempts=0)
+
+
+def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:
+    """Ids that depend on what is asked only, since they key a local teacher's sampling noise.
+
+    One question may have several drift cases; even the same request twice stays two.
+    """
+    seen: Counter[str] = Counter()
+    named = {}
+    for draft in drafts:
+        name = f"{draft.request.question.id}/{digest(draft.messages)[:16]}"
+        named[f"{name}/{seen[name]}"] = draft
+        seen[name] += 1
+    return named
+
+
+def _chat_request(id: str, draft: _Draft, config: TeacherConfig) -> ChatRequest:
+    return ChatRequest(id, draft.messages, config.temperature, config.max_tokens)
+
+
+def _advance(
+    draft: _Draft, answer: ChatReply | ChatFailure, provider: str, force: bool, *, last: bool
+) -> None:
+    """Accept the answer, or note its fault and prepare the next attempt."""
+    question = draft.request.question
+    if isinstance(answer, ChatFailure):
+        draft.reasons.append(f"request_failed: {answer.reason}")
+        draft.texts.append("")
+    else:
+        completion = _forced(answer.text, question) if force else answer.text
+        violation = check_target(completion, question)
+        if violation is None:
+            # Rewritten with the plain line, since a teacher may have put markdown around its own.
+            completion = _with_conclusion(completion, question)
+            attempts = len(draft.reasons) + 1
+            draft.result = _target(draft.request, completion, provider, attempts)
+            return
+        draft.reasons.append(f"{violation.code}: {violation.rule}")
+        draft.texts.append(answer.text)
+        said = {"role": "assistant", "content": answer.text}
+        draft.messages = (*draft.messages, said, correction_message(violation.rule))
+    if last:
+        draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
+
+
+def _with_conclusion(text: str, question: Question) -> str:
+    return f"{analysis_text(text)}\n{conclusion_line(question.gold)}"
+
+
+def _forced(text: str, question: Question) -> str:
+    return _with_conclusion(first_sentences(analysis_text(text), MAX_SENTENCES), question)
+
+
+def _target(request: TargetRequest, completion: str, provider: str, attempts: int) -> Target:
+    return Target(
+        question_id=request.question.id,
+        stage=request.stage,
+        completion=completion,
+        weight=request.weight,
+        severity=request.severity,
+        provider=provider,
+        attempts=attempts,
+    )

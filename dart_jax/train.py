@@ -1,0 +1,90 @@
+"""Run DART: `python -m dart_jax.train --config configs/quickstart.yaml [--section.field value]`.
+
+The stages run in order: teach, distill, audit, repair, evaluate. A second start skips what is
+done and goes on where the first was stopped.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+
+from dart_jax import __version__
+from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.records import write_text
+from dart_jax.run_dir import RunDir, StaleStage
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parse, run the stages, report; the exit status."""
+    config, stages, resolved = parse(args)
+    folder = RunDir(config.run)
+    with folder.lock():
+        write_text(folder / "config.yaml", resolved)
+        write_text(folder / "versions.json", json.dumps(_versions(), indent=1) + "\n")
+        run_stages(config, folder, stages)
+    return 0
+
+
+def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> None:
+    """Run the stages that are asked for and not up to date.
+
+    Raises:
+        StaleStage: A stage that was asked for needs an earlier one that was not.
+    """
+    # Imported here, so that --help does not wait for jax.
+    import jax
+
+    from dart_jax.audit.drift import check_pool_splits
+    from dart_jax.stages import audit, distill, evaluate, repair, teach
+    from dart_jax.stages.context import Run
+    from dart_jax.stages.providers import check_providers
+
+    modules = dict(zip(STAGES, (teach, distill, audit, repair, evaluate), strict=True))
+    cache = folder.path.parent / ".jax_cache"
+    jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+    check_pool_splits(config.audit.pool_splits)
+    run = Run(config, folder)
+    check_providers(run)
+    sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
+    print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
+    last = max(STAGES.index(stage) for stage in stages)
+    for number, name in enumerate(STAGES[: last + 1], 1):
+        module = modules[name]
+        inputs = module.inputs(run)
+        if folder.is_current(name, inputs):
+            print(f"[{number}/{len(STAGES)}] {name}: up to date", flush=True)
+            continue
+        if name not in stages:
+            changed = ", ".join(folder.changed_inputs(name, inputs)) or "its files"
+            raise StaleStage(
+                f"stage {name} is not up to date ({changed}) and --stages leaves it out; "
+                f"run it first: --stages {name}"
+            )
+        print(f"[{number}/{len(STAGES)}] {name}", flush=True)
+        started = time.perf_counter()
+        with folder.stage(name, inputs, module.OUTPUTS, module.WORK):
+            module.execute(run)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    if folder.is_current("evaluate", modules["evaluate"].inputs(run)):
+        print(f"report: {folder / 'report/report.md'}")
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "dart_jax": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **packages,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

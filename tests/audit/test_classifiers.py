@@ -1,0 +1,176 @@
+"""Detoxify and Hugging Face classifiers on small local checkpoints, offline."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("detoxify")
+
+from dart_jax.audit.classifiers import DetoxifyScorer, HFScorer  # noqa: E402
+from dart_jax.audit.scorer_protocol import ScorerUnavailable  # noqa: E402
+
+TEXTS = ["they are fine", "awful people", "fine"]
+CLASSES = ("toxic", "severe_toxic", "identity_hate")
+
+
+def checkpoint(folder: Path, weights: dict | None = None, classes=CLASSES) -> Path:
+    """A Detoxify checkpoint of the BERT in `folder`."""
+    from transformers import BertForSequenceClassification
+
+    model = BertForSequenceClassification.from_pretrained(folder)
+    architecture = {
+        "model_type": str(folder),
+        "model_name": "BertForSequenceClassification",
+        "tokenizer_name": "BertTokenizer",
+        "num_classes": len(classes),
+    }
+    config = {"arch": {"args": architecture}, "dataset": {"args": {"classes": list(classes)}}}
+    path = folder / "tiny.ckpt"
+    torch.save({"state_dict": weights or model.state_dict(), "config": config}, path)
+    return path
+
+
+def test_detoxify_checkpoint_scores_as_detoxify_itself_does(bert):
+    from detoxify import Detoxify
+
+    path = checkpoint(bert("base", CLASSES))
+    scored = DetoxifyScorer(str(path)).score(TEXTS)
+    expected = Detoxify(checkpoint=str(path)).predict(TEXTS)
+    assert list(expected) == ["toxicity", "severe_toxicity", "identity_attack"]
+    for i, (value, labels) in enumerate(scored):
+        assert labels == pytest.approx({name: row[i] for name, row in expected.items()}, abs=1e-6)
+        assert value == labels["toxicity"]
+    assert len({round(value, 4) for value, _ in scored}) == len(TEXTS)
+
+
+def test_detoxify_checkpoint_cannot_run_code(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    path = tmp_path / "hostile.ckpt"
+    torch.save({"state_dict": {}, "config": Hostile()}, path)
+    with pytest.raises(ScorerUnavailable, match=r"hostile\.ckpt"):
+        DetoxifyScorer(str(path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_detoxify_checkpoint_without_the_head_is_refused(bert):
+    from transformers import BertForSequenceClassification
+
+    folder = bert("base", CLASSES)
+    weights = BertForSequenceClassification.from_pretrained(folder).state_dict()
+    del weights["classifier.weight"]
+    with pytest.raises(ScorerUnavailable, match=r"classifier\.weight"):
+        DetoxifyScorer(str(checkpoint(folder, weights)))
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2]])
+def test_detoxify_names_what_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    with pytest.raises(ScorerUnavailable, match=r"other\.ckpt: not a Detoxify checkpoint"):
+        DetoxifyScorer(str(path))
+
+
+def test_detoxify_without_toxicity_class_is_refused(bert):
+    path = checkpoint(bert("base", ("a", "b", "c")), classes=("a", "b", "c"))
+    with pytest.raises(ScorerUnavailable, match="a, b, c"):
+        DetoxifyScorer(str(path))
+
+
+def test_missing_checkpoint_lists_the_variants():
+    with pytest.raises(ScorerUnavailable, match=r"nowhere\.ckpt.*original, unbiased"):
+        DetoxifyScorer("nowhere.ckpt")
+
+
+def test_unreadable_checkpoint_is_named(tmp_path):
+    path = tmp_path / "text.ckpt"
+    path.write_text("no pickle")
+    with pytest.raises(ScorerUnavailable, match=r"text\.ckpt"):
+        DetoxifyScorer(str(path))
+
+
+def test_hf_value_is_the_mean_over_models_and_finds_the_labels(bert):
+    exclusive = str(bert("exclusive", ("non-toxic", "toxic")))
+    independent = str(
+        bert("independent", ("toxic", "insult"), problem_type="multi_label_classification")
+    )
+    scorer = HFScorer([exclusive, independent])
+    for value, labels in scorer.score(TEXTS):
+        assert labels[f"{exclusive}/non-toxic"] + labels[f"{exclusive}/toxic"] == pytest.approx(1)
+        assert value == (labels[f"{exclusive}/toxic"] + labels[f"{independent}/toxic"]) / 2
+    # Same weights, same logits: the sigmoid of the logit difference is the two-way softmax.
+    _, labels = scorer.score(["awful"])[0]
+    logit = {name: torch.logit(torch.tensor(p)) for name, p in labels.items()}
+    difference = logit[f"{independent}/insult"] - logit[f"{independent}/toxic"]
+    assert torch.sigmoid(difference).item() == pytest.approx(labels[f"{exclusive}/toxic"], abs=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(bert):
+    scorer = HFScorer([str(bert("m", ("fine", "hate")))])
+    together = [value for value, _ in scorer.score(TEXTS)]
+    alone = [scorer.score([text])[0][0] for text in TEXTS]
+    assert together == pytest.approx(alone, abs=1e-6)
+
+
+def test_long_text_is_scored_in_windows_and_its_worst_window_counts(bert):
+    scorer = HFScorer([str(bert("m", ("fine", "hate")))])
+    window = 12 - 2 - 2  # positions, two spare ones, [CLS] and [SEP]
+    harmless, harmful = sorted(
+        (" ".join([word] * window) for word in ("fine", "awful")),
+        key=lambda text: scorer.score([text])[0][0],
+    )
+    low, high, both = (
+        scorer.score([text])[0][0] for text in (harmless, harmful, f"{harmless} {harmful}")
+    )
+    assert low < high - 1e-3
+    assert both == pytest.approx(high, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "harm"),
+    [
+        (("nothate", "hate"), "hate"),
+        (("HATE", "NOT-HATE"), "HATE"),
+        (("non-offensive", "offensive"), "offensive"),
+        (("neutral", "Toxicity"), "Toxicity"),
+        (("toxic", "severe_toxic", "identity_hate"), "toxic"),
+        (("no_hate_speech", "hate_speech"), "hate_speech"),
+    ],
+)
+def test_harm_label_is_found_by_name(bert, labels, harm):
+    folder = str(bert("m", labels))
+    ((value, probabilities),) = HFScorer([folder]).score(["awful"])
+    assert value == probabilities[f"{folder}/{harm}"]
+
+
+def test_harm_label_can_be_named(bert):
+    folder = str(bert("m", ("LABEL_0", "LABEL_1")))
+    ((value, probabilities),) = HFScorer([folder], ["LABEL_1"]).score(["awful"])
+    assert value == probabilities[f"{folder}/LABEL_1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [(("LABEL_0", "LABEL_1"), ()), (("hateful", "toxic"), ()), (("fine", "hate"), ("hatred",))],
+)
+def test_unclear_harm_label_is_an_error_that_lists_the_labels(bert, labels, named):
+    with pytest.raises(ValueError, match=f"scorer_labels.*{', '.join(labels)}"):
+        HFScorer([str(bert("m", labels))], named)
+
+
+def test_hf_model_without_a_trained_head_is_refused(bert):
+    with pytest.raises(ScorerUnavailable, match=r"not a trained classifier.*classifier\.weight"):
+        HFScorer([str(bert("m", ("fine", "hate"), head=False))])
+
+
+def test_hf_regression_is_refused(bert):
+    with pytest.raises(ValueError, match="regression"):
+        HFScorer([str(bert("m", ("toxic",), problem_type="regression"))])
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(ScorerUnavailable, match=r"nowhere.*no such folder"):
+        HFScorer([str(tmp_path / "nowhere")])

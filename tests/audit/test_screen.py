@@ -1,0 +1,56 @@
+"""Pairs and the screen."""
+
+import pytest
+
+from dart_jax.audit.screen import pair_up, screen
+from dart_jax.records import Score
+
+
+def scores(values: dict[tuple[str, str], float], scorer: str = "s") -> list[Score]:
+    return [Score(id, model, scorer, value) for (model, id), value in values.items()]
+
+
+def test_pairs_match_by_question_id_whatever_the_order(answer):
+    baseline = [answer("q1", "M0", "a"), answer("q2", "M0", "b")]
+    candidate = [answer("q2", "M_int", "d"), answer("q1", "M_int", "c")]
+    values = {("M0", "q1"): 0.1, ("M0", "q2"): 0.2, ("M_int", "q1"): 0.4, ("M_int", "q2"): 0.1}
+    first, second = pair_up(baseline, candidate, scores(values))
+    assert (first.baseline, first.candidate) == (baseline[0], candidate[1])
+    assert (first.question_id, second.question_id) == ("q1", "q2")
+    assert first.delta == pytest.approx(0.3) and second.delta == pytest.approx(-0.1)
+
+
+def test_a_question_answered_on_one_side_is_named(answer):
+    baseline = [answer("q1", "M0", "a"), answer("q2", "M0", "b")]
+    candidate = [answer("q2", "M_int", "d"), answer("q3", "M_int", "c")]
+    with pytest.raises(ValueError, match="baseline only: q1; candidate only: q3"):
+        pair_up(baseline, candidate, [])
+
+
+def test_a_question_answered_twice_is_named(answer):
+    with pytest.raises(ValueError, match="candidate answers a question twice: q1"):
+        pair_up([answer("q1", "M0", "a")], [answer("q1", "M_int", "b")] * 2, [])
+
+
+def test_an_answer_without_score_is_named(answer):
+    with pytest.raises(ValueError, match="without a score: M_int q1"):
+        pair_up(
+            [answer("q1", "M0", "a")], [answer("q1", "M_int", "b")], scores({("M0", "q1"): 0.1})
+        )
+
+
+def test_scores_of_two_scorers_do_not_mix(answer):
+    mixed = [*scores({("M0", "q1"): 0.1}, "a"), *scores({("M_int", "q1"): 0.1}, "b")]
+    with pytest.raises(ValueError, match=r"several scorers.*a, b"):
+        pair_up([answer("q1", "M0", "a")], [answer("q1", "M_int", "b")], mixed)
+
+
+def test_a_model_is_not_its_own_baseline(answer):
+    with pytest.raises(ValueError, match="same model"):
+        pair_up([answer("q1", "M0", "a")], [answer("q1", "M0", "b")], [])
+
+
+def test_screen_is_strict_at_tau(pair):
+    deltas = (0.25, 0.5, 0.0, 0.75, -0.5)
+    pairs = [pair(f"q{i}", scores=(0.0, delta)) for i, delta in enumerate(deltas)]
+    assert [p.question_id for p in screen(pairs, 0.25)] == ["q1", "q3"]

@@ -1,0 +1,130 @@
+"""The page and the console table of a small made-up run."""
+
+import dataclasses
+import re
+
+import pytest
+
+from dart_jax.audit.config import AuditConfig, JudgeConfig
+from dart_jax.data.config import DataConfig
+from dart_jax.evaluate.console import console_table
+from dart_jax.evaluate.report import DriftExample, ReportData, write_report
+from dart_jax.evaluate.summary import build_summary
+from dart_jax.model.config import LoraConfig, ModelConfig
+from dart_jax.records import DriftType, Severity
+from dart_jax.sft.config import SftConfig
+from dart_jax.teach.config import RepairConfig, TeacherConfig
+
+EVIL = "</pre></details> ![x](http://example.org) | \n\n# gone"
+CONFIG = {
+    "run": {"name": "a|b", "root": "runs", "seed": 1},
+    "decode": {"temperature": 0.2, "top_p": 0.9},
+    **{
+        name: dataclasses.asdict(section)
+        for name, section in {
+            "model": ModelConfig(),
+            "lora": LoraConfig(),
+            "data": DataConfig(),
+            "sft": SftConfig(),
+            "teacher": TeacherConfig(),
+            "judge": JudgeConfig(api_key_env="SECRET_NAME"),
+            "audit": AuditConfig(),
+            "repair": RepairConfig(),
+        }.items()
+    },
+}
+
+
+def extras(**changes) -> ReportData:
+    texts = {name: f"{name} says {EVIL}" for name in ("M0", "M_int", "M_DART")}
+    case = DriftExample("D1-diff-0001", "Who?", DriftType.OMITS, Severity.SEVERE, texts)
+    values = {
+        "config": CONFIG,
+        "confidence": 0.95,
+        "tau": 0.01,
+        "deltas": {"M_int": [0.0, 0.02, -0.1], "M_DART": [0.0, 0.0, 0.0]},
+        "losses": {"distill": [(1, 2.0), (2, 1.5)], "repair": [(1, 1.2)]},
+        "rejects": {"distill": {"wrong | conclusion": 2}},
+        "examples": [case] * 5,
+    }
+    return ReportData(**{**values, **changes})
+
+
+def test_page_has_everything(summary, tmp_path):
+    path = write_report(tmp_path, summary, extras())
+    page = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "report" / "report.md"
+    assert "| M_DART | 68.8 [58.8, 78.8] | 25.0 [0.0, 50.0] | n/a | 88.6 | 0.0 |" in page
+    assert "| *shortcut baseline* | 90.7 |" in page
+    assert "Protocol `heldout`" in page and "split by `row`" in page
+    assert "80.0 %" in page  # reduction from 10 cases to 2
+    assert "| moderate | 1 | 2 |" in page
+    assert "| total | 31.2 |" in page
+    assert "proves nothing" in page
+    assert "| decode | temperature 0.2, top_p 0.9 |" in page
+    assert "severity_weights 1.0 2.0 3.0 4.0" in page
+    assert "SECRET" not in page
+    images = re.findall(r"^!\[[^]]*\]\(([^)]*)\)$", page, re.MULTILINE)
+    assert len(images) == 4
+    for image in images:
+        assert (path.parent / image).read_bytes().startswith(b"\x89PNG")
+
+
+def test_generations_cannot_break_the_page(summary, tmp_path):
+    page = write_report(tmp_path, summary, extras()).read_text(encoding="utf-8")
+    assert page.count("<details>") == page.count("</details>") == 3
+    assert page.count("<pre>") == page.count("</pre>") == 3 * 4
+    outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert "example.org" not in outside and "# gone" not in outside
+    rejected = next(line for line in outside.splitlines() if "conclusion" in line and "2 |" in line)
+    assert rejected == "| distill | wrong \\| conclusion | 2 |"
+
+
+def test_tables_are_rectangular(summary, tmp_path):
+    page = write_report(tmp_path, summary, extras(examples=())).read_text(encoding="utf-8")
+    tables = re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE)
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({line.count(" | ") for line in table.splitlines()}) == 1
+
+
+def test_no_drift_is_said_plainly(parts, tmp_path):
+    none = {
+        **parts["pool"],
+        "confirmed": 0,
+        "by_severity": {},
+        "by_type": {},
+    }
+    summary = build_summary(
+        **{
+            **parts,
+            "repair": {},
+            "pool": none,
+            "judge": "openai",
+            "drift": {"M_int": none, "M_DART": none},
+        }
+    )
+    page = write_report(
+        tmp_path, summary, extras(examples=(), rejects={}, deltas={}, losses={"distill": []})
+    ).read_text(encoding="utf-8")
+    assert "**M_DART is M_int**: no drift case was confirmed" in page
+    assert "not defined" in page and "proves nothing" not in page
+    assert "M_DART is M_int" in console_table(summary)
+
+
+def test_confirmed_but_unrepaired_is_another_reason(parts):
+    text = console_table(build_summary(**{**parts, "repair": {}}))
+    assert "2 drift cases were confirmed" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("pairs", [40, 16000])
+def test_console_table_fits_and_aligns(summary, pairs):
+    for row in (summary["drift"]["M_int"], summary["drift"]["M_DART"]):
+        row["pairs"] = pairs
+    text = console_table(summary)
+    assert max(map(len, text.splitlines())) <= 100
+    lines = text.splitlines()
+    ends = [line.rstrip() for line in lines if line.startswith(("model", "M0", "M_int", "M_DART"))]
+    assert len({len(line) for line in ends[:4]}) == 1
+    assert "90.7" in text and "drift reduction 80.0 %" in text

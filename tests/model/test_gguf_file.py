@@ -1,0 +1,173 @@
+"""GGUF: a synthetic file of known weights, broken files, and the embedded SmolLM2."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dart_jax.model.architecture import RopeScaling
+from dart_jax.model.gguf_file import open_gguf
+from dart_jax.model.load import open_checkpoint
+from dart_jax.model.rope import rope_frequencies
+from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.model.weights import BadCheckpoint, load_params
+
+gguf = pytest.importorskip("gguf")
+
+NAMES = {
+    "attn_norm": "attn_norm",
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "o": "attn_output",
+    "ffn_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
+
+
+def _interleave(weight, heads):
+    """llama.cpp's row order: the pair (i, i + H/2) of each head becomes (2i, 2i + 1)."""
+    half = weight.shape[0] // heads // 2
+    order = [
+        head * 2 * half + part * half + i
+        for head in range(heads)
+        for i in range(half)
+        for part in (0, 1)
+    ]
+    return weight[order]
+
+
+@pytest.fixture
+def tensors(config, params):
+    found = {
+        "token_embd.weight": params["embed"],
+        "output_norm.weight": params["final_norm"],
+        "output.weight": params["head"].T,
+    }
+    heads = {"q": config.num_heads, "k": config.num_kv_heads}
+    for key, name in NAMES.items():
+        for layer in range(config.num_layers):
+            weight = np.asarray(params["layers"][key][layer]).T
+            weight = _interleave(weight, heads[key]) if key in heads else weight
+            found[f"blk.{layer}.{name}.weight"] = weight
+    return {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in found.items()}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function: a GGUF file of a configuration's metadata and the given tensors."""
+
+    def run(config, tensors, architecture="llama", linear_scaling=False):
+        path = tmp_path / "model.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        writer.add_context_length(config.context_length)
+        writer.add_embedding_length(config.embed_dim)
+        writer.add_block_count(config.num_layers)
+        writer.add_feed_forward_length(config.ffn_dim)
+        writer.add_head_count(config.num_heads)
+        writer.add_head_count_kv(config.num_kv_heads)
+        writer.add_layer_norm_rms_eps(config.norm_eps)
+        writer.add_rope_freq_base(config.rope_theta)
+        writer.add_rope_dimension_count(config.head_dim)
+        if linear_scaling:
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        for name, tensor in tensors.items():
+            writer.add_tensor(name, tensor)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return run
+
+
+def test_same_weights(config, params, tensors, write):
+    found, source = open_checkpoint(write(config, tensors))
+    assert found == config
+    jax.tree.map(np.testing.assert_array_equal, load_params(found, source, jnp.float32), params)
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_llama31_scaling_from_the_divisors(factor, config, tensors, write):
+    """The file has no factor, only each frequency's divisor."""
+    plain = dataclasses.replace(config, rope_theta=5e5)
+    scaled = dataclasses.replace(plain, rope_scaling=RopeScaling(factor, 1.0, 4.0, 8192))
+    divisors = rope_frequencies(plain) / rope_frequencies(scaled)
+    path = write(plain, tensors | {"rope_freqs.weight": divisors.astype(np.float32)})
+    found, source = open_gguf(path)
+    assert found == scaled
+    assert "rope_freqs.weight" not in source.names
+
+
+def test_tied_when_there_is_no_output(config, params, tensors, write):
+    del tensors["output.weight"]
+    found, source = open_gguf(write(config, tensors))
+    assert found.tied_head
+    np.testing.assert_array_equal(load_params(found, source, jnp.float32)["embed"], params["embed"])
+
+
+def test_refused(config, tensors, write):
+    odd = np.full(config.head_dim // 2, 3.0, np.float32)
+    with pytest.raises(BadCheckpoint, match=r"rope_freqs.weight is none of the known"):
+        open_gguf(write(config, tensors | {"rope_freqs.weight": odd}))
+    with pytest.raises(BadCheckpoint, match=r"unknown tensor blk.0.attn_q.bias"):
+        open_gguf(write(config, tensors | {"blk.0.attn_q.bias": np.zeros(32, np.float32)}))
+    with pytest.raises(BadCheckpoint, match="rope scaling 'linear'"):
+        open_gguf(write(config, tensors, linear_scaling=True))
+    with pytest.raises(BadCheckpoint, match="architecture is 'qwen2'"):
+        open_gguf(write(config, tensors, architecture="qwen2"))
+
+
+def test_missing(config, tensors, write):
+    rest = {name: tensor for name, tensor in tensors.items() if name != "blk.1.attn_v.weight"}
+    found, source = open_gguf(write(config, rest))
+    with pytest.raises(BadCheckpoint, match=r"missing model.layers.1.self_attn.v_proj.weight"):
+        load_params(found, source, jnp.float32)
+    del rest["token_embd.weight"]
+    with pytest.raises(BadCheckpoint, match=r"missing token_embd.weight"):
+        open_gguf(write(config, rest))
+
+
+def test_misshaped(config, tensors, write):
+    short = {"blk.0.ffn_up.weight": tensors["blk.0.ffn_up.weight"][:-1]}
+    found, source = open_gguf(write(config, tensors | short))
+    with pytest.raises(BadCheckpoint, match=r"model.layers.0.mlp.up_proj.weight is "):
+        load_params(found, source, jnp.float32)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.001, 0.01, 0.5, 0.999])
+def test_truncated(share, config, tensors, write):
+    path = write(config, tensors)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(BadCheckpoint, match=r"model.gguf: not a readable GGUF"):
+        open_gguf(path)
+
+
+def test_not_gguf(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"PK" * 1000)
+    with pytest.raises(BadCheckpoint, match="not a readable GGUF"):
+        open_gguf(path)
+
+
+def test_smollm2_matches_transformers(smollm2_path, logits, hf_logits):
+    """Float32 logits on a chat prompt, weights dequantised by each side."""
+    pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(smollm2_path)
+    tokens = [tokenizer.encode_prompt([{"role": "user", "content": "Are two and 2 the same?"}])]
+    twin = AutoModelForCausalLM.from_pretrained(
+        smollm2_path.parent, gguf_file=smollm2_path.name, dtype="float32"
+    )
+    expected = hf_logits(twin.eval(), tokens)
+    del twin
+    config, source = open_checkpoint(smollm2_path)
+    found = logits(config, load_params(config, source, jnp.float32), tokens)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
