@@ -48,6 +48,7 @@ def make_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m dart_jax.train",
         description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any settings.")
     parser.add_argument(
@@ -88,4 +89,4 @@ def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...
     snapshot = parsed.clone()
     for key in ("config", "stages"):
         snapshot.pop(key, None)
-    return config, stages, parser.dump(snapshot, skip_validation=True, skip_none=False)
+    return config, stages, parser.dump(snapshot, skip_validation=True, skip_unset=False)

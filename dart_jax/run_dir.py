@@ -54,7 +54,7 @@ class RunDir:
     """One run's folder."""
 
     def __init__(self, config: RunConfig):
-        if not config.name or Path(config.name).name != config.name:
+        if config.name in ("", "..") or Path(config.name).name != config.name:
             raise ValueError(f"run.name: {config.name!r} is not a plain folder name")
         self.path = Path(config.root) / config.name
         self.path.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,14 @@ class RunDir:
         Args:
             outputs: Files and folders, relative to the run, that make the stage's result.
             work: Further ones that only an interrupted stage needs; deleted with the outputs
-                when the inputs have changed.
+                unless the stage was interrupted on the same inputs.
         """
         begun = self / f"stages/{stage}.begun"
-        if not begun.exists() or begun.read_text(encoding="utf-8") != digest(inputs):
-            (self / f"stages/{stage}.json").unlink(missing_ok=True)
+        manifest_path = self / f"stages/{stage}.json"
+        interrupted = begun.exists() and not manifest_path.exists()
+        if not interrupted or begun.read_text(encoding="utf-8") != digest(inputs):
+            begun.unlink(missing_ok=True)  # first: a crash in here must not look like partial work
+            manifest_path.unlink(missing_ok=True)
             for name in [*outputs, *work]:
                 remove(self.path / name)
             write_text(begun, digest(inputs))
@@ -116,10 +119,8 @@ class RunDir:
             "outputs": {name: hash_path(self.path / name) for name in outputs},
             "seconds": round(time.perf_counter() - started, 2),
         }
-        write_text(
-            self / f"stages/{stage}.json",
-            json.dumps(manifest, indent=1, default=str, ensure_ascii=False) + "\n",
-        )
+        text = json.dumps(manifest, indent=1, default=str, ensure_ascii=False)
+        write_text(manifest_path, text + "\n")
 
     def seconds(self) -> dict[str, float]:
         """Wall time of the last start of each finished stage."""

@@ -44,7 +44,7 @@ class LocalJudge:
     Args:
         score_continuations: The model.
         name: Of the model; verdicts are signed `local:<name>`.
-        batch_size: Pairs per call of `score_continuations`; each takes two prompts.
+        batch_size: Pairs per call of `score_continuations`; each takes up to two prompts.
     """
 
     def __init__(
@@ -93,12 +93,16 @@ class LocalJudge:
             baseline, candidate = pair.baseline.text, pair.candidate.text
             prompts.append(_prompt(question, analysis_text(baseline), analysis_text(candidate)))
             prompts.append(_prompt(question, analysis_text(baseline), analysis_text(baseline)))
-        scores = np.asarray(self._score(prompts, list(CONTINUATIONS)), dtype=np.float64)
-        if scores.shape != (len(prompts), len(CONTINUATIONS)):
+        # Scored twice, a prompt may round differently in two batches of the model's; equal texts
+        # must have equal scores to the last bit.
+        distinct = [prompt for i, prompt in enumerate(prompts) if prompt not in prompts[:i]]
+        scores = np.asarray(self._score(distinct, list(CONTINUATIONS)), dtype=np.float64)
+        if scores.shape != (len(distinct), len(CONTINUATIONS)):
             raise ValueError(
-                f"judge scores have shape {scores.shape}, not {(len(prompts), len(CONTINUATIONS))}"
+                f"judge scores have shape {scores.shape}, not {(len(distinct), len(CONTINUATIONS))}"
             )
-        return scores.reshape(len(pairs), 2, len(CONTINUATIONS))
+        rows = [distinct.index(prompt) for prompt in prompts]
+        return scores[rows].reshape(len(pairs), 2, len(CONTINUATIONS))
 
     def _outcome(self, pair: Pair, given: np.ndarray, null: np.ndarray) -> Verdict | JudgeFailure:
         ids = {"question_id": pair.question_id, "candidate": pair.candidate.model}
@@ -141,7 +145,9 @@ def posterior(
     drift = calibrated[1:].reshape(len(TYPES), len(SEVERITIES))
     by_type = np.logaddexp.reduce(drift, axis=1)
     total = np.logaddexp.reduce(by_type)
-    log_odds = total - np.log(drift.size) - calibrated[0]
+    # By the mean, not as total - log(12): twelve equal numbers then cancel without rounding.
+    top = drift.max()
+    log_odds = top + np.log(np.exp(drift - top).mean()) - calibrated[0]
     return float(log_odds), np.exp(by_type - total), np.exp(drift - by_type[:, None])
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.engine import DecodeSpec, Decoding, decode_block, prefill
 from dart_jax.generate.sampling import row_keys
+from dart_jax.model.llama import unstack
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.sharding import sharding_of
@@ -67,6 +69,7 @@ def decode(
     *,
     seed: int,
     stop_at_conclusion: bool = True,
+    min_new_tokens: int = 0,
     done: Collection[str] = (),
     on_batch: Callable[[list[Continuation]], None] | None = None,
 ) -> list[Continuation]:
@@ -79,15 +82,17 @@ def decode(
         lora_params: May be empty, for the base model.
         seed: Of the noise, together with each prompt's id.
         stop_at_conclusion: End a row when its conclusion line is complete.
+        min_new_tokens: Stop tokens cannot be sampled before this many tokens.
         on_batch: Called with the new continuations of each batch as it finishes.
     """
     check_room(prompts, model, config.max_new_tokens)
     results: list[Continuation] = []
+    lora_params = unstack(lora_params) if lora_params else {}
     for batch in prompt_batches(prompts, config.batch_size):
         if all(prompt.id in done for prompt in batch):
             continue
         finished = _decode_batch(
-            model, lora_params, lora_scale, batch, config, seed, stop_at_conclusion
+            model, lora_params, lora_scale, batch, config, seed, stop_at_conclusion, min_new_tokens
         )
         finished = [c for c in finished if c.id not in done]
         results += finished
@@ -114,12 +119,13 @@ def pad_prompts(rows: Sequence[Sequence[int]], bucket: int) -> tuple[np.ndarray,
 
 def _decode_batch(
     model: Model,
-    lora_params: LoraParams,
+    lora_params: PyTree,
     lora_scale: float,
     batch: list[Prompt],
     config: DecodeConfig,
     seed: int,
     stop_at_conclusion: bool,
+    min_new_tokens: int,
 ) -> list[Continuation]:
     # A short batch is filled up with its first prompt: one compiled shape for all.
     rows = batch + [batch[0]] * (config.batch_size - len(batch))
@@ -131,10 +137,11 @@ def _decode_batch(
         config.top_p,
         config.max_new_tokens,
         model.tokenizer.stop_ids,
+        min_new_tokens,
     )
     keys = row_keys(seed, [prompt.id for prompt in rows])
     scale = jnp.float32(lora_scale)
-    state = prefill(model.base_params, lora_params, scale, place, lengths, keys, spec)
+    state = prefill(model.decode_params, lora_params, scale, place, lengths, keys, spec)
     stopped: dict[int, Continuation] = {}
     while True:
         stopped |= _look(state, model, rows, stopped, config, stop_at_conclusion)
@@ -142,7 +149,7 @@ def _decode_batch(
             return [stopped[index] for index in range(len(batch))]
         going = np.asarray([index not in stopped for index in range(len(rows))])
         state = state._replace(done=state.done | ~going)
-        state = decode_block(state, model.base_params, lora_params, scale, spec, BLOCK)
+        state = decode_block(state, model.decode_params, lora_params, scale, spec, BLOCK)
 
 
 def _look(

@@ -55,6 +55,7 @@ class DecodeSpec(NamedTuple):
     top_p: float
     max_new_tokens: int
     stop_ids: tuple[int, ...]
+    min_new_tokens: int = 0
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -109,7 +110,7 @@ def decode_block(
     block: int,
 ) -> Decoding:
     """Up to `block` more tokens for each row; stops early when every row has ended."""
-    S = state.cache.key.shape[3] - spec.max_new_tokens
+    S = state.cache[0].key.shape[2] - spec.max_new_tokens
     end = jnp.minimum(state.index + block, spec.max_new_tokens)
 
     def go_on(state: Decoding) -> Array:
@@ -118,7 +119,7 @@ def decode_block(
     def step(state: Decoding) -> Decoding:
         fed = state.index - 1
         last = jax.lax.dynamic_index_in_dim(state.tokens, fed, axis=1)
-        slots = jnp.arange(state.cache.key.shape[3])[None, :]
+        slots = jnp.arange(state.cache[0].key.shape[2])[None, :]
         is_prompt = slots < state.lengths[:, None]
         is_new = (slots >= S) & (slots <= S + fed)
         hidden, cache = forward(
@@ -139,9 +140,13 @@ def decode_block(
 
 def _append(state: Decoding, logits: Array, spec: DecodeSpec) -> Decoding:
     """Sample the next token of every row that is still going."""
+    stops = jnp.asarray(spec.stop_ids)
+    if spec.min_new_tokens:
+        too_early = state.index < spec.min_new_tokens
+        logits = logits.at[:, stops].add(jnp.where(too_early, -jnp.inf, 0.0))
     token = sample(logits, state.keys, state.index, temperature=spec.temperature, top_p=spec.top_p)
     token = jnp.where(state.done, 0, token)
-    is_stop = jnp.isin(token, jnp.asarray(spec.stop_ids))
+    is_stop = jnp.isin(token, stops)
     return state._replace(
         tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.index)),
         count=state.count + ~state.done,

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+# Far below any score, and far enough from the float32 limit that adding a score stays finite.
+_MASKED = -1e30
+
 
 def segment_mask(
     positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]
@@ -18,24 +21,29 @@ def segment_mask(
     return same & causal & (segment_ids[:, None, :] > 0)
 
 
+def attention_bias(mask: Bool[Array, "B T S"]) -> Float[Array, "B 1 1 T S"]:
+    """What is added to the scores: 0 where a query may look, far below any score elsewhere."""
+    return jnp.where(mask, 0.0, _MASKED)[:, None, None, :, :]
+
+
 def attend(
     query: Float[Array, "B T N H"],
     key: Float[Array, "B K S H"],
     value: Float[Array, "B K S H"],
-    mask: Bool[Array, "B T S"],
+    bias: Float[Array, "B 1 1 T S"],
 ) -> Float[Array, "B T N H"]:
-    """Softmax attention; each of the K key-value heads serves N/K query heads.
+    """Softmax attention; each of the K key-value heads serves its group of G = N/K query heads.
 
-    The softmax is in float32. A query whose mask is empty (padding) returns finite numbers that
-    nothing reads.
+    The softmax is in float32. A query that may look nowhere (padding) returns finite numbers that
+    nothing reads. The query heads of a group are laid out along time, so that both products are
+    plain batched matrix products and no [.., T, S] array is ever transposed in memory.
     """
     B, T, N, H = query.shape
     K = key.shape[1]
-    grouped = query.reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("btkgh,bksh->bkgts", grouped, key, preferred_element_type=jnp.float32) * (
-        H**-0.5
-    )
-    scores = jnp.where(mask[:, None, None, :, :], scores, jnp.finfo(jnp.float32).min)
+    G = N // K
+    grouped = query.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
+    scores = jnp.einsum("bkth,bksh->bkts", grouped, key, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, G, T, -1) * (H**-0.5) + bias
     probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    out = jnp.einsum("bkgts,bksh->btkgh", probabilities, value)
-    return out.reshape(B, T, N, H)
+    out = jnp.einsum("bkts,bksh->bkth", probabilities.reshape(B, K, G * T, -1), value)
+    return out.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)

@@ -1,4 +1,8 @@
-"""The key-value cache of a decode batch."""
+"""The key-value cache of a decode batch: one pair of buffers a layer.
+
+Not one array over all layers: a decode step would then copy each layer's slice out of it, which
+on a CPU takes as long as the attention itself.
+"""
 
 from typing import NamedTuple
 
@@ -9,32 +13,35 @@ from jaxtyping import Array, Float
 from dart_jax.model.architecture import LlamaConfig
 
 
-class KVCache(NamedTuple):
-    """Keys and values of every layer; slot s of a row holds one of its past tokens."""
+class LayerCache(NamedTuple):
+    """Keys and values of one layer; slot s of a row holds one of its past tokens."""
 
-    key: Float[Array, "L B K S H"]
-    value: Float[Array, "L B K S H"]
+    key: Float[Array, "B K S H"]
+    value: Float[Array, "B K S H"]
+
+
+KVCache = tuple[LayerCache, ...]
 
 
 def empty_cache(config: LlamaConfig, batch: int, slots: int, dtype: jnp.dtype) -> KVCache:
     """A cache of zeros for `batch` rows of `slots` tokens."""
-    shape = (config.num_layers, batch, config.num_kv_heads, slots, config.head_dim)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    shape = (batch, config.num_kv_heads, slots, config.head_dim)
+    return tuple(
+        LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        for _ in range(config.num_layers)
+    )
 
 
-def write_layer(
-    cache: KVCache,
-    layer: Array,
-    slot: Array,
+def write_slots(
+    cache: LayerCache,
+    slot: Array | int,
     key: Float[Array, "B T K H"],
     value: Float[Array, "B T K H"],
-) -> tuple[KVCache, Float[Array, "B K S H"], Float[Array, "B K S H"]]:
-    """Write T tokens from `slot` on into one layer; returns the cache and that layer's slices."""
+) -> LayerCache:
+    """Write T tokens from `slot` on; in place when the cache is donated."""
 
     def write(stored: Array, new: Array) -> Array:
-        new = new.swapaxes(1, 2)[None].astype(stored.dtype)
-        return jax.lax.dynamic_update_slice(stored, new, (layer, 0, 0, slot, 0))
+        new = new.swapaxes(1, 2).astype(stored.dtype)
+        return jax.lax.dynamic_update_slice(stored, new, (0, 0, slot, 0))
 
-    cache = KVCache(write(cache.key, key), write(cache.value, value))
-    take = jax.lax.dynamic_index_in_dim
-    return cache, take(cache.key, layer, 0, False), take(cache.value, layer, 0, False)
+    return LayerCache(write(cache.key, key), write(cache.value, value))

@@ -16,13 +16,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.attention import attend
-from dart_jax.model.kv_cache import KVCache, write_layer
-from dart_jax.model.lora import LoraParams, dropout, lora_delta
+from dart_jax.model.attention import attend, attention_bias
+from dart_jax.model.kv_cache import KVCache, LayerCache, write_slots
+from dart_jax.model.lora import dropout, lora_delta
 from dart_jax.model.rope import rope_frequencies, rope_tables, rotate
+
+# Name of the projections' outputs, for the rematerialisation policy that keeps just these.
+PROJECTION = "projection"
 
 
 def _weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
@@ -41,6 +45,12 @@ def rms_norm(x: Float[Array, "B T D"], weight: Array, eps: float) -> Float[Array
     return (wide * scale).astype(x.dtype) * weight.astype(x.dtype)[None, None, :]
 
 
+_REMAT_POLICIES = {
+    "projections": jax.checkpoint_policies.save_only_these_names(PROJECTION),
+    "layer": jax.checkpoint_policies.nothing_saveable,
+}
+
+
 class Adapter:
     """One layer's adapter weights with what they need at run time (not a module: no state)."""
 
@@ -57,7 +67,7 @@ class Adapter:
         out = x @ kernel[...]
         if name in self.weights:
             out = out + lora_delta(dropped, self.weights[name], self.scale)
-        return out
+        return checkpoint_name(out, PROJECTION)
 
 
 class Block(nnx.Module):
@@ -153,7 +163,7 @@ def init_params(key: Array, config: LlamaConfig, dtype: Any = jnp.float32) -> Py
 def forward(
     config: LlamaConfig,
     base_params: PyTree,
-    lora_params: LoraParams,
+    lora_params: PyTree,
     tokens: Int[Array, "B T"],
     positions: Int[Array, "B T"],
     mask: Bool[Array, "B T S"],
@@ -163,7 +173,7 @@ def forward(
     dropout_key: Array | None = None,
     cache: KVCache | None = None,
     slot: Array | int = 0,
-    remat: bool = False,
+    remat: str = "none",
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """Hidden states after the final norm.
 
@@ -172,36 +182,71 @@ def forward(
     that `mask` allows.
 
     Args:
-        lora_params: May be empty: the base model.
+        base_params, lora_params: With a cache, their layers may be `unstack`ed. The adapters may
+            be empty: the base model.
         lora_scale: alpha / rank; 0 gives exactly the base model.
         dropout_key: Given in training only.
-        remat: Keep only each layer's input for the backward pass and recompute the rest.
+        remat: What the backward pass keeps of each layer: `none` recomputes nothing,
+            `projections` keeps the matrix products with weights, `layer` only the layer's input.
 
     Returns:
         Hidden states, and the updated cache when one was given.
     """
     block_graph = _abstract(config)[0]
     rope = rope_tables(positions, rope_frequencies(config))
+    bias = attention_bias(mask)
 
-    def layer(carry: tuple[Array, KVCache | None], scanned: PyTree) -> tuple[Any, None]:
-        x, cache = carry
-        weights, lora, index = scanned
+    def layer(
+        x: Array, weights: PyTree, lora: PyTree, index: Array | int, past: LayerCache | None
+    ) -> tuple[Array, LayerCache | None]:
         block = nnx.merge(block_graph, nnx.State(weights))
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
         adapter = Adapter(lora, lora_scale, dropout_rate, key)
         q, k, v = block.qkv(x, rope, adapter)
-        if cache is None:
+        if past is None:
             keys, values = k.swapaxes(1, 2), v.swapaxes(1, 2)
         else:
-            cache, keys, values = write_layer(cache, index, jnp.asarray(slot), k, v)
-        return (block.finish(x, attend(q, keys, values, mask), adapter), cache), None
+            keys, values = past = write_slots(past, slot, k, v)
+        return block.finish(x, attend(q, keys, values, bias), adapter), past
 
-    if remat:
-        layer = jax.checkpoint(layer, prevent_cse=False)
     x = base_params["embed"][tokens]
-    scanned = (base_params["layers"], lora_params, jnp.arange(config.num_layers))
-    (x, cache), _ = jax.lax.scan(layer, (x, cache), scanned)
+    if cache is None:
+        x = _scan_layers(config, layer, x, base_params["layers"], lora_params, remat)
+    else:
+        # Unrolled: a scan would copy each layer's weights and cache at every decode step.
+        updated = []
+        for index, past in enumerate(cache):
+            weights = _layer_of(base_params["layers"], index)
+            x, past = layer(x, weights, _layer_of(lora_params, index), index, past)
+            updated.append(past)
+        cache = tuple(updated)
     return rms_norm(x, base_params["final_norm"], config.norm_eps), cache
+
+
+def _scan_layers(
+    config: LlamaConfig, layer: Any, x: Array, weights: PyTree, lora: PyTree, remat: str
+) -> Array:
+    def step(x: Array, scanned: PyTree) -> tuple[Array, None]:
+        return layer(x, *scanned, None)[0], None
+
+    if remat != "none":
+        step = jax.checkpoint(step, prevent_cse=False, policy=_REMAT_POLICIES[remat])
+    return jax.lax.scan(step, x, (weights, lora, jnp.arange(config.num_layers)))[0]
+
+
+def _layer_of(layers: PyTree, index: int) -> PyTree:
+    return layers[index] if isinstance(layers, tuple) else jax.tree.map(lambda w: w[index], layers)
+
+
+def unstack(layers: PyTree) -> tuple[PyTree, ...]:
+    """Stacked layers (or adapters) as one tree a layer, which `forward` takes with a cache.
+
+    Decoding reads every weight once a token. On a CPU a slice of a stacked weight is copied
+    before it is used, which doubles that; the price is a second copy of the layers.
+    """
+    leaves = jax.tree.leaves(layers)
+    count = leaves[0].shape[0] if leaves else 0
+    return tuple(_layer_of(layers, index) for index in range(count))
 
 
 def head_kernel(base_params: PyTree) -> Float[Array, "D V"]:

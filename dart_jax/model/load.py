@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from jaxtyping import PyTree
 from dart_jax.model.architecture import LlamaConfig, from_hf_config
 from dart_jax.model.config import ModelConfig
 from dart_jax.model.gguf_file import open_gguf
-from dart_jax.model.llama import param_axes, param_shapes
+from dart_jax.model.llama import param_axes, param_shapes, unstack
 from dart_jax.model.sharding import tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
 from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params, safetensors_source
@@ -37,6 +38,13 @@ class Model:
     tokenizer: ChatTokenizer
     mesh: Mesh
     name: str
+
+    @cached_property
+    def decode_params(self) -> PyTree:
+        """The weights as decoding wants them: layers apart on a CPU, stacked elsewhere."""
+        if jax.default_backend() != "cpu":
+            return self.base_params
+        return {**self.base_params, "layers": unstack(self.base_params["layers"])}
 
 
 def resolve_path(path: str) -> Path:

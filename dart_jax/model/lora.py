@@ -84,9 +84,16 @@ def dropout(x: Float[Array, "..."], rate: float, key: Array | None) -> Float[Arr
 def lora_delta(
     x: Float[Array, "B T in"], weights: dict[str, Array], scale: Array | float
 ) -> Float[Array, "B T out"]:
-    """scale * x A B for one layer's weights {"A": [in, R], "B": [R, out]}."""
-    hidden = x @ weights["A"].astype(x.dtype)
-    return (hidden @ weights["B"].astype(x.dtype)) * jnp.asarray(scale, x.dtype)
+    """scale * x A B for one layer's weights {"A": [in, R], "B": [R, out]}.
+
+    Batch and time are flattened first: the gradients of A and B then contract one dimension.
+    Contracting two, XLA's CPU backend transposes every activation in memory before the product,
+    which took a third of a training step.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    hidden = flat @ weights["A"].astype(x.dtype)
+    out = (hidden @ weights["B"].astype(x.dtype)) * jnp.asarray(scale, x.dtype)
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def merge_lora(base_params: PyTree, lora_params: LoraParams, scale: float) -> PyTree:

@@ -54,7 +54,7 @@ class StepSpec(NamedTuple):
     lora: LoraConfig
     normaliser: str
     loss_chunk: int
-    remat: bool
+    remat: str
 
 
 def step_spec(config: LlamaConfig, lora: LoraConfig, sft: SftConfig) -> StepSpec:

@@ -51,4 +51,4 @@ def execute(run: Run) -> None:
         seed=config.run.seed,
         title="distill",
     )
-    save_peft(run.adapter_path("M_int"), jax.device_get(trained), config.lora, model.name)
+    save_peft(run.adapter_path("M_int"), trained, config.lora, model.name)

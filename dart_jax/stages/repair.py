@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from dart_jax.model.peft_file import save_peft
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
@@ -104,7 +102,7 @@ def _train(run: Run, training: Sequence[Target]) -> None:
     )
     log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
     check_weight_mass(examples, config.repair.epochs, log)
-    save_peft(run.adapter_path("M_DART"), jax.device_get(trained), config.lora, model.name)
+    save_peft(run.adapter_path("M_DART"), trained, config.lora, model.name)
 
 
 def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[StepLog]) -> None:

@@ -38,7 +38,7 @@ def teacher_input(run: Run) -> dict[str, Any]:
 
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    requests = distill_requests(run.splits["train"])
+    requests = distill_requests(run.splits["train"], run.config.teacher.examples)
     accepted, rejected = collect_targets(run, requests, "teach")
     reasons = reject_counts(rejected)
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)

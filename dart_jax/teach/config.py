@@ -15,6 +15,7 @@ class TeacherConfig:
         api_key_env: Environment variable that holds the key; the key itself is never stored.
         temperature: Sampling temperature.
         max_tokens: Most new tokens a target may have.
+        examples: Worked examples from the mini suite shown before the question, of the same benchmark family and label; 1 helps a small model find the form.
         correction_rounds: How often a rejected target is sent back with the rule it broke.
         concurrency: Requests in flight at once (openai).
         timeout: Seconds before a request counts as failed (openai).
@@ -26,6 +27,7 @@ class TeacherConfig:
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = 0.2
     max_tokens: int = 256
+    examples: int = 0
     correction_rounds: int = 2
     concurrency: int = 8
     timeout: float = 60.0

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dart_jax.model.attention import attend, segment_mask
+from dart_jax.model.attention import attend, attention_bias, segment_mask
 
 
 def test_segment_mask_by_hand():
@@ -28,7 +28,9 @@ def test_attend_is_softmax_attention_of_each_head():
     q = np.asarray(jax.random.normal(keys[0], (B, T, N, H)))
     k, v = (np.asarray(jax.random.normal(key, (B, K, T, H))) for key in keys[1:])
     mask = np.broadcast_to(np.tril(np.ones((T, T), bool)), (B, T, T))
-    found = attend(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), jnp.asarray(mask))
+    found = attend(
+        jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), attention_bias(jnp.asarray(mask))
+    )
     for row in range(B):
         for head in range(N):
             group = head // (N // K)
@@ -43,7 +45,7 @@ def test_masked_keys_do_not_matter_and_empty_rows_are_finite():
     q = jax.random.normal(keys[0], (1, 2, 2, 4))
     k, v = (jax.random.normal(key, (1, 1, 3, 4)) for key in keys[1:])
     mask = jnp.array([[[True, True, False], [False, False, False]]])
-    found = attend(q, k, v, mask)
-    other = attend(q, k.at[:, :, 2].set(1e4), v.at[:, :, 2].set(-1e4), mask)
+    found = attend(q, k, v, attention_bias(mask))
+    other = attend(q, k.at[:, :, 2].set(1e4), v.at[:, :, 2].set(-1e4), attention_bias(mask))
     np.testing.assert_array_equal(found[:, 0], other[:, 0])
     assert np.isfinite(np.asarray(found)).all()

@@ -109,7 +109,8 @@ def test_cached_is_uncached(config, params, lora_params, logits):
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_remat_is_no_remat(config, params, lora_params, tokens):
+@pytest.mark.parametrize("policy", ["projections", "layer"])
+def test_remat_is_no_remat(config, params, lora_params, tokens, policy):
     """Same value and same adapter gradients, under the same dropout."""
     lora_params = {target: lora_params[target] for target in ("q", "down")}
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
@@ -131,8 +132,8 @@ def test_remat_is_no_remat(config, params, lora_params, tokens):
         return jnp.mean(jnp.sin(hidden))
 
     run = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    value, grads = run(lora_params, False)
-    value_again, grads_again = run(lora_params, True)
+    value, grads = run(lora_params, "none")
+    value_again, grads_again = run(lora_params, policy)
     np.testing.assert_allclose(value, value_again, rtol=1e-5)
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, grads_again)

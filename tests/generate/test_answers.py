@@ -1,0 +1,118 @@
+"""Answers on disk: one line each, resumable, and with a reason where there is no decision."""
+
+import dataclasses
+
+import pytest
+
+from dart_jax.generate.answers import answer_prompts, answer_questions
+from dart_jax.generate.config import DecodeConfig
+from dart_jax.generate.decode import PromptTooLong
+from dart_jax.prompts.templates import answer_messages
+from dart_jax.records import (
+    BadRecord,
+    Condition,
+    Decision,
+    Generation,
+    Question,
+    StopReason,
+    read_jsonl,
+    to_json,
+)
+
+CONFIG = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=10, batch_size=2)
+QUESTIONS = [
+    Question(f"q{i}", "D1", Condition.DIFF, f"May {'very ' * n}old people vote?", 0, f"s{i}")
+    for i, n in enumerate((3, 0, 5, 1, 2))
+]
+
+
+def answers(model, path, questions=QUESTIONS, config=CONFIG, **settings):
+    adapter = settings.get("lora_params", {}), settings.get("scale", 0.0)
+    return answer_questions("M_int", model, *adapter, questions, path, config, seed=1)
+
+
+@pytest.fixture(scope="module")
+def full(model, tmp_path_factory):
+    """All answers, and the bytes of their file."""
+    path = tmp_path_factory.mktemp("full") / "M_int.jsonl"
+    return answers(model, path), path.read_bytes()
+
+
+def test_one_line_a_question_in_their_order(full, model, tmp_path):
+    found, written = full
+    (tmp_path / "copy.jsonl").write_bytes(written)
+    assert read_jsonl(tmp_path / "copy.jsonl", Generation) == found
+    assert [generation.question_id for generation in found] == [q.id for q in QUESTIONS]
+    assert len({generation.text for generation in found}) == len(QUESTIONS)
+    for generation, prompt in zip(found, answer_prompts(QUESTIONS, model), strict=True):
+        assert generation.model == "M_int"
+        assert generation.prompt_tokens == len(prompt.tokens)
+        assert 0 <= generation.new_tokens <= CONFIG.max_new_tokens
+        assert (generation.decision is None) == (generation.unparseable is not None)
+
+
+def test_prompts_are_those_of_the_template(model):
+    [prompt, *_] = answer_prompts(QUESTIONS, model)
+    assert prompt.id == "q0"
+    assert prompt.tokens == tuple(model.tokenizer.encode_prompt(answer_messages(QUESTIONS[0])))
+    assert QUESTIONS[0].text in model.tokenizer.decode(prompt.tokens)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3, 5])
+def test_a_torn_file_is_completed_to_the_same_bytes(whole, full, model, tmp_path):
+    """A crash leaves some lines, in the order of decoding, and half of another."""
+    found, written = full
+    lines = written.splitlines(keepends=True)
+    path = tmp_path / "M_int.jsonl"
+    path.write_bytes(b"".join(lines[::-1][:whole]) + lines[0][: len(lines[0]) // 2])
+    assert answers(model, path) == found
+    assert path.read_bytes() == written
+
+
+def test_answers_that_are_there_are_not_decoded_again(full, model, tmp_path):
+    """A marked line survives; the model is not asked for its question."""
+    found, written = full
+    marked = dataclasses.replace(found[1], text="marked")
+    path = tmp_path / "M_int.jsonl"
+    path.write_bytes(written.replace(full[1].splitlines()[1], to_json(marked).encode()))
+    assert answers(model, path)[1] == marked
+
+
+def test_a_broken_line_inside_is_named(full, model, tmp_path):
+    path = tmp_path / "M_int.jsonl"
+    path.write_bytes(b'{"question_id": "q0"}\n' + full[1])
+    with pytest.raises(BadRecord, match=r"M_int\.jsonl:1"):
+        answers(model, path)
+
+
+def test_prompt_too_long_leaves_no_file(model, tmp_path):
+    small = dataclasses.replace(model, config=dataclasses.replace(model.config, context_length=30))
+    path = tmp_path / "M_int.jsonl"
+    with pytest.raises(PromptTooLong, match="q0: a prompt of"):
+        answers(small, path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("chain", "decision", "reason", "stop"),
+    [
+        (["They", "\nConclusion", ": ", "YES", "\n"], Decision.YES, None, StopReason.CONCLUSION),
+        (["They", "\nConclusion", ": ", "NO\n"], Decision.NO, None, StopReason.CONCLUSION),
+        (["\nConclusion", ": ", "YES", "<eot>"], Decision.YES, None, StopReason.EOS),
+        (["They", " are", " alike", "<eot>"], None, "no conclusion line", StopReason.EOS),
+        (["They", " go", " on"], None, "no conclusion line", StopReason.LENGTH),
+        (
+            ["They", "\nConclusion", ": ", " alike", "<eot>"],
+            None,
+            "conclusion without YES or NO",
+            StopReason.EOS,
+        ),
+        (["<eot>"], None, "empty", StopReason.EOS),
+    ],
+)
+def test_decisions_and_reasons(chain, decision, reason, stop, chains, tmp_path):
+    """Every prompt of the template ends in `</head>`, where this model's chain begins."""
+    config = dataclasses.replace(CONFIG, temperature=0.0)
+    writer = chains(["</head>", *chain])
+    [found] = answers(writer, tmp_path / "M0.jsonl", QUESTIONS[:1], config)
+    assert (found.decision, found.unparseable, found.stop) == (decision, reason, stop)

