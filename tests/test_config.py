@@ -15,11 +15,16 @@ FIELDS = [
     for section in dataclasses.fields(DartConfig)
     for field in dataclasses.fields(section.default_factory)
 ]
-FIXED = """
-    run.name run.root run.seed data.suite data.dir data.split_by data.max_train data.max_test
-    model.path lora.rank lora.alpha lora.dropout lora.targets teacher.provider judge.provider
-    audit.scorer audit.tau repair.severity_weights repair.replay
-""".split()
+FIXED = {
+    "run": {"name", "root", "seed"},
+    "data": {"suite", "dir", "split_by", "max_train", "max_test"},
+    "model": {"path"},
+    "lora": {"rank", "alpha", "dropout", "targets"},
+    "teacher": {"provider"},
+    "judge": {"provider"},
+    "audit": {"scorer", "tau"},
+    "repair": {"severity_weights", "replay"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +46,10 @@ def test_help_explains_every_setting(section, field, help_text):
     assert unspaced(explained) in unspaced(entry)
 
 
-@pytest.mark.parametrize("name", FIXED)
-def test_scripts_rely_on_these_names(name):
-    section, field = name.split(".")
-    assert field in {f.name for f in dataclasses.fields(getattr(DartConfig(), section))}
+@pytest.mark.parametrize("section", FIXED)
+def test_scripts_rely_on_these_names(section):
+    names = {field.name for field in dataclasses.fields(getattr(DartConfig(), section))}
+    assert names >= FIXED[section]
 
 
 def test_fixed_choices_and_defaults():

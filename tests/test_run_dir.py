@@ -133,9 +133,8 @@ def test_a_second_process_is_refused(run):
 
 
 def test_the_lock_holds_within_a_process_too_and_is_given_back(run):
-    with run.lock():
-        with pytest.raises(RunBusy), run.lock():
-            pass
+    with run.lock(), pytest.raises(RunBusy), run.lock():
+        pass
     with run.lock():
         pass
 

@@ -66,6 +66,11 @@ def test_secrets_stay_out_of_the_run_folder(refuse, monkeypatch, tmp_path):
     assert not [path for path in written if b"very-secret" in path.read_bytes()]
 
 
+def test_a_missing_model_is_named_before_the_teacher_is_asked(refuse):
+    message = refuse(FileNotFoundError, "--model.path=no/such/model")
+    assert message.startswith("model.path: no/such/model is neither a folder nor a file")
+
+
 def test_missing_data_folder(refuse, tmp_path):
     assert "data.dir" in refuse(ValueError, "--data.suite=difference_awareness")
     message = refuse(FileNotFoundError, *with_data(tmp_path / "nowhere"))

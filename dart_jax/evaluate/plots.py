@@ -78,6 +78,9 @@ def delta_histogram(deltas: Mapping[str, Sequence[float]], tau: float, path: Pat
         axes.hist(values, edges, color=COLOURS[name], edgecolor="white", linewidth=0.6)
         axes.axvline(tau, color=_LINE, linestyle="--", linewidth=1.4)
         axes.set(yscale="log", ylabel="pairs (log)", ylim=(0.7, 1.5 * most))
+        # Plain counts on the decades only: 6 x 10^0 is no way to write six.
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter("{x:g}")
         _title(axes, f"{name}: {int((values > tau).sum())} of {len(values)} pairs above tau")
         axes.grid(axis="y")

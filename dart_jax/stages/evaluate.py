@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from dart_jax.config import STAGES
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.metrics import model_metrics
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
@@ -37,6 +38,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "decode": run.section("decode"),
         "evaluate": run.section("evaluate"),
         "weights": hash_path(run.folder / "repair/weights.json"),
+        "drift pool": hash_path(run.folder / "audit/summary.json"),
     }
 
 
@@ -87,7 +89,7 @@ def _summary(
     test, config = run.splits["test"], run.config
     weights = json.loads((run.folder / "repair/weights.json").read_text(encoding="utf-8"))
     weights.pop("replay")
-    seconds = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
+    taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return build_summary(
         models={
             name: model_metrics(test, answers[name], config.evaluate, config.run.seed)
@@ -103,7 +105,7 @@ def _summary(
         shortcut=shortcut_accuracy(run.splits["train"], test),
         split_by=config.data.split_by,
         judge=config.judge.provider,
-        seconds=seconds,
+        seconds={stage: taken[stage] for stage in STAGES},
     )
 
 

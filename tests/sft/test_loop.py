@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from dart_jax.model.config import LoraConfig
 from dart_jax.records import read_jsonl
@@ -35,6 +36,17 @@ class InterruptedExamples(list):
         if self.log.exists() and len(self.log.read_text().splitlines()) >= self.steps:
             raise Stopped
         return super().__getitem__(index)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    """Every call of `train` compiles its step; here they share one compiled program."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +156,7 @@ def test_non_finite_loss_names_step_and_examples(run, examples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lora",
+    "other_lora",
     [
         dataclasses.replace(LORA, rank=2),
         dataclasses.replace(LORA, targets=("q", "v")),
@@ -152,19 +164,19 @@ def test_non_finite_loss_names_step_and_examples(run, examples, tmp_path):
     ],
     ids=["lower rank", "fewer targets", "higher rank"],
 )
-def test_checkpoint_of_another_adapter(lora, run, examples, lora_params, finished, tmp_path):
+def test_checkpoint_of_another_adapter(other_lora, run, examples, lora_params, finished, tmp_path):
     folder = tmp_path / "stage"
     shutil.copytree(finished[2], folder)
 
     def fit(weights):
-        pad = max(0, lora.rank - LORA.rank)
-        a = jnp.pad(weights["A"], ((0, 0), (0, 0), (0, pad)))[..., : lora.rank]
-        b = jnp.pad(weights["B"], ((0, 0), (0, pad), (0, 0)))[:, : lora.rank]
+        pad = max(0, other_lora.rank - LORA.rank)
+        a = jnp.pad(weights["A"], ((0, 0), (0, 0), (0, pad)))[..., : other_lora.rank]
+        b = jnp.pad(weights["B"], ((0, 0), (0, pad), (0, 0)))[:, : other_lora.rank]
         return {"A": a, "B": b}
 
-    other = {target: fit(lora_params[target]) for target in lora.targets}
+    other = {target: fit(lora_params[target]) for target in other_lora.targets}
     with pytest.raises(ValueError, match=rf"{folder}.checkpoint: .* step 8 .* delete the folder"):
-        run(examples, folder, initial=other, lora=lora)
+        run(examples, folder, initial=other, lora=other_lora)
 
 
 def _damaged(folder):

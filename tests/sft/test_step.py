@@ -24,8 +24,10 @@ def _step_batch(examples, rows, micro_batches=1):
     return jax.tree.map(jnp.asarray, found.batch), found.supervised
 
 
-@pytest.mark.parametrize("normaliser", NORMALISERS)
-@pytest.mark.parametrize("micro_batches", [2, 4])
+@pytest.mark.parametrize(
+    ("micro_batches", "normaliser"),
+    [(2, "weighted_tokens"), (4, "weighted_tokens"), (2, "examples"), (4, "tokens")],
+)
 def test_micro_batches_are_one_batch(
     micro_batches, normaliser, make_examples, run_gradients, assert_close
 ):
@@ -49,7 +51,7 @@ def test_packed_is_separate(normaliser, make_examples, run_gradients, assert_clo
     packed = [_pack(*examples[:2], 64), _pack(*examples[2:], 64)]
     rows = Batch(*(jnp.asarray(np.stack(arrays))[None] for arrays in zip(*packed, strict=True)))
     assert rows.tokens.shape == (1, 2, 64)
-    separate = run_gradients(*_step_batch(examples, 4), normaliser)
+    separate = run_gradients(*_step_batch(examples, 8), normaliser)
     assert_close(run_gradients(rows, 32, normaliser), separate)
 
 
@@ -75,7 +77,7 @@ def test_zero_weight_contributes_nothing(normaliser, make_examples, run_gradient
 
 
 def test_every_adapter_gets_a_gradient(make_examples, run_gradients, lora_params):
-    grads, value = run_gradients(*_step_batch(make_examples(3), 4))
+    grads, value = run_gradients(*_step_batch(make_examples(3), 8))
     assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, lora_params)
     assert all(jnp.abs(layer).max() > 0 for leaf in jax.tree.leaves(grads) for layer in leaf)
     assert float(value) == pytest.approx(np.log(131), rel=0.8)
@@ -86,48 +88,47 @@ def optimizer():
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fresh(lora_params, optimizer):
-    """A state of its own for each test: a step consumes it."""
-    own = jax.tree.map(jnp.copy, lora_params)
-    return TrainState(jnp.zeros((), jnp.int32), own, optimizer.init(own))
+    return TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
 
 
 @pytest.fixture(scope="module")
 def one_step(make_spec, optimizer, params):
     """A function: `train_step` on one device, with this dropout."""
+    compiled = jax.jit(train_step, static_argnames=("spec", "optimizer", "supervised"))
 
     def run(state, batch, supervised, key, rate=0.0):
         spec = make_spec()
         spec = spec._replace(lora=dataclasses.replace(spec.lora, dropout=rate))
-        step = partial(train_step, spec=spec, optimizer=optimizer, supervised=supervised)
-        return jax.jit(step)(state, params, batch, key)
+        return compiled(
+            state, params, batch, key, spec=spec, optimizer=optimizer, supervised=supervised
+        )
 
     return run
 
 
 def test_batch_without_weight_has_loss_zero(one_step, fresh, make_examples):
-    """Not 0/0: no nan in the metrics, the adapter stays, Adam's moments stay zero."""
-    silent = _step_batch(make_examples(3, weights=(0.0,)), 4)
+    """Not 0/0: no nan anywhere, and the adapter stays but for AdamW's decay of 1e-4."""
+    silent = _step_batch(make_examples(3, weights=(0.0,)), 8, 2)
     state, metrics = one_step(fresh, *silent, jax.random.key(0))
     assert (metrics.loss, metrics.grad_norm, metrics.weight_mass) == (0, 0, 0)
     assert metrics.tokens > 0
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    # AdamW's default decay is 1e-4 here: nothing else moves the adapter.
-    shrink = partial(np.testing.assert_allclose, rtol=1e-5)
-    jax.tree.map(shrink, state.lora_params, jax.tree.map(jnp.asarray, fresh.lora_params))
+    stays = partial(np.testing.assert_allclose, rtol=2e-6)
+    jax.tree.map(stays, state.lora_params, fresh.lora_params)
 
 
 def test_metrics_by_hand(one_step, fresh, make_examples):
     examples = make_examples(3, weights=(1.0, 2.0))
-    _, metrics = one_step(fresh, *_step_batch(examples, 4), jax.random.key(0))
+    _, metrics = one_step(fresh, *_step_batch(examples, 8, 2), jax.random.key(0))
     masses = [e.weight * (len(e.tokens) - e.prompt_length) for e in examples]
     assert float(metrics.weight_mass) == sum(masses)
     assert float(metrics.tokens) == sum(len(e.tokens) for e in examples)
 
 
 def test_dropout_depends_on_key_and_step(one_step, fresh, make_examples):
-    batch = _step_batch(make_examples(4), 4)
+    batch = _step_batch(make_examples(4), 8, 2)
 
     def loss(seed, count, rate=0.3):
         state = fresh._replace(step=jnp.asarray(count, jnp.int32))
@@ -139,12 +140,16 @@ def test_dropout_depends_on_key_and_step(one_step, fresh, make_examples):
 
 
 def test_micro_batches_drop_different_features(one_step, fresh, make_examples):
-    """The same example in both halves of a step: its loss is another in each."""
-    example = make_examples(1)[0]
-    twice, supervised = _step_batch([example, example], 2, 2)
-    first = jax.tree.map(lambda array: array[:1], twice)
-    both = one_step(fresh, twice, supervised, jax.random.key(0), 0.3)[1].loss
-    assert both != one_step(fresh, first, supervised, jax.random.key(0), 0.3)[1].loss
+    """The same examples in both halves of a step: their loss is another in each."""
+    examples = make_examples(4)
+
+    def loss(*halves, rate):
+        weighted = [dataclasses.replace(e, weight=w) for w in halves for e in examples]
+        batch = _step_batch(weighted, 8, 2)
+        return float(one_step(fresh, *batch, jax.random.key(0), rate)[1].loss)
+
+    assert loss(1.0, 0.0, rate=0.0) == pytest.approx(loss(0.0, 1.0, rate=0.0), rel=1e-6)
+    assert loss(1.0, 0.0, rate=0.3) != pytest.approx(loss(0.0, 1.0, rate=0.3), rel=1e-3)
 
 
 def _three_steps(sizes, devices, make_spec, optimizer, params, fresh, batch, supervised):
@@ -163,7 +168,7 @@ def _three_steps(sizes, devices, make_spec, optimizer, params, fresh, batch, sup
     return losses, state, mesh
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_device(make_spec, optimizer, params, fresh, make_examples):
     batch, supervised = make_step_batch(make_examples(15, (1.0, 3.0)), 16, 2).batch, 32
     args = (make_spec, optimizer, params, fresh, batch, supervised)
