@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import time
@@ -43,18 +44,19 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
 
     from dart_jax.audit.drift import check_pool_splits
     from dart_jax.stages import audit, distill, evaluate, repair, teach
+    from dart_jax.stages.checks import check_before_work, check_settings
     from dart_jax.stages.context import Run
-    from dart_jax.stages.providers import check_providers
 
     modules = dict(zip(STAGES, (teach, distill, audit, repair, evaluate), strict=True))
     cache = folder.path.parent / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
     check_pool_splits(config.audit.pool_splits)
     run = Run(config, folder)
-    check_providers(run)
+    check_settings(run)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
     print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
     last = max(STAGES.index(stage) for stage in stages)
+    checked = False
     for number, name in enumerate(STAGES[: last + 1], 1):
         module = modules[name]
         inputs = module.inputs(run)
@@ -68,12 +70,15 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
                 f"run it first: --stages {name}"
             )
         print(f"[{number}/{len(STAGES)}] {name}", flush=True)
+        if not checked:
+            check_before_work(run)
+            checked = True
         started = time.perf_counter()
         with folder.stage(name, inputs, module.OUTPUTS, module.WORK):
             module.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-    if folder.is_current("evaluate", modules["evaluate"].inputs(run)):
-        print(f"report: {folder / 'report/report.md'}")
+    if not checked:
+        print(f"nothing to do; report: {folder / 'report/report.md'}")
 
 
 def _versions() -> dict[str, str]:
@@ -86,5 +91,16 @@ def _versions() -> dict[str, str]:
     }
 
 
+def command() -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    try:
+        return main()
+    except (ValueError, RuntimeError, ArithmeticError, FileNotFoundError) as error:
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

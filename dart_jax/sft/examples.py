@@ -43,7 +43,7 @@ def tokenize(
         if len(example.tokens) > max_length:
             raise ValueError(
                 f"{example.id}: {len(example.tokens)} tokens (prompt {example.prompt_length}), "
-                f"more than sft.max_length {max_length}; raise it (up to the model's context)"
+                f"more than {max_length}, the smaller of sft.max_length and the model's context"
             )
     return examples
 

@@ -139,7 +139,7 @@ def train_step(
     lora_params = optax.apply_updates(state.lora_params, updates)
     metrics = Metrics(
         loss=mean,
-        grad_norm=optax.global_norm(grads),
+        grad_norm=optax.tree.norm(grads),
         weight_mass=batches.loss_weights.sum(),
         tokens=(batches.segment_ids > 0).sum().astype(jnp.float32),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dart_jax.audit.drift import summarise_drift
-from dart_jax.audit.scorers import make_scorer, score_generations
+from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen
 from dart_jax.records import (
     Generation,
@@ -41,9 +41,8 @@ class Audit:
 
 def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:
     """Score every generation in one call, so that equal texts get equal scores; saved to `path`."""
-    scorer = make_scorer(run.config.audit)
-    print(f"scoring {len(generations)} answers with {scorer.name}", flush=True)
-    scores = score_generations(generations, scorer, run.config.audit.batch_size)
+    print(f"scoring {len(generations)} answers with {run.scorer.name}", flush=True)
+    scores = score_generations(generations, run.scorer, run.config.audit.batch_size)
     write_jsonl(run.folder / path, scores)
     return scores
 

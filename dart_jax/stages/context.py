@@ -10,6 +10,8 @@ from typing import Any
 import jax
 
 import dart_jax.prompts
+from dart_jax.audit.scorer_protocol import Scorer
+from dart_jax.audit.scorers import make_scorer
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
 from dart_jax.generate.config import DecodeConfig
@@ -40,6 +42,11 @@ class Run:
     def model(self) -> Model:
         """The base model M0."""
         return self._load(self.config.model)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The configured harm scorer."""
+        return make_scorer(self.config.audit)
 
     def model_at(self, path: str | None) -> Model:
         """M0, or another local model for the teacher or the judge."""

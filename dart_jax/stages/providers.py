@@ -12,19 +12,9 @@ from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.protocol import ChatModel
 from dart_jax.chat.store import ResponseStore
 from dart_jax.data.mini_suite import file_rationales, file_safer
-from dart_jax.model.load import resolve_path
 from dart_jax.records import JudgeFailure, Question, Verdict
 from dart_jax.stages.context import Run
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
-
-
-def check_providers(run: Run) -> None:
-    """Fail now, not hours into a run, when a model, a key or a model name is missing."""
-    resolve_path(run.config.model.path)
-    if run.config.teacher.provider == "openai":
-        _openai(run, "teacher")
-    if run.config.judge.provider == "openai":
-        _openai(run, "judge")
 
 
 def make_targets(
@@ -42,7 +32,7 @@ def make_targets(
     chat: ChatModel = (
         LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
         if local
-        else _openai(run, "teacher")
+        else make_openai(run, "teacher")
     )
     write_targets(requests, chat, config, force_conclusion=local, on_result=on_result)
 
@@ -60,10 +50,11 @@ def judge(
         chat = LocalChat(model, run.decode, run.config.run.seed)
         LocalJudge(chat.score, model.name).judge_pairs(pairs, questions, on_result)
     else:
-        judge_pairs(pairs, questions, _openai(run, "judge"), config, on_result)
+        judge_pairs(pairs, questions, make_openai(run, "judge"), config, on_result)
 
 
-def _openai(run: Run, role: str) -> OpenAIChat:
+def make_openai(run: Run, role: str) -> OpenAIChat:
+    """The client of `teacher` or `judge`. Raises ValueError or MissingKey for what is not set."""
     config = run.config.teacher if role == "teacher" else run.config.judge
     if config.model is None:
         raise ValueError(f"{role}.provider openai needs {role}.model: the server's model name")

@@ -95,8 +95,10 @@ def test_smollm2(tmp_path):
     examples = _short_examples(load_tokenizer(path))
     params = load_params(config, source, np.float32)
     ours = _ours(config, params, lora_params, lora, examples, tmp_path / "ours")
+    # In float32, transformers' kernels for packed GGUF weights are an order of magnitude
+    # further from this float64 reference than we are (2e-4 in some tensors against 1e-5).
     twin = transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
+        path.parent, gguf_file=path.name, dtype=torch.float64
     )
     theirs = _theirs(twin, tmp_path / "adapter", examples)
     _assert_equal(ours, theirs, config.num_layers, lora.targets)

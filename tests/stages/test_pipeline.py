@@ -135,7 +135,6 @@ def test_another_drift_pool_reaches_the_report(copied, settings, tmp_path, summa
     assert summary_of(copied)["drift_pool"]["pairs"] == 3
 
 
-@pytest.mark.xfail(strict=True, reason="prompts are measured when they are decoded")
 def test_prompts_that_do_not_fit_stop_the_run_before_training(settings, tmp_path):
     with pytest.raises(PromptTooLong, match=r"mini-.*decode\.max_new_tokens"):
         main(settings(tmp_path, decode__max_new_tokens=900))
@@ -211,10 +210,10 @@ def test_a_log_without_the_weights_is_refused(run):
         check_weight_mass(examples, 2, log)
 
 
-def test_a_training_set_that_loses_its_duplicates_fails_the_run(
+def test_a_training_set_that_loses_an_example_fails_the_run(
     copied, settings, tmp_path, monkeypatch
 ):
-    """The release's fault: cases repeated by severity, then de-duplicated before training."""
+    """As in the release, where de-duplication before training undid the weights."""
     train = repair_stage.train
 
     def without_last_example(examples, *args, **kwargs):

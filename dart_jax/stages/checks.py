@@ -1,0 +1,33 @@
+"""What can be known to be wrong before any work is done."""
+
+from __future__ import annotations
+
+from dart_jax.generate.answers import answer_prompts
+from dart_jax.generate.decode import check_room
+from dart_jax.model.load import resolve_path
+from dart_jax.stages.audit import pool
+from dart_jax.stages.context import Run
+from dart_jax.stages.providers import make_openai
+
+
+def check_settings(run: Run) -> None:
+    """Fail now, not hours into a run, when a model, a key or a model name is missing."""
+    resolve_path(run.config.model.path)
+    for role in ("teacher", "judge"):
+        section = getattr(run.config, role)
+        if section.provider == "openai":
+            make_openai(run, role)
+        elif section.provider == "local" and section.model is not None:
+            resolve_path(section.model)
+
+
+def check_before_work(run: Run) -> None:
+    """Called once, before the first stage that has to run: loads the scorer and the model.
+
+    Raises:
+        ScorerUnavailable: The scorer's package or model is missing.
+        PromptTooLong: A pool or test prompt leaves no room for its answer.
+    """
+    _ = run.scorer
+    asked = [*pool(run), *run.splits["test"]]
+    check_room(answer_prompts(asked, run.model), run.model, run.decode.max_new_tokens)
