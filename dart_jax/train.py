@@ -100,6 +100,9 @@ def command() -> int:
             raise
         print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

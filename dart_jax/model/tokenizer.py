@@ -70,7 +70,8 @@ class ChatTokenizer:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a generation."""
-        return tuple(sorted({self.end_of_turn, self._tokenizer.eos_token_id}))
+        ends = {self.end_of_turn, self._tokenizer.eos_token_id}
+        return tuple(sorted(end for end in ends if end is not None))
 
     @cached_property
     def _adds_bos(self) -> bool:
