@@ -1,6 +1,7 @@
 """Quality control of training targets: what a completion has to satisfy."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dart_jax.prompts.conclusion import analysis_text, conclusion_line, parse_conclusion
@@ -37,8 +38,8 @@ class Violation:
     """A broken rule.
 
     Attributes:
-        code: Stable name for counting: `empty`, `no_conclusion`, `wrong_conclusion`, `sentences`
-            or `quote`.
+        code: Stable name for counting: `empty`, `no_conclusion`, `wrong_conclusion`, `sentences`,
+            `quote` or `copied_example`.
         rule: One line that tells the writer what to do.
     """
 
@@ -61,6 +62,21 @@ def check_target(completion: str, question: Question) -> Violation | None:
         or _check_sentences(analysis)
         or _check_quote(analysis, question)
     )
+
+
+def check_copy(completion: str, examples: Iterable[str]) -> Violation | None:
+    """Whether a target repeats 40 characters in a row of a worked example that it was shown.
+
+    Small teachers do: SmolLM2-135M answered a third of the real suite's questions with the
+    example's own sentences, which pass every other rule and are about other groups.
+    """
+    analysis = analysis_text(completion)
+    if any(_shares_a_run(analysis_text(example), analysis) for example in examples):
+        return Violation(
+            "copied_example",
+            "do not repeat the worked example; write about the groups of this question",
+        )
+    return None
 
 
 def count_sentences(text: str) -> int:
@@ -102,15 +118,19 @@ def _check_sentences(analysis: str) -> Violation | None:
 
 
 def _check_quote(analysis: str, question: Question) -> Violation | None:
-    source, text = _normalise(question.text), _normalise(analysis)
-    windows = range(len(source) - QUOTE_CHARACTERS + 1)
-    if any(source[start : start + QUOTE_CHARACTERS] in text for start in windows):
+    if _shares_a_run(question.text, analysis):
         return Violation(
             "quote",
             f"do not repeat {QUOTE_CHARACTERS} or more characters of the question in a row;"
             " use your own words",
         )
     return None
+
+
+def _shares_a_run(source: str, text: str) -> bool:
+    source, text = _normalise(source), _normalise(text)
+    windows = range(len(source) - QUOTE_CHARACTERS + 1)
+    return any(source[start : start + QUOTE_CHARACTERS] in text for start in windows)
 
 
 def _normalise(text: str) -> str:

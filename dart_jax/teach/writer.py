@@ -10,7 +10,7 @@ from dart_jax.prompts.conclusion import analysis_text, conclusion_line
 from dart_jax.prompts.templates import correction_message
 from dart_jax.records import Question, RejectedTarget, Severity, Target, digest
 from dart_jax.teach.config import TeacherConfig
-from dart_jax.teach.quality import MAX_SENTENCES, check_target, first_sentences
+from dart_jax.teach.quality import MAX_SENTENCES, check_copy, check_target, first_sentences
 
 TargetResult = Target | RejectedTarget
 
@@ -152,7 +152,8 @@ def _advance(
         draft.texts.append("")
     else:
         completion = _forced(answer.text, question) if force else answer.text
-        violation = check_target(completion, question)
+        shown = [m["content"] for m in draft.request.messages if m["role"] == "assistant"]
+        violation = check_target(completion, question) or check_copy(completion, shown)
         if violation is None:
             # Rewritten with the plain line, since a teacher may have put markdown around its own.
             completion = _with_conclusion(completion, question)

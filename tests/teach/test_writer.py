@@ -3,6 +3,7 @@
 import pytest
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply
+from dart_jax.data.mini_suite import load_mini
 from dart_jax.records import Condition, Question, RejectedTarget, Severity, Target
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.distill import distill_requests
@@ -160,3 +161,31 @@ def test_file_targets_carry_weight_and_severity():
 def test_a_suite_without_rationales_is_told_what_to_set():
     with pytest.raises(MissingRationale, match=r"first is b; teacher\.provider file"):
         file_targets(distill_requests([question("a"), question("b")]), {"a": GOOD})
+
+
+def test_a_target_that_copies_the_worked_example_is_sent_back():
+    """The example stands in the messages as the assistant's own earlier answer."""
+    (request,) = distill_requests([question("a")], examples=1)
+    example = request.messages[2]["content"]
+    assert request.messages[2]["role"] == "assistant" and example.endswith("Conclusion: YES")
+    teacher = ScriptedTeacher({"a": [example, FINE]})
+    (result,) = write_targets([request], teacher, CONFIG)
+    assert result == Target("a", "distill", FINE, provider="openai:scripted", attempts=2)
+    (rejected,) = write_targets([request], ScriptedTeacher({"a": [example] * 3}), CONFIG)
+    assert [reason.split(":")[0] for reason in rejected.reasons] == ["copied_example"] * 3
+
+
+def test_worked_examples_share_family_and_label_and_are_never_the_question_itself():
+    items = {item.question.id: item for item in load_mini()}
+    asked = [item.question for item in items.values()][:3]
+    for request in distill_requests(asked, examples=2):
+        assert [m["role"] for m in request.messages] == [
+            "system",
+            *["user", "assistant"] * 2,
+            "user",
+        ]
+        shown = [m["content"].split("\nConclusion")[0] for m in request.messages[2::2]]
+        of = [item.question for item in items.values() if item.rationale in shown]
+        assert len(of) == 2 and request.question not in of
+        assert {q.benchmark for q in of} == {request.question.benchmark}
+        assert {q.condition for q in of} == {request.question.condition}
