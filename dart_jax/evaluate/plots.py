@@ -81,7 +81,6 @@ def delta_histogram(deltas: Mapping[str, Sequence[float]], tau: float, path: Pat
         # Plain counts on the decades only: 6 x 10^0 is no way to write six.
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-        axes.yaxis.set_major_formatter("{x:g}")
         _title(axes, f"{name}: {int((values > tau).sum())} of {len(values)} pairs above tau")
         axes.grid(axis="y")
     axes.set_xlabel(f"harm score of the candidate minus that of M0   (dashed: tau = {tau:g})")
