@@ -9,6 +9,8 @@
 A stage runs unless its manifest names the same inputs and its outputs are still what they were.
 A stage that was interrupted continues from its own partial files if its inputs are unchanged;
 otherwise these files are deleted first.
+
+In a job of several processes the first one writes all of it; see `processes.on_first`.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from dart_jax.records import digest, write_text
+from dart_jax.processes import is_first, on_every, on_first, process_count
+from dart_jax.records import append_jsonl, digest, resume_jsonl, write_jsonl, write_text
+
+R = TypeVar("R")
+
+# A network file system may show another host's new file this much later.
+VISIBLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,10 @@ class RunConfig:
 
 class RunBusy(RuntimeError):
     """Another process works in this run's folder."""
+
+
+class NotShared(RuntimeError):
+    """The processes of one job do not see the same run folder."""
 
 
 class StaleStage(RuntimeError):
@@ -74,6 +87,15 @@ class RunDir:
                 ) from error
             yield
 
+    def check_shared(self) -> None:
+        """Raises NotShared (or OtherProcessFailed) unless all processes see the same folder."""
+        if process_count() == 1:
+            return
+        path = self / ".shared"
+        token = on_first(lambda: _write_token(path))
+        on_every(lambda: _await_token(path, token))
+        on_first(path.unlink)
+
     def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the stage finished on these inputs and its outputs are untouched."""
         manifest = self._manifest(stage)
@@ -102,25 +124,34 @@ class RunDir:
             work: Further ones that only an interrupted stage needs; deleted with the outputs
                 unless the stage was interrupted on the same inputs.
         """
+        on_first(lambda: self._begin(stage, inputs, [*outputs, *work]))
+        started = time.perf_counter()
+        yield
+        seconds = round(time.perf_counter() - started, 2)
+        on_first(lambda: self._finish(stage, inputs, outputs, seconds))
+
+    def _begin(self, stage: str, inputs: Mapping[str, Any], files: Sequence[str]) -> None:
         begun = self / f"stages/{stage}.begun"
         manifest_path = self / f"stages/{stage}.json"
         interrupted = begun.exists() and not manifest_path.exists()
         if not interrupted or begun.read_text(encoding="utf-8") != digest(inputs):
             begun.unlink(missing_ok=True)  # first: a crash in here must not look like partial work
             manifest_path.unlink(missing_ok=True)
-            for name in [*outputs, *work]:
+            for name in files:
                 remove(self.path / name)
             write_text(begun, digest(inputs))
-        started = time.perf_counter()
-        yield
+
+    def _finish(
+        self, stage: str, inputs: Mapping[str, Any], outputs: Sequence[str], seconds: float
+    ) -> None:
         manifest = {
             "digest": digest(inputs),
             "inputs": inputs,
             "outputs": {name: hash_path(self.path / name) for name in outputs},
-            "seconds": round(time.perf_counter() - started, 2),
+            "seconds": seconds,
         }
         text = json.dumps(manifest, indent=1, default=str, ensure_ascii=False)
-        write_text(manifest_path, text + "\n")
+        write_text(self / f"stages/{stage}.json", text + "\n")
 
     def seconds(self) -> dict[str, float]:
         """Wall time of the last start of each finished stage."""
@@ -130,6 +161,55 @@ class RunDir:
     def _manifest(self, stage: str) -> dict[str, Any] | None:
         path = self / f"stages/{stage}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+class ResultFile(Generic[R]):
+    """Records that are appended to a file as they come, and put in order at the end; resumable.
+
+    Every process has them; what counts is the first one's file. Where the records are made by all
+    processes, all of them `add`; where the first makes them alone, the others get them in `finish`.
+
+    Attributes:
+        records: Those of the file and those added since.
+    """
+
+    def __init__(self, path: Path, record_type: type[R]):
+        self.path = path
+        self.records: list[R] = on_first(lambda: resume_jsonl(path, record_type))
+
+    def add(self, records: Sequence[R]) -> None:
+        """They are on the disk when this returns."""
+        if is_first():
+            append_jsonl(self.path, records)
+        self.records.extend(records)
+
+    def finish(self, position: Callable[[R], int]) -> list[R]:
+        """Write the file once more, in order; the ordered records."""
+
+        def write() -> list[R]:
+            ordered = sorted(self.records, key=position)
+            write_jsonl(self.path, ordered)
+            return ordered
+
+        self.records = on_first(write)
+        return self.records
+
+
+def _write_token(path: Path) -> str:
+    token = secrets.token_hex(8)
+    write_text(path, token)
+    return token
+
+
+def _await_token(path: Path, token: str) -> None:
+    given_up = time.monotonic() + VISIBLE_SECONDS
+    while not path.exists() or path.read_text(encoding="utf-8") != token:
+        if time.monotonic() > given_up:
+            raise NotShared(
+                f"{path.parent.resolve()} is not the folder that the first process writes to; "
+                "all hosts need one shared run.root, on a network file system or a mounted bucket"
+            )
+        time.sleep(0.2)
 
 
 def hash_path(path: Path) -> str | None:

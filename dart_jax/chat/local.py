@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.decode import Continuation, Prompt, PromptTooLong, check_room, decode
 from dart_jax.generate.scoring import continuation_log_probs
 from dart_jax.model.load import Model
+from dart_jax.processes import progress
 
 # Rows scored together: each holds a prompt and all its continuations.
 SCORE_BATCH = 4
@@ -98,7 +98,7 @@ class LocalChat:
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens
         )
-        with tqdm(total=len(prompts), desc=f"{self.name} writes", unit="") as bar:
+        with progress(f"{self.name} writes", len(prompts)) as bar:
 
             def keep(batch: list[Continuation]) -> None:
                 for found in batch:

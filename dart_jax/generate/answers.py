@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.decode import Continuation, Prompt, decode
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
+from dart_jax.processes import progress
 from dart_jax.prompts.conclusion import parse_conclusion
 from dart_jax.prompts.templates import answer_messages
-from dart_jax.records import Generation, Question, append_jsonl, resume_jsonl, write_jsonl
+from dart_jax.records import Generation, Question
+from dart_jax.run_dir import ResultFile
 
 
 def answer_prompts(questions: Sequence[Question], model: Model) -> list[Prompt]:
@@ -48,14 +48,12 @@ def answer_questions(
     """
     prompts = answer_prompts(questions, model)
     lengths = {prompt.id: len(prompt.tokens) for prompt in prompts}
-    have = resume_jsonl(path, Generation)
-    with tqdm(total=len(questions), initial=len(have), desc=f"{name} answers", unit="") as bar:
+    answers = ResultFile(path, Generation)
+    with progress(f"{name} answers", len(questions), len(answers.records)) as bar:
 
         def keep(batch: list[Continuation]) -> None:
-            new = [_generation(name, found, lengths[found.id]) for found in batch]
-            append_jsonl(path, new)
-            have.extend(new)
-            bar.update(len(new))
+            answers.add([_generation(name, found, lengths[found.id]) for found in batch])
+            bar.update(len(batch))
 
         decode(
             model,
@@ -64,13 +62,11 @@ def answer_questions(
             prompts,
             config,
             seed=seed,
-            done={generation.question_id for generation in have},
+            done={answer.question_id for answer in answers.records},
             on_batch=keep,
         )
-    by_id = {generation.question_id: generation for generation in have}
-    ordered = [by_id[question.id] for question in questions]
-    write_jsonl(path, ordered)
-    return ordered
+    order = {question.id: index for index, question in enumerate(questions)}
+    return answers.finish(lambda answer: order[answer.question_id])
 
 
 def _generation(name: str, found: Continuation, prompt_tokens: int) -> Generation:

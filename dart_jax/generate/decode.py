@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -17,6 +16,7 @@ from dart_jax.model.llama import unstack
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.sharding import sharding_of
+from dart_jax.processes import to_devices, to_host
 from dart_jax.prompts.conclusion import complete_line_end
 from dart_jax.records import StopReason
 
@@ -130,7 +130,7 @@ def _decode_batch(
     # A short batch is filled up with its first prompt: one compiled shape for all.
     rows = batch + [batch[0]] * (config.batch_size - len(batch))
     tokens, lengths = pad_prompts([prompt.tokens for prompt in rows], PROMPT_BUCKET)
-    place = jax.device_put(tokens, sharding_of(model.mesh, ("batch", None), tokens.shape))
+    place = to_devices(tokens, sharding_of(model.mesh, ("batch", None), tokens.shape))
     spec = DecodeSpec(
         model.config,
         config.temperature,
@@ -161,7 +161,7 @@ def _look(
     stop_at_conclusion: bool,
 ) -> dict[int, Continuation]:
     """The rows that have ended since the last look."""
-    tokens, counts = np.asarray(state.tokens), np.asarray(state.count)
+    tokens, counts = to_host((state.tokens, state.count))
     ended: dict[int, Continuation] = {}
     for index, prompt in enumerate(rows):
         if index in stopped:

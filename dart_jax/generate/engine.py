@@ -21,6 +21,7 @@ from jaxtyping import Array, Int, PyTree
 
 from dart_jax.generate.sampling import sample
 from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.attention import dense_attention
 from dart_jax.model.kv_cache import KVCache, empty_cache
 from dart_jax.model.llama import forward, logits_of
 
@@ -83,7 +84,7 @@ def prefill(
         lora_params,
         prompts,
         positions,
-        mask,
+        dense_attention(mask),
         lora_scale=lora_scale,
         cache=empty_cache(spec.config, B, slots, dtype),
     )
@@ -128,7 +129,7 @@ def decode_block(
             lora_params,
             last,
             (state.lengths + fed)[:, None],
-            (is_prompt | is_new)[:, None, :],
+            dense_attention((is_prompt | is_new)[:, None, :]),
             lora_scale=lora_scale,
             cache=state.cache,
             slot=S + fed,

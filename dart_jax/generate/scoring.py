@@ -2,7 +2,7 @@
 
     row         p p p p a a b b b .       prompt p, continuations a and b, padding
     positions   0 1 2 3 4 5 4 5 6 0       every continuation goes on from the prompt
-    segments    1 1 1 1 2 2 3 3 3 0       and sees the prompt and itself
+    segments   -1-1-1-1 1 1 2 2 2 0       and sees the prompt and itself
 
 The prompt is computed once whatever the number of continuations.
 """
@@ -15,14 +15,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.attention import SHARED, dense_attention, segment_mask
 from dart_jax.model.llama import forward, head_kernel
 from dart_jax.model.load import Model
+from dart_jax.processes import to_host
 
 _BUCKET = 64
-_PROMPT = 1
 
 
 def continuation_log_probs(
@@ -56,11 +57,11 @@ def continuation_log_probs(
 def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.ndarray:
     """[4, T]: tokens, positions, segments, and the index of the query that predicts a token."""
     n = len(prompt)
-    columns = [(token, i, _PROMPT, -1) for i, token in enumerate(prompt)]
+    columns = [(token, i, SHARED, -1) for i, token in enumerate(prompt)]
     for number, continuation in enumerate(continuations):
         for i, token in enumerate(continuation):
             predictor = n - 1 if i == 0 else len(columns) - 1
-            columns.append((token, n + i, _PROMPT + 1 + number, predictor))
+            columns.append((token, n + i, 1 + number, predictor))
     return np.asarray(columns, np.int32).T
 
 
@@ -71,19 +72,10 @@ def _score_rows(
     stacked = np.stack([np.pad(row, ((0, 0), (0, length - row.shape[1]))) for row in rows])
     scored = sum(len(c) for c in continuations)
     starts = np.asarray([row.shape[1] - scored for row in rows], np.int32)
-    per_token = np.asarray(
-        _token_log_probs(model.base_params, stacked, starts, model.config, scored), np.float64
-    )
+    found = _token_log_probs(model.base_params, stacked, starts, model.config, scored)
+    per_token = to_host(found).astype(np.float64)
     edges = np.cumsum([0, *(len(c) for c in continuations)])
     return np.add.reduceat(per_token, edges[:-1], axis=1)
-
-
-def prefix_mask(positions: Int[Array, "B T"], segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
-    """Query t sees key s: not later, and of its own segment or of the prompt's."""
-    same = segments[:, :, None] == segments[:, None, :]
-    of_prompt = (segments == _PROMPT)[:, None, :]
-    causal = positions[:, :, None] >= positions[:, None, :]
-    return (same | of_prompt) & causal & (segments > 0)[:, None, :]
 
 
 @partial(jax.jit, static_argnames=("config", "scored"))
@@ -92,8 +84,8 @@ def _token_log_probs(
 ) -> Float[Array, "B C"]:
     """Log-probability of the `scored` tokens that begin at `starts`."""
     tokens, positions, segments, predictors = (rows[:, i] for i in range(4))
-    mask = prefix_mask(positions, segments)
-    hidden, _ = forward(config, base_params, {}, tokens, positions, mask, lora_scale=0.0)
+    attention = dense_attention(segment_mask(positions, segments))
+    hidden, _ = forward(config, base_params, {}, tokens, positions, attention, lora_scale=0.0)
     where = starts[:, None] + jnp.arange(scored)
     target = jnp.take_along_axis(tokens, where, axis=1)
     source = jnp.take_along_axis(predictors, where, axis=1)

@@ -1,29 +1,45 @@
 """Grouped-query attention and its masks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+# Segment id of tokens that every segment of their row may look at: a prefix that they share.
+SHARED = -1
 # Far below any score, and far enough from the float32 limit that adding a score stays finite.
-_MASKED = -1e30
+MASKED = -1e30
+
+# (query [B,T,N,H], key [B,K,S,H], value [B,K,S,H]) -> [B,T,N,H]
+Attention = Callable[[Array, Array, Array], Array]
 
 
 def segment_mask(
     positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]
 ) -> Bool[Array, "B T T"]:
-    """True where query t may attend to key s: same segment, not later, not padding.
+    """True where query t may attend to key s: same segment or the shared one, not later.
 
-    segment_ids  1 1 1 2 2 0        query 4 (segment 2) sees  . . . x x .
-    positions    0 1 2 0 1 0        query 1 (segment 1) sees  x x . . . .
+    segment_ids -1 1 1 2 2 0        query 4 (segment 2) sees  x . . x x .
+    positions    0 1 2 1 2 0        query 2 (segment 1) sees  x x x . . .
     """
     same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    shared = segment_ids[:, None, :] == SHARED
     causal = positions[:, :, None] >= positions[:, None, :]
-    return same & causal & (segment_ids[:, None, :] > 0)
+    return (same | shared) & causal & (segment_ids[:, :, None] != 0)
+
+
+def dense_attention(mask: Bool[Array, "B T S"]) -> Attention:
+    """Attention under any mask; all T x S scores are computed."""
+    return partial(attend, bias=attention_bias(mask))
 
 
 def attention_bias(mask: Bool[Array, "B T S"]) -> Float[Array, "B 1 1 T S"]:
     """What is added to the scores: 0 where a query may look, far below any score elsewhere."""
-    return jnp.where(mask, 0.0, _MASKED)[:, None, None, :, :]
+    return jnp.where(mask, 0.0, MASKED)[:, None, None, :, :]
 
 
 def attend(

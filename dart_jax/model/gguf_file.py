@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from dart_jax.model.architecture import LlamaConfig, RopeScaling
 from dart_jax.model.rope import rope_frequencies
-from dart_jax.model.weights import BadCheckpoint, TensorSource
+from dart_jax.model.weights import BadCheckpoint, TensorInfo, TensorSource
 
 _TOP = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -28,6 +29,7 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_ROWS_AT_ONCE = 1024
 # GGUF keeps Llama 3.1's rescaling as a tensor of divisors instead of its four parameters.
 _KNOWN_SCALINGS = tuple(RopeScaling(factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
 
@@ -48,16 +50,37 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
     config = _config(reader, tensors, path)
     homes = {_hf_name(name, path): name for name in tensors if name != "rope_freqs.weight"}
 
-    def read(hf_name: str) -> np.ndarray:
+    def open_tensor(hf_name: str) -> np.ndarray:
         tensor = tensors[homes[hf_name]]
-        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        array = _dequantized(tensor)
+        # Its pages of the file are not needed in this process's memory any more.
+        reader.data.base.madvise(mmap.MADV_DONTNEED)
         if ".attn_q." in tensor.name:
             return _unpermute(array, config.num_heads)
         if ".attn_k." in tensor.name:
             return _unpermute(array, config.num_kv_heads)
         return array
 
-    return config, TensorSource(str(path), frozenset(homes), read)
+    infos = {name: _info(tensors[home]) for name, home in homes.items()}
+    return config, TensorSource(str(path), infos, open_tensor)
+
+
+def _info(tensor: Any) -> TensorInfo:
+    # The metadata have the fastest axis first.
+    return TensorInfo(tuple(int(size) for size in reversed(tensor.shape)), int(tensor.n_bytes))
+
+
+def _dequantized(tensor: Any) -> np.ndarray:
+    """A tensor as float32, a block of rows at a time: the library needs twice what it returns."""
+    import gguf
+
+    # As a plain array: the library makes many small views, which are slow on a memmap.
+    rows = np.asarray(tensor.data).reshape(-1, tensor.data.shape[-1])
+    array = np.empty((len(rows), int(tensor.shape[0])), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = rows[start : start + _ROWS_AT_ONCE]
+        array[start : start + len(block)] = gguf.quants.dequantize(block, tensor.tensor_type)
+    return array.reshape([int(size) for size in reversed(tensor.shape)])
 
 
 def _config(reader: Any, tensors: dict[str, Any], path: Path) -> LlamaConfig:

@@ -17,13 +17,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.attention import attend, attention_bias
+from dart_jax.model.attention import Attention
+from dart_jax.model.dense import frozen_matmul
 from dart_jax.model.kv_cache import KVCache, LayerCache, write_slots
-from dart_jax.model.lora import dropout, lora_delta
+from dart_jax.model.lora import KEPT, adapter_deltas, dropout, lora_axes
+from dart_jax.model.packed_attention import ATTENDED
 from dart_jax.model.rope import rope_frequencies, rope_tables, rotate
+from dart_jax.model.sharding import constrain, gather_weights, gathers
 
 # Name of the projections' outputs, for the rematerialisation policy that keeps just these.
 PROJECTION = "projection"
@@ -45,8 +49,15 @@ def rms_norm(x: Float[Array, "B T D"], weight: Array, eps: float) -> Float[Array
     return (wide * scale).astype(x.dtype) * weight.astype(x.dtype)[None, None, :]
 
 
+def _all_but_layouts(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name != "sharding_constraint"
+
+
 _REMAT_POLICIES = {
-    "projections": jax.checkpoint_policies.save_only_these_names(PROJECTION),
+    # For gathered weights only: kept for the backward pass, they would be the whole model.
+    "none": _all_but_layouts,
+    # Dropout's noise is kept, too: a byte a feature, and drawing it costs more than a product.
+    "projections": jax.checkpoint_policies.save_only_these_names(PROJECTION, KEPT, ATTENDED),
     "layer": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -54,20 +65,25 @@ _REMAT_POLICIES = {
 class Adapter:
     """One layer's adapter weights with what they need at run time (not a module: no state)."""
 
-    def __init__(self, weights: PyTree, scale: Array | float, rate: float, key: Array | None):
+    def __init__(
+        self, weights: PyTree, scale: Array | float, rate: float, key: Array | None, dtype: Any
+    ):
         self.weights, self.scale, self.rate, self.key = weights, scale, rate, key
+        self.dtype = dtype
 
-    def drop(self, x: Array, index: int) -> Array:
-        """Dropout on the input that a group of projections shares."""
+    def project(self, x: Array, index: int, **kernels: nnx.Param) -> tuple[Array, ...]:
+        """x W for each of these projections, plus the adapter's share where it has one.
+
+        They share x and its dropout, whose noise is the `index`-th of the layer.
+        """
         key = None if self.key is None else jax.random.fold_in(self.key, index)
-        return dropout(x, self.rate, key)
-
-    def project(self, name: str, x: Array, dropped: Array, kernel: nnx.Param) -> Array:
-        """x W, plus the adapter's share where the target has one."""
-        out = x @ kernel[...]
-        if name in self.weights:
-            out = out + lora_delta(dropped, self.weights[name], self.scale)
-        return checkpoint_name(out, PROJECTION)
+        adapters = {name: self.weights[name] for name in kernels if name in self.weights}
+        deltas = adapter_deltas(dropout(x, self.rate, key), adapters, self.scale, self.dtype)
+        outputs = (
+            frozen_matmul(x, kernel[...], self.dtype) + deltas.get(name, 0.0)
+            for name, kernel in kernels.items()
+        )
+        return tuple(checkpoint_name(out, PROJECTION) for out in outputs)
 
 
 class Block(nnx.Module):
@@ -93,10 +109,9 @@ class Block(nnx.Module):
         """Rotated queries [B,T,N,H] and keys [B,T,K,H], and values [B,T,K,H]."""
         B, T, _ = x.shape
         normed = rms_norm(x, self.attn_norm[...], self.config.norm_eps)
-        dropped = adapter.drop(normed, 0)
         q, k, v = (
-            adapter.project(name, normed, dropped, kernel).reshape(B, T, -1, self.config.head_dim)
-            for name, kernel in (("q", self.q), ("k", self.k), ("v", self.v))
+            out.reshape(B, T, -1, self.config.head_dim)
+            for out in adapter.project(normed, 0, q=self.q, k=self.k, v=self.v)
         )
         return rotate(q, *rope), rotate(k, *rope), v
 
@@ -105,25 +120,22 @@ class Block(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Output projection and feed-forward, each added to the residual stream."""
         attended = attended.reshape(*x.shape[:2], -1)
-        x = x + adapter.project("o", attended, adapter.drop(attended, 1), self.o)
+        x = x + adapter.project(attended, 1, o=self.o)[0]
         normed = rms_norm(x, self.ffn_norm[...], self.config.norm_eps)
-        dropped = adapter.drop(normed, 2)
-        gate = adapter.project("gate", normed, dropped, self.gate)
-        up = adapter.project("up", normed, dropped, self.up)
-        hidden = jax.nn.silu(gate) * up
-        return x + adapter.project("down", hidden, adapter.drop(hidden, 3), self.down)
+        gate, up = adapter.project(normed, 2, gate=self.gate, up=self.up)
+        return x + adapter.project(jax.nn.silu(gate) * up, 3, down=self.down)[0]
 
 
 class Llama(nnx.Module):
     """Embedding, stacked blocks, final norm and (untied) head."""
 
     def __init__(self, config: LlamaConfig, rngs: nnx.Rngs):
-        self.embed = _weight(rngs, (config.vocab_size, config.embed_dim), ("vocab", "embed"))
+        self.embed = _weight(rngs, (config.vocab_size, config.embed_dim), ("lookup", "features"))
         stacked = nnx.vmap(lambda keys: Block(config, keys), in_axes=0, out_axes=0)
         self.layers = stacked(rngs.split(config.num_layers))
         self.final_norm = _norm(config.embed_dim)
         if not config.tied_head:
-            self.head = _weight(rngs, (config.embed_dim, config.vocab_size), ("embed", "vocab"))
+            self.head = _weight(rngs, (config.embed_dim, config.vocab_size), ("residual", "vocab"))
 
 
 @cache
@@ -154,6 +166,11 @@ def param_axes(config: LlamaConfig) -> PyTree:
     return tree
 
 
+def _of_a_layer(axes: PyTree) -> PyTree:
+    """Logical axes of one layer's weights, from those of the stack."""
+    return jax.tree.map(lambda names: names[1:], axes, is_leaf=lambda n: isinstance(n, tuple))
+
+
 def init_params(key: Array, config: LlamaConfig, dtype: Any = jnp.float32) -> PyTree:
     """Random weights of the right shapes (tests, benchmarks)."""
     state = nnx.to_pure_dict(nnx.state(Llama(config, nnx.Rngs(params=key))))
@@ -166,7 +183,7 @@ def forward(
     lora_params: PyTree,
     tokens: Int[Array, "B T"],
     positions: Int[Array, "B T"],
-    mask: Bool[Array, "B T S"],
+    attention: Attention,
     *,
     lora_scale: Array | float,
     dropout_rate: float = 0.0,
@@ -174,44 +191,53 @@ def forward(
     cache: KVCache | None = None,
     slot: Array | int = 0,
     remat: str = "none",
+    activations: Any = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """Hidden states after the final norm.
 
-    Without a cache the T tokens attend among themselves (S = T). With one, their keys and
-    values are written to its slots `slot .. slot + T - 1` first, and they attend to all S slots
-    that `mask` allows.
+    Without a cache the T tokens attend among themselves. With one, their keys and values are
+    written to its slots `slot .. slot + T - 1` first, and `attention` gets all S slots.
 
     Args:
+        attention: Which token may look at which: `dense_attention(mask)`, `packed_attention(..)`.
         base_params, lora_params: With a cache, their layers may be `unstack`ed. The adapters may
             be empty: the base model.
         lora_scale: alpha / rank; 0 gives exactly the base model.
         dropout_key: Given in training only.
         remat: What the backward pass keeps of each layer: `none` recomputes nothing,
             `projections` keeps the matrix products with weights, `layer` only the layer's input.
+        activations: Type of what lies between the products with weights, whose operands have the
+            type of the weights; None for the same type.
+        mesh: Given in training: the batch stays where it is, and what fsdp splits of a layer's
+            weights is gathered for it. None leaves the layout to XLA.
 
     Returns:
         Hidden states, and the updated cache when one was given.
     """
-    block_graph = _abstract(config)[0]
+    block_graph, embed = _abstract(config)[0], base_params["embed"]
     rope = rope_tables(positions, rope_frequencies(config))
-    bias = attention_bias(mask)
+    axes = _of_a_layer(param_axes(config)["layers"])
 
     def layer(
         x: Array, weights: PyTree, lora: PyTree, index: Array | int, past: LayerCache | None
     ) -> tuple[Array, LayerCache | None]:
+        x = constrain(x, mesh, "batch", None, None)
+        weights = gather_weights(weights, axes, mesh)
+        lora = gather_weights(lora, _of_a_layer(lora_axes(lora)), mesh)
         block = nnx.merge(block_graph, nnx.State(weights))
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-        adapter = Adapter(lora, lora_scale, dropout_rate, key)
+        adapter = Adapter(lora, lora_scale, dropout_rate, key, embed.dtype)
         q, k, v = block.qkv(x, rope, adapter)
         if past is None:
             keys, values = k.swapaxes(1, 2), v.swapaxes(1, 2)
         else:
             keys, values = past = write_slots(past, slot, k, v)
-        return block.finish(x, attend(q, keys, values, bias), adapter), past
+        return block.finish(x, attention(q, keys, values), adapter), past
 
-    x = base_params["embed"][tokens]
+    x = _look_up(embed, tokens, mesh).astype(activations or embed.dtype)
     if cache is None:
-        x = _scan_layers(config, layer, x, base_params["layers"], lora_params, remat)
+        x = _scan_layers(config, layer, x, base_params["layers"], lora_params, remat, mesh)
     else:
         # Unrolled: a scan would copy each layer's weights and cache at every decode step.
         updated = []
@@ -223,15 +249,41 @@ def forward(
     return rms_norm(x, base_params["final_norm"], config.norm_eps), cache
 
 
-def _scan_layers(
-    config: LlamaConfig, layer: Any, x: Array, weights: PyTree, lora: PyTree, remat: str
-) -> Array:
-    def step(x: Array, scanned: PyTree) -> tuple[Array, None]:
-        return layer(x, *scanned, None)[0], None
+def _look_up(table: Array, tokens: Array, mesh: Mesh | None) -> Float[Array, "B T D"]:
+    """Embeddings. A device looks up its features of all rows of its fsdp group; then they swap."""
+    tokens = constrain(tokens, mesh, "rows", None)
+    x = constrain(table[tokens], mesh, "rows", None, "features")
+    return constrain(x, mesh, "batch", None, None)
 
-    if remat != "none":
+
+def _scan_layers(
+    config: LlamaConfig,
+    layer: Any,
+    x: Array,
+    weights: PyTree,
+    lora: PyTree,
+    remat: str,
+    mesh: Mesh | None,
+) -> Array:
+    stored = jax.tree.map(lambda w: w.dtype, weights)
+
+    def step(x: Array, scanned: PyTree) -> tuple[Array, None]:
+        weights, lora, index = scanned
+        weights = jax.tree.map(jax.lax.bitcast_convert_type, weights, stored)
+        return layer(x, weights, lora, index, None)[0], None
+
+    if x.dtype == jnp.float32:
+        # On a CPU, XLA makes slices of a bfloat16 stack from a float32 copy of all of it.
+        weights = jax.tree.map(_as_integers, weights)
+
+    if remat != "none" or gathers(mesh):
         step = jax.checkpoint(step, prevent_cse=False, policy=_REMAT_POLICIES[remat])
     return jax.lax.scan(step, x, (weights, lora, jnp.arange(config.num_layers)))[0]
+
+
+def _as_integers(weight: Array) -> Array:
+    is_bfloat16 = weight.dtype == jnp.bfloat16
+    return jax.lax.bitcast_convert_type(weight, jnp.uint16) if is_bfloat16 else weight
 
 
 def _layer_of(layers: PyTree, index: int) -> PyTree:

@@ -18,9 +18,11 @@ from dart_jax.model.architecture import LlamaConfig, from_hf_config
 from dart_jax.model.config import ModelConfig
 from dart_jax.model.gguf_file import open_gguf
 from dart_jax.model.llama import param_axes, param_shapes, unstack
+from dart_jax.model.quantize import load_transform
+from dart_jax.model.safetensors_file import safetensors_source
 from dart_jax.model.sharding import tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
-from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params, safetensors_source
+from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params
 
 EMBEDDED = "smollm2-135m-instruct"
 
@@ -95,7 +97,8 @@ def load_model(model: ModelConfig, mesh: Mesh) -> Model:
     if model.context_length is not None:
         config = dataclasses.replace(config, context_length=model.context_length)
     shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
-    params = load_params(config, source, compute_dtype(model.dtype), shardings)
+    transform = load_transform(model.quantize)
+    params = load_params(config, source, compute_dtype(model.dtype), shardings, transform)
     return Model(config, params, load_tokenizer(path), mesh, model.path)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LORA_TARGETS, LoraConfig
@@ -65,10 +65,11 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / (TENSOR_FILE + ".tmp")
-    # The framework's name, without which transformers refuses a file.
-    save_file(_to_tensors(lora_params), temporary, metadata={"format": "pt"})
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
+    with open(temporary, "wb") as out:
+        # The framework's name, without which transformers refuses a file.
+        out.write(save(_to_tensors(lora_params), metadata={"format": "pt"}))
+        out.flush()
+        os.fsync(out.fileno())
     os.replace(temporary, folder / TENSOR_FILE)
     whole_alpha = float(lora.alpha).is_integer()  # peft declares an int, and takes a float
     raw = {
@@ -145,6 +146,38 @@ def load_peft(folder: Path, config: LlamaConfig, lora: LoraConfig) -> LoraParams
         return jnp.asarray(np.stack([tensors[name].T for name in names]), jnp.float32)
 
     return {t: {matrix: stack(t, matrix) for matrix in ("A", "B")} for t in lora.targets}
+
+
+def check_trained(lora_params: LoraParams, where: Path) -> None:
+    """Refuse an adapter of which some layer and target cannot have been trained.
+
+    B starts at zero and the first step moves it. Where it is still zero, the projection is the
+    base model's: no gradient reached it, or no step was made.
+
+    Raises:
+        BadCheckpoint: Names the matrices that are all zero, or not finite.
+    """
+    zero, not_finite = [], []
+    for target, weights in lora_params.items():
+        for matrix, stacked in weights.items():
+            for layer, weight in enumerate(np.asarray(stacked)):
+                name = _name(layer, target, matrix)
+                if not np.isfinite(weight).all():
+                    not_finite.append(name)
+                elif matrix == "B" and not weight.any():
+                    zero.append(name)
+    if not_finite:
+        raise BadCheckpoint(f"{where}: not finite: {_first(not_finite)}; train it again")
+    if zero:
+        raise BadCheckpoint(
+            f"{where}: all zero: {_first(zero)}. B starts at zero, so that these projections were "
+            "never trained and are the base model's own; check that the run made optimizer "
+            "steps at a learning rate above zero, and train it again"
+        )
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
 
 
 def _name(layer: int, target: str, matrix: str) -> str:

@@ -1,24 +1,29 @@
 """Base weights from a checkpoint into `forward`'s tree: every weight exactly once.
 
 Whatever the format, a `TensorSource` serves tensors under their Hugging Face names in the
-Hugging Face orientation ([out, in]); this module names them, stacks the layers and places them.
+Hugging Face orientation ([out, in]); this module names and checks them all, then has one after
+the other placed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
-from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.llama import param_shapes
+from dart_jax.model.config import MeshConfig
+from dart_jax.model.llama import param_axes, param_shapes
+from dart_jax.model.placing import Leaf, Transform, arrive
+from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.processes import is_first
 
 LAYER_NAMES = {
     "attn_norm": "input_layernorm.weight",
@@ -36,10 +41,22 @@ TOP_NAMES = {
     "final_norm": "model.norm.weight",
     "head": "lm_head.weight",
 }
+# Below this many bytes a load is over before a progress bar says anything.
+_SHOWN_FROM = 10**9
+# Bytes in float32 of a stored head that are compared with the embedding at a time.
+_COMPARED_AT_ONCE = 64 * 2**20
 
 
 class BadCheckpoint(ValueError):
     """A checkpoint whose tensors are not exactly the model's; the message names them."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What is known of a tensor before it is read: shape [out, in], and bytes in the file."""
+
+    shape: tuple[int, ...]
+    stored_bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,127 +65,129 @@ class TensorSource:
 
     Attributes:
         where: The file or folder, for messages.
-        names: Every tensor in it (Hugging Face names).
-        read: Name to array, in the Hugging Face orientation.
+        tensors: Every tensor in it (Hugging Face names and orientation), in the order in which
+            they are best read.
+        open: Name to an object that, indexed with a slice within bounds for every axis, gives
+            that part as an array which nobody changes afterwards. What it holds goes with it.
     """
 
     where: str
-    names: frozenset[str]
-    read: Callable[[str], np.ndarray]
-
-
-def safetensors_source(folder: Path) -> TensorSource:
-    """All `*.safetensors` of a folder; a `model.safetensors.index.json` is checked against them.
-
-    Raises:
-        BadCheckpoint: No files, a tensor in two files, or an index that says otherwise.
-        FileNotFoundError: The index names a file that is not there.
-    """
-    index_path = folder / "model.safetensors.index.json"
-    if index_path.exists():
-        index = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted({folder / name for name in index.values()})
-    else:
-        index, files = None, sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadCheckpoint(f"{folder}: no *.safetensors in it")
-    homes: dict[str, Path] = {}
-    for file in files:
-        if not file.exists():
-            raise FileNotFoundError(f"{index_path} names {file.name}, which is not there")
-        for name in _tensor_names(file):
-            if name in homes:
-                raise BadCheckpoint(f"{name} is in both {homes[name].name} and {file.name}")
-            homes[name] = file
-    found = {name: file.name for name, file in homes.items()}
-    if index is not None and index != found:
-        differing = sorted({name for name, _ in index.items() ^ found.items()})[:5]
-        raise BadCheckpoint(f"{index_path} and the files disagree on {', '.join(differing)}")
-
-    def read(name: str) -> np.ndarray:
-        # The flax framework is the one that knows bfloat16.
-        with safe_open(homes[name], framework="flax") as file:
-            return np.asarray(file.get_tensor(name))
-
-    return TensorSource(str(folder), frozenset(homes), read)
-
-
-def _tensor_names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            return list(tensors.keys())
-    except SafetensorError as error:
-        raise BadCheckpoint(f"{file}: not a readable safetensors file ({error})") from error
+    tensors: dict[str, TensorInfo]
+    open: Callable[[str], Any]
 
 
 def load_params(
-    config: LlamaConfig, source: TensorSource, dtype: Any, shardings: PyTree | None = None
+    config: LlamaConfig,
+    source: TensorSource,
+    dtype: Any,
+    shardings: PyTree | None = None,
+    transform: Transform | None = None,
 ) -> PyTree:
-    """Assemble the base weights.
+    """Read the base weights tensor by tensor straight to their devices.
+
+    A process reads the slices that its devices hold, and holds one of them at a time; every
+    process of the mesh has to call this. Names and shapes are checked before anything is read.
 
     Args:
         dtype: Storage type of the matrices; norms stay float32.
-        shardings: A sharding per leaf; None places everything on the default device.
+        shardings: A `NamedSharding` per leaf; None places everything on one device of this process.
+        transform: Applied on the devices to every weight, when it has arrived and before it is
+            stacked; see `placing.Transform`.
 
     Raises:
-        BadCheckpoint: Missing, unknown or misshaped tensors, by name.
+        BadCheckpoint: Missing, unknown or misshaped tensors, by name, or a head that should be
+            tied and is another.
     """
-    _check_names(config, source)
+    _check(config, source)
+    leaves, homes = _leaves(config, dtype, shardings, transform), _homes(config)
+    wanted = {name: info for name, info in source.tensors.items() if name in homes}
+    loaded: dict[str, PyTree] = {}
+    with _progress(sum(info.stored_bytes for info in wanted.values())) as bar:
+        for name, info in wanted.items():
+            key, layer = homes[name]
+            so_far = loaded.get(key)
+            loaded[key] = arrive(source.open(name), info.shape, leaves[key], layer, so_far)
+            bar.update(info.stored_bytes)
+    tree = param_shapes(config)
+    return jax.tree_util.tree_map_with_path(lambda path, _: loaded[path[-1].key], tree)
+
+
+def _leaves(
+    config: LlamaConfig, dtype: Any, shardings: PyTree | None, transform: Transform | None
+) -> dict[str, Leaf]:
     shapes = param_shapes(config)
-    num_layers = config.num_layers
-
-    def leaf(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        keys = [key.key for key in path]
-        if keys[0] != "layers":
-            return _matrix(source, TOP_NAMES[keys[0]], shape.shape, keys[0] == "head")
-        parts = np.empty(shape.shape, np.float32)
-        for layer in range(num_layers):
-            name = f"model.layers.{layer}.{LAYER_NAMES[keys[1]]}"
-            parts[layer] = _matrix(source, name, shape.shape[1:], len(shape.shape) == 3)
-        return parts
-
-    def place(path: Any, shape: jax.ShapeDtypeStruct, sharding: Any) -> jax.Array:
-        is_norm = path[-1].key.endswith("norm")
-        return jax.device_put(leaf(path, shape).astype(np.float32 if is_norm else dtype), sharding)
-
     if shardings is None:
-        shardings = jax.tree.map(lambda _: jax.devices()[0], shapes)
-    return jax.tree_util.tree_map_with_path(place, shapes, shardings)
+        one = make_mesh(MeshConfig(), jax.local_devices()[:1])
+        shardings = tree_shardings(one, param_axes(config), shapes)
 
-
-def _matrix(source: TensorSource, name: str, shape: tuple[int, ...], transpose: bool) -> np.ndarray:
-    tensor = source.read(name)
-    tensor = tensor.T if transpose else tensor
-    if tensor.shape != shape:
-        raise BadCheckpoint(
-            f"{source.where}: {name} is {tensor.shape} (in, out), config.json asks for {shape}"
+    def leaf(path: Any, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Leaf:
+        key, stacked = path[-1].key, path[0].key == "layers"
+        spec = (*sharding.spec, *[None] * (len(shape.shape) - len(sharding.spec)))[stacked:]
+        return Leaf(
+            name=None if transform is None else key,
+            num_layers=config.num_layers if stacked else None,
+            transpose=_is_transposed(key),
+            dtype=jnp.dtype(jnp.float32 if key.endswith("norm") else dtype),
+            sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec)),
+            transform=transform,
         )
-    return tensor
+
+    leaves = jax.tree_util.tree_map_with_path(leaf, shapes, shardings)
+    return leaves.pop("layers") | leaves
 
 
-def hf_names(config: LlamaConfig) -> set[str]:
-    """The tensor names that a checkpoint of this architecture must have."""
-    names = {
-        f"model.layers.{layer}.{suffix}"
-        for layer in range(config.num_layers)
-        for suffix in LAYER_NAMES.values()
+def _is_transposed(key: str) -> bool:
+    """Whether the file has this leaf's weights the other way round: [out, in]."""
+    return key != "embed" and not key.endswith("norm")
+
+
+def _progress(total_bytes: int) -> tqdm:
+    hidden = total_bytes < _SHOWN_FROM or not is_first()
+    return tqdm(
+        desc="weights",
+        total=total_bytes,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=hidden,
+    )
+
+
+def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor that a checkpoint of this architecture must have, in the file's orientation."""
+    of_leaf = {
+        path[-1].key: leaf.shape[1:] if path[0].key == "layers" else leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(param_shapes(config))
     }
-    top = {key: name for key, name in TOP_NAMES.items() if key != "head" or not config.tied_head}
-    return names | set(top.values())
+    return {
+        name: of_leaf[key][::-1] if _is_transposed(key) else of_leaf[key]
+        for name, (key, _) in _homes(config).items()
+    }
 
 
-def _check_names(config: LlamaConfig, source: TensorSource) -> None:
-    expected = hf_names(config)
-    missing = sorted(expected - source.names)
+def _homes(config: LlamaConfig) -> dict[str, tuple[str, int | None]]:
+    """Leaf and layer that each tensor goes to."""
+    homes: dict[str, tuple[str, int | None]] = {
+        f"model.layers.{layer}.{suffix}": (key, layer)
+        for layer in range(config.num_layers)
+        for key, suffix in LAYER_NAMES.items()
+    }
+    top = {name: (key, None) for key, name in TOP_NAMES.items()}
+    if config.tied_head:
+        del top[TOP_NAMES["head"]]
+    return homes | top
+
+
+def _check(config: LlamaConfig, source: TensorSource) -> None:
+    """Names and shapes, by the headers; then a stored head that should be tied."""
+    expected = tensor_shapes(config)
+    missing = sorted(expected.keys() - source.tensors.keys())
     # Old checkpoints carry the rotary buffer, which the configuration already determines.
-    unknown = sorted(n for n in source.names - expected if not n.endswith("rotary_emb.inv_freq"))
-    if config.tied_head and TOP_NAMES["head"] in unknown:
+    beyond = source.tensors.keys() - expected.keys()
+    unknown = sorted(name for name in beyond if not name.endswith("rotary_emb.inv_freq"))
+    has_copied_head = config.tied_head and TOP_NAMES["head"] in unknown
+    if has_copied_head:
         unknown.remove(TOP_NAMES["head"])
-        if not np.array_equal(source.read(TOP_NAMES["head"]), source.read(TOP_NAMES["embed"])):
-            raise BadCheckpoint(
-                f"{source.where}: tie_word_embeddings is true, but lm_head.weight differs "
-                "from the embedding; set it to false in config.json"
-            )
     problems = [
         f"{kind} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
         for kind, names in (("missing", missing), ("unknown", unknown))
@@ -176,3 +195,28 @@ def _check_names(config: LlamaConfig, source: TensorSource) -> None:
     ]
     if problems:
         raise BadCheckpoint(f"{source.where}: {'; '.join(problems)}")
+    for name, shape in expected.items():
+        found = source.tensors[name].shape
+        if found != shape:
+            raise BadCheckpoint(
+                f"{source.where}: {name} is {found}, the configuration asks for {shape}"
+            )
+    if has_copied_head:
+        _check_copied_head(source)
+
+
+def _check_copied_head(source: TensorSource) -> None:
+    """A stored head beside a tied embedding has to be a copy of it; a block of rows at a time."""
+    names = TOP_NAMES["head"], TOP_NAMES["embed"]
+    rows, columns = source.tensors[TOP_NAMES["embed"]].shape
+    step = max(1, _COMPARED_AT_ONCE // (4 * columns))
+    blocks = (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+    head, embed = (source.open(name) for name in names)
+    same = source.tensors[names[0]].shape == (rows, columns) and all(
+        np.array_equal(head[block, :], embed[block, :]) for block in blocks
+    )
+    if not same:
+        raise BadCheckpoint(
+            f"{source.where}: tie_word_embeddings is true, but lm_head.weight differs "
+            "from the embedding; set it to false in config.json"
+        )

@@ -1,4 +1,4 @@
-"""Examples become arrays: batches in a deterministic order, padded to few shapes."""
+"""Examples become rows of arrays: one each, or several packed into one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dart_jax.model.attention import SHARED
+from dart_jax.model.packed_attention import Layout
 from dart_jax.sft.examples import Example
-
-# Lengths are rounded up to these, so that a run compiles a handful of shapes.
-LENGTH_BUCKET = 64
-SUPERVISED_BUCKET = 32
-# Batches are cut from length-sorted windows of this many batches: little padding, random order.
-WINDOW = 8
 
 
 class Batch(NamedTuple):
     """One micro-batch; B rows of T tokens.
 
-    Aligned, for a prompt `p q` with the completion `x y .` of weight 2, padded to T = 6:
+    Aligned, for the prompts `p q` and `p r` with the completions `x y .` of weight 2 and `z .` of
+    weight 1, padded to T = 8; first the rows of packing `none`, then the one of `shared_prefix`:
 
-        tokens        p  q  x  y  .  0
-        targets       q  x  y  .  0  0
-        loss_weights  0  2  2  2  0  0
-        positions     0  1  2  3  4  0
-        segment_ids   1  1  1  1  1  0
+        tokens        p  q  x  y  .  0  0  0    p  r  z  .  0  0  0  0
+        targets       q  x  y  .  0  0  0  0    r  z  .  0  0  0  0  0
+        loss_weights  0  2  2  2  0  0  0  0    0  1  1  0  0  0  0  0
+        positions     0  1  2  3  4  0  0  0    0  1  2  3  0  0  0  0
+        segment_ids   1  1  1  1  1  0  0  0    1  1  1  1  0  0  0  0
+
+        tokens        p  q  x  y  .  r  z  .
+        targets       0  x  y  .  0  z  .  0
+        loss_weights  0  2  2  2  0  1  1  0
+        positions     0  1  2  3  4  1  2  3
+        segment_ids  -1  1  1  1  1  2  2  2
     """
 
     tokens: Int[Array, "B T"]
@@ -42,63 +45,71 @@ class StepBatch:
     """What one optimizer step consumes.
 
     Attributes:
-        batch: Arrays with a leading micro-batch axis, [A, B, T].
-        supervised: Static bound M on the supervised positions of a row.
-        ids: Ids of the examples in it, for messages.
+        batch: Numpy arrays with a leading micro-batch axis, [A, B, T].
+        layout: The static half; every micro-batch has the same.
+        examples: int32 [A, B, S], which of the training set's examples each segment is; -1: none.
     """
 
     batch: Batch
-    supervised: int
-    ids: tuple[str, ...]
+    layout: Layout
+    examples: np.ndarray
 
 
-def fill_row(example: Example, length: int) -> Batch:
-    """One example as a row of `length` tokens (see `Batch`)."""
-    n = len(example.tokens)
-    row = Batch(*(np.zeros(length, np.int32) for _ in range(5)))
-    weights = np.zeros(length, np.float32)
-    row.tokens[:n] = example.tokens
-    row.targets[: n - 1] = example.tokens[1:]
-    weights[example.prompt_length - 1 : n - 1] = example.weight
-    row.positions[:n] = np.arange(n)
-    row.segment_ids[:n] = 1
-    return row._replace(loss_weights=weights)
+def shared_prefix(examples: Sequence[Example]) -> int:
+    """Leading tokens that all prompts have in common, without the last one of any prompt.
 
-
-def epoch_batches(
-    examples: Sequence[Example], batch_size: int, seed: int, epoch: int
-) -> list[list[int]]:
-    """Indices of each batch of one epoch: every example once, the last batch may be short.
-
-    Depends on (examples, batch_size, seed, epoch) only, so that any process and any resumed run
-    sees the same batches.
+    That last token predicts the completion's first, so it belongs to the example.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(examples))
-    batches: list[list[int]] = []
-    window = WINDOW * batch_size
-    for start in range(0, len(order), window):
-        piece = sorted(order[start : start + window], key=lambda i: (len(examples[i].tokens), i))
-        batches += [piece[i : i + batch_size] for i in range(0, len(piece), batch_size)]
-    return [[int(i) for i in batches[b]] for b in rng.permutation(len(batches))]
+    first = examples[0].tokens
+    limit = min(example.prompt_length for example in examples) - 1
+    for index in range(limit):
+        if any(example.tokens[index] != first[index] for example in examples):
+            return index
+    return max(limit, 0)
 
 
-def make_step_batch(examples: Sequence[Example], batch_size: int, micro_batches: int) -> StepBatch:
-    """Stack at most `batch_size` examples into [A, B, T]; missing rows are empty (weight 0)."""
-    length = _round_up(max(len(e.tokens) for e in examples), LENGTH_BUCKET)
-    supervised = max(len(e.tokens) - e.prompt_length for e in examples)
-    rows = [fill_row(example, length) for example in examples]
-    empty = Batch(*(np.zeros_like(array) for array in rows[0]))
-    rows += [empty] * (batch_size - len(rows))
-    stacked = Batch(
-        *(
-            np.stack(arrays).reshape(micro_batches, batch_size // micro_batches, length)
-            for arrays in zip(*rows, strict=True)
-        )
-    )
-    bound = min(_round_up(supervised, SUPERVISED_BUCKET), length)
-    return StepBatch(stacked, bound, tuple(e.id for e in examples))
+def fill_row(examples: Sequence[Example], prefix: int, length: int) -> Batch:
+    """Examples side by side after their first `prefix` tokens, which they share (see `Batch`)."""
+    row = Batch(*(np.zeros(length, np.int32) for _ in range(5)))
+    row = row._replace(loss_weights=np.zeros(length, np.float32))
+    if examples:
+        row.tokens[:prefix] = examples[0].tokens[:prefix]
+        row.positions[:prefix] = np.arange(prefix)
+        row.segment_ids[:prefix] = SHARED
+    start = prefix
+    for segment, example in enumerate(examples, 1):
+        own = example.tokens[prefix:]
+        end = start + len(own)
+        row.tokens[start:end] = own
+        row.targets[start : end - 1] = own[1:]
+        row.loss_weights[start + example.prompt_length - 1 - prefix : end - 1] = example.weight
+        row.positions[start:end] = np.arange(prefix, len(example.tokens))
+        row.segment_ids[start:end] = segment
+        start = end
+    return row
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+def make_step_batch(
+    examples: Sequence[Example],
+    micro_batches: Sequence[Sequence[Sequence[int]]],
+    length: int,
+    layout: Layout,
+) -> StepBatch:
+    """Arrays of one step.
+
+    Args:
+        micro_batches: Which examples are in each row of each micro-batch, as indices.
+        length: Tokens of a row, T.
+    """
+    rows = [
+        fill_row([examples[i] for i in row], layout.prefix, length)
+        for micro_batch in micro_batches
+        for row in micro_batch
+    ]
+    shape = len(micro_batches), len(micro_batches[0])
+    numbers = np.full((*shape, layout.segments), -1, np.int32)
+    for a, micro_batch in enumerate(micro_batches):
+        for b, row in enumerate(micro_batch):
+            numbers[a, b, : len(row)] = row
+    arrays = (np.stack(stacked).reshape(*shape, length) for stacked in zip(*rows, strict=True))
+    return StepBatch(Batch(*arrays), layout, numbers)

@@ -1,24 +1,54 @@
-"""Checkpoints of a training run, with orbax."""
+"""Checkpoints of a training run, with orbax, written while the next steps run.
+
+A checkpoint is all that a run needs to go on bit by bit: adapter, optimizer state and step, and
+the identity of what they belong to. The step is the position in the data, whose order the plan
+fixes, and with the random key it is the state of the dropout noise, too.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from dart_jax.sft.step import TrainState
 
+# The newest, and one to go back to when that is damaged.
+KEPT = 2
+
+
+class RefusedCheckpoint(ValueError):
+    """A checkpoint that is damaged or of another run; names the folder, the step and a remedy."""
+
 
 class Checkpoints:
-    """The newest checkpoint of one stage, in `folder`; use as a context manager."""
+    """The newest checkpoints of one stage; use as a context manager, which waits for the last.
 
-    def __init__(self, folder: Path):
+    Every process calls every method. Each writes its own shards; the folder is shared.
+
+    Args:
+        folder: Holds a folder for each step that is kept.
+        identity: What a checkpoint must have in common with the run to be its own: JSON values
+            in (nested) dictionaries.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]):
         self.folder = folder
+        self._identity = json.loads(json.dumps(identity))
         self._manager = ocp.CheckpointManager(
-            folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=KEPT,
+                create=True,
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
+            ),
         )
 
     def __enter__(self) -> Checkpoints:
@@ -27,30 +57,95 @@ class Checkpoints:
     def __exit__(self, *_: Any) -> None:
         self._manager.close()
 
-    def save(self, state: TrainState) -> None:
-        """Write the state; a crash while writing leaves the previous checkpoint."""
-        self._manager.save(int(state.step), args=ocp.args.StandardSave(state._asdict()))
+    def save(self, step: int, state: TrainState) -> None:
+        """Begin to write the state after `step`; a crash meanwhile leaves the one before.
+
+        Returns when the state is on the host (on a CPU: when it is held, so that the next step
+        cannot take its memory): the step may donate it. The writing goes on in the background,
+        and ends before the next begins.
+        """
+        if self._manager.latest_step() == step:
+            return
+        label = {"identity": self._identity, "checksum": int(checksum(state))}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state._asdict()), label=ocp.args.JsonSave(label)
+            ),
+        )
+
+    def wait(self) -> None:
+        """Return when everything that was saved is on disk."""
         self._manager.wait_until_finished()
 
     def restore(self, like: TrainState, shardings: PyTree) -> TrainState | None:
         """The newest state, placed like `shardings`; None when there is none.
 
         Raises:
-            ValueError: The checkpoint is of another adapter or optimizer; names the folder.
+            RefusedCheckpoint: It is damaged, or of another run.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
+        label = self._read(step, "label", ocp.args.JsonRestore())
+        different = list(differences(label["identity"], self._identity))
+        if different:
+            raise RefusedCheckpoint(
+                f"{self.folder}: the checkpoint of step {step} is of another run: "
+                f"{'; '.join(different)}. Go back to that run's settings and data, or delete "
+                "the folder to train this stage anew"
+            )
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             like,
             shardings,
         )
+        state = TrainState(**self._read(step, "state", ocp.args.StandardRestore(target._asdict())))
+        if int(state.step) != step:
+            raise self._damaged(step, f"it holds step {int(state.step)}")
+        if int(checksum(state)) != label["checksum"]:
+            raise self._damaged(step, "its checksum does not match")
+        return state
+
+    def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs) -> Any:
         try:
-            restored = self._manager.restore(step, args=ocp.args.StandardRestore(target._asdict()))
+            found = self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
         except Exception as error:  # orbax raises a bare one for an array cut short
-            raise ValueError(
-                f"{self.folder}: the checkpoint of step {step} is damaged or of another "
-                f"configuration; delete the folder to train this stage again ({error})"
-            ) from error
-        return TrainState(**restored)
+            raise self._damaged(step, f"{type(error).__name__}: {error}") from error
+        return found
+
+    def _damaged(self, step: int, why: str) -> RefusedCheckpoint:
+        older = [kept for kept in self._manager.all_steps() if kept < step]
+        back = f"{self.folder / str(step)} to go on from step {max(older)}, or " if older else ""
+        return RefusedCheckpoint(
+            f"{self.folder}: the checkpoint of step {step} is damaged ({_first_line(why)}); "
+            f"delete {back}{self.folder} to train this stage anew"
+        )
+
+
+def differences(found: Any, expected: Any, name: str = "") -> Iterator[str]:
+    """Each value in which two nested dictionaries differ, as `adapter.rank is 8, not 16`."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            inner = f"{name}.{key}" if name else key
+            yield from differences(found.get(key), expected.get(key), inner)
+    elif found != expected:
+        yield f"{name} is {json.dumps(found)}, not {json.dumps(expected)}"
+
+
+@jax.jit
+def checksum(tree: PyTree) -> Array:
+    """Sum of all bits, read as unsigned integers, modulo 2^32: the same for any sharding.
+
+    Orbax checks what describes the arrays; a changed byte in an array's values would pass.
+    """
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(tree):
+        bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+        total += bits.astype(jnp.uint32).sum(dtype=jnp.uint32)
+    return total
+
+
+def _first_line(text: str, limit: int = 200) -> str:
+    line = text.strip().splitlines()[0]
+    return line if len(line) <= limit else line[:limit] + "..."

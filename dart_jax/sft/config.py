@@ -11,16 +11,20 @@ class SftConfig:
     Attributes:
         learning_rate: Peak learning rate of the distill stage (repair has its own).
         epochs: Passes over the distill targets (repair has its own).
-        batch_size: Examples per optimizer step.
+        batch_size: Examples per optimizer step, whatever the packing.
         micro_batch_size: Examples per forward pass; null takes batch_size. Gradients are summed.
         max_length: Longest example in tokens (prompt and completion); a longer one is an error.
+        packing: How examples share a row: none (one each, padded); segments (several, each seeing itself only); shared_prefix (the same, and what all prompts begin with is there once). Loss and gradients are those of none; with lora.dropout, the shared prefix of a row has one noise.
+        row_length: Longest packed row in tokens.
+        attention: xla; cudnn (NVIDIA); splash (TPU); auto takes what the devices have.
         warmup_share: Share of the steps over which the learning rate rises, then a cosine falls.
         weight_decay: Decoupled weight decay (AdamW).
         clip_norm: Global gradient norm limit.
         normaliser: What the loss sum is divided by; weighted_tokens makes weight k equal to k copies.
-        loss_chunk: Supervised positions per row that meet the vocabulary at once.
+        loss_chunk: Supervised positions that meet the vocabulary at once, on each device.
         remat: What the backward pass recomputes: none; projections (all but the matrix products with weights: faster than none on a CPU, a quarter of its memory); layer (everything: least memory, a third slower).
         checkpoint_every: Steps between checkpoints; a crash loses at most these.
+        profile_steps: First and last step to trace for TensorBoard's profiler, such as [3, 5]; null for none.
     """
 
     learning_rate: float = 2e-4
@@ -28,22 +32,40 @@ class SftConfig:
     batch_size: int = 8
     micro_batch_size: int | None = None
     max_length: int = 1024
+    packing: Literal["none", "segments", "shared_prefix"] = "shared_prefix"
+    row_length: int = 2048
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     warmup_share: float = 0.03
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     normaliser: Literal["weighted_tokens", "tokens", "examples"] = "weighted_tokens"
-    loss_chunk: int = 32
+    loss_chunk: int = 256
     remat: Literal["none", "projections", "layer"] = "projections"
     checkpoint_every: int = 10
+    profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "max_length", "loss_chunk", "checkpoint_every"):
+        for key in (
+            "epochs",
+            "batch_size",
+            "max_length",
+            "row_length",
+            "loss_chunk",
+            "checkpoint_every",
+        ):
             if getattr(self, key) < 1:
                 raise ValueError(f"sft.{key}: {getattr(self, key)}; it must be at least 1")
         micro = self.micro_batch_size
         if micro is not None and (micro < 1 or self.batch_size % micro):
             raise ValueError(
                 f"sft.micro_batch_size: {micro} does not divide sft.batch_size {self.batch_size}"
+            )
+        if (
+            self.profile_steps is not None
+            and not 1 <= self.profile_steps[0] <= self.profile_steps[1]
+        ):
+            raise ValueError(
+                f"sft.profile_steps: {self.profile_steps}; first and last step, from 1"
             )
 
     @property

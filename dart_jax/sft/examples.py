@@ -19,12 +19,16 @@ class Example:
         tokens: Prompt ids followed by completion ids with their end of turn.
         prompt_length: Leading tokens that carry no loss.
         weight: Multiplies the loss of every completion token.
+        severity: Of the drift that it repairs; None for distill targets.
+        source: The stage that its target was written for, `distill` or `repair`.
     """
 
     id: str
     tokens: tuple[int, ...]
     prompt_length: int
     weight: float
+    severity: int | None = None
+    source: str = "distill"
 
 
 def tokenize(
@@ -58,4 +62,6 @@ def _tokenize_one(
         tokens=(*prompt, *completion),
         prompt_length=len(prompt),
         weight=target.weight,
+        severity=None if target.severity is None else int(target.severity),
+        source=target.stage,
     )

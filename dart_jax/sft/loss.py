@@ -11,15 +11,42 @@ micro-batches and devices add up before the one division:
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Shaped
 
+from dart_jax.model.sharding import constrain
 from dart_jax.sft.batch import Batch
 
 
-def normalised_weights(batch: Batch, normaliser: str) -> tuple[Float[Array, "B T"], Array]:
+class SegmentSums(NamedTuple):
+    """What each example of each row amounts to, for the log.
+
+    Attributes:
+        loss: Sum of the unweighted cross-entropy over its supervised tokens, nats.
+        weight: Sum of its loss weights.
+        tokens: Its supervised tokens.
+    """
+
+    loss: Float[Array, "B S"]
+    weight: Float[Array, "B S"]
+    tokens: Float[Array, "B S"]
+
+
+def segment_sums(
+    segment_ids: Int[Array, "B M"], values: Float[Array, "B M"], segments: int
+) -> Float[Array, "B S"]:
+    """Sum of each segment's values; S = `segments`, of which the first has id 1."""
+    is_of = segment_ids[:, None, :] == jnp.arange(1, segments + 1)[None, :, None]
+    return jnp.sum(jnp.where(is_of, values[:, None, :], 0.0), axis=2)
+
+
+def normalised_weights(
+    batch: Batch, normaliser: str, segments: int
+) -> tuple[Float[Array, "B T"], Array]:
     """Token weights of the loss sum, and the batch's share of the divisor (a scalar)."""
     weights = batch.loss_weights
     supervised = weights > 0
@@ -27,26 +54,25 @@ def normalised_weights(batch: Batch, normaliser: str) -> tuple[Float[Array, "B T
         return weights, weights.sum()
     if normaliser == "tokens":
         return weights, supervised.sum().astype(jnp.float32)
-    same = (batch.segment_ids[:, :, None] == batch.segment_ids[:, None, :]).astype(jnp.float32)
-    per_token = jnp.einsum("bts,bs->bt", same, supervised.astype(jnp.float32))
+    per_segment = segment_sums(batch.segment_ids, supervised.astype(jnp.float32), segments)
+    index = jnp.maximum(batch.segment_ids - 1, 0)
+    per_token = jnp.take_along_axis(per_segment, index, axis=1)
     inverse = jnp.where(supervised, 1 / jnp.maximum(per_token, 1), 0.0)
     # Each supervised token holds 1/n of its example, so that the inverses add up to their number.
     return weights * inverse, inverse.sum()
 
 
 def gather_supervised(
-    hidden: Float[Array, "B T D"],
-    targets: Int[Array, "B T"],
-    weights: Float[Array, "B T"],
-    supervised: int,
-) -> tuple[Float[Array, "B M D"], Int[Array, "B M"], Float[Array, "B M"]]:
-    """Each row's positions with a weight, first; M = `supervised` bounds their number.
+    weights: Float[Array, "B T"], supervised: int, *arrays: Shaped[Array, "B T ..."]
+) -> tuple[Array, ...]:
+    """Each row's positions with a weight, first, out of each array: [B, M, ...].
 
-    Only these meet the vocabulary: prompts and padding would be most of the head's work.
+    M = `supervised` bounds their number. Only these meet the vocabulary: prompts and padding
+    would be most of the head's work.
     """
     order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :supervised]
-    take = partial(jnp.take_along_axis, axis=1)
-    return take(hidden, order[..., None]), take(targets, order), take(weights, order)
+    index = [order.reshape(*order.shape, *(1,) * (array.ndim - 2)) for array in arrays]
+    return tuple(map(partial(jnp.take_along_axis, axis=1), arrays, index))
 
 
 def cross_entropy_sum(
@@ -55,64 +81,84 @@ def cross_entropy_sum(
     targets: Int[Array, "B M"],
     weights: Float[Array, "B M"],
     chunk: int,
-) -> Float[Array, ""]:
+    mesh: Mesh | None = None,
+) -> tuple[Float[Array, ""], Float[Array, "B M"]]:
     """sum weight x cross-entropy, `chunk` positions of a row at a time; memory B x chunk x V.
 
-    Differentiable in `hidden` only: the head is frozen. The gradient is made in the forward
-    pass, while the chunk's probabilities are at hand: one product with the vocabulary less than
-    recomputing the logits backward, and nothing V-wide is kept.
+    The sum is differentiable in `hidden` only: the head is frozen. Its gradient is made in the
+    forward pass, while the chunk's probabilities are at hand: one product with the vocabulary
+    less than recomputing the logits backward, and nothing V-wide is kept.
+
+    Args:
+        mesh: Its fsdp and tensor axes split the vocabulary, and every device of them takes the
+            chunks of all their rows: a few megabytes of hidden states are moved, never the head.
+
+    Returns:
+        The sum, and each position's cross-entropy, which carries no gradient.
     """
-    return _cross_entropy_sum(chunk, hidden, kernel, targets, weights)
+    # A tied head is split as the embedding is; it is rearranged once, not for every chunk.
+    kernel = constrain(kernel, mesh, "residual", "vocab")
+    return _cross_entropy_sum(chunk, mesh, hidden, kernel, targets, weights)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _cross_entropy_sum(
-    chunk: int, hidden: Array, kernel: Array, targets: Array, weights: Array
-) -> Array:
-    return _scan_chunks(chunk, hidden, kernel, targets, weights, with_grad=False)[0]
+    chunk: int, mesh: Mesh | None, hidden: Array, kernel: Array, targets: Array, weights: Array
+) -> tuple[Array, Array]:
+    return _scan_chunks(chunk, mesh, hidden, kernel, targets, weights, with_grad=False)[0]
 
 
 def _forward(
-    chunk: int, hidden: Array, kernel: Array, targets: Array, weights: Array
-) -> tuple[Array, Array]:
-    return _scan_chunks(chunk, hidden, kernel, targets, weights, with_grad=True)
+    chunk: int, mesh: Mesh | None, hidden: Array, kernel: Array, targets: Array, weights: Array
+) -> tuple[tuple[Array, Array], Array | None]:
+    return _scan_chunks(chunk, mesh, hidden, kernel, targets, weights, with_grad=True)
 
 
-def _backward(chunk: int, grad_hidden: Array, cotangent: Array) -> tuple:
-    return (grad_hidden * cotangent.astype(grad_hidden.dtype), None, None, None)
+def _backward(
+    chunk: int, mesh: Mesh | None, grad_hidden: Array, cotangents: tuple[Array, Array]
+) -> tuple:
+    return (grad_hidden * cotangents[0].astype(grad_hidden.dtype), None, None, None)
 
 
 _cross_entropy_sum.defvjp(_forward, _backward)
 
 
 def _scan_chunks(
-    chunk: int, hidden: Array, kernel: Array, targets: Array, weights: Array, with_grad: bool
-) -> tuple[Array, Array]:
-    M = hidden.shape[1]
+    chunk: int,
+    mesh: Mesh | None,
+    hidden: Array,
+    kernel: Array,
+    targets: Array,
+    weights: Array,
+    with_grad: bool,
+) -> tuple[tuple[Array, Array], Array | None]:
+    """((sum, cross-entropy of each position), gradient of the sum in hidden)."""
+    B, M, _ = hidden.shape
     pad = -M % chunk
-    pieces = (
-        jnp.pad(hidden, ((0, 0), (0, pad), (0, 0))),
-        jnp.pad(targets, ((0, 0), (0, pad))),
-        jnp.pad(weights, ((0, 0), (0, pad))),
-    )
 
     def split(x: Array) -> Array:
-        return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+        x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)))
+        return x.reshape(B, -1, chunk, *x.shape[2:]).swapaxes(0, 1)
 
-    def body(total: Array, piece: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
-        h, t, w = piece
-        logits = jnp.einsum("bcd,dv->bcv", h, kernel, preferred_element_type=jnp.float32)
+    def join(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(B, M + pad, *x.shape[3:])[:, :M]
+
+    def body(total: Array, piece: tuple[Array, Array, Array]) -> tuple[Array, tuple]:
+        h, t, w = (constrain(x, mesh, "rows", *(None,) * (x.ndim - 1)) for x in piece)
+        logits = jnp.einsum(
+            "bcd,dv->bcv", h.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+        )
+        logits = constrain(logits, mesh, "rows", None, "vocab")
         shift = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        at_target = jnp.take_along_axis(logits, t[..., None], axis=-1)
-        total = total + jnp.sum(w[..., None] * (shift - at_target))
+        each = (shift - jnp.take_along_axis(logits, t[..., None], axis=-1))[..., 0]
+        total = total + jnp.sum(w * each)
         if not with_grad:
-            return total, None
+            return total, (each, None)
         is_target = jnp.arange(logits.shape[-1])[None, None, :] == t[..., None]
-        grad_logits = w[..., None] * (jnp.exp(logits - shift) - is_target)
-        grad = jnp.einsum("bcv,dv->bcd", grad_logits.astype(kernel.dtype), kernel)
-        return total, grad.astype(hidden.dtype)
+        grad_logits = (w[..., None] * (jnp.exp(logits - shift) - is_target)).astype(kernel.dtype)
+        grad = jnp.einsum("bcv,dv->bcd", grad_logits, kernel, preferred_element_type=jnp.float32)
+        return total, (each, constrain(grad.astype(hidden.dtype), mesh, "batch", None, None))
 
-    total, grads = jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(map(split, pieces)))
-    if grads is None:
-        return total, total
-    return total, grads.swapaxes(0, 1).reshape(hidden.shape[0], M + pad, -1)[:, :M]
+    pieces = tuple(map(split, (hidden, targets, weights)))
+    total, (each, grads) = jax.lax.scan(body, jnp.zeros((), jnp.float32), pieces)
+    return (total, join(each)), None if grads is None else join(grads)

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.attention import segment_mask
 from dart_jax.model.config import LoraConfig
-from dart_jax.model.llama import forward, head_kernel, param_axes, param_shapes
+from dart_jax.model.kernel_attention import choose_attention, training_attention
+from dart_jax.model.llama import forward, head_kernel, param_axes
 from dart_jax.model.lora import LoraParams, lora_axes
-from dart_jax.model.sharding import replicated, sharding_of, tree_shardings
+from dart_jax.model.packed_attention import Layout
+from dart_jax.model.sharding import platform_of, replicated, sharding_of, tree_shardings
 from dart_jax.sft.batch import Batch
 from dart_jax.sft.config import SftConfig
-from dart_jax.sft.loss import cross_entropy_sum, gather_supervised, normalised_weights
+from dart_jax.sft.loss import (
+    SegmentSums,
+    cross_entropy_sum,
+    gather_supervised,
+    normalised_weights,
+    segment_sums,
+)
+
+# YNNPACK's reductions are ten times slower than XLA's own: a tenth of a step. Its products stay.
+_COMPILER_OPTIONS = {
+    "cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+}
 
 
 class TrainState(NamedTuple):
@@ -32,34 +45,55 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one step, float32.
+    """What one step reports; float32, replicated.
 
     Attributes:
         loss: Loss sum divided by its normaliser.
         grad_norm: Global norm of the adapter gradients before clipping.
-        weight_mass: Sum of the loss weights over supervised tokens.
-        tokens: Tokens that are not padding.
+        update_norm: Global norm of the change of the adapters.
+        tokens: Tokens that are not padding; a row's shared prefix counts once.
+        examples: `SegmentSums` of [A, B, S] arrays.
     """
 
     loss: Array
     grad_norm: Array
-    weight_mass: Array
+    update_norm: Array
     tokens: Array
+    examples: SegmentSums
 
 
 class StepSpec(NamedTuple):
-    """The static half of a step."""
+    """The static half of a step.
+
+    Attributes:
+        loss_chunk: In supervised positions of all rows.
+        activations, mesh: See `llama.forward`.
+        attention: `sft.attention`.
+    """
 
     config: LlamaConfig
     lora: LoraConfig
     normaliser: str
     loss_chunk: int
     remat: str
+    activations: str | None = None
+    mesh: Mesh | None = None
+    attention: str = "auto"
 
 
-def step_spec(config: LlamaConfig, lora: LoraConfig, sft: SftConfig) -> StepSpec:
+def step_spec(config: LlamaConfig, lora: LoraConfig, sft: SftConfig, mesh: Mesh) -> StepSpec:
     """Pick what the step needs out of the sections."""
-    return StepSpec(config, lora, sft.normaliser, sft.loss_chunk, sft.remat)
+    return StepSpec(
+        config,
+        lora,
+        sft.normaliser,
+        loss_chunk=sft.loss_chunk * batch_ways(mesh),
+        remat=sft.remat,
+        # No CPU adds in bfloat16: XLA converts there and back around every operation.
+        activations="float32" if platform_of(mesh) == "cpu" else None,
+        mesh=mesh,
+        attention=sft.attention,
+    )
 
 
 def loss(
@@ -67,31 +101,50 @@ def loss(
     base_params: PyTree,
     batch: Batch,
     spec: StepSpec,
-    supervised: int,
+    layout: Layout,
     dropout_key: Array | None = None,
-) -> tuple[Array, Array]:
-    """Weighted loss sum of one micro-batch [B, T], and its normaliser; differentiate in 0 only.
+) -> tuple[Array, tuple[Array, SegmentSums]]:
+    """Weighted loss sum of one micro-batch [B, T]; differentiate in argument 0 only.
 
     Args:
-        supervised: Static bound on the supervised positions of a row.
         dropout_key: None for evaluation.
+
+    Returns:
+        The sum, and with it its normaliser and what each example contributed.
     """
+    dtype = base_params["embed"].dtype
+    attention = training_attention(
+        choose_attention(spec.attention, platform_of(spec.mesh), dtype),
+        batch.positions,
+        batch.segment_ids,
+        layout,
+        spec.mesh,
+    )
     hidden, _ = forward(
         spec.config,
         base_params,
         lora_params,
         batch.tokens,
         batch.positions,
-        segment_mask(batch.positions, batch.segment_ids),
+        attention,
         lora_scale=spec.lora.scale,
         dropout_rate=spec.lora.dropout,
         dropout_key=dropout_key,
         remat=spec.remat,
+        activations=spec.activations,
+        mesh=spec.mesh,
     )
-    weights, normaliser = normalised_weights(batch, spec.normaliser)
-    picked = gather_supervised(hidden, batch.targets, weights, supervised)
-    kernel = head_kernel(base_params)
-    return cross_entropy_sum(picked[0], kernel, *picked[1:], spec.loss_chunk), normaliser
+    weights, normaliser = normalised_weights(batch, spec.normaliser, layout.segments)
+    picked = partial(gather_supervised, batch.loss_weights, layout.supervised)
+    hidden, targets, weights, plain, segment_ids = picked(
+        hidden, batch.targets, weights, batch.loss_weights, batch.segment_ids
+    )
+    chunk = -(-spec.loss_chunk // hidden.shape[0])
+    head = head_kernel(base_params)
+    total, each = cross_entropy_sum(hidden, head, targets, weights, chunk, spec.mesh)
+    carries = (plain > 0).astype(jnp.float32)
+    sums = (segment_sums(segment_ids, x, layout.segments) for x in (carries * each, plain, carries))
+    return total, (normaliser, SegmentSums(*sums))
 
 
 def gradients(
@@ -99,26 +152,26 @@ def gradients(
     base_params: PyTree,
     batches: Batch,
     spec: StepSpec,
-    supervised: int,
+    layout: Layout,
     key: Array | None,
-) -> tuple[LoraParams, Array]:
+) -> tuple[LoraParams, Array, SegmentSums]:
     """Adapter gradients and loss of [A, B, T] micro-batches, as if they were one batch."""
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def add(sums: PyTree, scanned: tuple[Batch, Array]) -> tuple[PyTree, None]:
+    def add(sums: PyTree, scanned: tuple[Batch, Array]) -> tuple[PyTree, SegmentSums]:
         batch, index = scanned
         micro_key = None if key is None else jax.random.fold_in(key, index)
-        (loss_sum, normaliser), grads = value_and_grad(
-            lora_params, base_params, batch, spec, supervised, micro_key
+        (loss_sum, (normaliser, examples)), grads = value_and_grad(
+            lora_params, base_params, batch, spec, layout, micro_key
         )
-        return jax.tree.map(jnp.add, sums, (grads, loss_sum, normaliser)), None
+        return jax.tree.map(jnp.add, sums, (grads, loss_sum, normaliser)), examples
 
     zeros = (jax.tree.map(jnp.zeros_like, lora_params), jnp.zeros(()), jnp.zeros(()))
     indices = jnp.arange(batches.tokens.shape[0])
-    (grads, loss_sum, normaliser), _ = jax.lax.scan(add, zeros, (batches, indices))
+    (grads, loss_sum, normaliser), examples = jax.lax.scan(add, zeros, (batches, indices))
     # A step whose every weight is 0 has no loss: 0, not 0/0.
     divisor = jnp.where(normaliser > 0, normaliser, 1.0)
-    return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor
+    return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor, examples
 
 
 def train_step(
@@ -129,19 +182,22 @@ def train_step(
     *,
     spec: StepSpec,
     optimizer: optax.GradientTransformation,
-    supervised: int,
+    layout: Layout,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step; the dropout noise depends on (key, step, micro-batch, layer) only."""
     step_key = jax.random.fold_in(key, state.step)
     use_key = step_key if spec.lora.dropout > 0 else None
-    grads, mean = gradients(state.lora_params, base_params, batches, spec, supervised, use_key)
+    grads, mean, examples = gradients(
+        state.lora_params, base_params, batches, spec, layout, use_key
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.lora_params)
     lora_params = optax.apply_updates(state.lora_params, updates)
     metrics = Metrics(
         loss=mean,
         grad_norm=optax.tree.norm(grads),
-        weight_mass=batches.loss_weights.sum(),
-        tokens=(batches.segment_ids > 0).sum().astype(jnp.float32),
+        update_norm=optax.tree.norm(updates),
+        tokens=(batches.segment_ids != 0).sum().astype(jnp.float32),
+        examples=examples,
     )
     return TrainState(state.step + 1, lora_params, opt_state), metrics
 
@@ -171,31 +227,65 @@ def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> jax.sharding.NamedShar
     return sharding_of(mesh, (None, "batch", None), shape)
 
 
+def batch_ways(mesh: Mesh) -> int:
+    """Over how many devices the rows of a batch are split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Host arrays, the same in every process, as global arrays over the mesh."""
+
+    def place(array: np.ndarray) -> Array:
+        sharding = batch_sharding(mesh, array.shape)
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return Batch(*map(place, batch))
+
+
 def compile_step(
     spec: StepSpec, optimizer: optax.GradientTransformation, mesh: Mesh, state: PyTree
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """`train_step` under jit: explicit shardings in and out, state donated.
 
     Returns:
-        A function (state, base_params, batches, key, *, supervised), compiled once per shape.
+        A function (state, base_params, batches, key, *, layout), compiled once per shape.
     """
-    states = state_shardings(state, mesh)
-    base = tree_shardings(mesh, param_axes(spec.config), param_shapes(spec.config))
-    whole = replicated(mesh)
-    compiled = {}
+
+    jitted: dict[tuple, Callable[..., Any]] = {}
 
     def step(
-        state: TrainState, base_params: PyTree, batches: Batch, key: Array, *, supervised: int
+        state: TrainState, base_params: PyTree, batches: Batch, key: Array, *, layout: Layout
     ) -> tuple[TrainState, Metrics]:
-        shape = batches.tokens.shape
-        if (shape, supervised) not in compiled:
-            rows = Batch(*(batch_sharding(mesh, shape) for _ in batches))
-            compiled[shape, supervised] = jax.jit(
-                partial(train_step, spec=spec, optimizer=optimizer, supervised=supervised),
-                in_shardings=(states, base, rows, whole),
-                out_shardings=(states, whole),
-                donate_argnums=0,
-            )
-        return compiled[shape, supervised](state, base_params, batches, key)
+        kind = (batches.tokens.shape, layout)
+        if kind not in jitted:
+            jitted[kind] = jit_step(spec, optimizer, mesh, state, base_params, *kind)
+        return jitted[kind](state, base_params, batches, key)
 
     return step
+
+
+def jit_step(
+    spec: StepSpec,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    state: PyTree,
+    base_params: PyTree,
+    shape: tuple[int, ...],
+    layout: Layout,
+) -> Any:
+    """The jitted step for batches [A, B, T] = `shape`; what is lowered ahead of time, too.
+
+    Args:
+        state, base_params: Arrays, or their `jax.ShapeDtypeStruct`.
+    """
+    states = state_shardings(state, mesh)
+    base = tree_shardings(mesh, param_axes(spec.config), base_params)
+    rows = Batch(*(batch_sharding(mesh, shape) for _ in Batch._fields))
+    whole = replicated(mesh)
+    return jax.jit(
+        partial(train_step, spec=spec, optimizer=optimizer, layout=layout),
+        in_shardings=(states, base, rows, whole),
+        out_shardings=(states, whole),
+        donate_argnums=0,
+        compiler_options=_COMPILER_OPTIONS.get(platform_of(mesh)),
+    )

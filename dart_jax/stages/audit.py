@@ -8,9 +8,10 @@ from typing import Any
 from dart_jax.audit.drift import check_pool, drift_cases
 from dart_jax.data.splits import take
 from dart_jax.generate.answers import answer_questions
+from dart_jax.processes import on_first
 from dart_jax.records import Question, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
-from dart_jax.stages.auditing import audit_candidate, audit_inputs, score_all
+from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
 
 OUTPUTS = (
@@ -39,6 +40,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **audit_inputs(run),
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
+        "model.quantize": run.config.model.quantize,
         "adapter": hash_path(run.adapter_path("M_int")),
         "questions": run.split_input(*run.config.audit.pool_splits),
         "decode": run.section("decode"),
@@ -61,6 +63,10 @@ def execute(run: Run) -> None:
     }
     scores = score_all(run, [*answers["M0"], *answers["M_int"]], "audit/scores.jsonl")
     found = audit_candidate(run, *answers.values(), scores, "audit/verdicts.jsonl")
+    on_first(lambda: _write_cases(run, found))
+
+
+def _write_cases(run: Run, found: Audit) -> None:
     cases = drift_cases(found.pairs, found.verdicts)
     write_jsonl(run.folder / "audit/drift_cases.jsonl", cases)
     summary = found.summary()

@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from dart_jax.audit.drift import summarise_drift
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen
-from dart_jax.records import (
-    Generation,
-    JudgeFailure,
-    Score,
-    Verdict,
-    append_jsonl,
-    resume_jsonl,
-    write_jsonl,
-)
+from dart_jax.processes import on_first, progress
+from dart_jax.records import Generation, JudgeFailure, Score, Verdict, write_jsonl
+from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import judge
 
@@ -41,10 +33,14 @@ class Audit:
 
 def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:
     """Score every generation in one call, so that equal texts get equal scores; saved to `path`."""
-    print(f"scoring {len(generations)} answers with {run.scorer.name}", flush=True)
-    scores = score_generations(generations, run.scorer, run.config.audit.batch_size)
-    write_jsonl(run.folder / path, scores)
-    return scores
+
+    def score() -> list[Score]:
+        print(f"scoring {len(generations)} answers with {run.scorer.name}", flush=True)
+        scores = score_generations(generations, run.scorer, run.config.audit.batch_size)
+        write_jsonl(run.folder / path, scores)
+        return scores
+
+    return on_first(score)
 
 
 def audit_candidate(
@@ -63,21 +59,18 @@ def audit_candidate(
 
 
 def _judge_missing(run: Run, screened: Sequence[Pair], path: str) -> list[Outcome]:
-    have: list[Outcome] = resume_jsonl(run.folder / path, Outcome)
-    judged = {verdict.question_id for verdict in have}
+    verdicts = ResultFile(run.folder / path, Outcome)
+    judged = {verdict.question_id for verdict in verdicts.records}
     missing = [pair for pair in screened if pair.question_id not in judged]
-    with tqdm(total=len(screened), initial=len(have), desc="judged", unit="") as bar:
+    with progress("judged", len(screened), len(judged)) as bar:
 
         def keep(outcome: Outcome) -> None:
-            append_jsonl(run.folder / path, [outcome])
-            have.append(outcome)
+            verdicts.add([outcome])
             bar.update()
 
         judge(run, missing, run.questions, keep)
     order = {pair.question_id: index for index, pair in enumerate(screened)}
-    have.sort(key=lambda outcome: order[outcome.question_id])
-    write_jsonl(run.folder / path, have)
-    return have
+    return verdicts.finish(lambda outcome: order[outcome.question_id])
 
 
 def audit_inputs(run: Run) -> dict[str, Any]:
@@ -87,4 +80,5 @@ def audit_inputs(run: Run) -> dict[str, Any]:
         judge_section.pop(free)
     if judge_section["provider"] == "local":
         judge_section["weights"] = run.model_input(judge_section["model"])
+        judge_section["model.quantize"] = run.config.model.quantize
     return {"audit": run.section("audit"), "judge": judge_section}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
 from dart_jax.model.load import resolve_path
+from dart_jax.processes import on_every, on_first
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import make_openai
@@ -12,13 +13,21 @@ from dart_jax.stages.providers import make_openai
 
 def check_settings(run: Run) -> None:
     """Fail now, not hours into a run, when a model, a key or a model name is missing."""
+    on_every(lambda: _check_models(run))
+    on_first(lambda: _check_services(run))
+
+
+def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
-    for role in ("teacher", "judge"):
-        section = getattr(run.config, role)
-        if section.provider == "openai":
-            make_openai(run, role)
-        elif section.provider == "local" and section.model is not None:
+    for section in (run.config.teacher, run.config.judge):
+        if section.provider == "local" and section.model is not None:
             resolve_path(section.model)
+
+
+def _check_services(run: Run) -> None:
+    for role in ("teacher", "judge"):
+        if getattr(run.config, role).provider == "openai":
+            make_openai(run, role)
 
 
 def check_before_work(run: Run) -> None:
@@ -28,6 +37,6 @@ def check_before_work(run: Run) -> None:
         ScorerUnavailable: The scorer's package or model is missing.
         PromptTooLong: A pool or test prompt leaves no room for its answer.
     """
-    _ = run.scorer
+    on_first(lambda: run.scorer.name)
     asked = [*pool(run), *run.splits["test"]]
     check_room(answer_prompts(asked, run.model), run.model, run.decode.max_new_tokens)

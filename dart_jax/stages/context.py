@@ -18,8 +18,9 @@ from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import ModelConfig
 from dart_jax.model.load import Model, load_model, resolve_path
 from dart_jax.model.lora import LoraParams, lora_axes
-from dart_jax.model.peft_file import load_peft
-from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.model.peft_file import load_peft, save_peft
+from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
+from dart_jax.processes import check_started, on_first, to_devices
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
 
@@ -45,7 +46,7 @@ class Run:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The configured harm scorer."""
+        """The configured harm scorer; for the first process."""
         return make_scorer(self.config.audit)
 
     def model_at(self, path: str | None) -> Model:
@@ -57,6 +58,7 @@ class Run:
         return self._others[path]
 
     def _load(self, config: ModelConfig) -> Model:
+        check_started()
         print(f"loading {config.path}", flush=True)
         return load_model(config, make_mesh(self.config.mesh))
 
@@ -65,8 +67,17 @@ class Run:
         if name == "M0":
             return {}, 0.0
         lora = load_peft(self.adapter_path(name), self.model.config, self.config.lora)
-        shardings = tree_shardings(self.model.mesh, lora_axes(lora), lora)
-        return jax.device_put(lora, shardings), self.config.lora.scale
+        return self.placed(lora), self.config.lora.scale
+
+    def placed(self, lora: LoraParams) -> LoraParams:
+        """An adapter that every process holds whole, on the mesh."""
+        return to_devices(lora, tree_shardings(self.model.mesh, lora_axes(lora), lora))
+
+    def save_adapter(self, name: str, lora: LoraParams) -> None:
+        """Write an adapter from the mesh, in PEFT's format."""
+        path, model = self.adapter_path(name), self.model
+        whole = jax.device_put(lora, replicated(model.mesh))
+        on_first(lambda: save_peft(path, whole, self.config.lora, model.name))
 
     def adapter_path(self, name: str) -> Path:
         """Folder of an adapter, in PEFT's format."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 
-from dart_jax.model.lora import init_lora, lora_axes
-from dart_jax.model.peft_file import save_peft
-from dart_jax.model.sharding import tree_shardings
+from dart_jax.model.lora import init_lora
+from dart_jax.processes import on_first
 from dart_jax.records import Target, read_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.examples import tokenize
@@ -25,6 +24,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
+        "model.quantize": run.config.model.quantize,
         "targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train"),
         "lora": run.section("lora"),
@@ -35,14 +35,14 @@ def inputs(run: Run) -> dict[str, Any]:
 def execute(run: Run) -> None:
     """Train and write `adapters/M_int`."""
     config, model = run.config, run.model
-    targets = read_jsonl(run.folder / "teach/targets.jsonl", Target)
+    targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(targets, run.questions, model.tokenizer, length)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
     trained = train(
         examples,
         model,
-        jax.device_put(fresh, tree_shardings(model.mesh, lora_axes(fresh), fresh)),
+        run.placed(fresh),
         run.folder / "distill",
         lora=config.lora,
         sft=config.sft,
@@ -51,4 +51,4 @@ def execute(run: Run) -> None:
         seed=config.run.seed,
         title="distill",
     )
-    save_peft(run.adapter_path("M_int"), trained, config.lora, model.name)
+    run.save_adapter("M_int", trained)

@@ -14,9 +14,10 @@ from dart_jax.evaluate.report import DriftExample, ReportData, write_report
 from dart_jax.evaluate.shortcut import shortcut_accuracy
 from dart_jax.evaluate.summary import build_summary, write_summary
 from dart_jax.generate.answers import answer_questions
+from dart_jax.processes import on_first
 from dart_jax.records import Generation, RejectedTarget, Verdict, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
-from dart_jax.sft.loop import StepLog
+from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.targets import reject_counts
@@ -33,6 +34,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **audit_inputs(run),
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
+        "model.quantize": run.config.model.quantize,
         "adapters": [hash_path(run.adapter_path(name)) for name in AUDITED],
         "questions": run.split_input("train", "test"),
         "decode": run.section("decode"),
@@ -54,6 +56,12 @@ def execute(run: Run) -> None:
         )
         for name in AUDITED
     }
+    on_first(lambda: _report(run, answers, audits, started))
+
+
+def _report(
+    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
+) -> None:
     summary = _summary(run, answers, audits, started)
     write_summary(run.folder / "evaluation/summary.json", summary)
     page = write_report(run.folder.path, summary, _report_data(run, answers, audits))
@@ -61,19 +69,14 @@ def execute(run: Run) -> None:
 
 
 def _answers(run: Run, name: str) -> list[Generation]:
-    path = run.folder / f"generations/{name}.jsonl"
-    if name == "M_DART" and _m_dart_is_m_int(run):
-        # The same adapter under the same noise writes the same answers.
-        same = read_jsonl(run.folder / "generations/M_int.jsonl", Generation)
-        answers = [replace(answer, model="M_DART") for answer in same]
-        write_jsonl(path, answers)
-        return answers
+    if name == "M_DART" and on_first(lambda: _m_dart_is_m_int(run)):
+        return on_first(lambda: _copy_answers(run))
     return answer_questions(
         name,
         run.model,
         *run.adapter(name),
         run.splits["test"],
-        path,
+        run.folder / f"generations/{name}.jsonl",
         run.decode,
         run.config.run.seed,
     )
@@ -81,6 +84,14 @@ def _answers(run: Run, name: str) -> list[Generation]:
 
 def _m_dart_is_m_int(run: Run) -> bool:
     return hash_path(run.adapter_path("M_DART")) == hash_path(run.adapter_path("M_int"))
+
+
+def _copy_answers(run: Run) -> list[Generation]:
+    """The same adapter under the same noise writes the same answers."""
+    same = read_jsonl(run.folder / "generations/M_int.jsonl", Generation)
+    answers = [replace(answer, model="M_DART") for answer in same]
+    write_jsonl(run.folder / "generations/M_DART.jsonl", answers)
+    return answers
 
 
 def _summary(

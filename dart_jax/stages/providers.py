@@ -9,9 +9,9 @@ from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.openai_client import OpenAIChat
-from dart_jax.chat.protocol import ChatModel
 from dart_jax.chat.store import ResponseStore
 from dart_jax.data.mini_suite import file_rationales, file_safer
+from dart_jax.processes import on_first
 from dart_jax.records import JudgeFailure, Question, Verdict
 from dart_jax.stages.context import Run
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
@@ -20,21 +20,26 @@ from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, wri
 def make_targets(
     run: Run, requests: Sequence[TargetRequest], on_result: Callable[[TargetResult], None]
 ) -> None:
-    """Have the configured teacher write the targets; each goes to `on_result` when decided."""
+    """Have the configured teacher write the targets; each goes to `on_result` when decided.
+
+    A local teacher decodes in every process; a service is asked, and `on_result` called, in the
+    first one only.
+    """
     config = run.config.teacher
     if config.provider == "file":
         stage = requests[0].stage if requests else "distill"
         texts = file_rationales() if stage == "distill" else file_safer()
         for result in file_targets(requests, texts):
             on_result(result)
-        return
-    local = config.provider == "local"
-    chat: ChatModel = (
-        LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
-        if local
-        else make_openai(run, "teacher")
-    )
-    write_targets(requests, chat, config, force_conclusion=local, on_result=on_result)
+    elif config.provider == "local":
+        chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
+        write_targets(requests, chat, config, force_conclusion=True, on_result=on_result)
+    else:
+
+        def ask() -> None:
+            write_targets(requests, make_openai(run, "teacher"), config, on_result=on_result)
+
+        on_first(ask)
 
 
 def judge(
@@ -43,14 +48,18 @@ def judge(
     questions: Mapping[str, Question],
     on_result: Callable[[Verdict | JudgeFailure], None],
 ) -> None:
-    """Have the configured judge decide on screened pairs."""
+    """Have the configured judge decide on screened pairs; in which processes as `make_targets`."""
     config = run.config.judge
     if config.provider == "local":
         model = run.model_at(config.model)
         chat = LocalChat(model, run.decode, run.config.run.seed)
         LocalJudge(chat.score, model.name).judge_pairs(pairs, questions, on_result)
     else:
-        judge_pairs(pairs, questions, make_openai(run, "judge"), config, on_result)
+
+        def ask() -> None:
+            judge_pairs(pairs, questions, make_openai(run, "judge"), config, on_result)
+
+        on_first(ask)
 
 
 def make_openai(run: Run, role: str) -> OpenAIChat:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dart_jax.model.peft_file import save_peft
+from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
 from dart_jax.sft.examples import Example, tokenize
-from dart_jax.sft.loop import StepLog, train
+from dart_jax.sft.loop import train
+from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import collect_targets
 from dart_jax.stages.teach import teacher_input
@@ -42,6 +43,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
+        "model.quantize": run.config.model.quantize,
         "adapter": hash_path(run.adapter_path("M_int")),
         "drift cases": hash_path(run.folder / "audit/drift_cases.jsonl"),
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
@@ -56,20 +58,28 @@ def inputs(run: Run) -> dict[str, Any]:
 def execute(run: Run) -> None:
     """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
     config = run.config.repair
-    cases = read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase)
+    cases = on_first(lambda: read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase))
     requests = repair_requests(cases, run.questions, config)
     repairs, _ = collect_targets(run, requests, "repair")
-    distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
-    training = mix_replay(repairs, distill, config.replay, run.config.run.seed) if repairs else []
-    report = weight_report(training)
-    write_jsonl(run.folder / "repair/training_set.jsonl", training)
-    write_text(run.folder / "repair/weights.json", json.dumps(report, indent=2) + "\n")
-    if not repairs:
-        _nothing_to_repair(run, len(cases))
+    training = on_first(lambda: _write_training_set(run, repairs))
+    if not training:
+        on_first(lambda: _nothing_to_repair(run, len(cases)))
         return
+    report = weight_report(training)
     check_weighting(report, config.severity_weights)
     print(f"repair set: {json.dumps(report)}", flush=True)
     _train(run, training)
+
+
+def _write_training_set(run: Run, repairs: Sequence[Target]) -> list[Target]:
+    """Repairs and replay; empty when there is nothing to repair."""
+    distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
+    share, seed = run.config.repair.replay, run.config.run.seed
+    training = mix_replay(repairs, distill, share, seed) if repairs else []
+    write_jsonl(run.folder / "repair/training_set.jsonl", training)
+    report = json.dumps(weight_report(training), indent=2)
+    write_text(run.folder / "repair/weights.json", report + "\n")
+    return training
 
 
 def _nothing_to_repair(run: Run, cases: int) -> None:
@@ -100,9 +110,9 @@ def _train(run: Run, training: Sequence[Target]) -> None:
         seed=config.run.seed + 1,
         title="repair",
     )
-    log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
+    log = on_first(lambda: read_jsonl(run.folder / "repair/log.jsonl", StepLog))
     check_weight_mass(examples, config.repair.epochs, log)
-    save_peft(run.adapter_path("M_DART"), trained, config.lora, model.name)
+    run.save_adapter("M_DART", trained)
 
 
 def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[StepLog]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
-from dart_jax.records import RejectedTarget, Target, append_jsonl, resume_jsonl, write_jsonl
+from dart_jax.processes import progress
+from dart_jax.records import RejectedTarget, Target
+from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import make_targets
 from dart_jax.teach.writer import TargetRequest, TargetResult
@@ -20,31 +20,24 @@ def collect_targets(
 
     There is at most one request a question: drift cases are of one model, one pair a question.
     """
-    accepted_path = run.folder / f"{folder}/targets.jsonl"
-    rejected_path = run.folder / f"{folder}/rejected.jsonl"
-    accepted = resume_jsonl(accepted_path, Target)
-    rejected = resume_jsonl(rejected_path, RejectedTarget)
-    decided = {result.question_id for result in [*accepted, *rejected]}
+    accepted = ResultFile(run.folder / f"{folder}/targets.jsonl", Target)
+    rejected = ResultFile(run.folder / f"{folder}/rejected.jsonl", RejectedTarget)
+    decided = {result.question_id for result in [*accepted.records, *rejected.records]}
     missing = [request for request in requests if request.question.id not in decided]
-    with tqdm(total=len(requests), initial=len(decided), desc="targets", unit="") as bar:
+    with progress("targets", len(requests), len(decided)) as bar:
 
         def keep(result: TargetResult) -> None:
-            if isinstance(result, Target):
-                append_jsonl(accepted_path, [result])
-                accepted.append(result)
-            else:
-                append_jsonl(rejected_path, [result])
-                rejected.append(result)
+            (accepted if isinstance(result, Target) else rejected).add([result])
             bar.update()
 
         make_targets(run, missing, keep)
     # Results arrive in any order; what is trained on is in the order of the questions.
     order = {request.question.id: index for index, request in enumerate(requests)}
-    accepted.sort(key=lambda target: order[target.question_id])
-    rejected.sort(key=lambda target: order[target.question_id])
-    write_jsonl(accepted_path, accepted)
-    write_jsonl(rejected_path, rejected)
-    return accepted, rejected
+
+    def position(result: TargetResult) -> int:
+        return order[result.question_id]
+
+    return accepted.finish(position), rejected.finish(position)
 
 
 def reject_counts(rejected: Sequence[RejectedTarget]) -> dict[str, int]:

@@ -31,8 +31,12 @@ def teacher_input(run: Run) -> dict[str, Any]:
     if config["provider"] == "file":
         return {"provider": "file", "texts": hash_path(MINI_DIR)}
     if config["provider"] == "local":
-        weights = run.model_input(config["model"])
-        return {**config, "weights": weights, "decode": run.section("decode")}
+        return {
+            **config,
+            "weights": run.model_input(config["model"]),
+            "model.quantize": run.config.model.quantize,
+            "decode": run.section("decode"),
+        }
     return config
 
 

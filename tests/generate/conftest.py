@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import Mesh
 
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.attention import segment_mask
+from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LoraConfig, MeshConfig
 from dart_jax.model.llama import forward, init_params, logits_of, param_axes, param_shapes
 from dart_jax.model.load import Model
@@ -137,8 +137,10 @@ def logits():
     @partial(jax.jit, static_argnums=0)
     def compiled(config, params, tokens, lora_params, scale):
         positions = jnp.arange(tokens.shape[1])[None]
-        mask = segment_mask(positions, jnp.ones_like(tokens))
-        hidden, _ = forward(config, params, lora_params, tokens, positions, mask, lora_scale=scale)
+        attention = dense_attention(segment_mask(positions, jnp.ones_like(tokens)))
+        hidden, _ = forward(
+            config, params, lora_params, tokens, positions, attention, lora_scale=scale
+        )
         return logits_of(params, hidden)
 
     def run(model: Model, tokens, lora_params=None, scale=0.0) -> np.ndarray:

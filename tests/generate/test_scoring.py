@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.generate.scoring import continuation_log_probs, prefix_mask
+from dart_jax.generate.scoring import continuation_log_probs
+from dart_jax.model.attention import segment_mask
 
 RNG = np.random.default_rng(0)
 PROMPTS = [RNG.integers(5, 100, n).tolist() for n in (7, 60, 1, 23, 70)]
@@ -63,7 +64,7 @@ def test_prompt_without_room_is_nan_and_leaves_the_others_alone(scores, model):
 def test_mask_of_the_docstring():
     """The row of the module's example, query by query."""
     positions = jnp.asarray([[0, 1, 2, 3, 4, 5, 4, 5, 6, 0]])
-    segments = jnp.asarray([[1, 1, 1, 1, 2, 2, 3, 3, 3, 0]])
+    segments = jnp.asarray([[-1, -1, -1, -1, 1, 1, 2, 2, 2, 0]])
     expected = (
         "x.........",
         "xx........",
@@ -75,5 +76,5 @@ def test_mask_of_the_docstring():
         "xxxx..xx..",
         "xxxx..xxx.",
     )
-    mask = np.asarray(prefix_mask(positions, segments))[0, :9]
+    mask = np.asarray(segment_mask(positions, segments))[0, :9]
     np.testing.assert_array_equal(mask, [[cell == "x" for cell in row] for row in expected])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dart_jax.model.architecture import LlamaConfig, RopeScaling, to_hf_config
-from dart_jax.model.attention import segment_mask
+from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.llama import forward, init_params, logits_of
 from dart_jax.model.load import EMBEDDED, resolve_path
@@ -100,8 +100,10 @@ def logits():
     @partial(jax.jit, static_argnums=0)
     def compiled(config, params, tokens, lora_params, scale):
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-        mask = segment_mask(positions, jnp.ones_like(tokens))
-        hidden, _ = forward(config, params, lora_params, tokens, positions, mask, lora_scale=scale)
+        attention = dense_attention(segment_mask(positions, jnp.ones_like(tokens)))
+        hidden, _ = forward(
+            config, params, lora_params, tokens, positions, attention, lora_scale=scale
+        )
         return logits_of(params, hidden)
 
     def run(config, params, tokens, lora_params=None, scale=0.0):

@@ -8,17 +8,28 @@ from dart_jax.model.attention import attend, attention_bias, segment_mask
 
 
 def test_segment_mask_by_hand():
-    positions = jnp.array([[0, 1, 2, 0, 1, 0]])
-    segment_ids = jnp.array([[1, 1, 1, 2, 2, 0]])
+    """Two rows: segments alone, and after a token that they share."""
+    positions = jnp.array([[0, 1, 2, 0, 1, 0], [0, 1, 2, 1, 2, 0]])
+    segment_ids = jnp.array([[1, 1, 1, 2, 2, 0], [-1, 1, 1, 2, 2, 0]])
     expected = [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [0, 0, 0, 1, 0, 0],
-        [0, 0, 0, 1, 1, 0],
-        [0, 0, 0, 0, 0, 0],
+        [
+            [1, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0],
+            [0, 0, 0, 1, 1, 0],
+            [0, 0, 0, 0, 0, 0],
+        ],
+        [
+            [1, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 0, 0, 1, 0, 0],
+            [1, 0, 0, 1, 1, 0],
+            [0, 0, 0, 0, 0, 0],
+        ],
     ]
-    np.testing.assert_array_equal(segment_mask(positions, segment_ids)[0], expected)
+    np.testing.assert_array_equal(segment_mask(positions, segment_ids), expected)
 
 
 def test_attend_is_softmax_attention_of_each_head():

@@ -101,7 +101,7 @@ def test_llama31_scaling_from_the_divisors(factor, config, tensors, write):
     path = write(plain, tensors | {"rope_freqs.weight": divisors.astype(np.float32)})
     found, source = open_gguf(path)
     assert found == scaled
-    assert "rope_freqs.weight" not in source.names
+    assert "rope_freqs.weight" not in source.tensors
 
 
 def test_tied_when_there_is_no_output(config, params, tensors, write):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.model.attention import segment_mask
+from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.kv_cache import empty_cache
 from dart_jax.model.llama import (
     forward,
@@ -54,11 +54,11 @@ def test_packed_is_separate(config, params, logits):
     tokens = jnp.concatenate([first, second, np.zeros((1, 3), int)], axis=1)
     positions = jnp.array([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 0, 0, 0]])
     segment_ids = jnp.array([[1] * 4 + [2] * 6 + [0] * 3])
-    mask = segment_mask(positions, segment_ids)
+    attention = dense_attention(segment_mask(positions, segment_ids))
 
     @jax.jit
     def run(params):
-        hidden, cache = forward(config, params, {}, tokens, positions, mask, lora_scale=0.0)
+        hidden, cache = forward(config, params, {}, tokens, positions, attention, lora_scale=0.0)
         assert cache is None
         return logits_of(params, hidden)
 
@@ -82,7 +82,7 @@ def _left_padded_decode(config, params, lora_params, rows, prefill, slots):
             lora_params,
             tokens,
             positions,
-            mask,
+            dense_attention(mask),
             lora_scale=3.0,
             cache=cache,
             slot=slot,
@@ -114,7 +114,7 @@ def test_remat_is_no_remat(config, params, lora_params, tokens, policy):
     """Same value and same adapter gradients, under the same dropout."""
     lora_params = {target: lora_params[target] for target in ("q", "down")}
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    mask = segment_mask(positions, jnp.ones_like(tokens))
+    attention = dense_attention(segment_mask(positions, jnp.ones_like(tokens)))
 
     def loss(lora_params, remat):
         hidden, _ = forward(
@@ -123,7 +123,7 @@ def test_remat_is_no_remat(config, params, lora_params, tokens, policy):
             lora_params,
             tokens,
             positions,
-            mask,
+            attention,
             lora_scale=3.0,
             dropout_rate=0.3,
             dropout_key=jax.random.key(7),
@@ -146,7 +146,8 @@ def test_program_does_not_grow_with_depth(config):
         mask = jax.ShapeDtypeStruct((1, 5, 5), jnp.bool_)
 
         def run(params, tokens, positions, mask):
-            return forward(deep, params, {}, tokens, positions, mask, lora_scale=0.0)[0]
+            attention = dense_attention(mask)
+            return forward(deep, params, {}, tokens, positions, attention, lora_scale=0.0)[0]
 
         return str(jax.make_jaxpr(run)(param_shapes(deep), tokens, tokens, mask)).count("\n")
 

@@ -7,10 +7,10 @@ import pytest
 
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.lora import (
+    adapter_deltas,
     dropout,
     init_lora,
     lora_axes,
-    lora_delta,
     merge_lora,
     projection_shapes,
 )
@@ -72,8 +72,12 @@ def test_fresh_adapter(config):
 
 def test_delta_by_hand():
     weights = {"A": jnp.array([[1.0], [2.0]]), "B": jnp.array([[10.0, 0.0, -1.0]])}
-    found = lora_delta(jnp.array([[[3.0, 4.0]]]), weights, 0.5)
-    np.testing.assert_allclose(found, [[[55.0, 0.0, -5.5]]])
+    other = {"A": jnp.array([[0.0], [1.0]]), "B": jnp.array([[1.0, 0.0]])}
+    x = jnp.array([[[3.0, 4.0]]])
+    found = adapter_deltas(x, {"q": weights, "k": other}, 0.5, jnp.float32)
+    np.testing.assert_allclose(found["q"], [[[55.0, 0.0, -5.5]]])
+    np.testing.assert_allclose(found["k"], [[[2.0, 0.0]]])
+    assert adapter_deltas(x, {}, 0.5, jnp.float32) == {}
 
 
 def test_dropout_only_with_key_and_rate():

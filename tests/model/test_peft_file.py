@@ -13,6 +13,7 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.peft_file import (
     CONFIG_FILE,
     TENSOR_FILE,
+    check_trained,
     load_peft,
     load_peft_config,
     save_peft,
@@ -88,6 +89,48 @@ def test_peft_in_ours(targets, config, twins, tokens, logits, hf_logits, tmp_pat
     found = load_peft(tmp_path / "theirs", config, lora)
     expected = hf_logits(adapted, tokens)
     np.testing.assert_allclose(logits(config, base, tokens, found, lora.scale), expected, atol=1e-4)
+
+
+def test_trained_by_peft(config, twins, tokens, logits, hf_logits, tmp_path):
+    """Two real steps of torch's AdamW: the adapter loads here, and nowhere else."""
+    peft = pytest.importorskip("peft")
+    torch = pytest.importorskip("torch")
+    twin, base = twins
+    before = hf_logits(twin, tokens)
+    settings = peft.LoraConfig(
+        r=2, lora_alpha=6, lora_dropout=0.1, target_modules=["v_proj", "up_proj"]
+    )
+    adapted = peft.get_peft_model(twin, settings).train()
+    optimizer = torch.optim.AdamW([w for w in adapted.parameters() if w.requires_grad], lr=0.1)
+    ids = torch.from_numpy(np.array(tokens, np.int64))
+    for _ in range(2):
+        optimizer.zero_grad()
+        adapted(ids, labels=ids).loss.backward()
+        optimizer.step()
+    adapted.save_pretrained(tmp_path / "trained")
+    lora = load_peft_config(tmp_path / "trained")
+    assert lora == LoraConfig(rank=2, alpha=6.0, dropout=0.1, targets=("v", "up"))
+    found = load_peft(tmp_path / "trained", config, lora)
+    check_trained(found, tmp_path)
+    expected = hf_logits(adapted.eval(), tokens)
+    assert np.abs(expected - before).max() > 0.1
+    np.testing.assert_allclose(logits(config, base, tokens, found, lora.scale), expected, atol=1e-4)
+    for other in ({"rank": 4}, {"alpha": 2.0}, {"targets": ("v", "gate")}):
+        with pytest.raises(BadCheckpoint, match=f"{next(iter(other))} is .*, expected"):
+            load_peft(tmp_path / "trained", config, dataclasses.replace(lora, **other))
+
+
+def test_every_part_must_have_been_trained(lora_params, tmp_path):
+    check_trained(lora_params, tmp_path)
+    up = {**lora_params["up"], "B": lora_params["up"]["B"].at[1].set(0)}
+    with pytest.raises(BadCheckpoint, match=r"all zero: .*layers\.1\.mlp\.up_proj\.lora_B.*never"):
+        check_trained({**lora_params, "up": up}, tmp_path)
+    fresh = {target: {**w, "B": 0 * w["B"]} for target, w in lora_params.items()}
+    with pytest.raises(BadCheckpoint, match="and 16 more"):
+        check_trained(fresh, tmp_path)
+    q = {**lora_params["q"], "A": lora_params["q"]["A"].at[2, 0, 0].set(np.nan)}
+    with pytest.raises(BadCheckpoint, match=r"not finite: .*layers\.2\.self_attn\.q_proj\.lora_A"):
+        check_trained({**lora_params, "q": q}, tmp_path)
 
 
 @pytest.mark.parametrize(

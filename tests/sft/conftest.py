@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,9 @@ from dart_jax.model.load import Model
 from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import make_mesh
 from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
+from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import StepSpec, gradients
 
 CONFIG = LlamaConfig(
@@ -69,16 +72,21 @@ def lora_params(config, lora):
 
 @pytest.fixture(scope="session")
 def make_examples(config):
-    """A function: n examples of unequal lengths, with ids e0, e1, ... and these weights in turn."""
+    """A function: n examples of unequal lengths, with ids e0, e1, ... and these weights in turn.
 
-    def make(n, weights=(1.0,)):
+    Their prompts begin with the same `shared` tokens.
+    """
+
+    def make(n, weights=(1.0,), shared=5):
         rng = np.random.default_rng(0)
+        common = rng.integers(1, config.vocab_size, shared)
         found = []
         for index in range(n):
             prompt, completion = rng.integers(3, 20), rng.integers(1, 12)
-            tokens = rng.integers(1, config.vocab_size, prompt + completion)
+            own = rng.integers(1, config.vocab_size, prompt + completion)
+            tokens = (*common.tolist(), index % config.vocab_size, *own[1:].tolist())
             weight = weights[index % len(weights)]
-            found.append(Example(f"e{index}", tuple(tokens.tolist()), int(prompt), weight))
+            found.append(Example(f"e{index}", tokens, int(shared + prompt), weight))
         return found
 
     return make
@@ -121,13 +129,31 @@ def make_spec(config, lora):
 
 
 @pytest.fixture(scope="session")
+def make_batch():
+    """A function: all examples as the one step of a plan; its (Batch, Layout)."""
+
+    def make(examples, rows=8, micro_batches=1, packing="none", ways=1, row_length=256):
+        sft = SftConfig(
+            batch_size=rows,
+            micro_batch_size=rows // micro_batches,
+            packing=packing,
+            row_length=row_length,
+        )
+        plan = make_plan(examples, sft, epochs=1, seed=0, ways=ways)
+        assert len(plan) == 1
+        return jax.tree.map(jnp.asarray, plan[0].batch), plan[0].layout
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def run_gradients(params, lora_params, make_spec):
     """A function: (adapter gradients, loss) of an [A, B, T] batch, without dropout."""
-    compiled = jax.jit(gradients, static_argnames=("spec", "supervised"))
+    compiled = jax.jit(gradients, static_argnames=("spec", "layout"))
 
-    def run(batch, supervised, normaliser="weighted_tokens"):
+    def run(batch, layout, normaliser="weighted_tokens"):
         spec = make_spec(normaliser)
-        return compiled(lora_params, params, batch, spec=spec, supervised=supervised, key=None)
+        return compiled(lora_params, params, batch, spec=spec, layout=layout, key=None)[:2]
 
     return run
 

@@ -45,7 +45,7 @@ def test_prompt_ids_are_those_of_decoding(examples, model):
 
 def test_loss_covers_the_completion_and_its_end_of_turn(examples, tokenizer):
     for example, target in zip(examples, TARGETS, strict=True):
-        row = fill_row(example, len(example.tokens) + 5)
+        row = fill_row([example], 0, len(example.tokens) + 5)
         supervised = row.targets[row.loss_weights > 0].tolist()
         assert supervised[-1] == tokenizer.end_of_turn
         assert tokenizer.decode(supervised[:-1]) == target.completion

@@ -9,8 +9,13 @@ import optax
 import pytest
 
 from dart_jax.model.llama import logits_of
-from dart_jax.sft.batch import Batch, make_step_batch
-from dart_jax.sft.loss import cross_entropy_sum, gather_supervised, normalised_weights
+from dart_jax.sft.batch import Batch
+from dart_jax.sft.loss import (
+    cross_entropy_sum,
+    gather_supervised,
+    normalised_weights,
+    segment_sums,
+)
 from dart_jax.sft.step import loss
 
 B, M, D, V = 3, 10, 16, 37
@@ -29,6 +34,10 @@ def arrays():
     )
 
 
+def total(*args):
+    return cross_entropy_sum(*args)[0]
+
+
 def plain(hidden, kernel, targets, weights):
     each = optax.softmax_cross_entropy_with_integer_labels(hidden @ kernel, targets)
     return (weights * each).sum()
@@ -38,27 +47,29 @@ def plain(hidden, kernel, targets, weights):
 def test_chunks_are_the_plain_loss(chunk, arrays):
     """Value without and with gradient, and the gradient; 3 does not divide M, 32 exceeds it."""
     expected, expected_grad = jax.value_and_grad(plain)(*arrays)
-    np.testing.assert_allclose(cross_entropy_sum(*arrays, chunk), expected, rtol=1e-5)
-    found, grad = jax.value_and_grad(cross_entropy_sum)(*arrays, chunk)
+    np.testing.assert_allclose(total(*arrays, chunk), expected, rtol=1e-5)
+    (found, each), grad = jax.value_and_grad(cross_entropy_sum, has_aux=True)(*arrays, chunk)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    alone = optax.softmax_cross_entropy_with_integer_labels(arrays[0] @ arrays[1], arrays[2])
+    np.testing.assert_allclose(each, alone, rtol=1e-5)
     assert np.linalg.norm(grad - expected_grad) < 1e-5 * np.linalg.norm(expected_grad)
 
 
 def test_gradient_follows_what_comes_after(arrays):
     """The stored gradient is scaled by the cotangent: here by the loss itself, squared."""
-    found = jax.grad(lambda h: cross_entropy_sum(h, *arrays[1:], 4) ** 2)(arrays[0])
+    found = jax.grad(lambda h: total(h, *arrays[1:], 4) ** 2)(arrays[0])
     expected = jax.grad(lambda h: plain(h, *arrays[1:]) ** 2)(arrays[0])
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 def test_no_gradient_to_the_kernel(arrays):
-    assert not jax.grad(cross_entropy_sum, argnums=1)(*arrays, 4).any()
+    assert not jax.grad(total, argnums=1)(*arrays, 4).any()
     assert jax.grad(plain, argnums=1)(*arrays).any()
 
 
 def test_loss_of_bfloat16_is_summed_in_float32(arrays):
     hidden, kernel = (x.astype(jnp.bfloat16) for x in arrays[:2])
-    found, grad = jax.value_and_grad(cross_entropy_sum)(hidden, kernel, *arrays[2:], 4)
+    found, grad = jax.value_and_grad(total)(hidden, kernel, *arrays[2:], 4)
     wide = (hidden.astype(jnp.float32), kernel.astype(jnp.float32), *arrays[2:])
     expected, expected_grad = jax.value_and_grad(plain)(*wide)
     assert (found.dtype, grad.dtype) == (jnp.float32, jnp.bfloat16)
@@ -84,7 +95,7 @@ def by_hand():
     ],
 )
 def test_normalisers_by_hand(normaliser, weights, divisor, by_hand):
-    found, share = normalised_weights(by_hand, normaliser)
+    found, share = normalised_weights(by_hand, normaliser, 2)
     np.testing.assert_allclose(found, weights, rtol=1e-6)
     assert float(share) == pytest.approx(divisor)
 
@@ -94,7 +105,8 @@ def test_gather_keeps_every_supervised_position(supervised, by_hand):
     """In their order and first, with what belongs to them; the bound may be exact."""
     hidden = jnp.arange(18.0).reshape(3, 6, 1)
     targets = jnp.arange(18).reshape(3, 6)
-    found = gather_supervised(hidden, targets, by_hand.loss_weights, supervised)
+    weights = by_hand.loss_weights
+    found = gather_supervised(weights, supervised, hidden, targets, weights)
     assert [leaf.shape for leaf in found] == [(3, supervised, 1), (3, supervised), (3, supervised)]
     np.testing.assert_array_equal(found[0][..., 0], found[1])
     for row, expected in enumerate([[1, 2, 4], [8, 9, 10], []]):
@@ -112,18 +124,23 @@ def _largest(function, *args):
     return max(int(np.prod([int(size) for size in shape.split(",")])) for shape in shapes)
 
 
-def test_logits_are_never_whole(params, lora_params, make_spec, make_examples):
+def test_segment_sums_by_hand(by_hand):
+    found = segment_sums(by_hand.segment_ids, by_hand.loss_weights, 3)
+    np.testing.assert_array_equal(found, [[4, 4, 0], [3, 0, 0], [0, 0, 0]])
+
+
+def test_logits_are_never_whole(params, lora_params, make_spec, make_examples, make_batch):
     """Nothing as large as [B, M, V], let alone [B, T, V], in the program of the gradient."""
-    step_batch = make_step_batch(make_examples(64), 64, 1)
-    batch = jax.tree.map(lambda array: jnp.asarray(array[0]), step_batch.batch)
-    supervised, spec = step_batch.supervised, make_spec()
+    batches, layout = make_batch(make_examples(64), 64)
+    batch = jax.tree.map(lambda array: array[0], batches)
+    supervised, spec = layout.supervised, make_spec()
     rows, vocab = batch.tokens.shape[0], spec.config.vocab_size
     # A second head makes the vocabulary the largest size by far; nothing else depends on it.
     wide = {**params, "head": jnp.zeros((spec.config.embed_dim, 32 * vocab))}
 
     def chunked(lora_params, batch):
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
-        return value_and_grad(lora_params, wide, batch, spec, supervised)
+        return value_and_grad(lora_params, wide, batch, spec, layout)
 
     full = rows * supervised * 32 * vocab
     assert _largest(chunked, lora_params, batch) < full

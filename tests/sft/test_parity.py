@@ -18,8 +18,9 @@ from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import load_params
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.records import Target
-from dart_jax.sft.batch import make_step_batch
+from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import tokenize
+from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import StepSpec, gradients
 
 torch = pytest.importorskip("torch")
@@ -48,10 +49,10 @@ def _theirs(twin, adapter, examples):
 
 def _ours(config, params, lora_params, lora, examples, folder):
     spec = StepSpec(config, lora, "weighted_tokens", loss_chunk=8, remat="projections")
-    found = make_step_batch(examples, len(examples), 1)
-    run = jax.jit(gradients, static_argnames=("spec", "supervised", "key"))
+    found = make_plan(examples, SftConfig(batch_size=len(examples)), epochs=1, seed=0)[0]
+    run = jax.jit(gradients, static_argnames=("spec", "layout", "key"))
     batch = jax.tree.map(jnp.asarray, found.batch)
-    grads, loss = run(lora_params, params, batch, spec=spec, supervised=found.supervised, key=None)
+    grads, loss, _ = run(lora_params, params, batch, spec=spec, layout=found.layout, key=None)
     save_peft(folder, grads, lora, "gradients")
     return load_file(folder / TENSOR_FILE), float(loss)
 

@@ -80,6 +80,6 @@ def test_finished_stages_are_not_repeated(folder):
 
 
 def losses(path):
-    """Steps without their wall time."""
+    """Steps without their speed."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed"} for row in rows]

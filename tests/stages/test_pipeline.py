@@ -17,7 +17,7 @@ from dart_jax.model.lora import init_lora
 from dart_jax.records import DriftCase, DriftType, Generation, Score, Target, read_jsonl
 from dart_jax.run_dir import RunDir, hash_path
 from dart_jax.sft.examples import tokenize
-from dart_jax.sft.loop import StepLog
+from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
 from dart_jax.stages.repair import check_weight_mass
 from dart_jax.teach.repair import WeightingHadNoEffect

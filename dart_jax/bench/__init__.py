@@ -1,0 +1,1 @@
+"""Measurements against peers: each command compares like with like in one run."""

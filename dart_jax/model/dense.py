@@ -1,0 +1,88 @@
+"""Matrix products whose operands have a chosen type and whose sums are float32, backward too.
+
+The derivative that jax makes of a bfloat16 product has mixed operands. Products of two bfloat16
+matrices summed in float32 are the fast ones everywhere: twice as fast as mixed ones or as
+bfloat16 in and out on a CPU with AVX512_BF16 (measured: 440 against 210 GFLOP/s on two cores).
+What lies between the products may have another type: a CPU has no bfloat16 arithmetic.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from qwix import QArray
+
+from dart_jax.model.quantize import Weight, dequantize
+
+_ROWS_COLUMNS = (((1,), (0,)), ((), ()))
+_ROWS_ROWS = (((1,), (1,)), ((), ()))
+_COLUMNS_COLUMNS = (((0,), (0,)), ((), ()))
+
+
+def _flat(x: Array) -> Array:
+    """Leading axes as one: a product that contracts two axes is a transposition and a product."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _product(a: Array, b: Array, contract: tuple, dtype: Any) -> Array:
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def frozen_matmul(
+    x: Float[Array, "*n i"], weight: Float[Array, "i o"] | QArray, dtype: Any
+) -> Float[Array, "*n o"]:
+    """x W in x's type; differentiable in x only, nothing but W, as it is stored, is kept for it.
+
+    A quantised W is made dense here, forward and backward, and forgotten.
+
+    Args:
+        dtype: Of the operands.
+    """
+    product = _product(_flat(x), dequantize(weight, dtype), _ROWS_COLUMNS, dtype)
+    return product.astype(x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def _frozen_forward(x: Array, weight: Weight, dtype: Any) -> tuple[Array, Weight]:
+    return frozen_matmul(x, weight, dtype), weight
+
+
+def _frozen_backward(dtype: Any, weight: Weight, grad: Array) -> tuple[Array, None]:
+    back = _product(_flat(grad), dequantize(weight, dtype), _ROWS_ROWS, dtype)
+    return back.astype(grad.dtype).reshape(*grad.shape[:-1], -1), None
+
+
+frozen_matmul.defvjp(_frozen_forward, _frozen_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def trained_matmul(
+    x: Float[Array, "*n i"], weight: Float[Array, "i o"], dtype: Any
+) -> Float[Array, "*n o"]:
+    """x W in x's type for a float32 weight, whose gradient is summed and returned in float32.
+
+    Args:
+        dtype: Of the operands.
+    """
+    product = _product(_flat(x), weight, _ROWS_COLUMNS, dtype)
+    return product.astype(x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def _trained_forward(x: Array, weight: Array, dtype: Any) -> tuple[Array, tuple[Array, Array]]:
+    return trained_matmul(x, weight, dtype), (x, weight)
+
+
+def _trained_backward(dtype: Any, kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, weight = kept
+    flat = _flat(grad)
+    back = _product(flat, weight, _ROWS_ROWS, dtype).astype(x.dtype)
+    grad_weight = _product(_flat(x), flat, _COLUMNS_COLUMNS, jnp.float32)
+    return back.reshape(x.shape), grad_weight.astype(weight.dtype)
+
+
+trained_matmul.defvjp(_trained_forward, _trained_backward)

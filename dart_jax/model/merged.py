@@ -1,0 +1,214 @@
+"""A base model and an adapter as one Hugging Face folder, which no longer needs the adapter.
+
+    W[out, in] + scale * (A[in, R] B[R, out])^T
+
+for every projection that the adapter has; all other tensors as the checkpoint has them. Each is
+read, merged in float32 and written before the next: a model of any size passes through the
+memory that its largest tensor takes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from dart_jax.model.architecture import LlamaConfig, to_hf_config
+from dart_jax.model.lora import LoraParams
+from dart_jax.model.safetensors_writer import ShardWriter
+from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
+from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
+from dart_jax.records import digest
+from dart_jax.run_dir import hash_path
+
+Dtype = Literal["checkpoint", "float32", "bfloat16"]
+
+# Of a base folder, taken over as they are: the tokenizer's files, what ends a generation, and
+# the terms, which many licences ask to be passed on.
+_TAKEN_OVER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.*",
+    "generation_config.json",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What was written.
+
+    Attributes:
+        tensors, shards, bytes: How many, in how many files, and the tensors' size.
+        dtypes: Storage types, such as `bfloat16`.
+        rounding: How far storing moved the merged weights from their float32 values, as a share
+            of how far the adapter moved them (Frobenius norms over all merged weights).
+    """
+
+    tensors: int
+    shards: int
+    bytes: int
+    dtypes: tuple[str, ...]
+    rounding: float
+
+
+def write_merged(
+    folder: Path,
+    source: TensorSource,
+    lora_params: LoraParams,
+    scale: float,
+    *,
+    dtype: Dtype,
+    max_shard_bytes: int,
+) -> MergeReport:
+    """Write every tensor of a checkpoint, those that the adapter changes with its update.
+
+    Args:
+        folder: Exists; gets the safetensors files and their index.
+        lora_params: Whole on this process; a layer and target is merged once.
+        scale: alpha / rank.
+        dtype: `checkpoint` keeps each tensor's own type.
+        max_shard_bytes: Largest file.
+
+    Raises:
+        BadCheckpoint: A projection that the adapter changes is missing or of another shape.
+    """
+    import ml_dtypes
+
+    pairs = _pairs(lora_params)
+    _check_shapes(source, pairs)
+    types = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+    found, moved, rounded = set(), 0.0, 0.0
+    with ShardWriter(folder, max_shard_bytes, source.tensors) as writer:
+        for name, info in tqdm(source.tensors.items(), "merging", unit="tensor"):
+            tensor = source.open(name)[tuple(slice(size) for size in info.shape)]
+            stored = types.get(dtype, tensor.dtype)
+            if name in pairs:
+                update = _update(*pairs[name], scale)
+                exact = tensor.astype(np.float32) + update
+                tensor = exact.astype(stored)
+                moved += _squared(update)
+                rounded += _squared(tensor.astype(np.float32) - exact)
+            writer.add(name, tensor.astype(stored, copy=False))
+            found.add(stored.name)
+        shards = writer.finish()
+    return MergeReport(
+        tensors=len(source.tensors),
+        shards=shards,
+        bytes=writer.total_bytes,
+        dtypes=tuple(sorted(found)),
+        rounding=(rounded / moved) ** 0.5 if moved else 0.0,
+    )
+
+
+def _pairs(lora_params: LoraParams) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A [in, R] and B [R, out] by the name of the tensor that they change."""
+    return {
+        f"model.layers.{layer}.{LAYER_NAMES[target]}": (a, b)
+        for target, weights in lora_params.items()
+        for layer, (a, b) in enumerate(
+            zip(np.asarray(weights["A"]), np.asarray(weights["B"]), strict=True)
+        )
+    }
+
+
+def _check_shapes(source: TensorSource, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    for name, (a, b) in pairs.items():
+        if name not in source.tensors:
+            raise BadCheckpoint(f"{source.where}: missing {name}, which the adapter changes")
+        found, expected = source.tensors[name].shape, (b.shape[1], a.shape[0])
+        if found != expected:
+            raise BadCheckpoint(
+                f"{source.where}: {name} is {found}, the adapter is for {expected} (out, in)"
+            )
+
+
+def _update(a: np.ndarray, b: np.ndarray, scale: float) -> np.ndarray:
+    """scale * A B [in, out], transposed to the checkpoint's [out, in]."""
+    return (np.float32(scale) * b).T @ a.T
+
+
+def _squared(values: np.ndarray) -> float:
+    return float(np.linalg.norm(values)) ** 2
+
+
+def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) -> None:
+    """`config.json`: the base folder's own, or for a GGUF file one of the same architecture."""
+    if base.is_dir():
+        raw = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    else:
+        # transformers 5 reads rope_parameters; earlier ones and other programs the two others.
+        raw = to_hf_config(config)
+        scaling = {k: v for k, v in raw["rope_parameters"].items() if k != "rope_theta"}
+        raw |= {
+            "rope_theta": config.rope_theta,
+            "rope_scaling": None if config.rope_scaling is None else scaling,
+            "dtype": "float32",
+        }
+    if dtype != "checkpoint":
+        raw.pop("torch_dtype", None)
+        raw["dtype"] = dtype
+    _write_json(folder / "config.json", raw)
+
+
+def write_tokenizer(folder: Path, base: Path) -> None:
+    """Tokenizer, chat template and `generation_config.json`; after `write_config`.
+
+    A base folder's files are copied; a GGUF file's tokenizer is converted, and its special
+    tokens are entered into both configurations.
+    """
+    if base.is_dir():
+        for pattern in _TAKEN_OVER:
+            for file in sorted(base.glob(pattern)):
+                if file.is_file():
+                    shutil.copyfile(file, folder / file.name)
+    else:
+        load_tokenizer(base).save(folder)
+        # The class by the name that it has in every release of transformers.
+        _change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+        _change_json(folder / "config.json", **_special_ids(folder))
+    if not (folder / "generation_config.json").exists():
+        _write_json(folder / "generation_config.json", _special_ids(folder))
+
+
+def _special_ids(folder: Path) -> dict[str, int | list[int]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    stops = ChatTokenizer(tokenizer, str(folder)).stop_ids
+    found = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": stops[0] if len(stops) == 1 else list(stops),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _change_json(path: Path, **values: Any) -> None:
+    _write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
+
+
+def _write_json(path: Path, raw: dict[str, Any]) -> None:
+    path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def checkpoint_digest(path: Path) -> str:
+    """What identifies a base checkpoint: a file's hash, or a folder's configuration and sizes.
+
+    The stages enter it as their input `model`.
+    """
+    if path.is_file():
+        return str(hash_path(path))
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    sizes = [(file.name, file.stat().st_size) for file in files]
+    return digest([hash_path(path / "config.json"), sizes])

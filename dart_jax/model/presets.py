@@ -1,0 +1,65 @@
+"""Architectures by name, for work on shapes alone, when no checkpoint is at hand.
+
+The figures are those of the config.json that each model is published with on the Hugging Face Hub:
+
+    llama-3-8b      meta-llama/Meta-Llama-3-8B          llama-3.2-1b    meta-llama/Llama-3.2-1B
+    llama-3.1-8b    meta-llama/Llama-3.1-8B             llama-3.2-3b    meta-llama/Llama-3.2-3B
+    llama-3-70b     meta-llama/Meta-Llama-3-70B         smollm2-135m    HuggingFaceTB/SmolLM2-135M
+
+An -Instruct model has the architecture of its base.
+"""
+
+from dataclasses import replace
+
+from dart_jax.model.architecture import LlamaConfig, RopeScaling
+
+_LLAMA_3_8B = LlamaConfig(
+    vocab_size=128256,
+    num_layers=32,
+    embed_dim=4096,
+    num_heads=32,
+    num_kv_heads=8,
+    head_dim=128,
+    ffn_dim=14336,
+    rope_theta=500000.0,
+    rope_scaling=None,
+    norm_eps=1e-5,
+    tied_head=False,
+    context_length=8192,
+)
+_LLAMA_3_2_3B = replace(
+    _LLAMA_3_8B,
+    num_layers=28,
+    embed_dim=3072,
+    num_heads=24,
+    ffn_dim=8192,
+    rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192),
+    tied_head=True,
+    context_length=131072,
+)
+
+PRESETS = {
+    "llama-3-8b": _LLAMA_3_8B,
+    "llama-3-70b": replace(_LLAMA_3_8B, num_layers=80, embed_dim=8192, num_heads=64, ffn_dim=28672),
+    "llama-3.1-8b": replace(
+        _LLAMA_3_8B, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 8192), context_length=131072
+    ),
+    "llama-3.2-1b": replace(
+        _LLAMA_3_2_3B, num_layers=16, embed_dim=2048, num_heads=32, head_dim=64
+    ),
+    "llama-3.2-3b": _LLAMA_3_2_3B,
+    "smollm2-135m": LlamaConfig(
+        vocab_size=49152,
+        num_layers=30,
+        embed_dim=576,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        ffn_dim=1536,
+        rope_theta=100000.0,
+        rope_scaling=None,
+        norm_eps=1e-5,
+        tied_head=True,
+        context_length=8192,
+    ),
+}

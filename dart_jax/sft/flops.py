@@ -1,0 +1,96 @@
+"""How many floating-point operations a training step needs, and how many a device can do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.config import LoraConfig
+from dart_jax.model.lora import projection_shapes
+
+# Dense bfloat16 peak of one device in FLOP/s, by the start of its name in lower case; of two
+# names that fit, the longer counts. From the makers' data sheets.
+PEAK_BF16 = {
+    "tpu v4": 275e12,
+    "tpu v4 lite": 138e12,
+    "tpu v5": 459e12,
+    "tpu v5p": 459e12,
+    "tpu v5 lite": 197e12,
+    "tpu v5e": 197e12,
+    "tpu v6 lite": 918e12,
+    "tpu v6e": 918e12,
+    "nvidia a100": 312e12,
+    "nvidia h100": 989e12,
+    "nvidia h100 pcie": 756e12,
+    "nvidia h100 nvl": 835e12,
+    "nvidia h200": 989e12,
+}
+
+
+class Counts(NamedTuple):
+    """What one step's rows hold.
+
+    Attributes:
+        padded_tokens: Positions of all rows, padding included.
+        tokens: Positions that hold a token; a shared prefix counts once a row.
+        supervised_tokens: Targets with a loss.
+        attended_pairs: (query, key) pairs that the mask lets through, per layer and head.
+    """
+
+    padded_tokens: int
+    tokens: int
+    supervised_tokens: int
+    attended_pairs: int
+
+
+def count_attended_pairs(segment_ids: Int[np.ndarray, "... T"]) -> int:
+    """(query, key) pairs under the causal mask of packed rows.
+
+    A segment of n tokens has n (n + 1) / 2 pairs of its own and n P with the row's shared prefix
+    of P tokens (segment -1), whose own are P (P + 1) / 2:
+
+        segment_ids  -1 -1  1  1  1  2  0     2*3/2 + (3*4/2 + 3*2) + (1*2/2 + 1*2) = 18
+    """
+    pairs = 0
+    for row in segment_ids.reshape(-1, segment_ids.shape[-1]):
+        ids, lengths = np.unique(row[row != 0], return_counts=True)
+        prefix = int(lengths[ids == -1].sum())
+        pairs += int((lengths * (lengths + 1) // 2).sum())
+        pairs += prefix * int(lengths[ids > 0].sum())
+    return pairs
+
+
+def train_flops(config: LlamaConfig, lora: LoraConfig, counts: Counts) -> int:
+    """Floating-point operations that one training step with a frozen base needs.
+
+    A product of [m, k] and [k, n] counts 2 m k n. Padding and recomputation are not needed, and
+    do not count; the frozen base has no weight gradients. With L layers, N query heads of H
+    features, adapters of rank R on projections (in, out):
+
+        base projections   4 sum(in out) L        a token: 2 forward, 2 back through activations
+        adapters           6 sum R (in + out) L   a token: forward, and both operands' gradients
+        attention          12 N H L               a pair: scores and values forward, four products
+                                                  backward (gradients of queries, keys, scores,
+                                                  values)
+        head               4 D V                  a supervised token
+
+    Norms, rotations, softmax and the optimizer are left out: no matrix products. The first layer
+    counts as the others, although nothing below its first products needs a gradient.
+    """
+    shapes = projection_shapes(config)
+    base = sum(fan_in * fan_out for fan_in, fan_out in shapes.values())
+    adapters = sum(lora.rank * sum(shapes[target]) for target in lora.targets)
+    per_layer = counts.tokens * (4 * base + 6 * adapters)
+    per_layer += 12 * config.num_heads * config.head_dim * counts.attended_pairs
+    head = 4 * config.embed_dim * config.vocab_size * counts.supervised_tokens
+    return config.num_layers * per_layer + head
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Bfloat16 peak of one device in FLOP/s; None where it is not known (every CPU)."""
+    kind = device_kind.lower()
+    fitting = [name for name in PEAK_BF16 if kind.startswith(name)]
+    return PEAK_BF16[max(fitting, key=len)] if fitting else None

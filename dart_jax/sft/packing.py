@@ -1,0 +1,215 @@
+"""Which examples meet in which step, micro-batch and row: the plan of a whole training run.
+
+The plan is made before the first step, from the examples, the settings and the seed alone: every
+process and every resumed run has the same one. Which examples form a step, and in which micro-batch
+each is, does not depend on the devices; how they share rows does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dart_jax.model.packed_attention import Layout
+from dart_jax.records import digest
+from dart_jax.sft.batch import StepBatch, make_step_batch, shared_prefix
+from dart_jax.sft.config import SftConfig
+from dart_jax.sft.examples import Example
+
+# Lengths are rounded up to these, so that a run compiles a handful of shapes (packed: one).
+LENGTH_BUCKET = 64
+SLOT_BUCKET = 32
+SUPERVISED_BUCKET = 32
+# Batches are made from windows of this many: examples are sorted by length within one, and the
+# order of examples and of batches stays random.
+WINDOW = 8
+
+Rows = list[list[int]]
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step: the examples in each row of each micro-batch, and the arrays' shape."""
+
+    micro_batches: list[Rows]
+    length: int
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a training run; `plan[i]` makes the arrays of one."""
+
+    examples: Sequence[Example] = field(repr=False)
+    steps: list[PlannedStep] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, step: int) -> StepBatch:
+        planned = self.steps[step]
+        return make_step_batch(self.examples, planned.micro_batches, planned.length, planned.layout)
+
+    def ids(self, step: int) -> list[str]:
+        """Ids of a step's examples, for messages."""
+        rows = (row for micro_batch in self.steps[step].micro_batches for row in micro_batch)
+        return [self.examples[i].id for row in rows for i in row]
+
+    def digest(self) -> str:
+        """Identifies the examples and their order over the run, on any number of devices."""
+        order = [
+            [sorted(i for row in micro_batch for i in row) for micro_batch in step.micro_batches]
+            for step in self.steps
+        ]
+        return digest([[(e.tokens, e.prompt_length, e.weight) for e in self.examples], order])
+
+    def padding_share(self) -> float:
+        """Share of the rows' tokens that are padding, in [0, 1]."""
+        total = real = 0
+        for step in self.steps:
+            rows = [row for micro_batch in step.micro_batches for row in micro_batch]
+            total += len(rows) * step.length
+            real += sum(_row_tokens(self.examples, row, step.layout.prefix) for row in rows)
+        return 1 - real / total
+
+
+def make_plan(
+    examples: Sequence[Example], sft: SftConfig, *, epochs: int, seed: int, ways: int = 1
+) -> Plan:
+    """Plan `epochs` passes, each with every example once.
+
+    Args:
+        ways: Devices that the rows are split over (mesh data x fsdp); rows are a multiple of it.
+
+    Raises:
+        ValueError: There is no example, or one does not fit a row of `sft.row_length`.
+    """
+    if not examples:
+        raise ValueError("there is no example to train on")
+    steps = [
+        batch
+        for epoch in range(epochs)
+        for batch in epoch_batches(examples, sft.batch_size, seed, epoch, sft.packing)
+    ]
+    cut = [_micro_batches(examples, batch, sft.micro_batches) for batch in steps]
+    plan = _one_a_row if sft.packing == "none" else _packed
+    return Plan(examples, plan(examples, cut, sft, ways))
+
+
+def epoch_batches(
+    examples: Sequence[Example], batch_size: int, seed: int, epoch: int, packing: str
+) -> list[list[int]]:
+    """Indices of each batch of one epoch: every example once, no batch larger than `batch_size`.
+
+    Without packing, the examples of a batch are of similar length, so that little is padded. With
+    it, the batches are of similar total length, so that one shape serves all.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(examples))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), WINDOW * batch_size):
+        window = order[start : start + WINDOW * batch_size]
+        piece = sorted(map(int, window), key=lambda i: (len(examples[i].tokens), i))
+        if packing == "none":
+            batches += [piece[i : i + batch_size] for i in range(0, len(piece), batch_size)]
+        else:
+            batches += deal(piece, -(-len(piece) // batch_size))
+    return [batches[b] for b in rng.permutation(len(batches))]
+
+
+def deal(ordered: Sequence[int], hands: int) -> list[list[int]]:
+    """Deal out to and fro, so that hands get alike shares: 0 1 2 3 4 5 to two: 0 3 4, 1 2 5."""
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    for index, card in enumerate(ordered):
+        turn, place = divmod(index, hands)
+        dealt[place if turn % 2 == 0 else hands - 1 - place].append(card)
+    return dealt
+
+
+def _micro_batches(examples: Sequence[Example], batch: list[int], count: int) -> list[list[int]]:
+    return deal(sorted(batch, key=lambda i: (len(examples[i].tokens), i)), count)
+
+
+def _one_a_row(
+    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, ways: int
+) -> list[PlannedStep]:
+    rows = _round_up(sft.batch_size // sft.micro_batches, ways)
+    planned = []
+    for step in steps:
+        members = [examples[i] for micro_batch in step for i in micro_batch]
+        length = _round_up(max(len(e.tokens) for e in members), LENGTH_BUCKET)
+        supervised = max(len(e.tokens) - e.prompt_length for e in members)
+        layout = Layout(0, length, 1, min(_round_up(supervised, SUPERVISED_BUCKET), length))
+        filled = [[[i] for i in m] + [[] for _ in range(rows - len(m))] for m in step]
+        planned.append(PlannedStep(filled, length, layout))
+    return planned
+
+
+def _packed(
+    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, ways: int
+) -> list[PlannedStep]:
+    prefix = shared_prefix(examples) if sft.packing == "shared_prefix" else 0
+    own = [len(e.tokens) - prefix for e in examples]
+    room = sft.row_length - prefix
+    longest = max(range(len(examples)), key=own.__getitem__)
+    if own[longest] > room:
+        raise ValueError(
+            f"{examples[longest].id}: {len(examples[longest].tokens)} tokens, more than "
+            f"sft.row_length {sft.row_length}; raise it"
+        )
+    micro_batches = [m for step in steps for m in step]
+    count = _round_up(max(len(first_fit(m, own, room)) for m in micro_batches), ways)
+    # The least row length at which every micro-batch fits that number of rows.
+    need = max(sum(own[i] for i in m) for m in micro_batches)
+    capacity = max(-(-need // count), own[longest])
+    lengths = range(_round_up(prefix + capacity, LENGTH_BUCKET), sft.row_length, LENGTH_BUCKET)
+    length = next(
+        (
+            length
+            for length in lengths
+            if all(len(first_fit(m, own, length - prefix)) <= count for m in micro_batches)
+        ),
+        sft.row_length,
+    )
+    packed = [[_packed_rows(m, own, length - prefix, count) for m in step] for step in steps]
+    rows = [row for step in packed for m in step for row in m]
+    supervised = max(
+        sum(len(examples[i].tokens) - examples[i].prompt_length for i in row) for row in rows
+    )
+    layout = Layout(
+        prefix=prefix,
+        slot=min(_round_up(own[longest], SLOT_BUCKET), length - prefix),
+        segments=max(map(len, rows)),
+        supervised=min(_round_up(supervised, SUPERVISED_BUCKET), length),
+    )
+    return [PlannedStep(step, length, layout) for step in packed]
+
+
+def _packed_rows(members: list[int], own: Sequence[int], capacity: int, count: int) -> Rows:
+    rows = first_fit(members, own, capacity)
+    return rows + [[] for _ in range(count - len(rows))]
+
+
+def first_fit(members: Sequence[int], lengths: Sequence[int], capacity: int) -> Rows:
+    """Whole examples into rows: the longest first, each into the first row that has room."""
+    rows: Rows = []
+    used: list[int] = []
+    for member in sorted(members, key=lambda i: (-lengths[i], i)):
+        fits = (row for row, tokens in enumerate(used) if tokens + lengths[member] <= capacity)
+        index = next(fits, len(rows))
+        if index == len(rows):
+            rows.append([])
+            used.append(0)
+        rows[index].append(member)
+        used[index] += lengths[member]
+    return rows
+
+
+def _row_tokens(examples: Sequence[Example], row: Sequence[int], prefix: int) -> int:
+    return prefix * bool(row) + sum(len(examples[i].tokens) - prefix for i in row)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

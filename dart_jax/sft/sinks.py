@@ -1,0 +1,141 @@
+"""Where the log lines of a training run go: log.jsonl, TensorBoard, a progress bar."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tqdm import tqdm
+
+from dart_jax.processes import is_first
+from dart_jax.records import append_jsonl, resume_jsonl, write_jsonl
+from dart_jax.sft.step_log import StepLog
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where log lines go."""
+
+    def write(self, line: StepLog) -> None:
+        """Take the next line. Raises OSError, which does not end the training."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class LogFile:
+    """`log.jsonl`. A line that could not be written is tried again with the next one."""
+
+    def __init__(self, path: Path, done: int):
+        self.path = path
+        # The lines of steps after the checkpoint: they are about to be run again.
+        kept = [line for line in resume_jsonl(path, StepLog) if line.step <= done]
+        write_jsonl(path, kept)
+        missing = sorted(set(range(1, done + 1)) - {line.step for line in kept})
+        if missing:
+            _warn(f"{path} lacks {len(missing)} of {done} finished steps, first {missing[0]}")
+        self._whole = path.stat().st_size
+        self._waiting: list[StepLog] = []
+
+    def write(self, line: StepLog) -> None:
+        """Append the line durably."""
+        self._waiting.append(line)
+        self._append()
+
+    def _append(self) -> None:
+        if self.path.stat().st_size > self._whole:
+            os.truncate(self.path, self._whole)  # what a failed attempt left
+        append_jsonl(self.path, self._waiting)
+        self._waiting.clear()
+        self._whole = self.path.stat().st_size
+
+    def close(self) -> None:
+        """Try once more what is not on disk."""
+        if self._waiting:
+            self._append()
+
+
+class EventFile:
+    """Scalars for TensorBoard, in one file a start.
+
+    Written in this thread: the library's own writer fills a queue, and a training step would
+    wait for ever behind a full disk.
+    """
+
+    def __init__(self, folder: Path, done: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # The name holds the second of the start: the suffix tells two starts within one apart.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{done}")
+        # TensorBoard forgets what an earlier start logged from this step on.
+        self._event(done + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _event(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(step=step, wall_time=time.time(), **what))
+        self._writer.flush()
+
+    def write(self, line: StepLog) -> None:
+        """Write every number of the line as a scalar; those of a group as `group/name`."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line)]
+        self._event(line.step, summary=Summary(value=values))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class ProgressBar:
+    """A bar on the terminal with loss and speed."""
+
+    def __init__(self, title: str, total: int, done: int):
+        self._bar = tqdm(None, title, total=total, initial=done, unit="step", smoothing=0)
+
+    def write(self, line: StepLog) -> None:
+        """Move on by a step."""
+        speed = line.speed.supervised_tokens_per_second
+        self._bar.set_postfix_str(f"loss {line.loss:.3f}, {speed:.0f} supervised tok/s", False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+def scalars(line: StepLog) -> Iterator[tuple[str, float]]:
+    """(name, value) of every number of a log line but its step; unknown ones are left out."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from walk(f"{name}/{key}" if name else key, inner)
+        elif value is not None:
+            yield name, float(value)
+
+    values = dataclasses.asdict(line)
+    values.pop("step")
+    return walk("", values)
+
+
+def open_sinks(folder: Path, title: str, total: int, done: int) -> list[Sink]:
+    """The first process's log, TensorBoard file and progress bar; none in the others."""
+    if not is_first():
+        return []
+    sinks: list[Sink] = [LogFile(folder / "log.jsonl", done)]
+    if done < total:
+        sinks.append(EventFile(folder / "tensorboard", done))
+    return [*sinks, ProgressBar(title, total, done)]
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,136 @@
+"""What a finished run left, checked: its settings, adapters and numbers belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.records import RejectedTarget, Target, read_jsonl
+from dart_jax.run_dir import RunConfig, RunDir, StaleStage, hash_path
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose stages are all done.
+
+    Attributes:
+        config: As in its config.yaml.
+        summary: `evaluation/summary.json`.
+        versions: Packages and platform that it ran with.
+        weights: `repair/weights.json`: examples and weight by severity.
+        targets: Training targets of the distill stage.
+        rejected: Training questions for which the teacher had no acceptable target.
+        model: What identifies the base checkpoint, see `model.merged.checkpoint_digest`.
+    """
+
+    path: Path
+    config: DartConfig
+    summary: dict[str, Any]
+    versions: dict[str, str]
+    weights: dict[str, dict[str, float]]
+    targets: int
+    rejected: int
+    model: str
+
+    def adapter(self, name: str) -> Path:
+        """An adapter's folder. Raises ValueError with the names that exist for any other."""
+        found = sorted(
+            file.parent.name for file in self.path.glob("adapters/*/adapter_config.json")
+        )
+        if name not in found:
+            raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
+        return self.path / "adapters" / name
+
+
+def run_folder(path: Path) -> RunDir:
+    """The folder of a run that exists. Raises FileNotFoundError."""
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"{path} is no run: it has no config.yaml; give runs/<name>")
+    path = path.resolve()
+    return RunDir(RunConfig(name=path.name, root=str(path.parent)))
+
+
+def read_finished(folder: RunDir) -> FinishedRun:
+    """Read a run; the caller holds its lock.
+
+    Raises:
+        StaleStage: A stage is not finished, its files were changed since, it ran on other
+            settings than config.yaml's, or the adapters are not those that were evaluated.
+        BadRecord, ValueError: A file of the run is damaged.
+    """
+    path = folder.path
+    manifests = {stage: _manifest(folder, stage) for stage in STAGES}
+    config = _read_config(path / "config.yaml")
+    for stage, manifest in manifests.items():
+        _check_settings(path, stage, manifest["inputs"], config)
+    evaluated = manifests["evaluate"]["inputs"]["adapters"]
+    if evaluated != [hash_path(path / f"adapters/{name}") for name in ("M_int", "M_DART")]:
+        raise _stale(path, "evaluate", "was run on other adapters")
+    return FinishedRun(
+        path=path,
+        config=config,
+        summary=_read_json(path / "evaluation/summary.json"),
+        versions=_read_json(path / "versions.json"),
+        weights=_read_json(path / "repair/weights.json"),
+        targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
+        rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
+        model=manifests["distill"]["inputs"]["model"],
+    )
+
+
+def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
+    path = folder / f"stages/{stage}.json"
+    if not path.exists():
+        raise _stale(folder.path, stage, "is not finished")
+    manifest = _read_json(path)
+    for name, expected in manifest["outputs"].items():
+        if hash_path(folder / name) != expected:
+            raise _stale(folder.path, stage, f"left {name}, which has changed or gone since")
+    return manifest
+
+
+def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: DartConfig) -> None:
+    """Every setting that the stage recorded must be what config.yaml says now.
+
+    A start of the run with other settings rewrites config.yaml before any stage has run on them.
+    """
+    ours, recorded = _flat(json.loads(json.dumps(config.to_dict()))), _flat(inputs)
+    for key in sorted(ours.keys() & recorded.keys()):
+        if ours[key] != recorded[key]:
+            change = f"was run with {key} {recorded[key]}, config.yaml says {ours[key]}"
+            raise _stale(path, stage, change)
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"lora": {"rank": 16}}` as `{"lora.rank": 16}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _stale(path: Path, stage: str, what: str) -> StaleStage:
+    from_it_on = ",".join(STAGES[STAGES.index(stage) :])
+    return StaleStage(
+        f"{path}: stage {stage} {what}; run it first: "
+        f"python -m dart_jax.train --config {path / 'config.yaml'} --stages {from_it_on}"
+    )
+
+
+def _read_config(path: Path) -> DartConfig:
+    try:
+        return parse([f"--config={path}"])[0]
+    except SystemExit as stopped:  # the parser has printed which key is wrong
+        raise ValueError(f"{path} is not a configuration of this version") from stopped
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error

@@ -1,0 +1,136 @@
+"""The compile command: its arguments, and a small step compiled for an absent TPU slice."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dart_jax.compile import parse_topology, read_job
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "model_type": "llama",
+    "vocab_size": 512,
+    "num_hidden_layers": 2,
+    "hidden_size": 256,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 128,
+    "intermediate_size": 512,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    """A configuration of a tiny model over four chips; its folder has a config.json only."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    path = folder / "tiny.yaml"
+    lines = [
+        f"model: {{path: {folder}}}",
+        "mesh: {data: 1, fsdp: -1}",
+        "lora: {rank: 4}",
+        "sft: {batch_size: 16, max_length: 256, row_length: 512, remat: layer, loss_chunk: 64}",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A function: the command in an interpreter of its own."""
+
+    def run(*args, python_path=""):
+        paths = [str(ROOT), python_path, os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        command = [sys.executable, "-m", "dart_jax.compile", *map(str, args)]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run
+
+
+def test_topology_is_generation_and_chips():
+    assert parse_topology("v5e:2x4") == ("v5e", (2, 4))
+    assert parse_topology("v5p:2x2x2") == ("v5p", (2, 2, 2))
+
+
+@pytest.mark.parametrize("text", ["v5e", "v5e:", "v5e:2x", "v5e:0x4", "v5e:2*4", "h100:8", ""])
+def test_topology_of_another_form(text):
+    with pytest.raises(ValueError, match="--topology: "):
+        parse_topology(text)
+
+
+def test_settings_of_training_may_follow(config_file):
+    args = ["--config", str(config_file), "--topology", "v5e:2x2", "--mesh.tensor", "2"]
+    job = read_job([*args, "--rows", "4"])
+    assert (job.config.mesh.tensor, job.config.sft.batch_size, job.rows) == (2, 16, 4)
+
+
+def test_unknown_option_is_refused(config_file, capsys):
+    with pytest.raises(SystemExit):
+        read_job(["--config", str(config_file), "--topology", "v5e:2x2", "--mesh.rows", "2"])
+    assert "mesh.rows" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is here")
+def test_without_libtpu_it_says_what_to_install(config_file, run):
+    done = run("--config", config_file, "--topology", "v5e:2x2")
+    assert done.returncode == 1
+    assert "pip install libtpu" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def libtpu_folder():
+    """The folder to import libtpu from: DART_JAX_LIBTPU, since plain jax is better off without."""
+    folder = os.environ.get("DART_JAX_LIBTPU", "")
+    if not folder and importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed; DART_JAX_LIBTPU may name a folder that holds it")
+    return folder
+
+
+def test_step_compiles_for_a_slice_that_is_not_there(config_file, run, libtpu_folder, tmp_path):
+    out = tmp_path / "made" / "result.json"
+    args = ("--config", config_file, "--topology", "v5e:2x2", "--out", out)
+    done = run(*args, python_path=libtpu_folder)
+    assert done.returncode == 0, done.stderr
+    assert "v5e:2x2 (4 devices)" in done.stdout and done.stdout.rstrip().endswith("fits")
+    result = json.loads(out.read_text(encoding="utf-8"))
+    # 16 examples of at most 256 tokens are in at most 8 rows of 512.
+    assert (result["rows"], result["length"], result["devices"]) == (8, 512, 4)
+    assert result["bytes_per_device"] == (
+        result["argument_bytes"]
+        + result["temp_bytes"]
+        + result["output_bytes"]
+        - result["alias_bytes"]
+    )
+    assert result["fits"] and 0 < result["bytes_per_device"] < result["hbm_bytes"]
+    # Donated: the adapters and Adam's moments, 3 x 4 bytes of a number, a quarter on each chip.
+    assert result["alias_bytes"] >= 3 * 4 * _adapter_size() / 4
+    # Nothing frozen is returned, and nothing donated is kept beside its successor.
+    assert result["output_bytes"] - result["alias_bytes"] < 100_000
+    assert result["flops_per_device"] > 0 and result["compile_seconds"] > 0
+
+
+def _adapter_size():
+    D, F, q, kv = 256, 512, 256, 128
+    sides = [(D, q), (D, kv), (D, kv), (q, D), (D, F), (D, F), (F, D)]
+    return TINY["num_hidden_layers"] * 4 * sum(sum(pair) for pair in sides)
+
+
+def test_a_step_that_does_not_fit_is_said_to(config_file, run, libtpu_folder, tmp_path):
+    out = tmp_path / "result.json"
+    args = ("--config", config_file, "--topology", "v5e:2x2", "--out", out)
+    done = run(
+        *args, "--rows", 4, "--length", 65536, "--sft.attention", "xla", python_path=libtpu_folder
+    )
+    assert done.returncode == 1, done.stdout
+    assert "does not fit" in done.stdout
+    assert json.loads(out.read_text(encoding="utf-8"))["fits"] is False

@@ -1,0 +1,349 @@
+"""Exporting a run: what goes out, and what is refused before anything does."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dart_jax.config import STAGES, parse
+from dart_jax.evaluate.summary import SEVERITIES, build_summary
+from dart_jax.export import command, export, main
+from dart_jax.model.config import LoraConfig
+from dart_jax.model.load import open_checkpoint
+from dart_jax.model.lora import init_lora, merge_lora
+from dart_jax.model.merged import checkpoint_digest
+from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
+from dart_jax.model.weights import BadCheckpoint, load_params
+from dart_jax.records import Target, write_jsonl, write_text
+from dart_jax.run_dir import RunBusy, RunDir, StaleStage, hash_path
+
+LORA = LoraConfig(rank=2, alpha=8.0, targets=("q", "down"))
+OUTPUTS = {
+    "teach": ("teach/targets.jsonl", "teach/rejected.jsonl"),
+    "distill": ("adapters/M_int",),
+    "audit": ("audit/summary.json",),
+    "repair": ("adapters/M_DART", "repair/weights.json"),
+    "evaluate": ("evaluation",),
+}
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """Folder of a 2-layer Llama with random weights and a chat tokenizer."""
+    torch = pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    words = ["<eos>", "are", "they", "alike", "yes", "no", "user", "assistant"]
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>")
+    )
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        eos_token="<eos>",
+        chat_template="{% for m in messages %}{{ m.role }} {{ m.content }} <eos> {% endfor %}"
+        "{% if add_generation_prompt %}assistant {% endif %}",
+    ).save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def adapter_of(config, seed, lora=LORA):
+    fresh = init_lora(jax.random.key(seed), config, lora)
+    return {
+        target: {**w, "B": jax.random.normal(jax.random.key(seed), w["B"].shape)}
+        for target, w in fresh.items()
+    }
+
+
+def summary():
+    rates = dict.fromkeys(
+        ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate"), 0.5
+    )
+    intervals = {key: [0.25, 0.75] for key in ("accuracy", "equal_accuracy", "diff_accuracy")}
+    metrics = {"n": 4, **rates, "intervals": intervals, "by_benchmark": {"D1": {"n": 4, **rates}}}
+    drift = {
+        **{"pairs": 4, "screened": 2, "confirmed": 1, "failed": 0},
+        "by_severity": dict.fromkeys(SEVERITIES, 0) | {"minor": 1},
+        "by_type": {"omits": 1},
+    }
+    return build_summary(
+        models=dict.fromkeys(("M0", "M_int", "M_DART"), metrics),
+        drift={"M_int": drift, "M_DART": drift},
+        pool=drift,
+        repair={"minor": {"examples": 1, "weight_mass": 1.0}},
+        shortcut=0.9,
+        split_by="row",
+        judge="local",
+        seconds=dict.fromkeys(STAGES, 1.0),
+    )
+
+
+@pytest.fixture
+def make_run(base, tmp_path):
+    """A function: the folder of a run with random adapters, as its stages would have left it."""
+
+    def write(folder, config):
+        write_jsonl(folder / "teach/targets.jsonl", [Target("q", "distill", "Conclusion: NO")])
+        write_jsonl(folder / "teach/rejected.jsonl", [])
+        model, _ = open_checkpoint(base)
+        for seed, name in enumerate(("M_int", "M_DART")):
+            save_peft(folder / f"adapters/{name}", adapter_of(model, seed), LORA, str(base))
+        write_text(folder / "audit/summary.json", "{}")
+        weights = {"minor": {"examples": 1, "weight": 1.0}, "replay": {"examples": 0, "weight": 0}}
+        write_text(folder / "repair/weights.json", json.dumps(weights))
+        write_text(folder / "evaluation/summary.json", json.dumps(summary()))
+        sections = {name: dataclasses.asdict(getattr(config, name)) for name in ("lora", "sft")}
+        recorded = {
+            "teach": {"run.seed": 0},
+            "distill": {"model": checkpoint_digest(base), "model.dtype": "auto", **sections},
+            "audit": {"audit": dataclasses.asdict(config.audit)},
+            "repair": {"repair": dataclasses.asdict(config.repair), **sections},
+            "evaluate": {
+                "adapters": [hash_path(folder / f"adapters/{n}") for n in ("M_int", "M_DART")]
+            },
+        }
+        (folder / "stages").mkdir()
+        for stage in STAGES:
+            outputs = {name: hash_path(folder / name) for name in OUTPUTS[stage]}
+            manifest = {"inputs": recorded[stage], "outputs": outputs, "seconds": 1.0}
+            write_text(folder / f"stages/{stage}.json", json.dumps(manifest))
+
+    def run(*args):
+        config, _, resolved = parse(
+            [
+                f"--run.root={tmp_path}",
+                f"--model.path={base}",
+                f"--lora.rank={LORA.rank}",
+                f"--lora.alpha={LORA.alpha}",
+                '--lora.targets=["q", "down"]',
+                *args,
+            ]
+        )
+        folder = RunDir(config.run)
+        write_text(folder / "config.yaml", resolved)
+        write_text(folder / "versions.json", '{"jax": "0.10.2"}')
+        write(folder.path, config)
+        return folder.path
+
+    return run
+
+
+@pytest.fixture
+def run(make_run):
+    return make_run()
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_peft(run, base, tmp_path):
+    peft = pytest.importorskip("peft")
+    import torch
+    import transformers
+
+    out = tmp_path / "new" / "adapter"
+    export(run, "M_DART", "peft", out)
+    assert names_in(out) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    config, _ = open_checkpoint(base)
+    assert load_peft_config(out) == LORA
+    jax.tree.map(
+        np.testing.assert_array_equal, load_peft(out, config, LORA), adapter_of(config, seed=1)
+    )
+    raw = json.loads((out / "adapter_config.json").read_text())
+    assert raw["base_model_name_or_path"] == "tiny-llama"
+    twin = transformers.AutoModelForCausalLM.from_pretrained(base)
+    adapted = peft.PeftModel.from_pretrained(twin, out).eval()
+    export(run, "M_DART", "merged", tmp_path / "merged")
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    tokens = torch.tensor([[6, 1, 2, 3, 0, 7]])
+    with torch.no_grad():
+        torch.testing.assert_close(merged(tokens).logits, adapted(tokens).logits)
+        with adapted.disable_adapter():
+            assert not torch.allclose(merged(tokens).logits, adapted(tokens).logits, atol=0.1)
+
+
+def test_merged(run, base, tmp_path):
+    export(run, "M_int", "merged", tmp_path / "out", max_shard_bytes=2000)
+    config, source = open_checkpoint(tmp_path / "out")
+    found = load_params(config, source, jnp.float32)
+    params = load_params(config, open_checkpoint(base)[1], jnp.float32)
+    exact = merge_lora(params, adapter_of(config, seed=0), LORA.scale)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, exact)
+    assert "model.safetensors.index.json" in names_in(tmp_path / "out")
+    assert "M\\_int" in (tmp_path / "out/README.md").read_text()
+
+
+def test_card_of_a_quantised_run(make_run, tmp_path):
+    run = make_run("--model.quantize=int8", "--teacher.base_url=http://10.0.0.1/v1")
+    export(run, "M_DART", "merged", tmp_path / "out", dtype="bfloat16")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "the base in int8, but merged into the weights as they were before" in card
+    assert "stored as bfloat16. Rounding to that type moved these weights by" in card
+    assert 'base_model: "tiny-llama"' in card
+    assert "50.0 [25.0, 75.0]" in card
+    assert str(tmp_path) not in card
+    assert "10.0.0.1" not in card
+    assert not [f for f in (tmp_path / "out").iterdir() if str(tmp_path).encode() in f.read_bytes()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_unfinished_stage_is_named(stage, run, tmp_path):
+    (run / f"stages/{stage}.json").unlink()
+    with pytest.raises(StaleStage, match=f"stage {stage} is not finished.*--stages {stage}"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_changed_since(run, tmp_path):
+    (run / "evaluation/summary.json").write_text("{}")
+    with pytest.raises(StaleStage, match="evaluate left evaluation, which has changed"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+
+
+def _rewrite_manifest(run, stage, **changes):
+    path = run / f"stages/{stage}.json"
+    manifest = json.loads(path.read_text())
+    for key, values in changes.items():
+        manifest[key] |= values
+    write_text(path, json.dumps(manifest))
+
+
+def test_an_adapter_trained_again_is_not_the_evaluated_one(run, tmp_path):
+    config = json.loads((run / "adapters/M_int/adapter_config.json").read_text())
+    write_text(run / "adapters/M_int/adapter_config.json", json.dumps(config | {"inference": 1}))
+    outputs = {"adapters/M_int": hash_path(run / "adapters/M_int")}
+    _rewrite_manifest(run, "distill", outputs=outputs)
+    with pytest.raises(StaleStage, match="evaluate was run on other adapters"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+
+
+def test_settings_that_no_stage_ran_on(run, tmp_path):
+    text = (run / "config.yaml").read_text()
+    write_text(run / "config.yaml", text.replace("alpha: 8.0", "alpha: 16.0"))
+    with pytest.raises(StaleStage, match=r"distill was run with lora.alpha 8.0, .* says 16.0"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+
+
+def test_a_configuration_of_another_version(run, tmp_path, capsys):
+    write_text(run / "config.yaml", (run / "config.yaml").read_text() + "lora2:\n  rank: 1\n")
+    with pytest.raises(ValueError, match=r"config\.yaml is not a configuration of this version"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+    assert "lora2" in capsys.readouterr().err
+
+
+def test_an_adapter_of_other_settings(run, tmp_path):
+    """The adapter itself is compared, too: rank, alpha and targets."""
+    text = (run / "config.yaml").read_text()
+    write_text(run / "config.yaml", text.replace("alpha: 8.0", "alpha: 16.0"))
+    for stage in ("distill", "repair"):
+        recorded = json.loads((run / f"stages/{stage}.json").read_text())["inputs"]["lora"]
+        _rewrite_manifest(run, stage, inputs={"lora": recorded | {"alpha": 16.0}})
+    with pytest.raises(BadCheckpoint, match=r"alpha is 8.0, expected 16.0"):
+        export(run, "M_DART", "peft", tmp_path / "out")
+
+
+def test_an_adapter_that_was_never_trained(run, base, tmp_path):
+    config, _ = open_checkpoint(base)
+    half = adapter_of(config, seed=1)
+    half["down"]["B"] = half["down"]["B"].at[1].set(0)
+    save_peft(run / "adapters/M_DART", half, LORA, "base")
+    now = {name: hash_path(run / f"adapters/{name}") for name in ("M_int", "M_DART")}
+    _rewrite_manifest(run, "repair", outputs={"adapters/M_DART": now["M_DART"]})
+    _rewrite_manifest(run, "evaluate", inputs={"adapters": list(now.values())})
+    for form in ("peft", "merged"):
+        with pytest.raises(BadCheckpoint, match=r"all zero: .*layers\.1\.mlp\.down_proj\.lora_B"):
+            export(run, "M_DART", form, tmp_path / "out")
+        assert not [name for name in names_in(tmp_path) if "out" in name]
+    export(run, "M_int", "peft", tmp_path / "out")
+
+
+def test_unknown_adapter(run, tmp_path):
+    with pytest.raises(ValueError, match=r"--adapter M_dart: .* has M_DART, M_int"):
+        export(run, "M_dart", "peft", tmp_path / "out")
+
+
+def test_another_base_in_its_place(run, base, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    (other / "extra.json").write_text("{}")
+    text = (run / "config.yaml").read_text()
+    write_text(run / "config.yaml", text.replace(str(base), str(other)))
+    with pytest.raises(BadCheckpoint, match="is not, or no longer, the checkpoint"):
+        export(run, "M_DART", "merged", tmp_path / "out")
+
+
+def test_what_stands_at_out(run, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    export(run, "M_DART", "peft", out)  # an empty folder is as good as none
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        export(run, "M_DART", "merged", out)
+    assert "adapter_config.json" in names_in(out)
+    export(run, "M_DART", "merged", out, overwrite=True)
+    assert "adapter_config.json" not in names_in(out)
+    with pytest.raises(ValueError, match="--adapter"):
+        export(run, "nothing", "peft", out, overwrite=True)
+    assert "model.safetensors" in names_in(out)  # a failure leaves the earlier export
+    assert names_in(tmp_path) == ["out", "run"]
+
+
+def test_overwrite_is_not_for_everything(run, base, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="no earlier export"):
+        export(run, "M_DART", "peft", precious, overwrite=True)
+    for place in (run, run.parent, run / "adapters/M_DART", base, base.parent):
+        with pytest.raises(FileExistsError, match="overlaps"):
+            export(run, "M_DART", "peft", place, overwrite=True)
+    assert (precious / "thesis.txt").exists()
+
+
+def test_a_run_at_work_or_no_run(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config.yaml; give runs/<name>"):
+        export(tmp_path / "nowhere", "M_DART", "peft", tmp_path / "out")
+    assert not (tmp_path / "nowhere").exists()
+    (run / ".lock").touch()
+    import fcntl
+
+    with open(run / ".lock") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunBusy):
+            export(run, "M_DART", "peft", tmp_path / "out")
+
+
+def test_command_line(run, tmp_path, capsys, monkeypatch):
+    args = ["--run", str(run), "--format", "merged", "--out", str(tmp_path / "out")]
+    assert main([*args, "--max-shard-gb", "0.000002", "--dtype", "bfloat16"]) == 0
+    assert "files; rounding to bfloat16" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 1
+    monkeypatch.setattr(sys, "argv", ["export", *args])
+    assert command() == 1
+    assert "error: --out" in capsys.readouterr().err
+    for wrong in (["--max-shard-gb", "0"], ["--format", "peft", "--dtype", "bfloat16"]):
+        with pytest.raises(SystemExit):
+            main([*args, *wrong])
+
+
+def test_help_does_not_wait_for_jax():
+    code = "import sys, dart_jax.export as e; e.make_parser(); assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
