@@ -253,6 +253,7 @@ def _look_up(table: Array, tokens: Array, mesh: Mesh | None) -> Float[Array, "B 
     """Embeddings. A device looks up its features of all rows of its fsdp group; then they swap."""
     tokens = constrain(tokens, mesh, "rows", None)
     x = constrain(table[tokens], mesh, "rows", None, "features")
+    x = constrain(x, mesh, "rows", None, "embed")  # XLA takes these two moves one at a time only
     return constrain(x, mesh, "batch", None, None)
 
 

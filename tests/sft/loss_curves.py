@@ -76,7 +76,7 @@ def weights():
     rng = np.random.default_rng(1)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        norm = leaf.ndim < 2 or leaf.shape[-1:] == leaf.shape[1:]
+        norm = leaf.ndim < 2 or (leaf.shape[0] == CONFIG.num_layers and leaf.ndim == 2)
         return np.ones(leaf.shape, np.float32) if norm else 0.16 * rng.normal(size=leaf.shape)
 
     base = jax.tree.map(draw, param_shapes(CONFIG))
