@@ -14,6 +14,7 @@ The exit status is 0 if the step fits the chips' memory, 1 if it does not.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
 GIB = 2**30
 # What the compiler grants a program of one chip's 16, 95 and 32 GB (libtpu 0.0.52).
 HBM_BYTES = {"v5e": int(15.75 * GIB), "v5p": int(95.73 * GIB), "v6e": int(31.24 * GIB)}
+
+# Of a step that fits: bytes on one device, and seconds.
+_MEASURED = (
+    "argument_bytes",
+    "temp_bytes",
+    "output_bytes",
+    "alias_bytes",
+    "bytes_per_device",
+    "compile_seconds",
+)
 
 
 class Job(NamedTuple):
@@ -99,14 +110,16 @@ def main(args: Sequence[str] | None = None) -> int:
     architecture = _architecture(job)
     lowered, shape = _lower(job, architecture, mesh)
     devices = mesh.size
-    result = {"topology": job.topology, "devices": devices, "hbm_bytes": HBM_BYTES[generation]}
-    result |= _compile(lowered, HBM_BYTES[generation])
+    hbm_bytes = HBM_BYTES[generation]
+    result = {"topology": job.topology, "devices": devices, "hbm_bytes": hbm_bytes}
+    result |= _compile(lowered, hbm_bytes)
     result |= {
         "flops_per_device": _flops(job.config, architecture, shape) // devices,
         "micro_batches": shape[0],
         "rows": shape[1],
         "length": shape[2],
         "mesh": dict(mesh.shape),
+        "architecture": dataclasses.asdict(architecture),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
         "config": job.config.to_dict(),
     }
@@ -241,7 +254,10 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
 
 def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
-    """Sizes in bytes of one chip's share, and the seconds that the compiler took."""
+    """Sizes in bytes of one chip's share, and the seconds that the compiler took.
+
+    The compiler refuses what exceeds the memory, and then has no sizes to give.
+    """
     import jax
 
     started = time.perf_counter()
@@ -250,22 +266,14 @@ def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return {"fits": False, "problem": str(error).splitlines()[0]}
+        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": str(error).splitlines()[0]}
     seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
-    sizes = {
-        "argument_bytes": memory.argument_size_in_bytes,
-        "temp_bytes": memory.temp_size_in_bytes,
-        "output_bytes": memory.output_size_in_bytes,
-        "alias_bytes": memory.alias_size_in_bytes,
-    }
-    total = sum(sizes.values()) - 2 * sizes["alias_bytes"]
-    return {
-        **sizes,
-        "bytes_per_device": total,
-        "compile_seconds": round(seconds, 1),
-        "fits": total <= hbm_bytes,
-    }
+    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    outputs, aliased = memory.output_size_in_bytes, memory.alias_size_in_bytes
+    total = arguments + temporaries + outputs - aliased
+    values = (arguments, temporaries, outputs, aliased, total, round(seconds, 1))
+    return {**dict(zip(_MEASURED, values, strict=True)), "fits": total <= hbm_bytes}
 
 
 def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:
@@ -285,19 +293,18 @@ def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int,
 
 def _line(result: dict[str, Any]) -> str:
     where = f"{result['topology']} ({result['devices']} devices)"
-    limit = f"{result['hbm_bytes'] / GIB:.0f} GiB"
+    limit = f"{result['hbm_bytes'] / GIB:.2f}"
     if "problem" in result:
-        return f"{where}: does not fit {limit} a device: {result['problem']}"
-    parts = {
-        name: result[f"{name}_bytes"] / GIB for name in ("argument", "temp", "output", "alias")
-    }
+        return f"{where}: does not fit {limit} GiB a device: {result['problem']}"
+    arguments, temporaries, outputs, aliased, total = (
+        result[name] / GIB for name in _MEASURED if name != "compile_seconds"
+    )
     return (
-        f"{where}: {result['bytes_per_device'] / GIB:.2f} GiB a device of {limit} "
-        f"({parts['argument']:.2f} arguments + {parts['temp']:.2f} temporaries + "
-        f"{parts['output']:.2f} outputs - {parts['alias']:.2f} aliased), "
-        f"{result['flops_per_device'] / 1e12:.1f} TFLOP a step, "
+        f"{where}: {total:.3f} GiB a device of {limit} ({arguments:.3f} arguments + "
+        f"{temporaries:.3f} temporaries + {outputs:.3f} outputs - {aliased:.3f} aliased), "
+        f"{result['flops_per_device'] / 1e12:.1f} TFLOP a step and device, "
         f"compiled in {result['compile_seconds']:.0f} s: "
-        f"{'fits' if result['fits'] else 'does not fit; raise mesh.fsdp, lower sft.batch_size'}"
+        f"{'fits' if result['fits'] else 'does not fit'}"
     )
 
 
