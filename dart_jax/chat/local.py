@@ -10,11 +10,13 @@ import numpy as np
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, Prompt, PromptTooLong, check_room, decode
+from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.plan import Request
 from dart_jax.generate.scoring import continuation_log_probs
 from dart_jax.model.load import Model
 from dart_jax.processes import progress
 
+NO_SCHEMA = "a local model cannot promise a JSON schema; use its likelihoods instead"
 # Rows scored together: each holds a prompt and all its continuations.
 SCORE_BATCH = 4
 
@@ -49,14 +51,13 @@ class LocalChat:
             if on_result is not None:
                 on_result(result)
 
-        groups: dict[tuple[float, int], list[Prompt]] = defaultdict(list)
+        groups: dict[tuple[float, int], list[Request]] = defaultdict(list)
         for request in requests:
             tokens = tuple(self._model.tokenizer.encode_prompt(request.messages))
-            prompt = Prompt(request.id, tokens)
-            problem = self._problem(request, prompt)
-            if problem is not None:
-                settle(ChatFailure(request.id, problem))
+            if request.json_schema is not None:
+                settle(ChatFailure(request.id, NO_SCHEMA))
             else:
+                prompt = Request(request.id, tokens)
                 groups[request.temperature, request.max_tokens].append(prompt)
         for (temperature, max_tokens), prompts in groups.items():
             self._complete_group(temperature, max_tokens, prompts, settle)
@@ -78,23 +79,14 @@ class LocalChat:
             SCORE_BATCH,
         )
 
-    def _problem(self, request: ChatRequest, prompt: Prompt) -> str | None:
-        if request.json_schema is not None:
-            return "a local model cannot promise a JSON schema; use its likelihoods instead"
-        try:
-            check_room([prompt], self._model, request.max_tokens)
-        except PromptTooLong as error:
-            return str(error)
-        return None
-
     def _complete_group(
         self,
         temperature: float,
         max_tokens: int,
-        prompts: list[Prompt],
+        prompts: list[Request],
         settle: Callable[[ChatReply | ChatFailure], None],
     ) -> None:
-        lengths = {prompt.id: len(prompt.tokens) for prompt in prompts}
+        lengths = {prompt.id: prompt.length for prompt in prompts}
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens
         )
@@ -105,10 +97,12 @@ class LocalChat:
                     settle(_reply(found, lengths[found.id]))
                 bar.update(len(batch))
 
-            decode(self._model, {}, 0.0, prompts, config, seed=self._seed, on_batch=keep)
+            decode(self._model, {}, prompts, config, seed=self._seed, on_finished=keep)
 
 
 def _reply(found: Continuation, prompt_tokens: int) -> ChatReply | ChatFailure:
+    if found.problem:
+        return ChatFailure(found.id, found.problem)
     if not found.text.strip():
         return ChatFailure(found.id, "empty completion")
     return ChatReply(found.id, found.text, prompt_tokens, len(found.tokens))

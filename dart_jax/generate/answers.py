@@ -1,82 +1,113 @@
-"""A model's answers to questions, appended to a file as they are decoded.
+"""Models' answers to questions, appended to a file each as they are decoded.
 
-Called for M0, M_int and M_DART with the same questions, seed and settings, it makes the pairs:
-same prompt, same limits, same noise (see `sampling`).
+All models answer in one pass of the decoder: same prompt, same limits, same noise (see
+`sampling`), which makes their answers pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, Prompt, decode
+from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.plan import Request, common_prefix_of
+from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.processes import progress
 from dart_jax.prompts.conclusion import parse_conclusion
 from dart_jax.prompts.templates import answer_messages
-from dart_jax.records import Generation, Question
+from dart_jax.records import Condition, Generation, Question
 from dart_jax.run_dir import ResultFile
 
+Adapters = Mapping[str, tuple[LoraParams, float]]
 
-def answer_prompts(questions: Sequence[Question], model: Model) -> list[Prompt]:
-    """The prompts of `questions`, keyed by question id."""
-    return [
-        Prompt(q.id, tuple(model.tokenizer.encode_prompt(answer_messages(q)))) for q in questions
-    ]
+
+def answer_prompts(questions: Sequence[Question], model: Model) -> list[Request]:
+    """The prompts of `questions` for M0, keyed by question id."""
+    encode = model.tokenizer.encode_prompt
+    return [Request(q.id, tuple(encode(answer_messages(q)))) for q in questions]
+
+
+def answer_prefix(model: Model) -> Sequence[int]:
+    """The tokens with which the prompts of all questions begin."""
+    probes = [Question("", "D1", Condition.DIFF, text, 0, "") for text in ("A", "?")]
+    one, other = (request.tokens for request in answer_prompts(probes, model))
+    return common_prefix_of(one, other)
 
 
 def answer_questions(
-    name: str,
     model: Model,
-    lora_params: LoraParams,
-    lora_scale: float,
+    adapters: Adapters,
     questions: Sequence[Question],
-    path: Path,
+    files: Mapping[str, Path],
     config: DecodeConfig,
     seed: int,
-) -> list[Generation]:
-    """Answer what `path` does not hold yet; return all answers in the order of `questions`.
+) -> dict[str, list[Generation]]:
+    """Answer what the models' files do not hold yet.
 
     Args:
-        name: `M0`, `M_int` or `M_DART`.
-        lora_params: Empty for M0.
+        adapters: Weights and scale of each adapter; a model without one is the base.
+        files: Path of each model's answers, by its name (`M0`, `M_int`, `M_DART`).
 
-    Raises:
-        PromptTooLong: Before anything is decoded.
+    Returns:
+        All answers of each model, in the order of `questions`.
     """
-    prompts = answer_prompts(questions, model)
-    lengths = {prompt.id: len(prompt.tokens) for prompt in prompts}
-    answers = ResultFile(path, Generation)
-    with progress(f"{name} answers", len(questions), len(answers.records)) as bar:
+    results = {name: ResultFile(path, Generation) for name, path in files.items()}
+    requests = _missing(questions, model, results)
+    lengths = {request.id: request.length for request in requests}
+    total = len(questions) * len(files)
+    stats, started = DecodeStats(), time.perf_counter()
+    with progress(f"{', '.join(files)} answer", total, total - len(requests)) as bar:
 
-        def keep(batch: list[Continuation]) -> None:
-            answers.add([_generation(name, found, lengths[found.id]) for found in batch])
-            bar.update(len(batch))
+        def keep(finished: list[Continuation]) -> None:
+            for name, file in results.items():
+                file.add([_generation(c, lengths[c.id]) for c in finished if c.adapter == name])
+            rate = stats.new_tokens / (time.perf_counter() - started)
+            bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+            bar.update(len(finished))
 
         decode(
             model,
-            lora_params,
-            lora_scale,
-            prompts,
+            adapters,
+            requests,
             config,
             seed=seed,
-            done={answer.question_id for answer in answers.records},
-            on_batch=keep,
+            prefix=answer_prefix(model),
+            on_finished=keep,
+            stats=stats,
         )
     order = {question.id: index for index, question in enumerate(questions)}
-    return answers.finish(lambda answer: order[answer.question_id])
+    return {
+        name: file.finish(lambda answer: order[answer.question_id])
+        for name, file in results.items()
+    }
 
 
-def _generation(name: str, found: Continuation, prompt_tokens: int) -> Generation:
+def _missing(
+    questions: Sequence[Question], model: Model, results: Mapping[str, ResultFile[Generation]]
+) -> list[Request]:
+    done = {name: {a.question_id for a in file.records} for name, file in results.items()}
+    asked = [q for q in questions if any(q.id not in answered for answered in done.values())]
+    return [
+        replace(prompt, adapter=name)
+        for prompt in answer_prompts(asked, model)
+        for name, answered in done.items()
+        if prompt.id not in answered
+    ]
+
+
+def _generation(found: Continuation, prompt_tokens: int) -> Generation:
     decision, problem = parse_conclusion(found.text)
     return Generation(
         question_id=found.id,
-        model=name,
+        model=found.adapter,
         text=found.text,
         decision=decision,
-        unparseable=problem,
+        unparseable=found.problem or problem,
         stop=found.stop,
         prompt_tokens=prompt_tokens,
         new_tokens=len(found.tokens),

@@ -1,192 +1,329 @@
-"""Decoding lists of prompts: batching, stops, and text."""
+"""Decoding lists of prompts under several models at once: slots, stops, and text.
+
+Prompts wait in one queue, whatever their model. A slot that becomes free is given to the next one,
+and when the queue is empty the batch shrinks. What a row says depends on its model, its prompt,
+the seed and its id only: not on the others, their order, or the number of slots.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.engine import DecodeSpec, Decoding, decode_block, prefill
+from dart_jax.generate.engine import (
+    BLOCK,
+    DecodeSpec,
+    Prompts,
+    Slots,
+    Weights,
+    programs,
+)
+from dart_jax.generate.plan import Plan, Request, make_plan
 from dart_jax.generate.sampling import row_keys
+from dart_jax.generate.stats import DecodeStats
+from dart_jax.model.kv_cache import KVCache
 from dart_jax.model.llama import unstack
 from dart_jax.model.load import Model
-from dart_jax.model.lora import LoraParams
+from dart_jax.model.lora import LoraParams, mix_adapters
 from dart_jax.model.sharding import sharding_of
 from dart_jax.processes import to_devices, to_host
 from dart_jax.prompts.conclusion import complete_line_end
 from dart_jax.records import StopReason
 
-# Prompt lengths are rounded up to this: few compiled shapes, little padding.
-PROMPT_BUCKET = 64
-# New tokens between two looks at the text: the most that a row decodes past its conclusion line.
-BLOCK = 8
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Token ids to continue; `id` keys the noise."""
-
-    id: str
-    tokens: tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model wrote after a prompt; `tokens` without the stop token."""
+    """What a model wrote after a prompt.
+
+    Attributes:
+        tokens: Without the stop token.
+        stop: Why it ended; None when it could not begin.
+        problem: Why it could not; '' otherwise.
+    """
 
     id: str
+    adapter: str
     tokens: tuple[int, ...]
     text: str
-    stop: StopReason
+    stop: StopReason | None
+    problem: str = ""
 
 
 class PromptTooLong(ValueError):
-    """A prompt that leaves no room for an answer; the message names it."""
+    """No prompt leaves room for an answer; the message names one."""
 
 
-def check_room(prompts: Sequence[Prompt], model: Model, max_new_tokens: int) -> None:
-    """Raises PromptTooLong naming the first prompt that, answered, would leave the context."""
+def check_room(requests: Sequence[Request], model: Model, max_new_tokens: int) -> list[Request]:
+    """The prompts that leave no room for so many new tokens in the model's context.
+
+    Raises:
+        PromptTooLong: None of the prompts does.
+    """
     limit = model.config.context_length - max_new_tokens
-    for prompt in prompts:
-        if len(prompt.tokens) > limit:
-            raise PromptTooLong(
-                f"{prompt.id}: a prompt of {len(prompt.tokens)} tokens and {max_new_tokens} new "
-                f"ones do not fit the context of {model.config.context_length}; lower "
-                "decode.max_new_tokens, use a model with a longer context, or drop the question"
-            )
+    too_long = [request for request in requests if request.length > limit]
+    if too_long and len(too_long) == len(requests):
+        raise PromptTooLong(
+            f"{_too_long(too_long[0], model, max_new_tokens)}, and so it is with every prompt; "
+            "lower decode.max_new_tokens, or use a model with a longer context"
+        )
+    return too_long
+
+
+def _too_long(request: Request, model: Model, max_new_tokens: int) -> str:
+    return (
+        f"{request.id}: a prompt of {request.length} tokens and {max_new_tokens} new ones do not "
+        f"fit the context of {model.config.context_length}"
+    )
 
 
 def decode(
     model: Model,
-    lora_params: LoraParams,
-    lora_scale: float,
-    prompts: Sequence[Prompt],
+    adapters: Mapping[str, tuple[LoraParams, float]],
+    requests: Sequence[Request],
     config: DecodeConfig,
     *,
     seed: int,
     stop_at_conclusion: bool = True,
     min_new_tokens: int = 0,
-    done: Collection[str] = (),
-    on_batch: Callable[[list[Continuation]], None] | None = None,
+    prefix: Sequence[int] | None = None,
+    on_finished: Callable[[list[Continuation]], None] | None = None,
+    stats: DecodeStats | None = None,
 ) -> list[Continuation]:
-    """Continue every prompt that is not in `done`; the order of the result is by length.
-
-    Batches are cut from the whole list, done or not, so that a resumed call decodes the same
-    batches as an uninterrupted one.
+    """Continue every prompt under its model.
 
     Args:
-        lora_params: May be empty, for the base model.
+        adapters: Weights and scale by name. What is not in it, or has no weights, is the base.
         seed: Of the noise, together with each prompt's id.
         stop_at_conclusion: End a row when its conclusion line is complete.
         min_new_tokens: Stop tokens cannot be sampled before this many tokens.
-        on_batch: Called with the new continuations of each batch as it finishes.
+        prefix: Tokens with which all prompts begin, to be computed once; None finds them.
+        on_finished: Called with the rows that have ended since the last call.
+        stats: What was done is counted here.
+
+    Returns:
+        In the order of `requests`. A prompt that leaves no room for max_new_tokens in the model's
+        context has no `stop`, and a `problem`.
+
+    Raises:
+        ValueError: Two requests have the same id and model.
     """
-    check_room(prompts, model, config.max_new_tokens)
-    results: list[Continuation] = []
-    lora_params = unstack(lora_params) if lora_params else {}
-    for batch in prompt_batches(prompts, config.batch_size):
-        if all(prompt.id in done for prompt in batch):
-            continue
-        finished = _decode_batch(
-            model, lora_params, lora_scale, batch, config, seed, stop_at_conclusion, min_new_tokens
-        )
-        finished = [c for c in finished if c.id not in done]
-        results += finished
-        if on_batch is not None:
-            on_batch(finished)
-    return results
+    keys = [(request.id, request.adapter) for request in requests]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"two requests for {twice[0]} under {twice[1]}: their noise is the same")
+    found: dict[tuple[str, str], Continuation] = {}
 
+    def settle(finished: list[Continuation]) -> None:
+        found.update(((one.id, one.adapter), one) for one in finished)
+        if finished and on_finished is not None:
+            on_finished(finished)
 
-def prompt_batches(prompts: Sequence[Prompt], batch_size: int) -> Iterator[list[Prompt]]:
-    """Batches of similar lengths, longest first: the worst memory need comes at once."""
-    ordered = sorted(prompts, key=lambda p: (-len(p.tokens), p.id))
-    for start in range(0, len(ordered), batch_size):
-        yield ordered[start : start + batch_size]
-
-
-def pad_prompts(rows: Sequence[Sequence[int]], bucket: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids [B, S] and lengths [B]; S is a multiple of `bucket`."""
-    lengths = np.asarray([len(row) for row in rows], np.int32)
-    padded = np.zeros((len(rows), -(-int(lengths.max()) // bucket) * bucket), np.int32)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return padded, lengths
-
-
-def _decode_batch(
-    model: Model,
-    lora_params: PyTree,
-    lora_scale: float,
-    batch: list[Prompt],
-    config: DecodeConfig,
-    seed: int,
-    stop_at_conclusion: bool,
-    min_new_tokens: int,
-) -> list[Continuation]:
-    # A short batch is filled up with its first prompt: one compiled shape for all.
-    rows = batch + [batch[0]] * (config.batch_size - len(batch))
-    tokens, lengths = pad_prompts([prompt.tokens for prompt in rows], PROMPT_BUCKET)
-    place = to_devices(tokens, sharding_of(model.mesh, ("batch", None), tokens.shape))
-    spec = DecodeSpec(
-        model.config,
-        config.temperature,
-        config.top_p,
-        config.max_new_tokens,
-        model.tokenizer.stop_ids,
-        min_new_tokens,
+    limit = model.config.context_length - config.max_new_tokens
+    settle(
+        [
+            Continuation(r.id, r.adapter, (), "", None, _too_long(r, model, config.max_new_tokens))
+            for r in requests
+            if r.length > limit
+        ]
     )
-    keys = row_keys(seed, [prompt.id for prompt in rows])
-    scale = jnp.float32(lora_scale)
-    state = prefill(model.decode_params, lora_params, scale, place, lengths, keys, spec)
-    stopped: dict[int, Continuation] = {}
-    while True:
-        stopped |= _look(state, model, rows, stopped, config, stop_at_conclusion)
-        if len(stopped) == len(rows):
-            return [stopped[index] for index in range(len(batch))]
-        going = np.asarray([index not in stopped for index in range(len(rows))])
-        state = state._replace(done=state.done | ~going)
-        state = decode_block(state, model.decode_params, lora_params, scale, spec, BLOCK)
+    fitting = [request for request in requests if request.length <= limit]
+    if fitting:
+        plan = make_plan(fitting, config, model.mesh, prefix)
+        batch = _Batch(
+            model, adapters, plan, config, seed, stop_at_conclusion, min_new_tokens, stats
+        )
+        batch.run(settle)
+    return [found[key] for key in keys]
 
 
-def _look(
-    state: Decoding,
-    model: Model,
-    rows: list[Prompt],
-    stopped: dict[int, Continuation],
-    config: DecodeConfig,
-    stop_at_conclusion: bool,
-) -> dict[int, Continuation]:
-    """The rows that have ended since the last look."""
-    tokens, counts = to_host((state.tokens, state.count))
-    ended: dict[int, Continuation] = {}
-    for index, prompt in enumerate(rows):
-        if index in stopped:
-            continue
-        new = [int(token) for token in tokens[index, : counts[index]]]
-        is_eos = new[-1] in model.tokenizer.stop_ids
+class _Batch:
+    """The slots of one call of `decode`, and who runs in them."""
+
+    def __init__(
+        self,
+        model: Model,
+        adapters: Mapping[str, tuple[LoraParams, float]],
+        plan: Plan,
+        config: DecodeConfig,
+        seed: int,
+        stop_at_conclusion: bool,
+        min_new_tokens: int,
+        stats: DecodeStats | None,
+    ):
+        self._model, self._plan, self._seed = model, plan, seed
+        self._limit = config.max_new_tokens
+        self._stop_at_conclusion = stop_at_conclusion
+        self._stats = DecodeStats() if stats is None else stats
+        self._run = programs(model.mesh)
+        self._spec = DecodeSpec(
+            model.config,
+            config.temperature,
+            config.top_p,
+            config.top_k,
+            model.tokenizer.stop_ids,
+            min_new_tokens,
+            model.mesh,
+        )
+        # 0 is the base model, whether anything runs under it or not.
+        names = [name for name in plan.adapters if adapters.get(name, ({}, 0.0))[0]]
+        self._numbers = {name: 1 + index for index, name in enumerate(names)}
+        self._weights = _weights(model, [adapters[name] for name in names])
+        self._waiting = deque(plan.order)
+        self._rows: list[Request | None] = [None] * plan.slots
+        self._texts: list[list[int]] = [[] for _ in range(plan.slots)]
+
+    def run(self, settle: Callable[[list[Continuation]], None]) -> None:
+        """Until nothing waits and nothing runs."""
+        prefix = self._prefix()
+        slots = self._run.empty_slots(
+            self._spec, self._plan.slots, self._plan.columns, self._weights.base["embed"].dtype
+        )
+        self._stats.shape("slots", self._plan.slots, self._plan.columns)
+        while self._waiting or any(self._rows):
+            slots, finished = self._fill(slots, prefix)
+            if any(self._rows):
+                slots = self._shrink(slots)
+                slots, more = self._advance(slots, prefix)
+                finished += more
+            settle(finished)
+
+    def _prefix(self) -> KVCache | None:
+        tokens = self._plan.prefix
+        if not tokens:
+            return None
+        models = len(self._weights.scales)
+        self._stats.prefilled("prefix", models, len(tokens), models * len(tokens))
+        return self._run.prefill_prefix(
+            self._weights, self._place(np.asarray(tokens, np.int32)), self._spec
+        )
+
+    def _fill(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
+        """Give free slots to waiting prompts, a prefill's worth at a time."""
+        finished: list[Continuation] = []
+        while self._waiting:
+            free = [index for index, row in enumerate(self._rows) if row is None]
+            T, rows = self._plan.prefill_shape(self._waiting[0])
+            wanted = min(rows, len(self._waiting))
+            if len(free) < wanted and any(self._rows):
+                break
+            chosen = [self._waiting.popleft() for _ in range(min(wanted, len(free)))]
+            slots, tokens = self._run.admit(
+                slots,
+                self._weights,
+                prefix,
+                self._prompts(chosen, free, T, rows),
+                self._spec,
+            )
+            own = sum(request.length - len(self._plan.prefix) for request in chosen)
+            self._stats.prefilled("prefill", rows, T, own)
+            for request, index, token in zip(chosen, free, to_host(tokens).tolist(), strict=False):
+                self._rows[index], self._texts[index] = request, []
+                finished += self._extend(index, [token])
+        return slots, finished
+
+    def _prompts(self, chosen: list[Request], free: list[int], T: int, rows: int) -> Prompts:
+        """P x T arrays of the chosen requests; the first fills up."""
+        places = free[: len(chosen)] + free[:1] * (rows - len(chosen))
+        chosen = chosen + chosen[:1] * (rows - len(chosen))
+        own = [request.tokens[len(self._plan.prefix) :] for request in chosen]
+        tokens = np.zeros((rows, T), np.int32)
+        for index, row in enumerate(own):
+            tokens[index, : len(row)] = row
+        place = self._place
+        return Prompts(
+            tokens=to_devices(tokens, sharding_of(self._model.mesh, ("batch", None), tokens.shape)),
+            lengths=place(np.asarray([len(row) for row in own], np.int32)),
+            limit=place(np.full((rows,), self._limit, np.int32)),
+            model=place(np.asarray([self._numbers.get(r.adapter, 0) for r in chosen], np.int32)),
+            keys=row_keys(self._seed, [request.id for request in chosen]),
+            slots=place(np.asarray(places, np.int32)),
+        )
+
+    def _shrink(self, slots: Slots) -> Slots:
+        """To the fewest slots that hold the running rows, once nothing waits."""
+        running = [index for index, row in enumerate(self._rows) if row is not None]
+        size = self._plan.smaller(len(running))
+        if self._waiting or size >= len(self._rows):
+            return slots
+        idle = [index for index in range(len(self._rows)) if self._rows[index] is None]
+        keep = running + idle[: size - len(running)]
+        self._rows = [self._rows[index] for index in keep]
+        self._texts = [self._texts[index] for index in keep]
+        self._stats.shape("slots", size, self._plan.columns)
+        return self._run.compact(slots, self._place(np.asarray(keep, np.int32)), self._spec)
+
+    def _advance(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
+        """One block for all rows; those that ended in it."""
+        going = np.asarray([row is not None for row in self._rows])
+        slots, made = self._run.decode_block(
+            slots, self._weights, prefix, self._place(going), self._spec
+        )
+        new, counts = to_host((made, slots.count))
+        finished: list[Continuation] = []
+        for index in np.flatnonzero(going).tolist():
+            count = int(counts[index]) - len(self._texts[index])
+            finished += self._extend(index, new[index, :count].tolist())
+        self._stats.decoded(len(going), BLOCK)
+        return slots, finished
+
+    def _extend(self, index: int, tokens: list[int]) -> list[Continuation]:
+        """Add new tokens to a row's text; frees its slot when it has ended."""
+        request = self._rows[index]
+        assert request is not None
+        text = self._texts[index]
+        text += tokens
+        found = self._ended(request, text)
+        if found is None:
+            return []
+        self._rows[index] = None
+        self._stats.finished(len(found.tokens))
+        return [found]
+
+    def _ended(self, request: Request, new: list[int]) -> Continuation | None:
+        tokenizer = self._model.tokenizer
+        is_eos = new[-1] in tokenizer.stop_ids
         body = new[:-1] if is_eos else new
-        text = model.tokenizer.decode(body)
-        cut = complete_line_end(text) if stop_at_conclusion else None
+        text = tokenizer.decode(body)
+        cut = complete_line_end(text) if self._stop_at_conclusion else None
         if cut is not None:
-            kept = _tokens_until(body, model, cut)
-            found = Continuation(prompt.id, kept, text[:cut], StopReason.CONCLUSION)
+            body, text = _tokens_until(body, tokenizer.decode, cut), text[:cut]
+            stop = StopReason.CONCLUSION
         elif is_eos:
-            found = Continuation(prompt.id, tuple(body), text, StopReason.EOS)
-        elif len(new) >= config.max_new_tokens:
-            found = Continuation(prompt.id, tuple(body), text, StopReason.LENGTH)
+            stop = StopReason.EOS
+        elif len(new) >= self._limit:
+            stop = StopReason.LENGTH
         else:
-            continue
-        ended[index] = found
-    return ended
+            return None
+        return Continuation(request.id, request.adapter, tuple(body), text, stop)
+
+    def _place(self, array: np.ndarray) -> jax.Array:
+        axes = (None,) * array.ndim
+        return to_devices(array, sharding_of(self._model.mesh, axes, array.shape))
 
 
-def _tokens_until(tokens: list[int], model: Model, end: int) -> tuple[int, ...]:
+def _weights(model: Model, adapters: Sequence[tuple[LoraParams, float]]) -> Weights:
+    base = model.decode_params
+    if not adapters:
+        return Weights(base, {}, jnp.zeros((1, 0)))
+    joint, scales = mix_adapters(adapters, model.config)
+    dtype = base["embed"].dtype
+    # The products' operands have this type anyway, and a step reads all of them.
+    joint = jax.tree.map(lambda weight: weight.astype(dtype), joint)
+    layers = unstack(joint) if isinstance(base["layers"], tuple) else joint
+    return Weights(base, layers, jnp.concatenate([jnp.zeros((1, scales.shape[1])), scales]))
+
+
+def _tokens_until(
+    tokens: list[int], text_of: Callable[[Sequence[int]], str], end: int
+) -> list[int]:
     """The fewest leading tokens whose text reaches character `end`."""
     for count in range(1, len(tokens)):
-        if len(model.tokenizer.decode(tokens[:count])) >= end:
-            return tuple(tokens[:count])
-    return tuple(tokens)
+        if len(text_of(tokens[:count])) >= end:
+            return tokens[:count]
+    return tokens

@@ -1,51 +1,49 @@
-"""The jitted half of decoding: prefill a batch of prompts, then blocks of new tokens.
+"""The jitted half of decoding: prefill prompts into slots, then blocks of new tokens.
 
-Slots of a row's cache, for prompts padded to S = 4 and up to N = 3 new tokens (x: holds a token):
+A slot is a row of the batch. A row may belong to any model: the base, or one of the adapters,
+whose ranks stand side by side in one joint adapter (`lora.mix_adapters`), so that the products
+with the base weights run once for all rows and a row's own scales say whose delta it gets.
 
-    slot        0  1  2  3 | 4  5  6        a prompt of 3 tokens, two new tokens fed so far
-    prompt      x  x  x  . |                positions 0 1 2
-    new                    | x  x  .        positions 3 4
+    prefill_prefix   the tokens with which all prompts begin, once for every model
+    admit            the rest of some prompts, into free slots; their first new token
+    decode_block     BLOCK more tokens for every slot
+    compact          to fewer slots, when prompts have run out
 
-Prompts start at slot 0 and new tokens at slot S for every row, so that one slot index serves the
-whole batch: a per-row scatter into the cache costs more than the padding does.
+What `decode_block` carries from one step to the next are the small `recent` stores; the rows' own
+columns are read only, and donated, so that the scatter at its end works in place.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dart_jax.generate.sampling import sample
 from dart_jax.model.architecture import LlamaConfig
-from dart_jax.model.attention import dense_attention
-from dart_jax.model.kv_cache import KVCache, empty_cache
+from dart_jax.model.kv_cache import (
+    KVCache,
+    LayerCache,
+    Store,
+    append_columns,
+    as_stored,
+    as_used,
+    attend_stores,
+    empty_cache,
+    insert_rows,
+    join_columns,
+    rows_of,
+    write_column,
+)
 from dart_jax.model.llama import forward, logits_of
+from dart_jax.model.sharding import compiler_options, constrain, platform_of
 
-
-class Decoding(NamedTuple):
-    """Everything that changes while a batch decodes.
-
-    Attributes:
-        cache: Slots of S prompt tokens and N new ones.
-        tokens: New tokens so far [B, N]; 0 beyond `count`.
-        count: New tokens of each row [B], its stop token included.
-        index: New tokens sampled by the rows still going (scalar).
-        done: Rows that have ended [B].
-        keys: Noise key of each row [B].
-        lengths: Prompt tokens of each row [B].
-    """
-
-    cache: KVCache
-    tokens: Int[Array, "B N"]
-    count: Int[Array, " B"]
-    index: Array
-    done: Array
-    keys: Array
-    lengths: Int[Array, " B"]
+# New tokens between two looks at the texts: the most that a row decodes past its end.
+BLOCK = 8
 
 
 class DecodeSpec(NamedTuple):
@@ -54,103 +52,282 @@ class DecodeSpec(NamedTuple):
     config: LlamaConfig
     temperature: float
     top_p: float
-    max_new_tokens: int
+    top_k: int
     stop_ids: tuple[int, ...]
-    min_new_tokens: int = 0
+    min_new_tokens: int
+    mesh: Mesh
 
 
-@partial(jax.jit, static_argnames="spec")
-def prefill(
-    base_params: PyTree,
-    lora_params: PyTree,
-    lora_scale: Array,
-    prompts: Int[Array, "B S"],
-    lengths: Int[Array, " B"],
-    keys: Array,
-    spec: DecodeSpec,
-) -> Decoding:
-    """Run the padded prompts once and sample each row's first new token."""
-    B, S = prompts.shape
-    slots = S + spec.max_new_tokens
-    dtype = base_params["embed"].dtype
-    positions = jnp.broadcast_to(jnp.arange(S), (B, S))
-    # Padding queries look at real keys; nobody reads them, and real queries never see padding.
-    mask = (jnp.arange(slots)[None, None, :] <= positions[:, :, None]) & (
-        jnp.arange(slots)[None, None, :] < lengths[:, None, None]
+class Weights(NamedTuple):
+    """What decoding reads.
+
+    Attributes:
+        base: Base weights.
+        lora: Joint adapter of all ranks R; empty without one.
+        scales: Each model's share of the ranks [M, R]; the base model's are zeros.
+    """
+
+    base: PyTree
+    lora: PyTree
+    scales: Float[Array, "M R"]
+
+
+class Slots(NamedTuple):
+    """Everything that changes while rows decode.
+
+    Attributes:
+        own: Keys and values of each row's own tokens: [B, K, S, H] a layer.
+        lengths: Columns of `own` in use [B].
+        token: Newest token of each row, not yet fed [B].
+        count: New tokens so far [B].
+        limit: New tokens at which the row ends [B].
+        done: Rows that have ended, or were never begun [B].
+        model: Which model a row belongs to [B].
+        keys: Noise key of each row [B].
+    """
+
+    own: KVCache
+    lengths: Int[Array, " B"]
+    token: Int[Array, " B"]
+    count: Int[Array, " B"]
+    limit: Int[Array, " B"]
+    done: Bool[Array, " B"]
+    model: Int[Array, " B"]
+    keys: Array
+
+
+class Prompts(NamedTuple):
+    """Some prompts without their shared prefix, right-padded, and the slots that they go to.
+
+    Where there are fewer than P, the first stands in for the others: it is written again.
+    """
+
+    tokens: Int[Array, "P T"]
+    lengths: Int[Array, " P"]
+    limit: Int[Array, " P"]
+    model: Int[Array, " P"]
+    keys: Array
+    slots: Int[Array, " P"]
+
+
+def _placed(slots: Slots, mesh: Mesh) -> Slots:
+    """Rows over data and fsdp, key-value heads over tensor."""
+
+    def cache(array: Array) -> Array:
+        return constrain(array, mesh, "batch", "kv_heads", None, None)
+
+    return slots._replace(own=jax.tree.map(cache, slots.own))
+
+
+def empty_slots(spec: DecodeSpec, rows: int, columns: int, dtype: jnp.dtype) -> Slots:
+    """Slots in which nothing runs."""
+    slots = Slots(
+        own=as_stored(
+            empty_cache(spec.config, rows, columns, dtype), dtype, platform_of(spec.mesh)
+        ),
+        lengths=jnp.zeros((rows,), jnp.int32),
+        token=jnp.zeros((rows,), jnp.int32),
+        count=jnp.zeros((rows,), jnp.int32),
+        limit=jnp.zeros((rows,), jnp.int32),
+        done=jnp.ones((rows,), bool),
+        model=jnp.zeros((rows,), jnp.int32),
+        keys=jax.random.split(jax.random.key(0), rows),
     )
-    hidden, cache = forward(
+    return _placed(slots, spec.mesh)
+
+
+def prefill_prefix(weights: Weights, tokens: Int[Array, " P"], spec: DecodeSpec) -> KVCache:
+    """Keys and values of the shared prefix under every model: [M, K, P, H] a layer."""
+    M, P = weights.scales.shape[0], tokens.shape[0]
+    rows = jnp.broadcast_to(tokens, (M, P))
+    _, cache = _prefill(weights, rows, jnp.arange(M), None, spec)
+    return cache
+
+
+def _prefill(
+    weights: Weights, tokens: Array, model: Array, prefix: KVCache | None, spec: DecodeSpec
+) -> tuple[Float[Array, "P T D"], KVCache]:
+    """Hidden states of right-padded rows, and their keys and values.
+
+    Padding queries see real keys; nobody reads them, and real queries never see padding.
+    """
+    T = tokens.shape[1]
+    start = 0 if prefix is None else prefix[0].key.shape[2]
+    # Every query sees the whole prefix, and of its own row what is not later.
+    mask = (jnp.arange(start + T)[None] <= start + jnp.arange(T)[:, None])[None]
+
+    def attention(
+        query: Array, key: Array, value: Array, shared: LayerCache | None
+    ) -> tuple[Array, LayerCache]:
+        own = LayerCache(key, value)
+        seen = own if shared is None else join_columns(shared, own)
+        return attend_stores(query, [Store(seen, mask)]), own
+
+    return forward(
         spec.config,
-        base_params,
-        lora_params,
-        prompts,
-        positions,
-        dense_attention(mask),
-        lora_scale=lora_scale,
-        cache=empty_cache(spec.config, B, slots, dtype),
+        weights.base,
+        weights.lora,
+        tokens,
+        jnp.broadcast_to(start + jnp.arange(T), tokens.shape),
+        attention,
+        lora_scale=weights.scales[model][:, None],
+        activations=_activations(spec),
+        cache=(None,) * spec.config.num_layers if prefix is None else rows_of(prefix, model),
     )
-    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    start = Decoding(
-        cache=cache,
-        tokens=jnp.zeros((B, spec.max_new_tokens), jnp.int32),
-        count=jnp.zeros((B,), jnp.int32),
-        index=jnp.zeros((), jnp.int32),
-        done=jnp.zeros((B,), bool),
-        keys=keys,
-        lengths=lengths,
-    )
-    return _append(start, logits_of(base_params, last), spec)
 
 
-@partial(jax.jit, static_argnames=("spec", "block"), donate_argnames="state")
+def _prefix_mask(prefix: KVCache, model: Int[Array, " B"]) -> Bool[Array, "B 1 S"]:
+    """The columns of each row's model, of those of all models."""
+    M, _, P, _ = prefix[0].key.shape
+    return (jnp.arange(M).repeat(P)[None] == model[:, None])[:, None]
+
+
+def admit(
+    slots: Slots, weights: Weights, prefix: KVCache | None, prompts: Prompts, spec: DecodeSpec
+) -> tuple[Slots, Int[Array, " P"]]:
+    """Run prompts, put them into their slots, and sample each one's first new token."""
+    hidden, cache = _prefill(weights, prompts.tokens, prompts.model, prefix, spec)
+    last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
+    index = jnp.zeros_like(prompts.lengths)
+    token = _next_token(logits_of(weights.base, last), prompts.keys, index, spec)
+    done = _is_stop(token, spec) | (prompts.limit == 1)
+    at = prompts.slots
+    updated = Slots(
+        own=insert_rows(slots.own, at, _stored(cache, weights, spec)),
+        lengths=slots.lengths.at[at].set(prompts.lengths),
+        token=slots.token.at[at].set(token),
+        count=slots.count.at[at].set(1),
+        limit=slots.limit.at[at].set(prompts.limit),
+        done=slots.done.at[at].set(done),
+        model=slots.model.at[at].set(prompts.model),
+        keys=slots.keys.at[at].set(prompts.keys),
+    )
+    return _placed(updated, spec.mesh), token
+
+
 def decode_block(
-    state: Decoding,
-    base_params: PyTree,
-    lora_params: PyTree,
-    lora_scale: Array,
+    slots: Slots,
+    weights: Weights,
+    prefix: KVCache | None,
+    going: Bool[Array, " B"],
     spec: DecodeSpec,
-    block: int,
-) -> Decoding:
-    """Up to `block` more tokens for each row; stops early when every row has ended."""
-    S = state.cache[0].key.shape[2] - spec.max_new_tokens
-    end = jnp.minimum(state.index + block, spec.max_new_tokens)
+) -> tuple[Slots, Int[Array, "B R"]]:
+    """Up to BLOCK more tokens for each row; stops early when every row has ended.
 
-    def go_on(state: Decoding) -> Array:
-        return (state.index < end) & ~jnp.all(state.done)
+    Args:
+        going: Rows that the host has not ended [B].
 
-    def step(state: Decoding) -> Decoding:
-        fed = state.index - 1
-        last = jax.lax.dynamic_index_in_dim(state.tokens, fed, axis=1)
-        slots = jnp.arange(state.cache[0].key.shape[2])[None, :]
-        is_prompt = slots < state.lengths[:, None]
-        is_new = (slots >= S) & (slots <= S + fed)
-        hidden, cache = forward(
+    Returns:
+        The slots, and the new tokens [B, BLOCK]: a row's first `count` - its former count.
+    """
+    B = slots.token.shape[0]
+    start = 0 if prefix is None else prefix[0].key.shape[2]
+    visible = None if prefix is None else _prefix_mask(prefix, slots.model)
+    columns = slots.own[0].key.shape[2]
+    filled = (jnp.arange(columns)[None] < slots.lengths[:, None])[:, None]
+    scales = weights.scales[slots.model][:, None]
+    dtype = weights.base["embed"].dtype
+    own = as_used(slots.own, dtype)
+
+    def step(carry: tuple) -> tuple:
+        index, token, count, done, recent, made = carry
+        so_far = (jnp.arange(BLOCK) <= index)[None, None]
+
+        def attention(query: Array, key: Array, value: Array, past: tuple) -> tuple[Array, tuple]:
+            shared, own, new = past
+            new = write_column(new, index, key, value)
+            stores = [Store(own, filled), Store(new, so_far)]
+            if shared is not None:
+                stores.insert(0, Store(shared, visible, shared=True))
+            return attend_stores(query, stores), (shared, own, new)
+
+        shared = (None,) * len(slots.own) if prefix is None else prefix
+        hidden, past = forward(
             spec.config,
-            base_params,
-            lora_params,
-            last,
-            (state.lengths + fed)[:, None],
-            dense_attention((is_prompt | is_new)[:, None, :]),
-            lora_scale=lora_scale,
-            cache=state.cache,
-            slot=S + fed,
+            weights.base,
+            weights.lora,
+            token[:, None],
+            (start + slots.lengths + index)[:, None],
+            attention,
+            lora_scale=scales,
+            activations=_activations(spec),
+            cache=list(zip(shared, own, recent, strict=True)),
         )
-        return _append(state._replace(cache=cache), logits_of(base_params, hidden[:, 0]), spec)
+        logits = logits_of(weights.base, hidden[:, 0])
+        token = jnp.where(done, 0, _next_token(logits, slots.keys, count, spec))
+        count = count + ~done
+        done = done | _is_stop(token, spec) | (count >= slots.limit)
+        made = jax.lax.dynamic_update_slice(made, token[:, None], (0, index))
+        return index + 1, token, count, done, tuple(new for _, _, new in past), made
 
-    return jax.lax.while_loop(go_on, step, state)
+    def go_on(carry: tuple) -> Array:
+        index, _, _, done, _, _ = carry
+        return (index < BLOCK) & ~jnp.all(done)
+
+    zero, made = jnp.zeros((), jnp.int32), jnp.zeros((B, BLOCK), jnp.int32)
+    recent = empty_cache(spec.config, B, BLOCK, dtype)
+    start_of = (zero, slots.token, slots.count, slots.done | ~going, recent, made)
+    _, token, count, done, recent, made = jax.lax.while_loop(go_on, step, start_of)
+    # Rows that ended write, too, and nobody reads it: their slots are refilled from column 0.
+    stored = append_columns(slots.own, slots.lengths, _stored(recent, weights, spec))
+    lengths = jnp.minimum(slots.lengths + BLOCK, columns - BLOCK)
+    slots = slots._replace(own=stored, lengths=lengths, token=token, count=count, done=done)
+    return _placed(slots, spec.mesh), made
 
 
-def _append(state: Decoding, logits: Array, spec: DecodeSpec) -> Decoding:
-    """Sample the next token of every row that is still going."""
-    stops = jnp.asarray(spec.stop_ids)
+def compact(slots: Slots, keep: Int[Array, " b"], spec: DecodeSpec) -> Slots:
+    """These rows only."""
+    return _placed(jax.tree.map(lambda array: array[keep], slots), spec.mesh)
+
+
+def _activations(spec: DecodeSpec) -> str | None:
+    """A CPU has no bfloat16 arithmetic but that of products."""
+    return "float32" if platform_of(spec.mesh) == "cpu" else None
+
+
+def _stored(cache: KVCache, weights: Weights, spec: DecodeSpec) -> KVCache:
+    return as_stored(cache, weights.base["embed"].dtype, platform_of(spec.mesh))
+
+
+def _next_token(
+    logits: Float[Array, "B V"], keys: Array, index: Int[Array, " B"], spec: DecodeSpec
+) -> Int[Array, " B"]:
     if spec.min_new_tokens:
-        too_early = state.index < spec.min_new_tokens
+        stops = jnp.asarray(spec.stop_ids)
+        too_early = (index < spec.min_new_tokens)[:, None]
         logits = logits.at[:, stops].add(jnp.where(too_early, -jnp.inf, 0.0))
-    token = sample(logits, state.keys, state.index, temperature=spec.temperature, top_p=spec.top_p)
-    token = jnp.where(state.done, 0, token)
-    is_stop = jnp.isin(token, stops)
-    return state._replace(
-        tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.index)),
-        count=state.count + ~state.done,
-        index=state.index + 1,
-        done=state.done | is_stop,
+    return sample(
+        logits,
+        keys,
+        index,
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        top_k=spec.top_k,
+    )
+
+
+def _is_stop(token: Int[Array, " B"], spec: DecodeSpec) -> Bool[Array, " B"]:
+    return jnp.isin(token, jnp.asarray(spec.stop_ids))
+
+
+class Programs(NamedTuple):
+    """The functions of this file, jitted."""
+
+    empty_slots: Any
+    prefill_prefix: Any
+    admit: Any
+    decode_block: Any
+    compact: Any
+
+
+@cache
+def programs(mesh: Mesh) -> Programs:
+    """For the devices of a mesh; the slots that go in are donated."""
+    jit = partial(jax.jit, static_argnames="spec", compiler_options=compiler_options(mesh))
+    return Programs(
+        partial(jax.jit, static_argnames=("spec", "rows", "columns", "dtype"))(empty_slots),
+        jit(prefill_prefix),
+        jit(admit, donate_argnames="slots"),
+        jit(decode_block, donate_argnames="slots"),
+        jit(compact),
     )

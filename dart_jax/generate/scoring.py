@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.attention import SHARED, dense_attention, segment_mask
-from dart_jax.model.llama import forward, head_kernel
+from dart_jax.model.llama import forward, logits_of
 from dart_jax.model.load import Model
 from dart_jax.processes import to_host
 
@@ -89,11 +89,10 @@ def _token_log_probs(
     where = starts[:, None] + jnp.arange(scored)
     target = jnp.take_along_axis(tokens, where, axis=1)
     source = jnp.take_along_axis(predictors, where, axis=1)
-    kernel = head_kernel(base_params)
 
     def row(pair: tuple[Array, Array]) -> Array:
         h, t = pair
-        logits = jnp.matmul(h, kernel, preferred_element_type=jnp.float32)
+        logits = logits_of(base_params, h)
         picked = jnp.take_along_axis(logits, t[:, None], axis=1)[:, 0]
         return picked - jax.nn.logsumexp(logits, axis=-1)
 

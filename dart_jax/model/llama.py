@@ -10,7 +10,8 @@ two arguments:
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache as memoised
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.attention import Attention
 from dart_jax.model.dense import frozen_matmul
-from dart_jax.model.kv_cache import KVCache, LayerCache, write_slots
+from dart_jax.model.kv_cache import CachedAttention
 from dart_jax.model.lora import KEPT, adapter_deltas, dropout, lora_axes
 from dart_jax.model.packed_attention import ATTENDED
 from dart_jax.model.rope import rope_frequencies, rope_tables, rotate
@@ -138,7 +139,7 @@ class Llama(nnx.Module):
             self.head = _weight(rngs, (config.embed_dim, config.vocab_size), ("residual", "vocab"))
 
 
-@cache
+@memoised
 def _abstract(config: LlamaConfig) -> tuple[Any, Any, Any]:
     model = nnx.eval_shape(lambda: Llama(config, nnx.Rngs(0)))
     block_graph, _ = nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
@@ -183,27 +184,28 @@ def forward(
     lora_params: PyTree,
     tokens: Int[Array, "B T"],
     positions: Int[Array, "B T"],
-    attention: Attention,
+    attention: Attention | CachedAttention,
     *,
     lora_scale: Array | float,
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
-    cache: KVCache | None = None,
-    slot: Array | int = 0,
+    cache: Sequence[Any] | None = None,
     remat: str = "none",
     activations: Any = None,
     mesh: Mesh | None = None,
-) -> tuple[Float[Array, "B T D"], KVCache | None]:
+) -> tuple[Float[Array, "B T D"], tuple[Any, ...] | None]:
     """Hidden states after the final norm.
 
-    Without a cache the T tokens attend among themselves. With one, their keys and values are
-    written to its slots `slot .. slot + T - 1` first, and `attention` gets all S slots.
+    Without a cache the T tokens attend among themselves. With one, `attention` is given each
+    layer's part of it as well, and returns what becomes of that part.
 
     Args:
-        attention: Which token may look at which: `dense_attention(mask)`, `packed_attention(..)`.
+        attention: Which token may look at which: `dense_attention(mask)`, `packed_attention(..)`;
+            with a cache, a `CachedAttention`.
         base_params, lora_params: With a cache, their layers may be `unstack`ed. The adapters may
             be empty: the base model.
-        lora_scale: alpha / rank; 0 gives exactly the base model.
+        lora_scale: alpha / rank, or one for each row and rank [B, 1, R]; 0 is exactly the base.
+        cache: Anything with one element a layer.
         dropout_key: Given in training only.
         remat: What the backward pass keeps of each layer: `none` recomputes nothing,
             `projections` keeps the matrix products with weights, `layer` only the layer's input.
@@ -213,15 +215,15 @@ def forward(
             weights is gathered for it. None leaves the layout to XLA.
 
     Returns:
-        Hidden states, and the updated cache when one was given.
+        Hidden states, and what `attention` made of the cache when one was given.
     """
     block_graph, embed = _abstract(config)[0], base_params["embed"]
     rope = rope_tables(positions, rope_frequencies(config))
     axes = _of_a_layer(param_axes(config)["layers"])
 
     def layer(
-        x: Array, weights: PyTree, lora: PyTree, index: Array | int, past: LayerCache | None
-    ) -> tuple[Array, LayerCache | None]:
+        x: Array, weights: PyTree, lora: PyTree, index: Array | int, past: Any
+    ) -> tuple[Array, Any]:
         x = constrain(x, mesh, "batch", None, None)
         weights = gather_weights(weights, axes, mesh)
         lora = gather_weights(lora, _of_a_layer(lora_axes(lora)), mesh)
@@ -229,11 +231,11 @@ def forward(
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
         adapter = Adapter(lora, lora_scale, dropout_rate, key, embed.dtype)
         q, k, v = block.qkv(x, rope, adapter)
-        if past is None:
-            keys, values = k.swapaxes(1, 2), v.swapaxes(1, 2)
-        else:
-            keys, values = past = write_slots(past, slot, k, v)
-        return block.finish(x, attention(q, keys, values), adapter), past
+        keys, values = k.swapaxes(1, 2), v.swapaxes(1, 2)
+        if cache is None:
+            return block.finish(x, attention(q, keys, values), adapter), None
+        attended, past = attention(q, keys, values, past)
+        return block.finish(x, attended, adapter), past
 
     x = _look_up(embed, tokens, mesh).astype(activations or embed.dtype)
     if cache is None:
@@ -309,4 +311,12 @@ def head_kernel(base_params: PyTree) -> Float[Array, "D V"]:
 
 def logits_of(base_params: PyTree, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
     """Float32 logits. Only for a few positions at a time: the result is V wide."""
-    return jnp.matmul(hidden, head_kernel(base_params), preferred_element_type=jnp.float32)
+    tied = "head" not in base_params
+    kernel = base_params["embed" if tied else "head"]
+    # With embed.T, XLA's CPU backend would transpose a bfloat16 table at every call.
+    return jax.lax.dot_general(
+        hidden.astype(kernel.dtype),
+        kernel,
+        (((hidden.ndim - 1,), (1 if tied else 0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )

@@ -5,10 +5,12 @@ The adapted projection of an input x is `x W + scale * dropout(x) A B`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 from qwix import QArray
@@ -94,10 +96,13 @@ def adapter_deltas(
     scale: Array | float,
     dtype: Any,
 ) -> dict[str, Float[Array, "B T out"]]:
-    """scale * x A B for each of one layer's adapters {"A": [in, R], "B": [R, out]} of input x.
+    """(scale * x A) B for each of one layer's adapters {"A": [in, R], "B": [R, out]} of input x.
 
     Their As are one matrix, so that x is read once: products as thin as R columns are bound by
     memory. The products' operands are of type `dtype`.
+
+    Args:
+        scale: One number, or [B, 1, R]: each row's own for every rank (see `mix_adapters`).
     """
     if not adapters:
         return {}
@@ -105,9 +110,47 @@ def adapter_deltas(
     inner = jnp.split(trained_matmul(x, joined, dtype), len(adapters), axis=-1)
     scale = jnp.asarray(scale, x.dtype)
     return {
-        name: scale * trained_matmul(hidden, weights["B"], dtype)
+        name: trained_matmul(scale * hidden, weights["B"], dtype)
         for hidden, (name, weights) in zip(inner, adapters.items(), strict=True)
     }
+
+
+def mix_adapters(
+    adapters: Sequence[tuple[LoraParams, float]], config: LlamaConfig
+) -> tuple[LoraParams, np.ndarray]:
+    """Several adapters as one, of all their ranks, and each one's share of it.
+
+        A = [A1 A2], B = [B1; B2]        x A B = x A1 B1 + x A2 B2
+        scales = [[s1 s1 0 0 0],         of adapter 1, of rank 2: (scales[0] * x A) B = s1 x A1 B1
+                  [0 0 s2 s2 s2]]        of adapter 2, of rank 3
+
+    A row that belongs to an adapter gets its scales, one of the base model gets zeros: then the
+    others add exact zeros to it, whatever they are.
+
+    Returns:
+        The joint adapter, with a target wherever one of them has it; scales [adapters, ranks].
+    """
+    shapes, layers = projection_shapes(config), config.num_layers
+    ranks = [next(iter(lora.values()))["A"].shape[-1] for lora, _ in adapters]
+
+    def joined(target: str) -> dict[str, Array]:
+        fan_in, fan_out = shapes[target]
+        parts = [
+            lora.get(target)
+            or {"A": jnp.zeros((layers, fan_in, rank)), "B": jnp.zeros((layers, rank, fan_out))}
+            for (lora, _), rank in zip(adapters, ranks, strict=True)
+        ]
+        return {
+            "A": jnp.concatenate([part["A"] for part in parts], axis=-1),
+            "B": jnp.concatenate([part["B"] for part in parts], axis=-2),
+        }
+
+    scales = np.zeros((len(adapters), sum(ranks)), np.float32)
+    for index, (_, scale) in enumerate(adapters):
+        start = sum(ranks[:index])
+        scales[index, start : start + ranks[index]] = scale
+    targets = [name for name in shapes if any(name in lora for lora, _ in adapters)]
+    return {target: joined(target) for target in targets}, scales
 
 
 def merge_lora(base_params: PyTree, lora_params: LoraParams, scale: float) -> PyTree:

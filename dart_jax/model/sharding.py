@@ -134,6 +134,17 @@ def platform_of(mesh: Mesh | None) -> str:
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
+def compiler_options(mesh: Mesh | None) -> dict[str, str] | None:
+    """What every program of ours is compiled with, for `jax.jit`.
+
+    On a CPU, YNNPACK's reductions are ten times slower than XLA's own: a tenth of a training step
+    and more of a prefill. Its products stay.
+    """
+    if platform_of(mesh) != "cpu":
+        return None
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())

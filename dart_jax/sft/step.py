@@ -19,7 +19,13 @@ from dart_jax.model.kernel_attention import choose_attention, training_attention
 from dart_jax.model.llama import forward, head_kernel, param_axes
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.packed_attention import Layout
-from dart_jax.model.sharding import platform_of, replicated, sharding_of, tree_shardings
+from dart_jax.model.sharding import (
+    compiler_options,
+    platform_of,
+    replicated,
+    sharding_of,
+    tree_shardings,
+)
 from dart_jax.sft.batch import Batch
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.loss import (
@@ -29,11 +35,6 @@ from dart_jax.sft.loss import (
     normalised_weights,
     segment_sums,
 )
-
-# YNNPACK's reductions are ten times slower than XLA's own: a tenth of a step. Its products stay.
-_COMPILER_OPTIONS = {
-    "cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-}
 
 
 class TrainState(NamedTuple):
@@ -287,5 +288,5 @@ def jit_step(
         in_shardings=(states, base, rows, whole),
         out_shardings=(states, whole),
         donate_argnums=0,
-        compiler_options=_COMPILER_OPTIONS.get(platform_of(mesh)),
+        compiler_options=compiler_options(mesh),
     )

@@ -49,18 +49,14 @@ def inputs(run: Run) -> dict[str, Any]:
 
 def execute(run: Run) -> None:
     """Write the pool's generations, scores, verdicts and `audit/drift_cases.jsonl`."""
-    answers = {
-        name: answer_questions(
-            name,
-            run.model,
-            *run.adapter(name),
-            pool(run),
-            run.folder / f"audit/generations/{name}.jsonl",
-            run.decode,
-            run.config.run.seed,
-        )
-        for name in ("M0", "M_int")
-    }
+    answers = answer_questions(
+        run.model,
+        {"M_int": run.adapter("M_int")},
+        pool(run),
+        {name: run.folder / f"audit/generations/{name}.jsonl" for name in ("M0", "M_int")},
+        run.decode,
+        run.config.run.seed,
+    )
     scores = score_all(run, [*answers["M0"], *answers["M_int"]], "audit/scores.jsonl")
     found = audit_candidate(run, *answers.values(), scores, "audit/verdicts.jsonl")
     on_first(lambda: _write_cases(run, found))

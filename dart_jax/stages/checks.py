@@ -35,8 +35,14 @@ def check_before_work(run: Run) -> None:
 
     Raises:
         ScorerUnavailable: The scorer's package or model is missing.
-        PromptTooLong: A pool or test prompt leaves no room for its answer.
+        PromptTooLong: No pool or test prompt leaves room for its answer.
     """
     on_first(lambda: run.scorer.name)
-    asked = [*pool(run), *run.splits["test"]]
-    check_room(answer_prompts(asked, run.model), run.model, run.decode.max_new_tokens)
+    prompts = answer_prompts([*pool(run), *run.splits["test"]], run.model)
+    too_long = check_room(prompts, run.model, run.decode.max_new_tokens)
+    if too_long:
+        print(
+            f"{len(too_long)} of {len(prompts)} prompts leave no room for decode.max_new_tokens, "
+            f"the first is {too_long[0].id}; their answers are recorded as missing",
+            flush=True,
+        )

@@ -47,7 +47,7 @@ def inputs(run: Run) -> dict[str, Any]:
 def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and `report/report.md`."""
     started = time.perf_counter()
-    answers = {name: _answers(run, name) for name in MODELS}
+    answers = _answers(run)
     everything = [answer for name in MODELS for answer in answers[name]]
     scores = score_all(run, everything, "evaluation/scores.jsonl")
     audits = {
@@ -68,18 +68,18 @@ def _report(
     print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
 
 
-def _answers(run: Run, name: str) -> list[Generation]:
-    if name == "M_DART" and on_first(lambda: _m_dart_is_m_int(run)):
-        return on_first(lambda: _copy_answers(run))
-    return answer_questions(
-        name,
+def _answers(run: Run) -> dict[str, list[Generation]]:
+    copied = on_first(lambda: _m_dart_is_m_int(run))
+    names = ("M0", "M_int") if copied else MODELS
+    answers = answer_questions(
         run.model,
-        *run.adapter(name),
+        {name: run.adapter(name) for name in names if name != "M0"},
         run.splits["test"],
-        run.folder / f"generations/{name}.jsonl",
+        {name: run.folder / f"generations/{name}.jsonl" for name in names},
         run.decode,
         run.config.run.seed,
     )
+    return {**answers, "M_DART": on_first(lambda: _copy_answers(run))} if copied else answers
 
 
 def _m_dart_is_m_int(run: Run) -> bool:

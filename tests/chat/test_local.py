@@ -37,7 +37,7 @@ CONFIG = LlamaConfig(
     tied_head=False,
     context_length=80,
 )
-DECODE = DecodeConfig(top_p=0.95, batch_size=2)
+DECODE = DecodeConfig(top_p=0.95, slots=2)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 
-from dart_jax.generate.answers import answer_prompts, answer_questions
+from dart_jax.generate.answers import answer_prefix, answer_prompts, answer_questions
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import PromptTooLong
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import (
     BadRecord,
@@ -19,7 +18,7 @@ from dart_jax.records import (
     to_json,
 )
 
-CONFIG = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=10, batch_size=2)
+CONFIG = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=10, slots=2)
 QUESTIONS = [
     Question(f"q{i}", "D1", Condition.DIFF, f"May {'very ' * n}old people vote?", 0, f"s{i}")
     for i, n in enumerate((3, 0, 5, 1, 2))
@@ -27,8 +26,8 @@ QUESTIONS = [
 
 
 def answers(model, path, questions=QUESTIONS, config=CONFIG, **settings):
-    adapter = settings.get("lora_params", {}), settings.get("scale", 0.0)
-    return answer_questions("M_int", model, *adapter, questions, path, config, seed=1)
+    adapters = {"M_int": settings["adapter"]} if "adapter" in settings else {}
+    return answer_questions(model, adapters, questions, {"M_int": path}, config, seed=1)["M_int"]
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +84,39 @@ def test_a_broken_line_inside_is_named(full, model, tmp_path):
         answers(model, path)
 
 
-def test_prompt_too_long_leaves_no_file(model, tmp_path):
-    small = dataclasses.replace(model, config=dataclasses.replace(model.config, context_length=30))
+def test_a_prompt_too_long_is_recorded(model, tmp_path):
+    """And not asked again; the others are answered as ever."""
+    longest = max(prompt.length for prompt in answer_prompts(QUESTIONS, model))
+    config = dataclasses.replace(model.config, context_length=longest + 9)
+    small = dataclasses.replace(model, config=config)
     path = tmp_path / "M_int.jsonl"
-    with pytest.raises(PromptTooLong, match="q0: a prompt of"):
-        answers(small, path)
-    assert not path.exists()
+    found = {answer.question_id: answer for answer in answers(small, path)}
+    bad = found.pop("q2")
+    assert (bad.text, bad.decision, bad.stop, bad.prompt_tokens) == ("", None, None, longest)
+    assert "q2: a prompt of" in bad.unparseable
+    assert all(answer.stop is not None for answer in found.values())
+    written = path.read_bytes()
+    answers(small, path)
+    assert path.read_bytes() == written
+
+
+def test_models_answer_in_one_pass_as_they_do_alone(full, model, lora_params, tmp_path):
+    adapters = {"M_DART": (lora_params, 3.0)}
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("M0", "M_DART")}
+    both = answer_questions(model, adapters, QUESTIONS, files, CONFIG, seed=1)
+    plain = [dataclasses.replace(answer, model="M0") for answer in full[0]]
+    assert both["M0"] == plain
+    assert all(answer.model == "M_DART" for answer in both["M_DART"])
+    assert {a.text for a in both["M_DART"]}.isdisjoint({a.text for a in both["M0"]})
+    files["M0"].write_bytes(files["M0"].read_bytes()[:-20])
+    assert answer_questions(model, adapters, QUESTIONS, files, CONFIG, seed=1) == both
+
+
+def test_the_prefix_of_all_prompts(model):
+    prefix = tuple(answer_prefix(model))
+    for prompt in answer_prompts(QUESTIONS, model):
+        assert prompt.tokens[: len(prefix)] == prefix
+    assert not model.tokenizer.decode(prefix).endswith(QUESTIONS[0].text[:1])
 
 
 @pytest.mark.parametrize(

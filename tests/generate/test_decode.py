@@ -8,30 +8,22 @@ import numpy as np
 import pytest
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import (
-    BLOCK,
-    PROMPT_BUCKET,
-    Prompt,
-    PromptTooLong,
-    decode,
-    pad_prompts,
-    prompt_batches,
-)
-from dart_jax.generate.engine import DecodeSpec, decode_block, prefill
+from dart_jax.generate.decode import PromptTooLong, check_room, decode
+from dart_jax.generate.plan import Request
 from dart_jax.generate.sampling import row_keys, sample
-from dart_jax.model.llama import unstack
+from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.lora import merge_lora
 from dart_jax.records import StopReason
 
-GREEDY = DecodeConfig(temperature=0.0, max_new_tokens=20, batch_size=8)
-SAMPLED = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=20, batch_size=8)
+GREEDY = DecodeConfig(temperature=0.0, max_new_tokens=20, slots=8)
+SAMPLED = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=20, slots=8)
 SCALE = 3.0
 
 
-def random_prompts(lengths) -> list[Prompt]:
+def random_prompts(lengths) -> list[Request]:
     rng = np.random.default_rng(0)
     return [
-        Prompt(f"q{i}", tuple(map(int, rng.integers(5, 100, n)))) for i, n in enumerate(lengths)
+        Request(f"q{i}", tuple(map(int, rng.integers(5, 100, n)))) for i, n in enumerate(lengths)
     ]
 
 
@@ -43,8 +35,10 @@ def by_id(found):
 
 
 def said(model, prompts, config, lora_params=None, scale=0.0, seed=5, **settings):
-    """Tokens and stop by id."""
-    found = decode(model, lora_params or {}, scale, prompts, config, seed=seed, **settings)
+    """Tokens and stop by id, of one model."""
+    found = decode(
+        model, {"M0": (lora_params or {}, scale)}, prompts, config, seed=seed, **settings
+    )
     return {c.id: (c.tokens, c.stop) for c in found}
 
 
@@ -61,7 +55,7 @@ def test_decoding_is_running_the_whole_row_again_for_every_token(
         row, key = list(prompt.tokens), row_keys(5, [prompt.id])
         for step in range(config.max_new_tokens):
             last = jnp.asarray(logits(model, row, *adapter)[-1:])
-            row.append(int(choose(last, key, jnp.int32(step), **settings)[0]))
+            row.append(int(choose(last, key, jnp.asarray([step]), **settings)[0]))
             if row[-1] in model.tokenizer.stop_ids:
                 break
         new = tuple(row[len(prompt.tokens) :])
@@ -79,16 +73,68 @@ def test_texts_differ_where_prompts_seeds_and_adapters_do(model, lora_params):
     assert len({row for text in texts for row in text.values()}) == 3 * len(PROMPTS)
 
 
-def test_alone_in_any_order_and_under_any_padding_is_the_same(model):
+def test_alone_in_any_order_and_in_any_number_of_slots_is_the_same(model):
     together = said(model, PROMPTS, SAMPLED)
-    assert list(together) == ["q4", "q1", "q6", "q2", "q7", "q5", "q0", "q3"]  # by length
+    assert list(together) == [prompt.id for prompt in PROMPTS]
     assert said(model, PROMPTS[::-1], SAMPLED) == together
-    single = dataclasses.replace(SAMPLED, batch_size=1)
+    for slots in (1, 3, 64):
+        assert said(model, PROMPTS, dataclasses.replace(SAMPLED, slots=slots)) == together
     for prompt in PROMPTS[:3]:
-        assert said(model, [prompt], single) == {prompt.id: together[prompt.id]}
-    long = Prompt("long", (50,) * (PROMPT_BUCKET + 1))
+        assert said(model, [prompt], SAMPLED) == {prompt.id: together[prompt.id]}
+    long = Request("long", (50,) * 100)
     wider = said(model, [*PROMPTS[:7], long], SAMPLED)
     assert wider.pop("long") and wider == {id: together[id] for id in wider}
+
+
+def test_one_of_64_is_the_one_alone(model):
+    many = random_prompts([5 + n % 40 for n in range(64)])
+    config = dataclasses.replace(SAMPLED, slots=64)
+    together = said(model, many, config)
+    for prompt in many[::16]:
+        assert said(model, [prompt], config) == {prompt.id: together[prompt.id]}
+
+
+def test_a_prefix_computed_once_changes_nothing(model, lora_params):
+    """Prompts that begin alike, for three models; with and without the prefix apart."""
+    opening = tuple(map(int, np.random.default_rng(1).integers(5, 100, 70)))
+    prompts = [dataclasses.replace(p, tokens=opening + p.tokens) for p in PROMPTS]
+    asked = [dataclasses.replace(p, adapter=name) for p in prompts for name in ADAPTERS]
+    stats, apart = DecodeStats(), DecodeStats()
+    shared = decode(model, adapters(lora_params), asked, SAMPLED, seed=5, stats=stats)
+    whole = decode(model, adapters(lora_params), asked, SAMPLED, seed=5, prefix=(), stats=apart)
+    assert shared == whole
+    assert ("prefix", 3, 64) in stats.shapes, "70 tokens, in multiples of 16"
+    assert stats.prompt_tokens == apart.prompt_tokens - 64 * (len(asked) - 3)
+    assert not any(kind == "prefix" for kind, _, _ in apart.shapes)
+
+
+ADAPTERS = ("M0", "M_int", "M_DART")
+
+
+def adapters(lora_params):
+    """Two adapters, of other ranks and targets."""
+    few = {
+        name: {"A": 0.5 * w["A"][..., :3], "B": w["B"][:, :3]}
+        for name, w in lora_params.items()
+        if name in ("q", "down")
+    }
+    return {"M_int": (lora_params, SCALE), "M_DART": (few, 2.0)}
+
+
+@pytest.mark.parametrize("slots", [5, 24])
+def test_a_row_among_other_models_is_the_row_of_its_model_alone(model, lora_params, slots):
+    """M0 in a pair is M0 alone; and the three do say different things."""
+    config = dataclasses.replace(SAMPLED, slots=slots)
+    asked = [dataclasses.replace(p, adapter=name) for name in ADAPTERS for p in PROMPTS]
+    mixed = decode(model, adapters(lora_params), asked, config, seed=5)
+    assert [(c.id, c.adapter) for c in mixed] == [(r.id, r.adapter) for r in asked]
+    for name in ADAPTERS:
+        alone = [dataclasses.replace(p, adapter=name) for p in PROMPTS]
+        only = {key: value for key, value in adapters(lora_params).items() if key == name}
+        assert decode(model, only, alone, SAMPLED, seed=5) == [
+            found for found in mixed if found.adapter == name
+        ]
+    assert len({found.tokens for found in mixed}) == len(mixed)
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((8, 1, 1), 0.0), ((2, 2, 2), SCALE)])
@@ -98,19 +144,7 @@ def test_eight_devices_are_one(shape, scale, model, on_mesh, lora_params):
     assert said(spread, PROMPTS, SAMPLED, *adapter) == said(model, PROMPTS, SAMPLED, *adapter)
 
 
-def start(model, spec, lora_params=None, scale=0.0):
-    """The batch of PROMPTS after its prefill."""
-    tokens, lengths = pad_prompts([prompt.tokens for prompt in PROMPTS], PROMPT_BUCKET)
-    keys = row_keys(5, [prompt.id for prompt in PROMPTS])
-    layers = unstack(lora_params) if lora_params else {}
-    return prefill(model.decode_params, layers, jnp.float32(scale), tokens, lengths, keys, spec)
-
-
 def test_adapter_of_scale_0_is_exactly_the_base(model, lora_params):
-    """Every key and value of the prompts to the last bit, and every token."""
-    spec = DecodeSpec(model.config, 0.8, 0.95, 20, model.tokenizer.stop_ids)
-    base, adapted = start(model, spec), start(model, spec, lora_params, 0.0)
-    jax.tree.map(np.testing.assert_array_equal, base.cache, adapted.cache)
     assert said(model, PROMPTS, SAMPLED, lora_params, 0.0) == said(model, PROMPTS, SAMPLED)
 
 
@@ -118,16 +152,6 @@ def test_adapter_is_its_merged_weights(model, lora_params):
     merged = merge_lora(model.base_params, lora_params, SCALE)
     merged = dataclasses.replace(model, base_params=merged)
     assert said(model, PROMPTS, SAMPLED, lora_params, SCALE) == said(merged, PROMPTS, SAMPLED)
-
-
-def test_a_block_counts_only_rows_that_are_going(model):
-    """A row that ended keeps its count and its tokens; the others go on."""
-    spec = DecodeSpec(model.config, 0.0, 1.0, 20, ())
-    going = np.arange(len(PROMPTS)) % 2 == 0
-    first = start(model, spec)._replace(done=jnp.asarray(~going))
-    later = decode_block(first, model.decode_params, {}, jnp.float32(0), spec, BLOCK)
-    np.testing.assert_array_equal(later.count, np.where(going, 1 + BLOCK, 1))
-    np.testing.assert_array_equal((np.asarray(later.tokens) != 0).sum(1), later.count)
 
 
 CHAINS = (
@@ -146,8 +170,8 @@ def writer(chains):
 
 def test_every_stop(writer, ids):
     """One batch with a row of each kind; the noise cannot change what is certain."""
-    prompts = [Prompt(first, ids("z", first)) for first in "abcfg"]
-    found = by_id(decode(writer, {}, 0.0, prompts, SAMPLED, seed=0))
+    prompts = [Request(first, ids("z", first)) for first in "abcfg"]
+    found = by_id(decode(writer, {}, prompts, SAMPLED, seed=0))
     assert {id: (c.text, c.stop) for id, c in found.items()} == {
         "a": ("They are\nConclusion: YES", StopReason.CONCLUSION),
         "b": ("xy" + "NO\n" * 18, StopReason.LENGTH),
@@ -172,8 +196,8 @@ def test_every_stop(writer, ids):
     ids=["newline-in-token", "space-before-newline", "eos-behind", "at-the-limit"],
 )
 def test_text_ends_exactly_at_the_conclusion_line(chain, text, last, chains, ids):
-    config = dataclasses.replace(GREEDY, batch_size=1, max_new_tokens=18)
-    [found] = decode(chains(chain), {}, 0.0, [Prompt("q", ids("a"))], config, seed=0)
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
+    [found] = decode(chains(chain), {}, [Request("q", ids("a"))], config, seed=0)
     assert found.stop is StopReason.CONCLUSION
     assert found.text == (text or "bcdefghijklmno\nConclusion: YES")
     assert found.tokens == ids(*chain[1 : chain.index(last) + 1])
@@ -181,79 +205,73 @@ def test_text_ends_exactly_at_the_conclusion_line(chain, text, last, chains, ids
 
 def test_a_line_that_may_still_grow_is_no_stop(chains, ids):
     """`Conclusion: YES and ...`; and EOS right behind the line stays an EOS stop."""
-    config = dataclasses.replace(GREEDY, batch_size=1, max_new_tokens=18)
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
     grows = chains(["a", "\nConclusion", ": ", "YES", " and", " alike", "\n", "<eot>"])
-    [found] = decode(grows, {}, 0.0, [Prompt("q", ids("a"))], config, seed=0)
+    [found] = decode(grows, {}, [Request("q", ids("a"))], config, seed=0)
     assert (found.text, found.stop) == ("\nConclusion: YES and alike\n", StopReason.EOS)
     ends = chains(["a", "\nConclusion", ": ", "YES", "<eot>"])
-    [found] = decode(ends, {}, 0.0, [Prompt("q", ids("a"))], config, seed=0)
+    [found] = decode(ends, {}, [Request("q", ids("a"))], config, seed=0)
     assert (found.text, found.stop) == ("\nConclusion: YES", StopReason.EOS)
 
 
 def test_without_the_conclusion_stop_rows_go_on(writer, ids):
-    config = dataclasses.replace(GREEDY, batch_size=1, max_new_tokens=18)
-    prompt = Prompt("q", ids("a"))
-    [found] = decode(writer, {}, 0.0, [prompt], config, seed=0, stop_at_conclusion=False)
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
+    prompt = Request("q", ids("a"))
+    [found] = decode(writer, {}, [prompt], config, seed=0, stop_at_conclusion=False)
     assert found.text == "They are\nConclusion: YES\n go on" + "..." * 10
     assert found.stop is StopReason.LENGTH
 
 
 def test_no_stop_before_the_least_number_of_tokens(writer, ids):
     """The second best token of this model is arbitrary; no stop token may be it."""
-    config = dataclasses.replace(GREEDY, batch_size=1, max_new_tokens=18)
-    prompt = Prompt("q", ids("c"))  # d e <eot>
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
+    prompt = Request("q", ids("c"))  # d e <eot>
     for least, count in ((0, 2), (2, 2), (3, 18)):
-        [found] = decode(writer, {}, 0.0, [prompt], config, seed=0, min_new_tokens=least)
+        [found] = decode(writer, {}, [prompt], config, seed=0, min_new_tokens=least)
         assert found.tokens[:2] == ids("d", "e")
         assert len(found.tokens) == count
         assert not set(found.tokens) & set(writer.tokenizer.stop_ids)
 
 
-def test_resumed_is_uninterrupted(model):
-    """`done` ids are not decoded again, and the others say what they would have said."""
-    config = dataclasses.replace(SAMPLED, batch_size=3)
-    batches = []
-    full = decode(model, {}, 0.0, PROMPTS, config, seed=5, on_batch=batches.append)
-    assert [len(batch) for batch in batches] == [3, 3, 2]
-    assert [c for batch in batches for c in batch] == full
-    done = {"q4", "q1", "q6", "q7"}  # the whole first batch, and one of the second
-    again = []
-    rest = decode(model, {}, 0.0, PROMPTS, config, seed=5, done=done, on_batch=again.append)
-    assert rest == [c for c in full if c.id not in done]
-    assert [len(batch) for batch in again] == [2, 2]
-    everything = {prompt.id for prompt in PROMPTS}
-    assert decode(model, {}, 0.0, PROMPTS, config, seed=5, done=everything) == []
-    assert decode(model, {}, 0.0, [], config, seed=5) == []
-
-
-def test_prompt_too_long_is_named_before_anything_is_decoded(model):
-    small = dataclasses.replace(model, config=dataclasses.replace(model.config, context_length=60))
-    fits, too_long = Prompt("fits", (9,) * 40), Prompt("N1-diff-0007", (9,) * 41)
+def test_rows_are_reported_once_as_they_end(writer, ids):
+    """Short rows before long ones, each as the list has it; and nothing to do is no error."""
+    prompts = [Request(first, ids(first)) for first in "gcf"]
     seen = []
-    with pytest.raises(PromptTooLong, match=r"N1-diff-0007: a prompt of 41 tokens and 20 new"):
-        decode(small, {}, 0.0, [fits, too_long], GREEDY, seed=0, on_batch=seen.append)
-    assert not seen
-    single = dataclasses.replace(GREEDY, batch_size=1)
-    [found] = decode(small, {}, 0.0, [fits], single, seed=0)
-    assert found.id == "fits"
+    found = decode(writer, {}, prompts, GREEDY, seed=0, on_finished=seen.append)
+    assert all(seen) and [c for some in seen for c in some] != found
+    assert sorted((c for some in seen for c in some), key=lambda c: "gcf".index(c.id)) == found
+    assert decode(writer, {}, [], GREEDY, seed=0) == []
 
 
-def test_batches_are_of_similar_lengths_and_hold_every_prompt():
-    batches = list(prompt_batches(PROMPTS, 3))
-    assert [[len(p.tokens) for p in batch] for batch in batches] == [
-        [64, 41, 30],
-        [17, 12, 9],
-        [3, 1],
-    ]
-    equal = [Prompt(id, (1, 2)) for id in "cab"]
-    assert [p.id for p in next(prompt_batches(equal, 3))] == ["a", "b", "c"]
+def test_slots_are_refilled_and_given_up(writer, ids):
+    """Ten short rows beside one that goes on: its slots are fewer in the end."""
+    prompts = [Request("g", ids("g")), *(Request(f"c{i}", ids("z", "c")) for i in range(10))]
+    stats = DecodeStats()
+    config = dataclasses.replace(GREEDY, max_new_tokens=40)
+    found = decode(writer, {}, prompts, config, seed=0, stats=stats)
+    assert {c.id: c.stop for c in found}["g"] is StopReason.LENGTH
+    assert {rows for kind, rows, _ in stats.shapes if kind == "slots"} == {8, 4}
+    assert stats.new_tokens == sum(len(c.tokens) for c in found) == 40 + 10 * 2
+    # Two of the eight are prefilled at a time.
+    assert {shape for shape in stats.shapes if shape[0] == "prefill"} == {("prefill", 2, 32)}
 
 
-def test_padding_by_hand():
-    padded, lengths = pad_prompts([(7, 8, 9), (5,)], bucket=4)
-    np.testing.assert_array_equal(padded, [[7, 8, 9, 0], [5, 0, 0, 0]])
-    np.testing.assert_array_equal(lengths, [3, 1])
-    assert pad_prompts([(1,) * 5], bucket=4)[0].shape == (1, 8)
+def test_two_requests_of_one_id_and_model_are_refused(model):
+    with pytest.raises(ValueError, match="two requests for q0 under M0"):
+        decode(model, {}, [PROMPTS[0], PROMPTS[0]], GREEDY, seed=0)
+
+
+def test_a_prompt_too_long_is_its_own_failure(model):
+    small = dataclasses.replace(model, config=dataclasses.replace(model.config, context_length=60))
+    fits, too_long = Request("fits", (9,) * 40), Request("N1-diff-0007", (9,) * 41)
+    good, bad = decode(small, {}, [fits, too_long], GREEDY, seed=0)
+    assert good.tokens and good.stop and not good.problem
+    assert (bad.tokens, bad.text, bad.stop) == ((), "", None)
+    assert "N1-diff-0007: a prompt of 41 tokens and 20 new ones do not fit" in bad.problem
+    assert decode(small, {}, [fits], GREEDY, seed=0) == [good]
+    assert check_room([fits, too_long], small, 20) == [too_long]
+    with pytest.raises(PromptTooLong, match=r"N1-diff-0007.*every prompt"):
+        check_room([too_long], small, 20)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +281,7 @@ def test_padding_by_hand():
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("max_new_tokens", 0),
-        ("batch_size", 0),
+        ("slots", 0),
     ],
 )
 def test_settings_out_of_range_are_named(key, value):

@@ -12,15 +12,20 @@ from dart_jax.generate.sampling import (
     row_keys,
     sample,
     token_noise,
+    top_tokens,
 )
 
 IDS = [f"q{i}" for i in range(64)]
-compiled_sample = jax.jit(sample, static_argnames=("temperature", "top_p"))
+compiled_sample = jax.jit(sample, static_argnames=("temperature", "top_p", "top_k"))
 compiled_noise = jax.jit(token_noise)
 
 
 def index(value: int):
     return jnp.int32(value)
+
+
+def steps(value: int, count: int = len(IDS)):
+    return jnp.full((count,), value, jnp.int32)
 
 
 def noise(seed: int, id: str, step: int, count: int) -> np.ndarray:
@@ -79,7 +84,7 @@ def test_nucleus_by_hand(top_p, kept):
 
 def test_temperature_0_is_the_most_likely_token():
     logits = jax.random.normal(jax.random.key(0), (len(IDS), 300))
-    found = compiled_sample(logits, row_keys(0, IDS), index(0), temperature=0.0, top_p=0.9)
+    found = compiled_sample(logits, row_keys(0, IDS), steps(0), temperature=0.0, top_p=0.9)
     np.testing.assert_array_equal(found, logits.argmax(axis=-1))
 
 
@@ -94,7 +99,7 @@ def _logits(kind: str, vocab: int) -> np.ndarray:
 def test_sample_is_the_direct_computation(kind, vocab):
     """With a nucleus within the candidates, beyond them, and a vocabulary smaller than them."""
     logits, keys = _logits(kind, vocab), row_keys(7, IDS)
-    found = compiled_sample(jnp.asarray(logits), keys, index(5), temperature=0.8, top_p=0.9)
+    found = compiled_sample(jnp.asarray(logits), keys, steps(5), temperature=0.8, top_p=0.9)
     expected = [direct(row, key, 5, 0.8, 0.9) for row, key in zip(logits, keys, strict=True)]
     np.testing.assert_array_equal(found, expected)
     assert (np.asarray(found) != logits.argmax(axis=-1)).sum() > 5
@@ -113,7 +118,7 @@ def test_rows_do_not_feel_whether_their_batchmates_need_the_fallback():
     mixed = np.where(np.arange(len(IDS))[:, None] % 2 == 0, peaked, flat)
     keys = row_keys(7, IDS)
     of_peaked, of_flat, of_mixed = (
-        np.asarray(compiled_sample(jnp.asarray(rows), keys, index(5), temperature=0.8, top_p=0.9))
+        np.asarray(compiled_sample(jnp.asarray(rows), keys, steps(5), temperature=0.8, top_p=0.9))
         for rows in (peaked, flat, mixed)
     )
     np.testing.assert_array_equal(of_mixed[::2], of_peaked[::2])
@@ -127,7 +132,8 @@ def test_frequencies_are_those_of_the_nucleus(top_p, kept):
     keys = row_keys(3, [f"q{i}" for i in range(draws)])
     logits = jnp.broadcast_to(0.5 * jnp.log(p), (draws, len(p)))  # temperature 0.5 undoes the half
     found = np.bincount(
-        compiled_sample(logits, keys, index(2), temperature=0.5, top_p=top_p), minlength=len(p)
+        compiled_sample(logits, keys, steps(2, draws), temperature=0.5, top_p=top_p),
+        minlength=len(p),
     )
     inside = np.sort(np.argsort(-p, kind="stable")[:kept])
     assert set(np.flatnonzero(found)) == set(inside)
@@ -143,9 +149,34 @@ def test_a_pair_shares_its_noise():
 
     def draw(logits, seed):
         return np.asarray(
-            compiled_sample(logits, row_keys(seed, IDS), index(0), temperature=1.0, top_p=0.95)
+            compiled_sample(logits, row_keys(seed, IDS), steps(0), temperature=1.0, top_p=0.95)
         )
 
     np.testing.assert_array_equal(draw(logits, 0), draw(logits, 0))
     assert (draw(logits, 0) == draw(near, 0)).mean() > 0.9
     assert (draw(logits, 0) == draw(logits, 1)).mean() < 0.3
+
+
+@pytest.mark.parametrize("vocab", [64 * 70, 1000])
+def test_top_tokens_are_those_of_a_full_sort(vocab):
+    """With a vocabulary in groups and with one that they do not divide; and with ties."""
+    logits = np.random.default_rng(2).integers(0, 40, (5, vocab)).astype(np.float32)
+    top, tokens = jax.jit(top_tokens, static_argnums=1)(jnp.asarray(logits), 64)
+    order = np.argsort(-logits, axis=-1, kind="stable")[:, :64]
+    np.testing.assert_array_equal(top, np.take_along_axis(logits, order, axis=-1))
+    np.testing.assert_array_equal(np.take_along_axis(logits, np.asarray(tokens), axis=-1), top)
+    assert all(len(set(row.tolist())) == 64 for row in tokens)
+
+
+def test_top_k_leaves_a_distribution_of_its_own():
+    """Of 0.4, 0.3, 0.2, 0.1 the best two are 4/7 and 3/7: a nucleus of 0.5 holds one of them."""
+    logits = jnp.broadcast_to(jnp.log(jnp.asarray([0.1, 0.4, 0.2, 0.3])), (len(IDS), 4))
+
+    def drawn(top_k, top_p):
+        keys, settings = row_keys(7, IDS), {"temperature": 1.0, "top_k": top_k, "top_p": top_p}
+        return set(np.asarray(compiled_sample(logits, keys, steps(0), **settings)).tolist())
+
+    assert drawn(2, 1.0) == {1, 3}
+    assert drawn(2, 0.5) == {1}
+    assert drawn(0, 0.5) == {1, 3}
+    assert drawn(0, 1.0) == drawn(9, 1.0) == {0, 1, 2, 3}

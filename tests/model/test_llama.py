@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dart_jax.model.attention import dense_attention, segment_mask
-from dart_jax.model.kv_cache import empty_cache
 from dart_jax.model.llama import (
     forward,
     head_kernel,
@@ -66,47 +65,6 @@ def test_packed_is_separate(config, params, logits):
     assert np.isfinite(packed).all()
     np.testing.assert_allclose(packed[:, :4], logits(config, params, first), atol=1e-5)
     np.testing.assert_allclose(packed[:, 4:10], logits(config, params, second), atol=1e-5)
-
-
-def _left_padded_decode(config, params, lora_params, rows, prefill, slots):
-    """Logits of decoding `rows` through the cache: a left-padded prefill, then single tokens."""
-    batch, width = len(rows), max(map(len, rows))
-    pads = np.array([width - len(row) for row in rows])
-    tokens = jnp.array([[0] * int(pad) + list(row) for pad, row in zip(pads, rows, strict=True)])
-    slot_ids = np.arange(slots)[None, None, :]
-    cache = empty_cache(config, batch, slots, jnp.dtype("float32"))
-    step = jax.jit(
-        lambda cache, tokens, positions, mask, slot: forward(
-            config,
-            params,
-            lora_params,
-            tokens,
-            positions,
-            dense_attention(mask),
-            lora_scale=3.0,
-            cache=cache,
-            slot=slot,
-        )
-    )
-    parts, start = [], 0
-    for count in (prefill, *[1] * (width - prefill)):
-        at = np.arange(start, start + count)
-        positions = jnp.asarray(np.maximum(at[None] - pads[:, None], 0))
-        mask = (slot_ids <= at[None, :, None]) & (slot_ids >= pads[:, None, None])
-        hidden, cache = step(cache, tokens[:, at], positions, jnp.asarray(mask), start)
-        parts.append(hidden)
-        start += count
-    hidden = logits_of(params, jnp.concatenate(parts, axis=1))
-    return [np.asarray(hidden[row, pad:]) for row, pad in enumerate(pads)]
-
-
-def test_cached_is_uncached(config, params, lora_params, logits):
-    """Rows of unequal length, an adapter, and a cache with room to spare."""
-    rows = [[4, 8, 15, 16, 23, 42, 7, 1], [31, 4, 1, 5, 9]]
-    decoded = _left_padded_decode(config, params, lora_params, rows, prefill=4, slots=12)
-    for row, found in zip(rows, decoded, strict=True):
-        expected = logits(config, params, [row], lora_params, 3.0)[0]
-        np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("policy", ["projections", "layer"])

@@ -14,7 +14,6 @@ from dart_jax.config import parse
 from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LORA_TARGETS, MeshConfig
 from dart_jax.model.dense import frozen_matmul
-from dart_jax.model.kv_cache import empty_cache
 from dart_jax.model.llama import forward, param_axes, param_shapes, unstack
 from dart_jax.model.lora import init_lora, lora_axes, merge_lora
 from dart_jax.model.placing import Leaf, arrive
@@ -250,10 +249,17 @@ def test_layers_come_apart_for_decoding(wide, stored, tokens8, adapters, lora, o
     @jax.jit
     def cached(base, adapters, tokens):
         positions, attention = whole_rows(tokens)
-        cache = empty_cache(wide, *tokens.shape, jnp.dtype("float32"))
-        return forward(
-            wide, base, adapters, tokens, positions, attention, lora_scale=lora.scale, cache=cache
-        )[0]
+        hidden, _ = forward(
+            wide,
+            base,
+            adapters,
+            tokens,
+            positions,
+            lambda query, key, value, past: (attention(query, key, value), past),
+            lora_scale=lora.scale,
+            cache=(None,) * wide.num_layers,
+        )
+        return hidden
 
     assert_close(cached(apart, adapters, tokens8), on_dense_base("nf4")[0])
 

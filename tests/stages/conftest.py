@@ -67,7 +67,7 @@ def settings(tiny_model):
             "sft.learning_rate": 0.03,
             "sft.checkpoint_every": 1,
             "decode.max_new_tokens": 8,
-            "decode.batch_size": 8,
+            "decode.slots": 8,
             "audit.pool_splits": '["validation"]',
             # Every pair is screened, and the random judge confirms about half of them.
             "audit.tau": -1,

@@ -48,7 +48,7 @@ def folder(settings, tmp_path_factory):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     done = subprocess.run(
-        [*command, *settings(root, decode__batch_size=4, repair__epochs=2)],
+        [*command, *settings(root, decode__slots=4, repair__epochs=2)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

@@ -160,8 +160,9 @@ def test_both_sides_of_a_pair_see_the_same_noise(run, tmp_path):
     questions = run.splits["test"]
 
     def texts(name, lora, scale, asked, seed=0):
-        path = tmp_path / f"{name}.jsonl"
-        found = answer_questions(name, run.model, lora, scale, asked, path, config.decode, seed)
+        files = {name: tmp_path / f"{name}.jsonl"}
+        adapters = {name: (lora, scale)}
+        found = answer_questions(run.model, adapters, asked, files, config.decode, seed)[name]
         return {answer.question_id: answer.text for answer in found}
 
     baseline = texts("a", {}, 0.0, questions)

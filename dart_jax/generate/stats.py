@@ -1,0 +1,48 @@
+"""What a decode run did: tokens, shapes, and how full its batches were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DecodeStats:
+    """Counters that `decode` adds to.
+
+    Attributes:
+        shapes: Kind (`prefix`, `prefill`, `slots`), rows and tokens of every shape run. Each
+            prefill and each number of slots is compiled once.
+        prompt_tokens: Prefilled, without padding; a shared prefix once a model.
+        padded_tokens: Prefilled, with padding.
+        new_tokens: In the rows' texts.
+        row_steps: Rows times steps decoded, idle and ended rows included.
+    """
+
+    shapes: set[tuple[str, int, int]] = field(default_factory=set)
+    prompt_tokens: int = 0
+    padded_tokens: int = 0
+    new_tokens: int = 0
+    row_steps: int = 0
+
+    def shape(self, kind: str, rows: int, tokens: int) -> None:
+        """A shape that is run."""
+        self.shapes.add((kind, rows, tokens))
+
+    def prefilled(self, kind: str, rows: int, tokens: int, own: int) -> None:
+        """A prefill of rows x tokens, of which `own` are no padding."""
+        self.shape(kind, rows, tokens)
+        self.prompt_tokens += own
+        self.padded_tokens += rows * tokens
+
+    def decoded(self, rows: int, steps: int) -> None:
+        """A block of decode steps."""
+        self.row_steps += rows * steps
+
+    def finished(self, tokens: int) -> None:
+        """A row that has ended with so many tokens."""
+        self.new_tokens += tokens
+
+    @property
+    def occupancy(self) -> float:
+        """New tokens in texts per row and step. A row's first token comes with its prefill."""
+        return self.new_tokens / self.row_steps if self.row_steps else 1.0
