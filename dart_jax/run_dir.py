@@ -183,7 +183,7 @@ class ResultFile(Generic[R]):
             append_jsonl(self.path, records)
         self.records.extend(records)
 
-    def finish(self, position: Callable[[R], int]) -> list[R]:
+    def finish(self, position: Callable[[R], Any]) -> list[R]:
         """Write the file once more, in order; the ordered records."""
 
         def write() -> list[R]:

@@ -65,7 +65,7 @@ def answer_questions(
 
         def keep(finished: list[Continuation]) -> None:
             for name, file in results.items():
-                file.add([_generation(c, lengths[c.id]) for c in finished if c.adapter == name])
+                file.add([to_generation(c, lengths[c.id]) for c in finished if c.adapter == name])
             rate = stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
             bar.update(len(finished))
@@ -100,7 +100,8 @@ def _missing(
     ]
 
 
-def _generation(found: Continuation, prompt_tokens: int) -> Generation:
+def to_generation(found: Continuation, prompt_tokens: int) -> Generation:
+    """A model's text as a record, its conclusion read."""
     decision, problem = parse_conclusion(found.text)
     return Generation(
         question_id=found.id,

@@ -1,4 +1,4 @@
-"""Log-likelihood of given continuations, all of one prompt in a single row.
+"""Log-likelihood of given continuations, all of one prompt in a single row; the YES/NO margin.
 
     row         p p p p a a b b b .       prompt p, continuations a and b, padding
     positions   0 1 2 3 4 5 4 5 6 0       every continuation goes on from the prompt
@@ -9,6 +9,7 @@ The prompt is computed once whatever the number of continuations.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,11 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from dart_jax.generate.plan import common_prefix_of
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.attention import SHARED, dense_attention, segment_mask
 from dart_jax.model.llama import forward, logits_of
 from dart_jax.model.load import Model
+from dart_jax.model.lora import LoraParams
 from dart_jax.processes import to_host
+from dart_jax.prompts.conclusion import conclusion_line
+from dart_jax.records import Decision
 
 _BUCKET = 64
 
@@ -31,12 +36,14 @@ def continuation_log_probs(
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     batch_size: int,
+    adapter: tuple[LoraParams, float] = ({}, 0.0),
 ) -> np.ndarray:
-    """Summed log-probability of each continuation after each prompt, under the base model.
+    """Summed log-probability of each continuation after each prompt.
 
     Args:
         prompts: Token ids.
         continuations: Token ids, the same for every prompt.
+        adapter: Weights and scale; empty for the base model.
 
     Returns:
         float64 [len(prompts), len(continuations)], nats; a row of nan for a prompt that with the
@@ -50,8 +57,45 @@ def continuation_log_probs(
         chosen = fitting[start : start + batch_size]
         rows = [_row(prompts[index], continuations) for index in chosen]
         rows += [rows[0]] * (batch_size - len(rows))
-        result[chosen] = _score_rows(model, rows, continuations)[: len(chosen)]
+        result[chosen] = _score_rows(model, rows, continuations, adapter)[: len(chosen)]
     return result
+
+
+def conclusion_margins(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    analyses: Sequence[str],
+    batch_size: int,
+    adapter: tuple[LoraParams, float] = ({}, 0.0),
+) -> np.ndarray:
+    """How much likelier `Conclusion: YES` is than `Conclusion: NO` behind each analysis.
+
+    Both answers are tokenised whole, as in training, and differ in their last tokens only: what
+    they have in common is computed once.
+
+    Args:
+        prompts: Token ids.
+        analyses: What the model wrote, or is to have written, before its last line; may be ''.
+
+    Returns:
+        float64 [len(prompts)], nats: the log-odds of YES against NO; nan where it does not fit.
+    """
+    encode = model.tokenizer.encode_text
+    rows: dict[tuple[tuple[int, ...], ...], list[tuple[int, list[int]]]] = defaultdict(list)
+    for index, (prompt, analysis) in enumerate(zip(prompts, analyses, strict=True)):
+        lead = f"{analysis}\n" if analysis else ""
+        both = [
+            encode(lead + conclusion_line(decision)) for decision in (Decision.YES, Decision.NO)
+        ]
+        common = len(common_prefix_of(*both))
+        tails = tuple(tuple(answer[common:]) for answer in both)
+        rows[tails].append((index, [*prompt, *both[0][:common]]))
+    margins = np.full(len(prompts), np.nan)
+    for tails, some in rows.items():
+        heads = [head for _, head in some]
+        scores = continuation_log_probs(model, heads, tails, batch_size, adapter)
+        margins[[index for index, _ in some]] = scores[:, 0] - scores[:, 1]
+    return margins
 
 
 def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.ndarray:
@@ -66,13 +110,19 @@ def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.nd
 
 
 def _score_rows(
-    model: Model, rows: list[np.ndarray], continuations: Sequence[Sequence[int]]
+    model: Model,
+    rows: list[np.ndarray],
+    continuations: Sequence[Sequence[int]],
+    adapter: tuple[LoraParams, float],
 ) -> np.ndarray:
     length = -(-max(row.shape[1] for row in rows) // _BUCKET) * _BUCKET
     stacked = np.stack([np.pad(row, ((0, 0), (0, length - row.shape[1]))) for row in rows])
     scored = sum(len(c) for c in continuations)
     starts = np.asarray([row.shape[1] - scored for row in rows], np.int32)
-    found = _token_log_probs(model.base_params, stacked, starts, model.config, scored)
+    lora_params, scale = adapter
+    found = _token_log_probs(
+        model.base_params, lora_params, scale, stacked, starts, model.config, scored
+    )
     per_token = to_host(found).astype(np.float64)
     edges = np.cumsum([0, *(len(c) for c in continuations)])
     return np.add.reduceat(per_token, edges[:-1], axis=1)
@@ -80,12 +130,20 @@ def _score_rows(
 
 @partial(jax.jit, static_argnames=("config", "scored"))
 def _token_log_probs(
-    base_params: PyTree, rows: Array, starts: Array, config: LlamaConfig, scored: int
+    base_params: PyTree,
+    lora_params: PyTree,
+    lora_scale: Array | float,
+    rows: Array,
+    starts: Array,
+    config: LlamaConfig,
+    scored: int,
 ) -> Float[Array, "B C"]:
     """Log-probability of the `scored` tokens that begin at `starts`."""
     tokens, positions, segments, predictors = (rows[:, i] for i in range(4))
     attention = dense_attention(segment_mask(positions, segments))
-    hidden, _ = forward(config, base_params, {}, tokens, positions, attention, lora_scale=0.0)
+    hidden, _ = forward(
+        config, base_params, lora_params, tokens, positions, attention, lora_scale=lora_scale
+    )
     where = starts[:, None] + jnp.arange(scored)
     target = jnp.take_along_axis(tokens, where, axis=1)
     source = jnp.take_along_axis(predictors, where, axis=1)

@@ -46,3 +46,14 @@ class DecodeStats:
     def occupancy(self) -> float:
         """New tokens in texts per row and step. A row's first token comes with its prefill."""
         return self.new_tokens / self.row_steps if self.row_steps else 1.0
+
+    def report(self) -> str:
+        """In a few lines, with every shape that was run."""
+        shapes = ", ".join(
+            f"{kind} {rows} x {tokens}" for kind, rows, tokens in sorted(self.shapes)
+        )
+        return (
+            f"{self.new_tokens} new tokens, {self.occupancy:.0%} of the slots' steps; "
+            f"{self.prompt_tokens} prompt tokens, {self.padded_tokens} with padding\n"
+            f"{len(self.shapes)} shapes (rows x tokens): {shapes}"
+        )

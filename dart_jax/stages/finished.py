@@ -64,7 +64,7 @@ def read_finished(folder: RunDir) -> FinishedRun:
     """
     path = folder.path
     manifests = {stage: _manifest(folder, stage) for stage in STAGES}
-    config = _read_config(path / "config.yaml")
+    config = read_config(path / "config.yaml")
     for stage, manifest in manifests.items():
         _check_settings(path, stage, manifest["inputs"], config)
     evaluated = manifests["evaluate"]["inputs"]["adapters"]
@@ -122,7 +122,8 @@ def _stale(path: Path, stage: str, what: str) -> StaleStage:
     )
 
 
-def _read_config(path: Path) -> DartConfig:
+def read_config(path: Path) -> DartConfig:
+    """A run's config.yaml. Raises ValueError when this version does not know it."""
     try:
         return parse([f"--config={path}"])[0]
     except SystemExit as stopped:  # the parser has printed which key is wrong

@@ -1,0 +1,98 @@
+"""Ask a run's models: `python -m dart_jax.generate --run runs/x --models M0,M_DART [--prompts F]`.
+
+With --prompts, a JSONL file of `{"id", "question" | "messages"}` lines, the answers go to --out, a
+line as each ends; started again, the command goes on with what is missing. Without, each line that
+is typed is put to all the models, whose answers are shown side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dart_jax.generate",
+        description="Ask a run's models, all in one pass of the decoder.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="runs/<name>")
+    parser.add_argument(
+        "--models", default="M0,M_DART", help="out of M0,M_int,M_DART (default %(default)s)"
+    )
+    parser.add_argument("--prompts", type=Path, metavar="F", help="JSONL; without it, type")
+    parser.add_argument("--out", type=Path, metavar="G", help="JSONL, of the answers to --prompts")
+    parser.add_argument("--plain", action="store_true", help="typed lines without instructions")
+    settings = parser.add_argument_group("decoding", "as in the run, unless given")
+    settings.add_argument("--seed", type=int)
+    settings.add_argument("--temperature", type=float)
+    settings.add_argument("--top-p", type=float)
+    settings.add_argument("--top-k", type=int)
+    settings.add_argument("--max-new-tokens", type=int)
+    settings.add_argument("--slots", type=int)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, load, answer; the exit status."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if (args.prompts is None) != (args.out is None):
+        parser.error("--prompts and --out go together")
+    # Imported here, so that --help does not wait for jax.
+    import jax
+
+    from dart_jax.stages.asking import answer_file, load_models, read_run, talk
+    from dart_jax.stages.prompt_file import read_prompts
+
+    names = [name.strip() for name in args.models.split(",") if name.strip()]
+    config = read_run(args.run, names)
+    given = ("temperature", "top_p", "top_k", "max_new_tokens", "slots")
+    changes = {key: getattr(args, key) for key in given if getattr(args, key) is not None}
+    settings = dataclasses.replace(config.decode, **changes)
+    seed = config.run.seed if args.seed is None else args.seed
+    prompts = None if args.prompts is None else read_prompts(args.prompts)
+    cache = args.run.resolve().parent / ".jax_cache"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    asked = load_models(args.run, names, config)
+    if prompts is not None:
+        stats = answer_file(asked, prompts, args.out, settings, seed)
+        print(stats.report())
+        return 0
+    for shown in talk(asked, _typed(), settings, seed, args.plain):
+        print(f"{shown}\n", flush=True)
+    return 0
+
+
+def _typed() -> Iterator[str]:
+    """Lines from the terminal until it ends."""
+    if sys.stdin.isatty():
+        print("A question, then Enter; Ctrl-D ends.", flush=True)
+    while True:
+        try:
+            yield input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+
+
+def command() -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    try:
+        return main()
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(command())

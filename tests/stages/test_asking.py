@@ -1,0 +1,113 @@
+"""`python -m dart_jax.generate` on a finished run: files, and a person's lines."""
+
+import io
+import json
+
+import pytest
+
+import dart_jax.generate.__main__ as generate
+from dart_jax.records import BadRecord, Generation, read_jsonl
+from dart_jax.stages.asking import side_by_side
+from dart_jax.stages.prompt_file import read_prompts
+
+LINES = [
+    {"id": "b", "question": "May old people vote? (a) yes (b) no"},
+    {"id": "a", "messages": [{"role": "user", "content": "Say hello."}]},
+    {"id": "long", "messages": [{"role": "user", "content": "x" * 5000}]},
+]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """A function: a prompt file of these lines."""
+
+    def write(lines=LINES):
+        path = tmp_path / "prompts.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+def ask(run, *options):
+    return generate.main(["--run", str(run), *map(str, options)])
+
+
+def test_answers_to_a_file(finished, prompts, tmp_path, capsys):
+    """Every prompt under every model, in order; what is there is not decoded again."""
+    out = tmp_path / "out.jsonl"
+    options = ("--models", "M0,M_DART,M_int", "--prompts", prompts(), "--out", out)
+    assert ask(finished, *options) == 0
+    assert "shapes (rows x tokens)" in capsys.readouterr().out
+    found = read_jsonl(out, Generation)
+    assert [(g.question_id, g.model) for g in found] == [
+        (line["id"], model) for line in LINES for model in ("M0", "M_DART", "M_int")
+    ]
+    assert all(g.stop is None and "long: a prompt of" in g.unparseable for g in found[6:])
+    assert all(g.stop is not None and 0 < g.new_tokens <= 8 for g in found[:6])
+    assert {g.text for g in found if g.model == "M0"} != {
+        g.text for g in found if g.model == "M_DART"
+    }
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    out.write_bytes(lines[4] + lines[0] + lines[1][:30])
+    assert ask(finished, *options) == 0
+    assert out.read_bytes() == whole
+
+
+def test_settings_are_the_runs_unless_given(finished, prompts, tmp_path):
+    """The run decodes eight tokens."""
+    path = prompts(LINES[:1])
+    for given, count in ((), 8), (("--max-new-tokens", 3, "--temperature", 0, "--top-k", 1), 3):
+        out = tmp_path / f"{count}.jsonl"
+        ask(finished, "--models", "M0", "--prompts", path, "--out", out, *given)
+        [answer] = read_jsonl(out, Generation)
+        assert answer.new_tokens == count
+
+
+def test_typed_lines_are_answered_side_by_side(finished, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("May old people vote?\n\nAnd young ones?\n"))
+    assert ask(finished, "--models", "M0,M_DART") == 0
+    shown = capsys.readouterr().out
+    assert sum(line.split() == ["M0", "|", "M_DART"] for line in shown.splitlines()) == 2
+
+
+def test_columns():
+    shown = side_by_side({"M0": "one two three four five six", "M_DART": "a\n\nb"}, width=43)
+    assert shown.splitlines() == [
+        "M0                   | M_DART",
+        "--                   | ------",
+        "one two three four   | a",
+        "five six             |",
+        "                     | b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"id": "q"}, r"prompts\.jsonl:2: .*either question or messages"),
+        ({"id": "q", "question": "a", "messages": []}, r"prompts\.jsonl:2: .*either"),
+        ({"id": "q", "question": ""}, r"prompts\.jsonl:2: .*empty"),
+        ({"id": "q", "messages": [{"role": "robot", "content": "a"}]}, r":2: messages.0.role"),
+        ({"id": "q", "question": "a", "labels": 1}, r"prompts\.jsonl:2: labels"),
+        ({"id": "b", "question": "a"}, r"prompts\.jsonl: two prompts have the id 'b'"),
+    ],
+)
+def test_bad_lines_are_named(line, problem, prompts):
+    with pytest.raises(BadRecord, match=problem):
+        read_prompts(prompts([LINES[0], line]))
+
+
+def test_bad_commands_say_what_is_there(finished, prompts, tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"--models M_X: .* has M0, M_DART, M_int"):
+        ask(finished, "--models", "M0,M_X")
+    with pytest.raises(ValueError, match="each one once"):
+        ask(finished, "--models", "M0,M0")
+    with pytest.raises(FileNotFoundError, match="is no run"):
+        ask(tmp_path)
+    with pytest.raises(ValueError, match="no prompts"):
+        ask(finished, "--prompts", prompts([]), "--out", tmp_path / "out.jsonl")
+    with pytest.raises(SystemExit):
+        ask(finished, "--prompts", prompts())
+    assert "go together" in capsys.readouterr().err
