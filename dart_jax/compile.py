@@ -1,12 +1,17 @@
-"""Compile the training step for a TPU slice that is not there, and say what it needs.
+"""Compile training step or decoder for a TPU slice that is not there, and say what it needs.
 
     python -m dart_jax.compile --config configs/llama3_8b_v5e_2x4.yaml --topology v5e:2x4 \\
-        [--architecture NAME] [--rows N] [--length T] [--out J] [--section.field value]
+        [--program train|decode] [--architecture NAME] [--rows N] [--length T] [--out J] \\
+        [--section.field value]
 
 Needs libtpu, whose compiler it is, and no TPU, weights or data. What is compiled is the step that
 `python -m dart_jax.train` runs with this configuration, for the largest micro-batch that any
 examples could make: every one of sft.max_length tokens, all supervised. Packed into rows of
 sft.row_length tokens, sft.row_length // sft.max_length of these are in a row.
+
+With --program decode it is a block of decode steps instead, for M0 and one adapter side by side,
+over N slots (decode.slots) of T tokens each (1,024): the program that is held longest, with the
+whole cache among its arguments.
 
 The exit status is 0 if the step fits the chips' memory, 1 if it does not.
 """
@@ -53,6 +58,7 @@ class Job(NamedTuple):
     """What the command line asks for."""
 
     config: DartConfig
+    program: str
     topology: str
     architecture: str | None
     rows: int | None
@@ -64,7 +70,7 @@ def read_job(args: Sequence[str] | None = None) -> Job:
     """Read the command line; what is no option of this command is a setting of dart_jax.train."""
     parser = argparse.ArgumentParser(
         prog="python -m dart_jax.compile",
-        description="Compile the training step for a TPU slice without one; say what it needs.",
+        description="Compile for a TPU slice without one; say what it needs.",
         epilog="Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.",
         allow_abbrev=False,
     )
@@ -75,14 +81,21 @@ def read_job(args: Sequence[str] | None = None) -> Job:
         help=f"Generation and chips, such as v5e:2x4 or v5p:2x2x2; out of {', '.join(HBM_BYTES)}.",
     )
     parser.add_argument(
+        "--program",
+        choices=("train", "decode"),
+        default="train",
+        help="The training step (default), or a block of decode steps.",
+    )
+    parser.add_argument(
         "--architecture", help="Preset, such as llama-3-8b, where model.path has no checkpoint."
     )
-    parser.add_argument("--rows", type=int, help="Rows of a micro-batch, over all chips.")
-    parser.add_argument("--length", type=int, help="Tokens of a row.")
+    parser.add_argument("--rows", type=int, help="Rows of a micro-batch, or slots, over all chips.")
+    parser.add_argument("--length", type=int, help="Tokens of a row, or a slot.")
     parser.add_argument("--out", type=Path, help="JSON file for the result.")
     own, settings = parser.parse_known_args(args)
     config, _, _ = parse(["--config", own.config, *settings])
-    return Job(config, own.topology, own.architecture, own.rows, own.length, own.out)
+    given = (own.topology, own.architecture, own.rows, own.length, own.out)
+    return Job(config, own.program, *given)
 
 
 def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
@@ -108,13 +121,15 @@ def main(args: Sequence[str] | None = None) -> int:
     _prepare_environment()
     mesh = _mesh(job.config, job.topology, chips)
     architecture = _architecture(job)
-    lowered, shape = _lower(job, architecture, mesh)
+    lower = _lower if job.program == "train" else _lower_decode
+    lowered, shape = lower(job, architecture, mesh)
     devices = mesh.size
     hbm_bytes = HBM_BYTES[generation]
-    result = {"topology": job.topology, "devices": devices, "hbm_bytes": hbm_bytes}
-    result |= _compile(lowered, hbm_bytes)
+    result = {"program": job.program, "topology": job.topology, "devices": devices}
+    result |= {"hbm_bytes": hbm_bytes} | _compile(lowered, hbm_bytes)
+    flops = _flops(job.config, architecture, shape) if job.program == "train" else None
     result |= {
-        "flops_per_device": _flops(job.config, architecture, shape) // devices,
+        "flops_per_device": flops and flops // devices,
         "micro_batches": shape[0],
         "rows": shape[1],
         "length": shape[2],
@@ -253,6 +268,20 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
     return step.lower(state, base_params, batch, key), shape
 
 
+def _lower_decode(
+    job: Job, architecture: LlamaConfig, mesh: Mesh
+) -> tuple[Any, tuple[int, int, int]]:
+    """The lowered block of decode steps, and 1, its slots and the tokens of each."""
+    from dart_jax.generate.lowering import lower_block
+
+    rows, length = job.rows or job.config.decode.slots, job.length or 1024
+    base_params = _base(job.config, architecture)
+    lowered = lower_block(
+        architecture, base_params, job.config.lora, job.config.decode, mesh, rows, length
+    )
+    return lowered, (1, rows, length)
+
+
 def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
     """Sizes in bytes of one chip's share, and the seconds that the compiler took.
 
@@ -299,11 +328,12 @@ def _line(result: dict[str, Any]) -> str:
     arguments, temporaries, outputs, aliased, total = (
         result[name] / GIB for name in _MEASURED if name != "compile_seconds"
     )
+    flops = result["flops_per_device"]
+    flops = f"{flops / 1e12:.1f} TFLOP a step and device, " if flops else ""
     return (
         f"{where}: {total:.3f} GiB a device of {limit} ({arguments:.3f} arguments + "
         f"{temporaries:.3f} temporaries + {outputs:.3f} outputs - {aliased:.3f} aliased), "
-        f"{result['flops_per_device'] / 1e12:.1f} TFLOP a step and device, "
-        f"compiled in {result['compile_seconds']:.0f} s: "
+        f"{flops}compiled in {result['compile_seconds']:.0f} s: "
         f"{'fits' if result['fits'] else 'does not fit'}"
     )
 

@@ -125,6 +125,21 @@ def _adapter_size():
     return TINY["num_hidden_layers"] * 4 * sum(sum(pair) for pair in sides)
 
 
+def test_a_block_of_decoding_compiles_too(config_file, run, libtpu_folder, tmp_path):
+    """Nothing but the cache is returned, and the cache is donated."""
+    out = tmp_path / "result.json"
+    args = ("--config", config_file, "--topology", "v5e:2x2", "--program", "decode", "--out", out)
+    done = run(*args, "--rows", 8, "--length", 256, python_path=libtpu_folder)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert (result["program"], result["rows"], result["length"]) == ("decode", 8, 256)
+    # Keys and values of 2 layers, 8 rows, 1 head of 128 and 256 tokens, in bfloat16, over 4 chips.
+    cache = 2 * 2 * 8 * 256 * 128 * 2 // 4
+    assert result["alias_bytes"] >= cache
+    assert result["output_bytes"] - result["alias_bytes"] < 100_000
+    assert result["argument_bytes"] > cache and result["fits"]
+
+
 def test_a_step_that_does_not_fit_is_said_to(config_file, run, libtpu_folder, tmp_path):
     out = tmp_path / "result.json"
     args = ("--config", config_file, "--topology", "v5e:2x2", "--out", out)

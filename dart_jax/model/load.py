@@ -20,7 +20,7 @@ from dart_jax.model.gguf_file import open_gguf
 from dart_jax.model.llama import param_axes, param_shapes, unstack
 from dart_jax.model.quantize import load_transform
 from dart_jax.model.safetensors_file import safetensors_source
-from dart_jax.model.sharding import tree_shardings
+from dart_jax.model.sharding import platform_of, tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
 from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params
 
@@ -44,7 +44,7 @@ class Model:
     @cached_property
     def decode_params(self) -> PyTree:
         """The weights as decoding wants them: layers apart on a CPU, stacked elsewhere."""
-        if jax.default_backend() != "cpu":
+        if platform_of(self.mesh) != "cpu":
             return self.base_params
         return {**self.base_params, "layers": unstack(self.base_params["layers"])}
 

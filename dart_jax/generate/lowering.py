@@ -1,0 +1,75 @@
+"""The decoder's block lowered for devices that need not be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from dart_jax.generate.config import DecodeConfig
+from dart_jax.generate.engine import DecodeSpec, Slots, Weights, programs
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.config import LoraConfig
+from dart_jax.model.kv_cache import LayerCache
+from dart_jax.model.llama import param_axes
+from dart_jax.model.lora import init_lora, lora_axes
+from dart_jax.model.sharding import replicated, sharding_of, tree_shardings
+
+
+def lower_block(
+    config: LlamaConfig,
+    base_params: PyTree,
+    lora: LoraConfig,
+    decode: DecodeConfig,
+    mesh: Mesh,
+    rows: int,
+    columns: int,
+) -> Any:
+    """The lowered `decode_block` for M0 and one adapter, placed as `decode` places them.
+
+    Args:
+        base_params: `jax.ShapeDtypeStruct` of every weight.
+        rows: Slots.
+        columns: Tokens of a slot's cache.
+    """
+    dtype = base_params["embed"].dtype
+    whole = replicated(mesh)
+
+    def placed(tree: PyTree, shardings: PyTree) -> PyTree:
+        def place(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(place, tree, shardings)
+
+    def of(shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, kind, sharding=whole)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    adapter = jax.eval_shape(lambda key: init_lora(key, config, lora), key)
+    adapter = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), adapter)
+    weights = Weights(
+        base=placed(base_params, tree_shardings(mesh, param_axes(config), base_params)),
+        lora=placed(adapter, tree_shardings(mesh, lora_axes(adapter), adapter)),
+        scales=of((2, lora.rank), jnp.float32),
+    )
+    shape = (rows, config.num_kv_heads, columns, config.head_dim)
+    cache = jax.ShapeDtypeStruct(
+        shape, dtype, sharding=sharding_of(mesh, ("batch", "kv_heads", None, None), shape)
+    )
+    numbers = of((rows,), jnp.int32)
+    slots = Slots(
+        own=(LayerCache(cache, cache),) * config.num_layers,
+        lengths=numbers,
+        token=numbers,
+        count=numbers,
+        limit=numbers,
+        done=of((rows,), jnp.bool_),
+        model=numbers,
+        keys=of((rows,), key.dtype),
+    )
+    # Stop tokens do not change the program's size.
+    spec = DecodeSpec(config, decode.temperature, decode.top_p, decode.top_k, (0,), 0, mesh)
+    return programs(mesh).decode_block.lower(slots, weights, None, of((rows,), jnp.bool_), spec)
