@@ -1,4 +1,4 @@
-"""Measurements: `python -m dart_jax.bench {train,load,quantize} [--out J]`."""
+"""Measurements: `python -m dart_jax.bench {train,generate,load,quantize} [--out J]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dart_jax.bench import load, quantize, train
+from dart_jax.bench import generate, load, quantize, train
 from dart_jax.records import write_text
 
-COMMANDS = {"train": train, "load": load, "quantize": quantize}
+COMMANDS = {"train": train, "generate": generate, "load": load, "quantize": quantize}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,6 @@ divided by the step's number of supervised tokens, as in the library's own train
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,14 @@ import numpy as np
 
 from dart_jax.bench.job import Job, Round, Variant, example_counts
 from dart_jax.bench.memory import peak_rss_bytes
+from dart_jax.bench.torch_device import (
+    describe_device,
+    matmul_rate,
+    peak_device_bytes,
+    start_torch,
+    synchronize,
+)
+from dart_jax.model.architecture import LlamaConfig as ModelShape
 from dart_jax.model.architecture import to_hf_config
 from dart_jax.sft.examples import Example
 
@@ -69,10 +76,8 @@ class HfSession:
     def __init__(self, job: Job, variant: Variant):
         import torch
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        torch.manual_seed(job.seed)
         self._job, self._variant = job, variant
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = start_torch(job.seed)
         self._dtype = getattr(torch, variant.dtype)
         self._model = _adapted_model(job, variant, self._dtype, self._device)
         self._trained = [p for p in self._model.parameters() if p.requires_grad]
@@ -84,13 +89,8 @@ class HfSession:
 
     def describe(self) -> dict[str, Any]:
         """Threads, attention and device."""
-        import torch
-
-        cuda = self._device.type == "cuda"
         return {
-            "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "platform": self._device.type,
-            "threads": torch.get_num_threads(),
+            **describe_device(self._device),
             "attention": self._model.config._attn_implementation,
             "gradient_checkpointing": self._variant.remat == "layer",
             "adapter_dtype": str(self._trained[0].dtype).removeprefix("torch."),
@@ -101,7 +101,7 @@ class HfSession:
         """The longest micro-batch, forward and backward, without an update."""
         self._backward(self._micro_batches[0], 1)
         self._optimizer.zero_grad(set_to_none=True)
-        self._synchronize()
+        synchronize(self._device)
 
     def round(self, epoch: int) -> Round:
         """Train one epoch."""
@@ -115,7 +115,7 @@ class HfSession:
             step = [self._micro_batches[i] for i in order[start : start + per_step]]
             losses.append(self._update(step))
         loss = float(torch.stack(losses).sum())
-        self._synchronize()
+        synchronize(self._device)
         seconds = time.perf_counter() - started
         counts = example_counts(self._job.examples)
         return Round(
@@ -123,23 +123,13 @@ class HfSession:
             loss=loss / counts["supervised_tokens"],
             padded_tokens=padded_tokens(self._job.examples, self._variant.micro_batch),
             peak_rss_bytes=peak_rss_bytes(),
-            peak_device_bytes=self._peak_device_bytes(),
+            peak_device_bytes=peak_device_bytes(self._device),
             **counts,
         )
 
     def matmul_rate(self) -> float:
         """See `bench.job.Session`; in the base weights' type."""
-        import torch
-
-        size = 1024 if self._device.type == "cpu" else 8192
-        square = torch.ones(size, size, dtype=self._dtype, device=self._device)
-        square @ square
-        self._synchronize()
-        started = time.perf_counter()
-        for _ in range(8):
-            square @ square
-        self._synchronize()
-        return 8 * 2 * size**3 / (time.perf_counter() - started)
+        return matmul_rate(self._device, self._dtype)
 
     def _update(self, step: Sequence[Sequence[Example]]) -> Any:
         """One optimizer step; the loss sum over its supervised tokens."""
@@ -166,23 +156,12 @@ class HfSession:
         loss.backward()
         return loss.detach()
 
-    def _synchronize(self) -> None:
-        import torch
-
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def _peak_device_bytes(self) -> int | None:
-        import torch
-
-        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else None
-
 
 def _adapted_model(job: Job, variant: Variant, dtype: Any, device: Any) -> Any:
     """A PEFT model in training mode; its adapters are float32, as PEFT makes them by default."""
     import peft
 
-    model = _base_model(job, dtype, device)
+    model = base_model(job.model, dtype, device)
     if variant.remat == "layer":
         model.activation_checkpointing_enable({"use_reentrant": False})
     lora = peft.LoraConfig(
@@ -198,14 +177,15 @@ def _adapted_model(job: Job, variant: Variant, dtype: Any, device: Any) -> Any:
     return adapted.train()
 
 
-def _base_model(job: Job, dtype: Any, device: Any) -> Any:
+def base_model(source: str | ModelShape, dtype: Any, device: Any) -> Any:
+    """The model of a folder, or one with random weights; scaled-dot-product attention."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if isinstance(job.model, str):
+    if isinstance(source, str):
         model = LlamaForCausalLM.from_pretrained(
-            job.model, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+            source, dtype=dtype, attn_implementation="sdpa", local_files_only=True
         )
         return model.to(device)
-    config = LlamaConfig(**to_hf_config(job.model), attn_implementation="sdpa")
+    config = LlamaConfig(**to_hf_config(source), attn_implementation="sdpa")
     with device:
         return LlamaForCausalLM._from_config(config, dtype=dtype)

@@ -1,4 +1,8 @@
-"""What both sides of a training benchmark do: one file that every process reads."""
+"""What both sides of a training benchmark do: one file that every process reads.
+
+`Session`, `AnyVariant` and `AnyRound` are what any benchmark's workers have in common; those of
+decoding are in `generate_job`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -15,6 +19,8 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.records import write_text
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Variant:
         remat: As `sft.remat`; for hf, layer is its gradient checkpointing and none is without.
     """
 
+    task: ClassVar[str] = "train"
+
     framework: Literal["ours", "hf"]
     dtype: Literal["float32", "bfloat16"]
     micro_batch: int | None = None
@@ -102,6 +110,31 @@ class Round:
     peak_rss_bytes: int
     peak_device_bytes: int | None
 
+    def report(self) -> str:
+        """For a line of progress."""
+        return f"{self.examples / self.seconds:.3f} examples/s, loss {self.loss:.4f}"
+
+
+class AnyVariant(Protocol):
+    """A variant of any benchmark; a dataclass. `task` is a key of `worker.TASKS`."""
+
+    task: ClassVar[str]
+
+    @property
+    def framework(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+class AnyRound(Protocol):
+    """A timed round of any benchmark; a dataclass."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    def report(self) -> str: ...
+
 
 class Session(Protocol):
     """One variant, loaded; a worker process holds exactly one."""
@@ -112,26 +145,21 @@ class Session(Protocol):
     def warm_up(self) -> None:
         """Compile and touch memory; leaves the adapter as it was."""
 
-    def round(self, epoch: int) -> Round:
-        """Train one epoch, timed."""
+    def round(self, epoch: int) -> AnyRound:
+        """Train one epoch, or answer every prompt once; timed."""
 
     def matmul_rate(self) -> float:
         """Measured floating-point operations a second of one large matrix product."""
 
 
-def write_job(job: Job, path: Path) -> None:
-    """Write the job as JSON."""
+def write_job(job: Any, path: Path) -> None:
+    """Write the job of a benchmark, a dataclass, as JSON."""
     write_text(path, json.dumps(dataclasses.asdict(job)))
 
 
-def read_job(path: Path) -> Job:
-    """What `write_job` wrote."""
-    return TypeAdapter(Job).validate_json(path.read_text(encoding="utf-8"))
-
-
-def read_variant(text: str) -> Variant:
-    """A variant from its JSON form."""
-    return TypeAdapter(Variant).validate_json(text)
+def read_as(kind: type[T], text: str) -> T:
+    """A job or a variant from its JSON form."""
+    return TypeAdapter(kind).validate_json(text)
 
 
 def example_counts(examples: tuple[Example, ...]) -> dict[str, int]:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# What a measurement of ours depends on.
+OURS = ("jax", "jaxlib", "flax", "optax", "numpy")
+
 
 def machine() -> dict[str, Any]:
     """Processor, cores that this process may use, memory, and how busy the machine is now."""

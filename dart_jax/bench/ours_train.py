@@ -110,15 +110,7 @@ class OursSession:
 
     def matmul_rate(self) -> float:
         """See `bench.job.Session`; in the base weights' type."""
-        size = 1024 if jax.default_backend() == "cpu" else 8192
-        square = jnp.ones((size, size), self._dtype)
-        product = jax.jit(jnp.matmul)
-        jax.block_until_ready(product(square, square))
-        started = time.perf_counter()
-        for _ in range(8):
-            last = product(square, square)
-        jax.block_until_ready(last)
-        return 8 * 2 * size**3 / (time.perf_counter() - started)
+        return matmul_rate(self._dtype)
 
     def _run(self, state: TrainState, index: int) -> tuple[TrainState, Metrics, int]:
         planned = self._plan[index]
@@ -140,6 +132,19 @@ class OursSession:
             attended_pairs=count_attended_pairs(batch.segment_ids),
         )
         return train_flops(self._config, self._job.lora, counts)
+
+
+def matmul_rate(dtype: jnp.dtype) -> float:
+    """See `bench.job.Session`."""
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    square = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(square, square))
+    started = time.perf_counter()
+    for _ in range(8):
+        last = product(square, square)
+    jax.block_until_ready(last)
+    return 8 * 2 * size**3 / (time.perf_counter() - started)
 
 
 def _base_params(job: Job, variant: Variant, mesh: Mesh) -> tuple[LlamaConfig, PyTree]:

@@ -55,27 +55,34 @@ def prepare_job(
 ) -> Job:
     """Tokenise, and write what both sides load: the same weights and the same first adapter.
 
-    A Hugging Face folder is taken as it is. Of a .gguf file a folder is written, because
-    transformers computes on packed GGUF weights with other kernels.
+    See `hf_folder` for the base weights.
     """
     import jax
 
-    from dart_jax.model.load import open_checkpoint, resolve_path
+    from dart_jax.model.load import open_checkpoint
     from dart_jax.model.lora import init_lora
     from dart_jax.model.peft_file import save_peft
     from dart_jax.model.tokenizer import load_tokenizer
 
-    path = resolve_path(model)
+    path = hf_folder(model, folder / "base")
     config, _ = open_checkpoint(path)
-    tokenizer = load_tokenizer(path)
     length = min(sft.max_length, config.context_length)
-    examples = tuple(tokenize(targets, {q.id: q for q in questions}, tokenizer, length))
-    if path.is_file():
-        path = _write_base(path, folder / "base")
+    by_id = {q.id: q for q in questions}
+    examples = tuple(tokenize(targets, by_id, load_tokenizer(path), length))
     save_peft(folder / "adapter", init_lora(jax.random.key(seed), config, lora), lora, model)
-    return _with_rates(
-        Job(str(path.resolve()), str(folder / "adapter"), examples, lora, sft, (), seed)
-    )
+    return _with_rates(Job(str(path), str(folder / "adapter"), examples, lora, sft, (), seed))
+
+
+def hf_folder(model: str, folder: Path) -> Path:
+    """The Hugging Face folder of what `model.path` names, absolute.
+
+    Of a .gguf file one is written to `folder`, in float32, because transformers computes on
+    packed GGUF weights with other kernels.
+    """
+    from dart_jax.model.load import resolve_path
+
+    path = resolve_path(model)
+    return _write_base(path, folder) if path.is_file() else path.resolve()
 
 
 def random_job(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.job import Job, Round, Variant, write_job
+from dart_jax.bench.job import AnyRound, AnyVariant, write_job
 from dart_jax.bench.worker import Worker, WorkerDied
 
 Say = Callable[[str], None]
@@ -25,25 +25,26 @@ class Measured:
         matmul_rate: See `Session.matmul_rate`.
     """
 
-    variant: Variant
+    variant: AnyVariant
     description: dict[str, Any]
     setup_seconds: float
     matmul_rate: float
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[AnyRound] = field(default_factory=list)
 
 
-def losses(job: Job, variants: Sequence[Variant], folder: Path) -> list[list[float]]:
-    """The loss of each epoch of a small job, for each variant; untimed, so all load at once."""
+def untimed(
+    job: Any, variants: Sequence[AnyVariant], rounds: int, folder: Path
+) -> list[list[AnyRound]]:
+    """The rounds of a small job, for each variant; nobody is timed, so all load at once."""
     path = folder / "check.json"
     write_job(job, path)
-    epochs = range(job.sft.epochs)
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(path, variant, folder)) for variant in variants]
-        return [[worker.round(epoch).loss for epoch in epochs] for worker in workers]
+        return [[worker.round(epoch) for epoch in range(rounds)] for worker in workers]
 
 
 def tune(
-    job: Job, variants: Sequence[Variant], folder: Path, say: Say
+    job: Any, variants: Sequence[AnyVariant], folder: Path, say: Say
 ) -> tuple[list[Measured], dict[str, str]]:
     """One round of each variant, one after the other, each alone on the machine.
 
@@ -72,7 +73,7 @@ def tune(
 
 
 def alternate(
-    job: Path, variants: Sequence[Variant], rounds: int, folder: Path, say: Say = lambda _: None
+    job: Path, variants: Sequence[AnyVariant], rounds: int, folder: Path, say: Say = lambda _: None
 ) -> list[Measured]:
     """Rounds in turn: each variant's first, each one's second, ...; the others sleep."""
     with ExitStack() as stack:
@@ -91,6 +92,6 @@ def alternate(
                 measured.rounds.append(one)
                 say(
                     f"  round {epoch + 1}, {worker.variant.name}: {one.seconds:.1f} s, "
-                    f"{one.examples / one.seconds:.3f} examples/s, loss {one.loss:.4f}"
+                    f"{one.report()}"
                 )
     return found

@@ -85,8 +85,13 @@ def finalists(rates: Mapping[str, float]) -> list[str]:
     return [name for name in ranked[:2] if rates[name] >= NEAR * rates[ranked[0]]]
 
 
-def compare(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float]:
+def compare(
+    ours: Mapping[str, Any], peer: Mapping[str, Any], rate: str = "examples_per_second"
+) -> dict[str, float]:
     """Speed and memory of the best of either side; a memory ratio below 1 is less than the peer.
+
+    Args:
+        rate: The key of the speed that is compared.
 
     Memory is the accelerator's where both used one.
     """
@@ -95,7 +100,7 @@ def compare(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float
     pairs = zip(ours["round_seconds"], peer["round_seconds"], strict=True)
     by_round = [theirs / mine for mine, theirs in pairs]
     return {
-        "ratio_vs_best_peer": ours["examples_per_second"] / peer["examples_per_second"],
+        "ratio_vs_best_peer": ours[rate] / peer[rate],
         "ratio_min": min(by_round),
         "ratio_max": max(by_round),
         "memory_ratio": ours[memory] / peer[memory],

@@ -8,23 +8,21 @@ examples, and its best and ours take turns at whole epochs, one working while th
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from dart_jax.bench.contest import contest, say
 from dart_jax.bench.job import Variant
-from dart_jax.bench.machine import machine, versions
+from dart_jax.bench.machine import OURS, machine, versions
+from dart_jax.bench.peer import PACKAGES, positive, require_peer
 from dart_jax.bench.prepare import check_job, mini_targets, prepare_job, run_targets
-from dart_jax.bench.rounds import losses
+from dart_jax.bench.rounds import untimed
 from dart_jax.bench.shape import SHAPES, shape
 from dart_jax.bench.summary import agreement, table
 from dart_jax.model.config import LoraConfig
 from dart_jax.sft.config import SftConfig
 
-PEER_PACKAGES = ("torch", "transformers", "peft")
-OUR_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 CHECKED_EXAMPLES = 4
 
 
@@ -33,33 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     types = ["float32", "bfloat16"]
     add("--peer", choices=["hf"], default="hf", help="hf: transformers with PEFT, on torch")
-    add("--examples", type=_positive, default=128, help="examples in an epoch (default 128)")
-    add("--rounds", type=_positive, default=3, help="timed epochs of each side (default 3)")
+    add("--examples", type=positive, default=128, help="examples in an epoch (default 128)")
+    add("--rounds", type=positive, default=3, help="timed epochs of each side (default 3)")
     add("--run", type=Path, help="train on the distill targets of this finished run's folder")
     add("--model", default="smollm2-135m-instruct", help="as model.path")
-    add("--batch-size", type=_positive, default=16, help="examples per optimizer step (default 16)")
+    add("--batch-size", type=positive, default=16, help="examples per optimizer step (default 16)")
     add("--packing", choices=["none", "segments", "shared_prefix"], default=SftConfig.packing)
-    add("--row-length", type=_positive, default=SftConfig.row_length, help="as sft.row_length")
+    add("--row-length", type=positive, default=SftConfig.row_length, help="as sft.row_length")
     add("--ours-dtype", nargs="+", choices=types, default=types, help="ours (default: both)")
     add("--peer-dtype", nargs="+", choices=types, default=types, help="the peer's (default: both)")
     add(
         "--peer-batches",
         nargs="+",
-        type=_positive,
+        type=positive,
         default=[1, 4, 8, 16],
         metavar="N",
         help="micro-batch sizes that the peer is tuned over (default 1 4 8 16)",
     )
-    add("--tune-examples", type=_positive, default=16, help="in a tuning round (default 16)")
+    add("--tune-examples", type=positive, default=16, help="in a tuning round (default 16)")
     add("--shape", choices=SHAPES, help="random weights and tokens, 8 x 2048, bfloat16")
     add("--seed", type=int, default=0, help="of adapter, order and dropout (default 0)")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}; it must be at least 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -75,22 +66,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    where = {"machine": machine(), "versions": versions([*OUR_PACKAGES, *PEER_PACKAGES])}
+    where = {"machine": machine(), "versions": versions([*OURS, *PACKAGES])}
     with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as name:
         folder = Path(name)
         result = shape(args.shape, args.rounds, folder) if args.shape else suite(args, folder)
     print("\n" + table(result))
     return result | where
-
-
-def require_peer() -> None:
-    """Raises RuntimeError with what is not installed."""
-    absent = [name for name in PEER_PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        raise RuntimeError(
-            f"--peer hf needs {', '.join(absent)}, which this environment lacks; "
-            f"run `pip install {' '.join(absent)}` in the versions of requirements.txt"
-        )
 
 
 def suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -110,7 +91,8 @@ def suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     small = check_job(job, CHECKED_EXAMPLES)
     count = len(small.examples)
     sides = [Variant("ours", "float32"), Variant("hf", "float32", count)]
-    check = agreement(*losses(small, sides, folder), count)
+    found = untimed(small, sides, small.sft.epochs, folder)
+    check = agreement(*([one.loss for one in rounds] for rounds in found), count)
     ours = [Variant("ours", dtype) for dtype in args.ours_dtype]
     peers = [Variant("hf", d, size) for d in args.peer_dtype for size in args.peer_batches]
     return {"same_losses": check} | contest(job, ours, peers, args.tune_examples, folder)

@@ -13,11 +13,41 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dart_jax.bench.job import Round, Session, Variant, read_job, read_variant
+from pydantic import TypeAdapter
 
-SESSIONS = {"ours": "dart_jax.bench.ours_train", "hf": "dart_jax.bench.hf_train"}
+from dart_jax.bench.generate_job import GenerateJob, GenerateVariant, PairsRound
+from dart_jax.bench.job import AnyRound, AnyVariant, Job, Round, Session, Variant, read_as
+
+
+class Task(NamedTuple):
+    """The types of one benchmark, and the module of each framework's session."""
+
+    job: type
+    variant: type
+    round: type
+    sessions: dict[str, str]
+
+
+TASKS = {
+    "train": Task(
+        Job,
+        Variant,
+        Round,
+        {"ours": "dart_jax.bench.ours_train", "hf": "dart_jax.bench.hf_train"},
+    ),
+    "generate": Task(
+        GenerateJob,
+        GenerateVariant,
+        PairsRound,
+        {
+            "ours": "dart_jax.bench.ours_generate",
+            "hf": "dart_jax.bench.hf_generate",
+            "release": "dart_jax.bench.hf_generate",
+        },
+    ),
+}
 
 
 class WorkerDied(RuntimeError):
@@ -36,13 +66,13 @@ class Worker:
         WorkerDied: Here or in any call; with exit status and log.
     """
 
-    def __init__(self, job: Path, variant: Variant, log: Path):
+    def __init__(self, job: Path, variant: AnyVariant, log: Path):
         self.variant = variant
         self._log = log / f"{job.stem}-{variant.name}.log"
         argument = json.dumps(dataclasses.asdict(variant))
         with open(self._log, "wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dart_jax.bench.worker", str(job), argument],
+                [sys.executable, "-m", "dart_jax.bench.worker", variant.task, str(job), argument],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -66,9 +96,10 @@ class Worker:
         """See `Session`."""
         self._call("warm_up")
 
-    def round(self, epoch: int) -> Round:
+    def round(self, epoch: int) -> AnyRound:
         """See `Session`."""
-        return Round(**self._call("round", epoch))
+        kind = TASKS[self.variant.task].round
+        return TypeAdapter(kind).validate_python(self._call("round", epoch))
 
     def matmul_rate(self) -> float:
         """See `Session`."""
@@ -104,13 +135,16 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **memory, "PYTHONPATH": path}
 
 
-def serve(job_path: Path, variant: Variant) -> None:
+def serve(task: Task, job_path: Path, variant_text: str) -> None:
     """The child's end: load, then answer requests until the parent closes the pipe."""
     # Replies keep the real standard output to themselves.
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    module = importlib.import_module(SESSIONS[variant.framework])
-    session: Session = module.open_session(read_job(job_path), variant)
+    variant = read_as(task.variant, variant_text)
+    job = read_as(task.job, job_path.read_text(encoding="utf-8"))
+    session: Session = importlib.import_module(task.sessions[variant.framework]).open_session(
+        job, variant
+    )
     for line in sys.stdin:
         method, *arguments = json.loads(line)
         result = getattr(session, method)(*arguments)
@@ -120,4 +154,4 @@ def serve(job_path: Path, variant: Variant) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), read_variant(sys.argv[2]))
+    serve(TASKS[sys.argv[1]], Path(sys.argv[2]), sys.argv[3])

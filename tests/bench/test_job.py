@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dart_jax.bench.job import Job, Variant, example_counts, read_job, read_variant, write_job
+from dart_jax.bench.job import Job, Variant, example_counts, read_as, write_job
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.presets import PRESETS
 from dart_jax.sft.config import SftConfig
@@ -23,7 +23,7 @@ def make_job(**changes):
 def test_a_job_comes_back_as_it_was(model, tmp_path):
     job = make_job(model=model, sft=SftConfig(micro_batch_size=2, packing="none"))
     write_job(job, tmp_path / "job.json")
-    assert read_job(tmp_path / "job.json") == job
+    assert read_as(Job, (tmp_path / "job.json").read_text("utf-8")) == job
 
 
 def test_a_weighted_example_is_refused():
@@ -53,9 +53,9 @@ def test_steps_and_counts():
 )
 def test_a_variant_has_a_name_and_a_json_form(variant, name):
     assert variant.name == name
-    assert read_variant(json.dumps(dataclasses.asdict(variant))) == variant
+    assert read_as(Variant, json.dumps(dataclasses.asdict(variant))) == variant
 
 
 def test_a_mistyped_variant_is_refused():
     with pytest.raises(ValueError, match="framework"):
-        read_variant('{"framework": "theirs", "dtype": "float32"}')
+        read_as(Variant, '{"framework": "theirs", "dtype": "float32"}')

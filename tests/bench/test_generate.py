@@ -1,0 +1,90 @@
+"""The whole command on a tiny model: both sides, each in its own process."""
+
+import json
+import sys
+
+import pytest
+
+from dart_jax.bench.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def result(tiny_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "result.json"
+    sizes = "--prompts 3 --new-tokens 8 --natural-limit 12 --rounds 2 --slots 4"
+    sides = "--peer-batches 2 --ours-dtype float32 --peer-dtype float32"
+    command = f"generate --model {tiny_model} {sizes} {sides} --out {out}"
+    with pytest.MonkeyPatch.context() as patch:
+        # One device, and quick to compile.
+        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        assert main(command.split()) == 0
+    return json.loads(out.read_text("utf-8"))
+
+
+def test_both_sides_decode_the_same_tokens(result):
+    """Base and adapter, rows of several lengths; the adapter's answers are not the base's."""
+    assert result["same_tokens"]["answers"] == 6
+    assert result["same_tokens"]["tokens"] == 6 * 16
+
+
+def test_a_fixed_number_of_tokens_is_the_same_work(result):
+    ours = result["ours"]["variants"]["ours-float32-b4"]
+    for entry in (ours["fixed"], ours["sampled"], result["peers"]["hf-float32-b2"]["fixed"]):
+        assert entry["new_tokens_per_answer"] == 8
+        assert entry["stops"] == {"M0": {"length": 3}, "adapter": {"length": 3}}
+        per_pair = entry["new_tokens_per_second"] / entry["pairs_per_second"]
+        assert per_pair == pytest.approx(2 * 8, rel=0.2)
+        assert len(entry["round_seconds"]) == 2
+
+
+def test_natural_stops_are_the_same_on_both_sides(result):
+    ours = result["ours"]["variants"]["ours-float32-b4"]["natural"]
+    peer = result["peers"]["hf-float32-b2"]["natural"]
+    assert ours["stops"] == peer["stops"]
+    assert ours["new_tokens_per_answer"] == peer["new_tokens_per_answer"] <= 12
+
+
+def test_the_ratios_are_of_what_is_shown(result):
+    ours, peers = result["ours"], result["peers"]
+    mine = ours["variants"]["ours-float32-b4"]
+    assert result["pairs"] == 3
+    assert result["best_peer"] == result["best_peer_natural"] == "hf-float32-b2"
+    assert ours["pairs_per_second_natural"] == mine["natural"]["pairs_per_second"]
+    assert ours["peak_rss_bytes"] > 1e8
+    for key, mode, peer in (
+        ("ratio_vs_best_peer", "fixed", "hf-float32-b2"),
+        ("ratio_vs_best_peer_natural", "natural", "hf-float32-b2"),
+        ("ratio_vs_release_settings", "sampled", "release-float32-b8"),
+    ):
+        other = peers[peer][mode]
+        expected = mine[mode]["pairs_per_second"] / other["pairs_per_second"]
+        assert result[key] == pytest.approx(expected)
+    held = [
+        peers[name][mode]["models_in_memory"]
+        for name, mode in (("hf-float32-b2", "fixed"), ("release-float32-b8", "sampled"))
+    ]
+    assert held == ["one at a time", "both"]
+    assert peers["hf-float32-b2"]["fixed"]["adapter"] == "merged"
+    assert {"jax", "torch", "transformers", "peft", "python"} <= set(result["versions"])
+
+
+def test_an_absent_library_of_the_peer_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(RuntimeError, match="needs peft, which this environment lacks"):
+        main(["generate"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ("--prompts 4", ValueError, "--peer-batches 32 is more than --prompts 4"),
+        ("--prompts 9999", ValueError, "--prompts 9999: there are only 320"),
+        ("--natural-limit 900", ValueError, "do not fit the context of 1024"),
+        ("--run nowhere", FileNotFoundError, "--run nowhere: it has no config.yaml"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, error, message, tiny_model):
+    given = arguments.split()
+    model = [] if "--run" in given else ["--model", str(tiny_model)]
+    with pytest.raises(error, match=message):
+        main(["generate", *given, *model])
