@@ -21,7 +21,8 @@ from dart_jax.bench.generate_job import (
 from dart_jax.bench.memory import peak_rss_bytes
 from dart_jax.bench.ours_train import matmul_rate
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, Prompt, decode
+from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.plan import Request
 from dart_jax.model.config import MeshConfig, ModelConfig
 from dart_jax.model.load import load_model
 from dart_jax.model.peft_file import load_peft, load_peft_config
@@ -43,7 +44,12 @@ class OursSession:
         folder = Path(job.adapter)
         lora = load_peft_config(folder)
         self._adapter = load_peft(folder, self._model.config, lora), lora.scale
-        self._config = DecodeConfig(job.temperature, job.top_p, job.new_tokens, variant.rows)
+        self._config = DecodeConfig(
+            temperature=job.temperature,
+            top_p=job.top_p,
+            max_new_tokens=job.new_tokens,
+            slots=variant.rows,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Device, and what holds the models."""
@@ -77,19 +83,15 @@ class OursSession:
         return matmul_rate(jnp.dtype(self._variant.dtype))
 
     def _decode(self) -> Sequence[Continuation]:
-        """Both models' answers: the base's to every prompt, then the adapter's."""
-        job, prompts = self._job, [Prompt(p.id, p.tokens) for p in self._job.prompts]
-        found: list[Continuation] = []
-        for adapter in (({}, 0.0), self._adapter):
-            answers = decode(
-                self._model,
-                *adapter,
-                prompts,
-                self._config,
-                seed=job.seed,
-                stop_at_conclusion=job.natural_stops,
-                min_new_tokens=0 if job.natural_stops else job.new_tokens,
-            )
-            by_id = {answer.id: answer for answer in answers}
-            found += [by_id[prompt.id] for prompt in prompts]
-        return found
+        """Both models' answers in one call: the base's to every prompt, then the adapter's."""
+        job = self._job
+        requests = [Request(p.id, p.tokens, name) for name in (BASE, ADAPTED) for p in job.prompts]
+        return decode(
+            self._model,
+            {ADAPTED: self._adapter},
+            requests,
+            self._config,
+            seed=job.seed,
+            stop_at_conclusion=job.natural_stops,
+            min_new_tokens=0 if job.natural_stops else job.new_tokens,
+        )
