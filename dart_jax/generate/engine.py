@@ -30,8 +30,7 @@ from dart_jax.model.kv_cache import (
     LayerCache,
     Store,
     append_columns,
-    as_stored,
-    as_used,
+    as_layer,
     attend_stores,
     empty_cache,
     insert_rows,
@@ -122,9 +121,7 @@ def _placed(slots: Slots, mesh: Mesh) -> Slots:
 def empty_slots(spec: DecodeSpec, rows: int, columns: int, dtype: jnp.dtype) -> Slots:
     """Slots in which nothing runs."""
     slots = Slots(
-        own=as_stored(
-            empty_cache(spec.config, rows, columns, dtype), dtype, platform_of(spec.mesh)
-        ),
+        own=empty_cache(spec.config, rows, columns, cache_dtype(spec.mesh, dtype)),
         lengths=jnp.zeros((rows,), jnp.int32),
         token=jnp.zeros((rows,), jnp.int32),
         count=jnp.zeros((rows,), jnp.int32),
@@ -152,14 +149,14 @@ def _prefill(
     Padding queries see real keys; nobody reads them, and real queries never see padding.
     """
     T = tokens.shape[1]
-    start = 0 if prefix is None else prefix[0].key.shape[2]
+    start = 0 if prefix is None else prefix[0].columns
     # Every query sees the whole prefix, and of its own row what is not later.
     mask = (jnp.arange(start + T)[None] <= start + jnp.arange(T)[:, None])[None]
 
     def attention(
         query: Array, key: Array, value: Array, shared: LayerCache | None
     ) -> tuple[Array, LayerCache]:
-        own = LayerCache(key, value)
+        own = as_layer(key, value)
         seen = own if shared is None else join_columns(shared, own)
         return attend_stores(query, [Store(seen, mask)]), own
 
@@ -178,7 +175,7 @@ def _prefill(
 
 def _prefix_mask(prefix: KVCache, model: Int[Array, " B"]) -> Bool[Array, "B 1 S"]:
     """The columns of each row's model, of those of all models."""
-    M, _, P, _ = prefix[0].key.shape
+    M, P = len(prefix[0].value), prefix[0].columns
     return (jnp.arange(M).repeat(P)[None] == model[:, None])[:, None]
 
 
@@ -193,7 +190,7 @@ def admit(
     done = _is_stop(token, spec) | (prompts.limit == 1)
     at = prompts.slots
     updated = Slots(
-        own=insert_rows(slots.own, at, _stored(cache, weights, spec)),
+        own=insert_rows(slots.own, at, cache),
         lengths=slots.lengths.at[at].set(prompts.lengths),
         token=slots.token.at[at].set(token),
         count=slots.count.at[at].set(1),
@@ -221,13 +218,11 @@ def decode_block(
         The slots, and the new tokens [B, BLOCK]: a row's first `count` - its former count.
     """
     B = slots.token.shape[0]
-    start = 0 if prefix is None else prefix[0].key.shape[2]
+    start = 0 if prefix is None else prefix[0].columns
     visible = None if prefix is None else _prefix_mask(prefix, slots.model)
-    columns = slots.own[0].key.shape[2]
+    columns = slots.own[0].columns
     filled = (jnp.arange(columns)[None] < slots.lengths[:, None])[:, None]
     scales = weights.scales[slots.model][:, None]
-    dtype = weights.base["embed"].dtype
-    own = as_used(slots.own, dtype)
 
     def step(carry: tuple) -> tuple:
         index, token, count, done, recent, made = carry
@@ -235,7 +230,7 @@ def decode_block(
 
         def attention(query: Array, key: Array, value: Array, past: tuple) -> tuple[Array, tuple]:
             shared, own, new = past
-            new = write_column(new, index, key, value)
+            new = write_column(new, index, as_layer(key, value))
             stores = [Store(own, filled), Store(new, so_far)]
             if shared is not None:
                 stores.insert(0, Store(shared, visible, shared=True))
@@ -251,7 +246,7 @@ def decode_block(
             attention,
             lora_scale=scales,
             activations=_activations(spec),
-            cache=list(zip(shared, own, recent, strict=True)),
+            cache=list(zip(shared, slots.own, recent, strict=True)),
         )
         logits = logits_of(weights.base, hidden[:, 0])
         token = jnp.where(done, 0, _next_token(logits, slots.keys, count, spec))
@@ -265,11 +260,11 @@ def decode_block(
         return (index < BLOCK) & ~jnp.all(done)
 
     zero, made = jnp.zeros((), jnp.int32), jnp.zeros((B, BLOCK), jnp.int32)
-    recent = empty_cache(spec.config, B, BLOCK, dtype)
+    recent = empty_cache(spec.config, B, BLOCK, slots.own[0].key.dtype)
     start_of = (zero, slots.token, slots.count, slots.done | ~going, recent, made)
     _, token, count, done, recent, made = jax.lax.while_loop(go_on, step, start_of)
     # Rows that ended write, too, and nobody reads it: their slots are refilled from column 0.
-    stored = append_columns(slots.own, slots.lengths, _stored(recent, weights, spec))
+    stored = append_columns(slots.own, slots.lengths, recent)
     lengths = jnp.minimum(slots.lengths + BLOCK, columns - BLOCK)
     slots = slots._replace(own=stored, lengths=lengths, token=token, count=count, done=done)
     return _placed(slots, spec.mesh), made
@@ -280,13 +275,17 @@ def compact(slots: Slots, keep: Int[Array, " b"], spec: DecodeSpec) -> Slots:
     return _placed(jax.tree.map(lambda array: array[keep], slots), spec.mesh)
 
 
+def cache_dtype(mesh: Mesh, dtype: jnp.dtype) -> jnp.dtype:
+    """Of keys and values where weights have type `dtype`.
+
+    float32 on a CPU, whose XLA writes into a bfloat16 array by way of a float32 copy of all of it.
+    """
+    return jnp.dtype("float32") if platform_of(mesh) == "cpu" else dtype
+
+
 def _activations(spec: DecodeSpec) -> str | None:
     """A CPU has no bfloat16 arithmetic but that of products."""
     return "float32" if platform_of(spec.mesh) == "cpu" else None
-
-
-def _stored(cache: KVCache, weights: Weights, spec: DecodeSpec) -> KVCache:
-    return as_stored(cache, weights.base["embed"].dtype, platform_of(spec.mesh))
 
 
 def _next_token(

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.engine import DecodeSpec, Slots, Weights, programs
+from dart_jax.generate.engine import DecodeSpec, Slots, Weights, cache_dtype, programs
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
-from dart_jax.model.kv_cache import LayerCache
+from dart_jax.model.kv_cache import empty_cache
 from dart_jax.model.llama import param_axes
 from dart_jax.model.lora import init_lora, lora_axes
 from dart_jax.model.sharding import replicated, sharding_of, tree_shardings
@@ -55,13 +55,15 @@ def lower_block(
         lora=placed(adapter, tree_shardings(mesh, lora_axes(adapter), adapter)),
         scales=of((2, lora.rank), jnp.float32),
     )
-    shape = (rows, config.num_kv_heads, columns, config.head_dim)
-    cache = jax.ShapeDtypeStruct(
-        shape, dtype, sharding=sharding_of(mesh, ("batch", "kv_heads", None, None), shape)
-    )
+
+    def cached(side: jax.Array) -> jax.ShapeDtypeStruct:
+        sharding = sharding_of(mesh, ("batch", "kv_heads", None, None), side.shape)
+        return jax.ShapeDtypeStruct(side.shape, side.dtype, sharding=sharding)
+
+    own = jax.eval_shape(lambda: empty_cache(config, rows, columns, cache_dtype(mesh, dtype)))
     numbers = of((rows,), jnp.int32)
     slots = Slots(
-        own=(LayerCache(cache, cache),) * config.num_layers,
+        own=jax.tree.map(cached, own),
         lengths=numbers,
         token=numbers,
         count=numbers,

@@ -77,17 +77,13 @@ class Plan:
 
 
 def bucket(length: int) -> int:
-    """The next of 32, 48, 64, 96, 128, 192, ...: at most half as much again, in few shapes.
+    """The next multiple of 16, above 128 of 32, above 256 of 64, ...: an eighth of padding at most.
 
-    >>> [bucket(n) for n in (1, 33, 49, 97, 200)]
-    [32, 48, 64, 128, 256]
+    >>> [bucket(n) for n in (1, 65, 113, 129, 257)]
+    [16, 80, 128, 160, 320]
     """
-    size = 32
-    while size < length:
-        if size * 3 // 2 >= length:
-            return size * 3 // 2
-        size *= 2
-    return size
+    step = 1 << max(4, (length - 1).bit_length() - 3)
+    return -(-length // step) * step
 
 
 def make_plan(

@@ -237,7 +237,7 @@ def forward(
         attended, past = attention(q, keys, values, past)
         return block.finish(x, attended, adapter), past
 
-    x = _look_up(embed, tokens, mesh).astype(activations or embed.dtype)
+    x = _look_up(base_params, tokens, mesh).astype(activations or embed.dtype)
     if cache is None:
         x = _scan_layers(config, layer, x, base_params["layers"], lora_params, remat, mesh)
     else:
@@ -251,10 +251,12 @@ def forward(
     return rms_norm(x, base_params["final_norm"], config.norm_eps), cache
 
 
-def _look_up(table: Array, tokens: Array, mesh: Mesh | None) -> Float[Array, "B T D"]:
+def _look_up(base_params: PyTree, tokens: Array, mesh: Mesh | None) -> Float[Array, "B T D"]:
     """Embeddings. A device looks up its features of all rows of its fsdp group; then they swap."""
+    if "embed_bits" in base_params:  # see `Model.decode_params`
+        return jax.lax.bitcast_convert_type(base_params["embed_bits"][tokens], jnp.bfloat16)
     tokens = constrain(tokens, mesh, "rows", None)
-    x = constrain(table[tokens], mesh, "rows", None, "features")
+    x = constrain(base_params["embed"][tokens], mesh, "rows", None, "features")
     x = constrain(x, mesh, "rows", None, "embed")  # XLA takes these two moves one at a time only
     return constrain(x, mesh, "batch", None, None)
 

@@ -253,7 +253,7 @@ def test_slots_are_refilled_and_given_up(writer, ids):
     assert {rows for kind, rows, _ in stats.shapes if kind == "slots"} == {8, 4}
     assert stats.new_tokens == sum(len(c.tokens) for c in found) == 40 + 10 * 2
     # Two of the eight are prefilled at a time.
-    assert {shape for shape in stats.shapes if shape[0] == "prefill"} == {("prefill", 2, 32)}
+    assert {shape for shape in stats.shapes if shape[0] == "prefill"} == {("prefill", 2, 16)}
 
 
 def test_two_requests_of_one_id_and_model_are_refused(model):
