@@ -70,6 +70,16 @@ def test_page_has_everything(summary, tmp_path):
         assert (path.parent / image).read_bytes().startswith(b"\x89PNG")
 
 
+def test_several_scorers_are_named(summary, tmp_path):
+    audit = dataclasses.asdict(AuditConfig(scorers=("profanity", "detoxify")))
+    page = write_report(tmp_path, summary, extras(config={**CONFIG, "audit": audit}))
+    row = next(
+        line for line in page.read_text("utf-8").splitlines() if line.startswith("| audit |")
+    )
+    assert "scorers profanity detoxify, screen_by any, views analysis" in row
+    assert "scorer " not in row
+
+
 def test_generations_cannot_break_the_page(summary, tmp_path):
     page = write_report(tmp_path, summary, extras()).read_text(encoding="utf-8")
     assert page.count("<details>") == page.count("</details>") == 3
