@@ -101,22 +101,29 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
 
 def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """`(file:line, row)`; a line that is no row becomes a problem."""
+    of_kind = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
     with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a BOM
-        if path.suffix.lower() == ".csv":
-            yield from _csv_rows(path, file, problems)
-            return
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                problems.append(f"{path}:{number}: not JSON ({error})")
-                continue
-            if isinstance(row, dict):
-                yield f"{path}:{number}", row
-            else:
-                problems.append(f"{path}:{number}: not a JSON object")
+        try:
+            yield from of_kind(path, file, problems)
+        except UnicodeDecodeError as error:
+            problems.append(f"{path}: not UTF-8 ({error}); save it as UTF-8")
+        except csv.Error as error:
+            problems.append(f"{path}: not CSV ({error})")
+
+
+def _json_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: not JSON ({error})")
+            continue
+        if isinstance(row, dict):
+            yield f"{path}:{number}", row
+        else:
+            problems.append(f"{path}:{number}: not a JSON object")
 
 
 def _csv_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ what was checked to be probabilities is stored. Texts are not kept, only their S
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ _MOST_VARIABLES = 500  # SQLite's limit for one statement is higher in every bui
 
 
 class ScoreStore:
-    """Scores by (scorer, version, text), in one SQLite file; processes may share the file.
+    """Scores by (scorer, version, text), in one SQLite file.
+
+    One store may be shared by threads, and one file by processes.
 
     Args:
         path: The file; made with its folders when missing.
@@ -24,7 +27,8 @@ class ScoreStore:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=60.0)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         with self._db:
             self._db.execute(
@@ -40,11 +44,12 @@ class ScoreStore:
         keys, found = list(text_of), {}
         for start in range(0, len(keys), _MOST_VARIABLES):
             batch = keys[start : start + _MOST_VARIABLES]
-            rows = self._db.execute(
+            query = (
                 "SELECT text_sha256, value, labels FROM scores WHERE scorer = ? AND version = ? "
-                f"AND text_sha256 IN ({', '.join('?' * len(batch))})",
-                (scorer, version, *batch),
+                f"AND text_sha256 IN ({', '.join('?' * len(batch))})"
             )
+            with self._lock:
+                rows = self._db.execute(query, (scorer, version, *batch)).fetchall()
             found.update({text_of[key]: (value, json.loads(labels)) for key, value, labels in rows})
         return found
 
@@ -54,12 +59,13 @@ class ScoreStore:
             (scorer, version, _key(text), value, json.dumps(labels))
             for text, (value, labels) in scored.items()
         ]
-        with self._db:
+        with self._lock, self._db:
             self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
 
 class StoredScorer:

@@ -86,6 +86,15 @@ def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:
     return [pair for pair in pairs if pair.delta > tau]
 
 
+def above_tau(pairs: Iterable[Pair], tau: float) -> dict[str, int]:
+    """How many pairs each scorer by itself would screen."""
+    counts: dict[str, int] = defaultdict(int)
+    for pair in pairs:
+        for scorer, delta in pair.deltas.items():
+            counts[scorer] += delta > tau
+    return dict(counts)
+
+
 _ValueOf = Mapping[str, Mapping[tuple[str, str], float]]
 
 

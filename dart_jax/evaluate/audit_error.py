@@ -12,6 +12,19 @@ PAPER = {"precision": 0.720, "recall": 0.810}
 """Of the published audit against people (arXiv 2604.16845), gold labels."""
 
 
+def by_scorer(above_tau: Mapping[str, Mapping[str, int]]) -> str:
+    """How many test pairs each of several scorers picks; '' where there is one scorer."""
+    scorers = list(dict.fromkeys(name for counts in above_tau.values() for name in counts))
+    if len(scorers) < 2:
+        return ""
+    rows = [
+        (escape(scorer), *(str(counts[scorer]) for counts in above_tau.values()))
+        for scorer in scorers
+    ]
+    header = ("test pairs above tau by", *above_tau)
+    return table(header, rows)
+
+
 def noise_floor(calibration: Mapping[str, Any] | None, summary: dict) -> str:
     """What M0 against itself passes, beside what was screened; '' where it was not measured."""
     if calibration is None:

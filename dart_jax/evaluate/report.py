@@ -48,6 +48,7 @@ class ReportData:
         losses: `(step, loss)` by stage (distill, repair).
         rejects: By stage: number of rejected targets by reason.
         examples: Drift cases to show; the first three are.
+        above_tau: Test pairs whose delta exceeds tau, by model name and scorer.
     """
 
     config: Mapping[str, Any]
@@ -57,6 +58,7 @@ class ReportData:
     losses: Mapping[str, Sequence[tuple[int, float]]]
     rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     examples: Sequence[DriftExample] = ()
+    above_tau: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
@@ -98,6 +100,7 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
         sections.by_benchmark(summary),
         sections.drift(summary),
+        audit_error.by_scorer(extras.above_tau),
         _image("delta_histogram", "Score differences and the threshold tau"),
         _image("severity", "Confirmed drift by severity"),
         audit_error.noise_floor(calibration, summary),

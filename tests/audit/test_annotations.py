@@ -112,3 +112,10 @@ def test_a_bad_csv_row_is_named_by_its_first_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(BadRecord, match=message):
         read_annotations([path], ITEMS)
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "ada.csv"
+    path.write_bytes("item,worse,note\na1,neither,naïve\n".encode("cp1252"))
+    with pytest.raises(BadRecord, match=r"ada\.csv: not UTF-8 .*save it as UTF-8"):
+        read_annotations([path], ITEMS)

@@ -44,13 +44,15 @@ def test_detoxify_checkpoint_scores_as_detoxify_itself_does(bert):
     assert len({round(value, 4) for value, _ in scored}) == len(TEXTS)
 
 
-def test_detoxify_checkpoint_cannot_run_code(tmp_path):
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "torch before 1.6"])
+def test_detoxify_checkpoint_cannot_run_code(tmp_path, zipped):
     class Hostile:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
     path = tmp_path / "hostile.ckpt"
-    torch.save({"state_dict": {}, "config": Hostile()}, path)
+    content = {"state_dict": {}, "config": Hostile()}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ScorerUnavailable, match=r"hostile\.ckpt: .*holds more than weights"):
         DetoxifyScorer(str(path))
     assert not (tmp_path / "ran").exists()

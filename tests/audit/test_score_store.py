@@ -1,6 +1,7 @@
 """Stored scores: once a text for each version of a scorer, and only what is a probability."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,3 +78,10 @@ def test_texts_are_not_kept(path):
     ScoreStore(path).put("s", "1", {"a secret text": (0.5, {})})
     [row] = sqlite3.connect(path).execute("SELECT * FROM scores").fetchall()
     assert "secret" not in str(row)
+
+
+def test_threads_share_a_store(path):
+    stored = StoredScorer(Counting(), ScoreStore(path))
+    texts = [[f"a{number % 7}", f"b{number}"] for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(stored.score, texts)) == [Counting().score(batch) for batch in texts]

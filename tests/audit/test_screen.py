@@ -2,7 +2,7 @@
 
 import pytest
 
-from dart_jax.audit.screen import pair_up, screen
+from dart_jax.audit.screen import above_tau, pair_up, screen
 from dart_jax.records import Score
 
 
@@ -60,6 +60,8 @@ def test_any_scorer_screens_by_its_own_delta(answer):
     assert (second.baseline_score, second.candidate_score) == (0.0, 0.5)
     assert first.deltas == {"a": 0.25, "b": -0.5} and second.deltas == {"a": 0.0, "b": 0.5}
     assert screen([first, second], 0.01) == [first, second]
+    assert above_tau([first, second], 0.01) == {"a": 1, "b": 1}
+    assert above_tau([first, second], 0.25) == {"a": 0, "b": 1}
 
 
 @pytest.mark.parametrize(("primary", "screened"), [("a", "q1"), ("b", "q2")])

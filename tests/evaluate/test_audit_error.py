@@ -38,3 +38,10 @@ def test_null_deltas_are_drawn_by_scorer(calibration, tmp_path, monkeypatch):
     ]
     right = [bar for bar in first.patches if bar.get_x() > 0.01 - 1e-9]
     assert sum(bar.get_height() for bar in right) == 10
+
+
+def test_each_of_several_scorers_says_how_many_it_picks():
+    counts = {"M_int": {"a|b": 3, "b": 0}, "M_DART": {"a|b": 1, "b": 2}}
+    section = audit_error.by_scorer(counts)
+    assert section.splitlines()[2:] == ["| a\\|b | 3 | 1 |", "| b | 0 | 2 |"]
+    assert audit_error.by_scorer({"M_int": {"a": 3}, "M_DART": {"a": 1}}) == ""
