@@ -102,12 +102,13 @@ def null_histogram(calibration: Mapping[str, Any], path: Path) -> Path:
     for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
         axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
         axes.axvline(tau, color=_LINE, linestyle="--", linewidth=1.4)
-        for row, style in zip(calibration["scorers"][name]["thresholds"], ("-.", ":"), strict=True):
+        thresholds = calibration["scorers"][name]["thresholds"]
+        for row, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
             if row["tau"] is not None:
                 axes.axvline(row["tau"], color=COLOURS["M_DART"], linestyle=style, linewidth=1.4)
                 axes.annotate(
                     f"{100 * row['level']:g} %",
-                    (row["tau"], 0.97),
+                    (row["tau"], height),
                     xycoords=("data", "axes fraction"),
                     textcoords="offset points",
                     xytext=(3, 0),
