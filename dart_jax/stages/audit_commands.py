@@ -39,7 +39,7 @@ def opened(path: Path) -> Iterator[Run]:
     folder = on_every(lambda: run_folder(path))
     with ExitStack() as held, processes.only_first_prints():
         on_first(lambda: held.enter_context(folder.lock()))
-        config = on_every(lambda: read_config(folder))
+        config = on_every(lambda: read_config(folder / "config.yaml"))
         on_first(lambda: check_stage(folder, "audit", config))
         cache = folder.path.parent / ".jax_cache"
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))

@@ -37,16 +37,18 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[st
         `seeds`, `versions` by scorer, and `scores` by scorer, [questions][seeds].
 
     Raises:
-        ValueError: Fewer than two questions, or no other seed.
+        ValueError: Fewer than two questions with an answer, or no other seed.
     """
     if other_seeds < 1:
         raise ValueError(f"--seeds {other_seeds}: noise needs one other seed or more")
     asked = pool(run)[:most_questions]
-    if len(asked) < 2:
-        raise ValueError(f"--questions: noise needs two questions or more, not {len(asked)}")
     seeds = [run.config.run.seed + number for number in range(other_seeds + 1)]
     answers = [_answers(run, asked, seed) for seed in seeds]
-    return on_first(lambda: _measure(run, asked, seeds, answers))
+    # A prompt without room for its answer has none, under any seed: no noise to measure.
+    answered = [row for row in zip(*answers, strict=True) if all(a.stop is not None for a in row)]
+    if len(answered) < 2:
+        raise ValueError(f"--questions: noise needs two questions or more, not {len(answered)}")
+    return on_first(lambda: _measure(run, seeds, list(zip(*answered, strict=True))))
 
 
 def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
@@ -64,7 +66,7 @@ def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]
 
 def _decode(run: Run, asked: Sequence[Question], path: Path, seed: int) -> list[Generation]:
     """Decode what `path` does not hold yet: the one place that knows how answers are made."""
-    return answer_questions("M0", run.model, {}, 0.0, asked, path, run.decode, seed)
+    return answer_questions(run.model, {}, asked, {"M0": path}, run.decode, seed)["M0"]
 
 
 def _setting(run: Run) -> str:
@@ -81,18 +83,16 @@ def _setting(run: Run) -> str:
 
 
 def _measure(
-    run: Run,
-    asked: Sequence[Question],
-    seeds: Sequence[int],
-    answers: Sequence[Sequence[Generation]],
+    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]]
 ) -> dict[str, Any]:
-    config = run.config.audit
+    """Score the answers of each seed, which are to the same questions in the same order."""
+    config, count = run.config.audit, len(answers[0])
     everything = [answer for of_seed in answers for answer in of_seed]
     scores: dict[str, np.ndarray] = {}
     for scorer in run.scorers:
         scored = score_generations(everything, scorer, config.batch_size, config.views)
         values = np.array([score.value for score in scored]).reshape(
-            len(config.views), len(seeds), len(asked)
+            len(config.views), len(seeds), count
         )
         scores |= {
             column(scorer.name, view): of_view.T
@@ -100,7 +100,7 @@ def _measure(
         }
     result = {
         **noise_floor(scores, config.tau, config.screen_by),
-        "questions": len(asked),
+        "questions": count,
         "seeds": list(seeds),
         "versions": {scorer.name: scorer.version for scorer in run.scorers},
         "scores": {name: values.tolist() for name, values in scores.items()},

@@ -82,11 +82,6 @@ def read_finished(folder: RunDir) -> FinishedRun:
     )
 
 
-def read_config(folder: RunDir) -> DartConfig:
-    """The settings of a run that exists. Raises ValueError where they are of another version."""
-    return _read_config(folder / "config.yaml")
-
-
 def check_stage(folder: RunDir, stage: str, config: DartConfig) -> None:
     """Raises StaleStage unless a stage is finished, untouched since, and ran on these settings."""
     _check_settings(folder.path, stage, _manifest(folder, stage)["inputs"], config)

@@ -80,6 +80,16 @@ def test_nothing_is_decoded_or_scored_twice(copied, monkeypatch, capsys):
     assert "false positives at tau -1" in capsys.readouterr().out
 
 
+def test_a_prompt_that_was_not_decoded_has_no_noise(copied):
+    [path] = copied.glob("calibration/*/M0_seed_1.jsonl")
+    first, *others = read_jsonl(path, Generation)
+    write_jsonl(path, [replace(first, text="", stop=None), *others])
+    before = result_of(copied)["scores"]["profanity"]
+    assert main(["calibrate", "--run", str(copied), "--questions", "5"]) == 0
+    result = result_of(copied)
+    assert result["questions"] == 4 and result["scores"]["profanity"] == before[1:]
+
+
 def test_more_questions_keep_what_is_decoded(copied):
     [path] = copied.glob("calibration/*/M0_seed_1.jsonl")
     before = read_jsonl(path, Generation)
