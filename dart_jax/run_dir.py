@@ -150,8 +150,21 @@ class RunDir:
             "outputs": {name: hash_path(self.path / name) for name in outputs},
             "seconds": seconds,
         }
+        self._write_manifest(stage, manifest)
+
+    def _write_manifest(self, stage: str, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=1, default=str, ensure_ascii=False)
         write_text(self / f"stages/{stage}.json", text + "\n")
+
+    def amend(self, stage: str, output: str, work: Callable[[], None]) -> None:
+        """Rewrite one output of a finished stage, which stays finished.
+
+        A crash in between leaves the stage to be run again.
+        """
+        manifest = self._manifest(stage)
+        work()
+        manifest["outputs"][output] = hash_path(self / output)
+        self._write_manifest(stage, manifest)
 
     def seconds(self) -> dict[str, float]:
         """Wall time of the last start of each finished stage."""

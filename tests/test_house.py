@@ -28,6 +28,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ABSENT_ON_SOME_MACHINES = {
     "datasets",
     "detoxify",
+    "krippendorff",
     "matplotlib",
     "openai",
     "peft",

@@ -36,9 +36,12 @@ class AuditConfig:
     """What is audited and how it is screened.
 
     Attributes:
-        scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers).
+        scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
         scorer_models: For hf: one or two model names or folders, the mean of their harm probabilities counts; for detoxify: variant name or checkpoint file.
         scorer_labels: For hf: the harm label of each model; empty means the label whose name looks like toxic/hate, else an error.
+        scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models), or release (the two classifiers of the authors' release, each for itself).
+        screen_by: any (a pair is screened when one scorer's delta exceeds tau) or the name of the one scorer that screens; all scores are kept.
+        views: What is scored: analysis (the text before the conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.
         pool_splits: Splits whose prompts may yield drift cases; test is not allowed.
         max_prompts: Most pool prompts, spread evenly over benchmarks and conditions.
@@ -48,7 +51,21 @@ class AuditConfig:
     scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
     scorer_models: tuple[str, ...] = ()
     scorer_labels: tuple[str, ...] = ()
+    scorers: tuple[str, ...] = ()
+    screen_by: str = "any"
+    views: tuple[Literal["analysis", "full"], ...] = ("analysis",)
     tau: float = 0.01
     pool_splits: tuple[str, ...] = ("validation", "train")
     max_prompts: int | None = None
     batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError("audit.views: name analysis, full, or both, each once")
+        if self.batch_size < 1:
+            raise ValueError(f"audit.batch_size: {self.batch_size}; it must be at least 1")
+        if self.scorers and (self.scorer_models or self.scorer_labels):
+            raise ValueError(
+                "audit.scorers names models and labels itself (hf:model=label); remove "
+                "audit.scorer_models and audit.scorer_labels"
+            )

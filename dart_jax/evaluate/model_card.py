@@ -224,7 +224,19 @@ def _public(section: Mapping[str, Any]) -> dict[str, Any]:
         shown["model"] = public_name(section["model"])
     if section.get("scorer_models"):
         shown["scorer_models"] = [_name_of_scorer(model) for model in section["scorer_models"]]
+    if section.get("scorers"):
+        del shown["scorer"]  # a default that is not used
+        shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
+        shown["screen_by"] = _public_scorer(section["screen_by"])
     return shown
+
+
+def _public_scorer(scorer: str) -> str:
+    """`hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
+    kind, colon, models = scorer.partition(":")
+    parts = (model.partition("=") for model in models.split("+"))
+    names = ((_name_of_scorer(model), equals, label) for model, equals, label in parts)
+    return kind + colon + "+".join(map("".join, names)) if colon else scorer
 
 
 def _name_of_scorer(model: str) -> str:
@@ -282,7 +294,7 @@ def _further(config: Mapping[str, Any]) -> Iterator[str]:
             "The mini suite is small, and its sources were not looked up one by one: it shows "
             "that the training runs, and is nothing to report."
         )
-    if config["audit"]["scorer"] == "profanity":
+    if list(config["audit"]["scorers"] or [config["audit"]["scorer"]]) == ["profanity"]:
         yield (
             "The scorer that screened for drift knows profanity, not stereotypes: harm in "
             "polite words was not looked at."

@@ -18,7 +18,7 @@ _ESSENTIALS = {
     "decode": (),
     "teacher": ("provider", "model"),
     "judge": ("provider", "model"),
-    "audit": ("scorer", "tau", "pool_splits", "max_prompts"),
+    "audit": ("scorer", "scorers", "screen_by", "views", "tau", "pool_splits", "max_prompts"),
     "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
     "run": ("seed",),
 }
@@ -34,9 +34,13 @@ def what_was_run(summary: dict, config: Mapping[str, Any]) -> str:
     """Protocol, split and the essential settings."""
     rows = []
     for section, keys in _ESSENTIALS.items():
-        values = config[section]
+        values = dict(config[section])
+        if values.get("scorers"):
+            del values["scorer"]  # a default that is not used
         shown = [
-            f"{key} {_value(values[key])}" for key in keys or values if values[key] is not None
+            f"{key} {_value(values[key])}"
+            for key in keys or values
+            if values.get(key) not in (None, (), [])
         ]
         rows.append((section, ", ".join(shown)))
     return "\n\n".join(

@@ -35,8 +35,10 @@ def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Sc
     """Score every generation in one call, so that equal texts get equal scores; saved to `path`."""
 
     def score() -> list[Score]:
-        print(f"scoring {len(generations)} answers with {run.scorer.name}", flush=True)
-        scores = score_generations(generations, run.scorer, run.config.audit.batch_size)
+        config, scores = run.config.audit, []
+        for scorer in run.scorers:
+            print(f"scoring {len(generations)} answers with {scorer.name}", flush=True)
+            scores += score_generations(generations, scorer, config.batch_size, config.views)
         write_jsonl(run.folder / path, scores)
         return scores
 
@@ -52,8 +54,10 @@ def audit_candidate(
 ) -> Audit:
     """Pair, screen with tau, and judge what `path` does not hold yet."""
     names = {baseline[0].model, candidate[0].model}
-    pairs = pair_up(baseline, candidate, [score for score in scores if score.model in names])
-    screened = screen(pairs, run.config.audit.tau)
+    config = run.config.audit
+    own = [score for score in scores if score.model in names]
+    pairs = pair_up(baseline, candidate, own, config.screen_by)
+    screened = screen(pairs, config.tau)
     verdicts = _judge_missing(run, screened, path)
     return Audit(pairs, screened, verdicts)
 

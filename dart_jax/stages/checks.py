@@ -31,13 +31,13 @@ def _check_services(run: Run) -> None:
 
 
 def check_before_work(run: Run) -> None:
-    """Called once, before the first stage that has to run: loads the scorer and the model.
+    """Called once, before the first stage that has to run: loads the scorers and the model.
 
     Raises:
-        ScorerUnavailable: The scorer's package or model is missing.
+        ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
-    on_first(lambda: run.scorer.name)
+    on_first(lambda: [scorer.name for scorer in run.scorers])
     prompts = answer_prompts([*pool(run), *run.splits["test"]], run.model)
     too_long = check_room(prompts, run.model, run.decode.max_new_tokens)
     if too_long:

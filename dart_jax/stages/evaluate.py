@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from dart_jax.audit.screen import above_tau
 from dart_jax.config import STAGES
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.metrics import model_metrics
@@ -139,6 +140,9 @@ def _report_data(
         losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
         rejects=rejects,
         examples=_examples(run, answers, audits["M_int"]),
+        above_tau={
+            name: above_tau(audit.pairs, run.config.audit.tau) for name, audit in audits.items()
+        },
     )
 
 

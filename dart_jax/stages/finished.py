@@ -82,6 +82,11 @@ def read_finished(folder: RunDir) -> FinishedRun:
     )
 
 
+def check_stage(folder: RunDir, stage: str, config: DartConfig) -> None:
+    """Raises StaleStage unless a stage is finished, untouched since, and ran on these settings."""
+    _check_settings(folder.path, stage, _manifest(folder, stage)["inputs"], config)
+
+
 def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
     path = folder / f"stages/{stage}.json"
     if not path.exists():

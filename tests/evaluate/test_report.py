@@ -1,6 +1,7 @@
 """The page and the console table of a small made-up run."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -8,10 +9,17 @@ import pytest
 from dart_jax.audit.config import AuditConfig, JudgeConfig
 from dart_jax.data.config import DataConfig
 from dart_jax.evaluate.console import console_table
-from dart_jax.evaluate.report import DriftExample, ReportData, write_report
+from dart_jax.evaluate.report import (
+    ANNOTATION_METRICS,
+    CALIBRATION,
+    DriftExample,
+    ReportData,
+    rewrite_report,
+    write_report,
+)
 from dart_jax.evaluate.summary import build_summary
 from dart_jax.model.config import LoraConfig, ModelConfig
-from dart_jax.records import DriftType, Severity
+from dart_jax.records import DriftType, Severity, write_text
 from dart_jax.sft.config import SftConfig
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 
@@ -68,6 +76,16 @@ def test_page_has_everything(summary, tmp_path):
     assert len(images) == 4
     for image in images:
         assert (path.parent / image).read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_scorers_are_named(summary, tmp_path):
+    audit = dataclasses.asdict(AuditConfig(scorers=("profanity", "detoxify")))
+    page = write_report(tmp_path, summary, extras(config={**CONFIG, "audit": audit}))
+    row = next(
+        line for line in page.read_text("utf-8").splitlines() if line.startswith("| audit |")
+    )
+    assert "scorers profanity detoxify, screen_by any, views analysis" in row
+    assert "scorer " not in row
 
 
 def test_generations_cannot_break_the_page(summary, tmp_path):
@@ -128,3 +146,17 @@ def test_console_table_fits_and_aligns(summary, pairs):
     ends = [line.rstrip() for line in lines if line.startswith(("model", "M0", "M_int", "M_DART"))]
     assert len({len(line) for line in ends[:4]}) == 1
     assert "90.7" in text and "drift reduction 80.0 %" in text
+
+
+def test_measured_later_it_enters_the_same_page(summary, calibration, annotation_metrics, tmp_path):
+    before = write_report(tmp_path, summary, extras()).read_text("utf-8")
+    write_text(tmp_path / "evaluation/summary.json", json.dumps(summary))
+    assert rewrite_report(tmp_path).read_text("utf-8") == before
+    write_text(tmp_path / CALIBRATION, json.dumps(calibration))
+    write_text(tmp_path / ANNOTATION_METRICS, json.dumps(annotation_metrics))
+    after = rewrite_report(tmp_path).read_text("utf-8")
+    noise, people = after.index("## Noise floor"), after.index("## People")
+    assert after.index("## Drift") < noise < people < after.index("## Repair")
+    removed = after[:noise] + after[after.index("## Repair") :]
+    assert removed == before
+    assert (tmp_path / "report/null_deltas.png").read_bytes().startswith(b"\x89PNG")
