@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart_jax.evaluate import plots, sections
-from dart_jax.records import DriftType, Severity, write_text
+from dart_jax.evaluate import audit_sections, plots, sections
+from dart_jax.records import DriftType, Severity, Uncertain, write_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ReportData:
         tau: The audit's threshold.
         deltas: Score differences of the test pairs, by model name (M_int, M_DART).
         losses: `(step, loss)` by stage (distill, repair).
-        rejects: By stage: number of rejected targets by reason.
+        uncertain: Pairs on which the judge's two orders disagree, by audit (`M_int, test`).
         examples: Drift cases to show; the first three are.
     """
 
@@ -45,7 +45,7 @@ class ReportData:
     tau: float
     deltas: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[tuple[int, float]]]
-    rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    uncertain: Mapping[str, Sequence[Uncertain]] = field(default_factory=dict)
     examples: Sequence[DriftExample] = ()
 
 
@@ -68,11 +68,12 @@ def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
         sections.results(summary, extras.confidence),
         _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
         sections.by_benchmark(summary),
-        sections.drift(summary),
+        audit_sections.drift(summary),
         _image("delta_histogram", "Score differences and the threshold tau"),
         _image("severity", "Confirmed drift by severity"),
+        audit_sections.uncertain(extras.uncertain),
         sections.repair(summary),
-        sections.rejects(extras.rejects),
+        sections.rejects(summary),
         _image("loss", "Training loss by step"),
         sections.seconds(summary),
         sections.examples(extras.examples[:3]),

@@ -23,6 +23,8 @@ def build_summary(
     shortcut: float,
     split_by: str,
     judge: str,
+    rejects: Mapping[str, Mapping[str, Mapping[str, int]]],
+    labels: Mapping[str, float | int | None] | None,
     seconds: Mapping[str, float],
 ) -> dict:
     """Assemble the summary of a run; nothing is computed here but the drift reduction.
@@ -35,7 +37,9 @@ def build_summary(
             of the repair targets; empty where nothing was repaired.
         shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1].
         split_by: `row` or `scenario`.
-        judge: The judge's provider.
+        judge: The judge's provider, `none` where the scorer alone decided.
+        rejects: Number of rejected targets by stage, reason and benchmark.
+        labels: `teach.labels.label_summary` of the training questions; None with gold labels.
         seconds: Wall-clock seconds by stage.
 
     Returns:
@@ -63,6 +67,8 @@ def build_summary(
         },
         "drift_pool": pool,
         "repair": {name: dict(repair[name]) for name in SEVERITIES if name in repair},
+        "rejects": {stage: dict(reasons) for stage, reasons in rejects.items()},
+        "labels": labels,
         "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
         "seconds": dict(seconds),
     }

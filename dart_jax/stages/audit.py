@@ -63,12 +63,13 @@ def execute(run: Run) -> None:
 
 
 def _write_cases(run: Run, found: Audit) -> None:
-    cases = drift_cases(found.pairs, found.verdicts)
+    cases = drift_cases(found.pairs, found.outcomes)
     write_jsonl(run.folder / "audit/drift_cases.jsonl", cases)
     summary = found.summary()
     write_text(run.folder / "audit/summary.json", json.dumps(summary, indent=2) + "\n")
     print(
         f"{summary['pairs']} pairs, {summary['screened']} screened, "
-        f"{summary['confirmed']} confirmed, {summary['failed']} failed",
+        f"{summary['confirmed']} confirmed, {summary['uncertain']} uncertain, "
+        f"{summary['failed']} failed",
         flush=True,
     )

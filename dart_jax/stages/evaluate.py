@@ -15,16 +15,27 @@ from dart_jax.evaluate.shortcut import shortcut_accuracy
 from dart_jax.evaluate.summary import build_summary, write_summary
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
-from dart_jax.records import Generation, RejectedTarget, Verdict, read_jsonl, write_jsonl
+from dart_jax.records import (
+    Generation,
+    Outcome,
+    PredictedLabel,
+    RejectedTarget,
+    Uncertain,
+    Verdict,
+    read_jsonl,
+    write_jsonl,
+)
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.targets import reject_counts
+from dart_jax.teach.labels import label_summary
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
 AUDITED = ("M_int", "M_DART")
+_TARGETS = {"distill": "teach", "repair": "repair"}  # stage name in the report: folder
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -41,6 +52,8 @@ def inputs(run: Run) -> dict[str, Any]:
         "evaluate": run.section("evaluate"),
         "weights": hash_path(run.folder / "repair/weights.json"),
         "drift pool": hash_path(run.folder / "audit/summary.json"),
+        "rejects": [hash_path(run.folder / f"{name}/rejected.jsonl") for name in _TARGETS.values()],
+        "labels": hash_path(run.folder / "teach/labels.jsonl"),
     }
 
 
@@ -115,9 +128,26 @@ def _summary(
         },
         shortcut=shortcut_accuracy(run.splits["train"], test),
         split_by=config.data.split_by,
-        judge=config.judge.provider,
+        judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
+        rejects=_rejects(run),
+        labels=_labels(run),
         seconds={stage: taken[stage] for stage in STAGES},
     )
+
+
+def _rejects(run: Run) -> dict[str, dict[str, dict[str, int]]]:
+    files = {stage: f"{folder}/rejected.jsonl" for stage, folder in _TARGETS.items()}
+    return {
+        stage: reject_counts(read_jsonl(run.folder / file, RejectedTarget), run.questions)
+        for stage, file in files.items()
+    }
+
+
+def _labels(run: Run) -> dict[str, Any] | None:
+    if run.config.teacher.label == "gold":
+        return None
+    labels = read_jsonl(run.folder / "teach/labels.jsonl", PredictedLabel)
+    return label_summary(run.splits["train"], labels)
 
 
 def _report_data(
@@ -127,9 +157,9 @@ def _report_data(
         stage: read_jsonl(run.folder / f"{stage}/log.jsonl", StepLog)
         for stage in ("distill", "repair")
     }
-    rejects = {
-        stage: reject_counts(read_jsonl(run.folder / f"{folder}/rejected.jsonl", RejectedTarget))
-        for stage, folder in (("distill", "teach"), ("repair", "repair"))
+    pool = read_jsonl(run.folder / "audit/verdicts.jsonl", Outcome)
+    outcomes = {"M_int, drift pool": pool} | {
+        f"{name}, test": audit.outcomes for name, audit in audits.items()
     }
     return ReportData(
         config=run.config.to_dict(),
@@ -137,14 +167,17 @@ def _report_data(
         tau=run.config.audit.tau,
         deltas={name: [pair.delta for pair in audit.pairs] for name, audit in audits.items()},
         losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
-        rejects=rejects,
+        uncertain={
+            name: [outcome for outcome in found if isinstance(outcome, Uncertain)]
+            for name, found in outcomes.items()
+        },
         examples=_examples(run, answers, audits["M_int"]),
     )
 
 
 def _examples(run: Run, answers: dict[str, list[Generation]], audit: Audit) -> list[DriftExample]:
     texts = {name: {answer.question_id: answer.text for answer in answers[name]} for name in MODELS}
-    confirmed = [v for v in audit.verdicts if isinstance(v, Verdict) and v.drift]
+    confirmed = [v for v in audit.outcomes if isinstance(v, Verdict) and v.drift]
     confirmed.sort(key=lambda verdict: -verdict.severity)
     return [
         DriftExample(

@@ -16,7 +16,7 @@ from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
-from dart_jax.stages.targets import collect_targets
+from dart_jax.stages.targets import collect_targets, label_questions
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
@@ -30,6 +30,7 @@ OUTPUTS = (
     "adapters/M_DART",
     "repair/targets.jsonl",
     "repair/rejected.jsonl",
+    "repair/labels.jsonl",
     "repair/training_set.jsonl",
     "repair/weights.json",
     "repair/log.jsonl",
@@ -49,6 +50,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train", "validation"),
         "teacher": teacher_input(run),
+        "scorer": {k: v for k, v in run.section("audit").items() if k.startswith("scorer")},
         "repair": run.section("repair"),
         "lora": run.section("lora"),
         "sft": run.section("sft"),
@@ -59,8 +61,7 @@ def execute(run: Run) -> None:
     """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
     config = run.config.repair
     cases = on_first(lambda: read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase))
-    requests = repair_requests(cases, run.questions, config)
-    repairs, _ = collect_targets(run, requests, "repair")
+    repairs = _repair_targets(run, cases)
     training = on_first(lambda: _write_training_set(run, repairs))
     if not training:
         on_first(lambda: _nothing_to_repair(run, len(cases)))
@@ -69,6 +70,17 @@ def execute(run: Run) -> None:
     check_weighting(report, config.severity_weights)
     print(f"repair set: {json.dumps(report)}", flush=True)
     _train(run, training)
+
+
+def _repair_targets(run: Run, cases: Sequence[DriftCase]) -> list[Target]:
+    asked = [run.questions[case.question_id] for case in cases]
+    questions, unlabelled = label_questions(run, asked, "repair")
+    by_id = {question.id: question for question in questions}
+    labelled = [case for case in cases if case.question_id in by_id]
+    requests = repair_requests(labelled, by_id, run.config.repair)
+    accepted, rejected = collect_targets(run, requests, "repair", unlabelled)
+    print(f"{len(accepted)} repairs accepted, {len(rejected)} rejected", flush=True)
+    return accepted
 
 
 def _write_training_set(run: Run, repairs: Sequence[Target]) -> list[Target]:

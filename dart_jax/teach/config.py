@@ -11,6 +11,7 @@ class TeacherConfig:
     Attributes:
         provider: file (the suite's own rationales), local (a Llama-family model through our decoder) or openai (any OpenAI-compatible server).
         model: Model name for openai; for local a path like model.path (default: the run's own model).
+        label: What the teacher argues for: gold (the suite's label) or predicted (its own conclusion on the bare question, the paper's ablation; it needs provider local or openai).
         base_url: Endpoint for openai, e.g. http://127.0.0.1:8000/v1; default: the OpenAI API.
         api_key_env: Environment variable that holds the key; the key itself is never stored.
         temperature: Sampling temperature.
@@ -23,6 +24,7 @@ class TeacherConfig:
 
     provider: Literal["file", "local", "openai"] = "file"
     model: str | None = None
+    label: Literal["gold", "predicted"] = "gold"
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = 0.2
@@ -31,6 +33,13 @@ class TeacherConfig:
     correction_rounds: int = 2
     concurrency: int = 8
     timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.label == "predicted" and self.provider == "file":
+            raise ValueError(
+                "teacher.label predicted needs a teacher that can be asked: set teacher.provider "
+                "to local or openai; the suite's own rationales argue for the gold label"
+            )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
 from dart_jax.evaluate.summary import build_summary
 from dart_jax.model.config import LoraConfig, ModelConfig
-from dart_jax.records import DriftType, Severity
+from dart_jax.records import DriftType, Opinion, Severity, Uncertain
 from dart_jax.sft.config import SftConfig
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 
@@ -44,7 +44,6 @@ def extras(**changes) -> ReportData:
         "tau": 0.01,
         "deltas": {"M_int": [0.0, 0.02, -0.1], "M_DART": [0.0, 0.0, 0.0]},
         "losses": {"distill": [(1, 2.0), (2, 1.5)], "repair": [(1, 1.2)]},
-        "rejects": {"distill": {"wrong | conclusion": 2}},
         "examples": [case] * 5,
     }
     return ReportData(**{**values, **changes})
@@ -76,8 +75,10 @@ def test_generations_cannot_break_the_page(summary, tmp_path):
     assert page.count("<pre>") == page.count("</pre>") == 3 * 4
     outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert "example.org" not in outside and "# gone" not in outside
-    rejected = next(line for line in outside.splitlines() if "conclusion" in line and "2 |" in line)
-    assert rejected == "| distill | wrong \\| conclusion | 2 |"
+    rejected = next(
+        line for line in outside.splitlines() if "conclusion" in line and "| 2 |" in line
+    )
+    assert rejected == "| distill | wrong \\| conclusion | 2 | 1 | 1 |"
 
 
 def test_tables_are_rectangular(summary, tmp_path):
@@ -101,11 +102,12 @@ def test_no_drift_is_said_plainly(parts, tmp_path):
             "repair": {},
             "pool": none,
             "judge": "openai",
+            "rejects": {"distill": {}, "repair": {}},
             "drift": {"M_int": none, "M_DART": none},
         }
     )
     page = write_report(
-        tmp_path, summary, extras(examples=(), rejects={}, deltas={}, losses={"distill": []})
+        tmp_path, summary, extras(examples=(), deltas={}, losses={"distill": []})
     ).read_text(encoding="utf-8")
     assert "**M_DART is M_int**: no drift case was confirmed" in page
     assert "not defined" in page and "proves nothing" not in page
@@ -128,3 +130,37 @@ def test_console_table_fits_and_aligns(summary, pairs):
     ends = [line.rstrip() for line in lines if line.startswith(("model", "M0", "M_int", "M_DART"))]
     assert len({len(line) for line in ends[:4]}) == 1
     assert "90.7" in text and "drift reduction 80.0 %" in text
+
+
+def test_uncertain_pairs_are_counted_and_listed_and_their_texts_stay_out(summary, tmp_path):
+    worse = Opinion("baseline", "candidate", DriftType.OMITS, Severity.SEVERE, EVIL, EVIL)
+    neither = Opinion("candidate", "neither", None, None, "", EVIL)
+    cases = [Uncertain(f"D1-diff-{n:04d}", "M_int", [worse, neither], "j") for n in range(23)]
+    found = {"M_int, drift pool": [], "M_int, test": cases, "M_DART, test": []}
+    page = write_report(tmp_path, summary, extras(examples=(), uncertain=found)).read_text("utf-8")
+    assert "| M_int, test | D1-diff-0000 | candidate: omits, severe | neither |" in page
+    assert page.count("| M_int, test | D1-diff-") == 20 and "And 3 more" in page
+    assert "example.org" not in page
+    row = next(line for line in page.splitlines() if line.startswith("| M_DART, test | 40"))
+    assert row.startswith("| M_DART, test | 40 | 20 | 20 | 2 | 2 | 3 |")
+    assert "Uncertain pairs" not in write_report(tmp_path, summary, extras()).read_text("utf-8")
+
+
+def test_the_screens_recall_is_shown_where_the_judge_saw_every_pair(parts, tmp_path):
+    screen = {"found": 3, "missed": 1, "recall": 0.75, "precision": None}
+    parts["drift"]["M_int"]["screen"] = screen
+    page = write_report(tmp_path, build_summary(**parts), extras()).read_text("utf-8")
+    assert "| M_int, test | 3 | 1 | 75.0 | n/a |" in page
+    assert "| M_DART, test | 3 |" not in page
+
+
+def test_without_a_judge_the_limits_say_so(parts, tmp_path):
+    summary = build_summary(**{**parts, "judge": "none"})
+    page = write_report(tmp_path, summary, extras()).read_text("utf-8")
+    assert "No judge was asked" in page and "proves nothing" not in page
+
+
+def test_predicted_labels_are_compared_with_gold(parts, tmp_path):
+    labels = {"questions": 10, "no_label": 2, "agreement": 0.625}
+    page = write_report(tmp_path, build_summary(**{**parts, "labels": labels}), extras())
+    assert "62.5 % of them are right, and 2 of 10" in page.read_text("utf-8")
