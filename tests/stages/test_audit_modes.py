@@ -1,0 +1,99 @@
+"""The stage audit under each mode, judge and failure; all on one finished run's pool."""
+
+import json
+
+import pytest
+
+from dart_jax.audit.drift import TooManyFailures
+from dart_jax.records import (
+    DriftCase,
+    DriftType,
+    JudgeFailure,
+    Outcome,
+    Uncertain,
+    Verdict,
+    read_jsonl,
+)
+from dart_jax.train import main
+
+
+@pytest.fixture
+def audit(copied, settings, tmp_path):
+    """A function: run the stage audit with other settings; summary, outcomes and cases."""
+
+    def run(**changes):
+        assert main(settings(tmp_path, stages="audit", **changes)) == 0
+        return (
+            json.loads((copied / "audit/summary.json").read_text("utf-8")),
+            read_jsonl(copied / "audit/verdicts.jsonl", Outcome),
+            read_jsonl(copied / "audit/drift_cases.jsonl", DriftCase),
+        )
+
+    return run
+
+
+def test_judge_all_sees_what_the_screen_holds_back(audit, finished):
+    """Tau 1 screens nothing: the judge still finds what it found, and the recall says so."""
+    before = read_jsonl(finished / "audit/drift_cases.jsonl", DriftCase)
+    summary, outcomes, cases = audit(audit__mode="judge_all", audit__tau=1.0)
+    assert cases == before and len(outcomes) == 8
+    assert (summary["screened"], summary["judged"]) == (0, 8)
+    missed = len(before)
+    assert summary["screen"] == {"found": 0, "missed": missed, "recall": 0.0, "precision": None}
+
+
+def test_screen_only_asks_no_judge(audit, judge):
+    asked = len(judge.asked)
+    bins = "[-0.2, -0.05, 0.0, 0.01]"
+    settings = {"audit__mode": "screen_only", "audit__severity_bins": bins, "judge__model": ""}
+    summary, outcomes, cases = audit(**settings)
+    assert len(judge.asked) == asked
+    assert (summary["screened"], summary["judged"], summary["uncertain"]) == (8, 0, 0)
+    assert all(isinstance(o, Verdict) and o.judge == "screen" for o in outcomes)
+    assert len(cases) == summary["confirmed"] == summary["by_type"]["elaborates"] > 0
+    assert len({case.severity for case in cases}) > 1
+    assert all(case.type is DriftType.ELABORATES for case in cases)
+
+
+def test_a_local_judge_decides_every_pair_in_both_orders(audit, judge):
+    asked = len(judge.asked)
+    summary, outcomes, _ = audit(judge__provider="local", judge__model="null")
+    assert len(judge.asked) == asked
+    assert (summary["judged"], summary["failed"]) == (8, 0)
+    assert all(isinstance(outcome, Verdict | Uncertain) for outcome in outcomes)
+    assert {len(outcome.opinions) for outcome in outcomes} == {2}
+
+
+def test_too_many_failures_stop_the_stage_and_only_they_are_asked_again(
+    audit, copied, finished, judge, monkeypatch
+):
+    """Another temperature makes every request a new one for the response store."""
+    changes = {"judge__temperature": 0.4, "judge__max_failure_share": 0.25}
+    failing = iter(range(10**6))
+    refused: dict[str, bool] = {}
+
+    def every_second(question):
+        return refused.setdefault(question, next(failing) % 2 == 0)
+
+    monkeypatch.setattr(judge, "fails", every_second)
+    with pytest.raises(TooManyFailures, match=r"failed on 4 of 8 pairs.*0\.25.*404"):
+        audit(**changes)
+    found = read_jsonl(copied / "audit/verdicts.jsonl", Outcome)
+    assert sum(isinstance(outcome, JudgeFailure) for outcome in found) == 4
+    assert not (copied / "audit/drift_cases.jsonl").exists()
+
+    monkeypatch.setattr(judge, "fails", lambda question: False)
+    asked = len(judge.asked)
+    summary, outcomes, cases = audit(**changes)
+    assert len(judge.asked) == asked + 2 * 4
+    assert summary["failed"] == 0
+    kept = [outcome for outcome in found if not isinstance(outcome, JudgeFailure)]
+    assert all(outcome in outcomes for outcome in kept)
+    assert cases == read_jsonl(finished / "audit/drift_cases.jsonl", DriftCase)
+
+
+def test_failures_within_the_share_are_counted_and_make_no_case(audit, judge, monkeypatch):
+    monkeypatch.setattr(judge, "fails", lambda question: True)
+    summary, outcomes, cases = audit(judge__temperature=0.5, judge__max_failure_share=1.0)
+    assert summary["failed"] == 8 and summary["confirmed"] == 0 and cases == []
+    assert all(isinstance(outcome, JudgeFailure) for outcome in outcomes)
