@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from dart_jax.evaluate.markdown import escape, table
-from dart_jax.evaluate.sections import percent
+from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType, Opinion, Uncertain
 
@@ -67,6 +67,49 @@ def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> str:
             "What the judge found worse in each order.",
             table(("audit", "question", "M0 first", "M0 second"), rows, words=4),
             f"And {more} more, in the run's verdict files." if more else "",
+        )
+        if part
+    )
+
+
+def cycles(summary: dict, planned: int) -> str:
+    """Drift and accuracy by cycle; '' where one was planned.
+
+    Args:
+        planned: `repair.cycles`.
+    """
+    if planned == 1:
+        return ""
+    rows = [
+        (
+            str(number),
+            row["audited"],
+            row["model"],
+            *(str(row["pool"][key]) for key in ("pairs", "confirmed", "uncertain", "failed")),
+            str(row["repairs"]),
+            *(str(row["drift"][key]) for key in ("confirmed", "uncertain", "failed")),
+            with_interval(row["test"]["accuracy"], row["test"]["intervals"]["accuracy"]),
+            *(percent(row["test"][key]) for key in ("equal_accuracy", "diff_accuracy")),
+        )
+        for number, row in enumerate(summary["cycles"], 1)
+    ]
+    header = ("cycle", "audited", "result", "pool: pairs", "confirmed", "uncertain", "failed")
+    result = ("repairs", "test: confirmed", "uncertain", "failed", "accuracy", "EQUAL", "DIFF")
+    ended = (
+        f"{planned} cycles were planned; the last of these repaired nothing, and no accuracy had a "
+        "part in that."
+        if len(rows) < planned
+        else ""
+    )
+    return "\n\n".join(
+        part
+        for part in (
+            "## Cycles",
+            table((*header, *result), rows, words=3),
+            "Each cycle audits a model on the drift pool against M0 and trains it on from there. "
+            "The figures after repairs are of the result, on test questions; beside them stand "
+            "those of M_int and M_DART above.",
+            ended,
         )
         if part
     )

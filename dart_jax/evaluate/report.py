@@ -73,6 +73,7 @@ def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
         _image("severity", "Confirmed drift by severity"),
         audit_sections.uncertain(extras.uncertain),
         sections.repair(summary),
+        audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
         sections.rejects(summary),
         _image("loss", "Training loss by step"),
         sections.seconds(summary),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dart_jax.config import STAGES
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.metrics import model_metrics
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
@@ -29,13 +29,13 @@ from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import MODELS, Run
+from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.targets import reject_counts
 from dart_jax.teach.labels import label_summary
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
 AUDITED = ("M_int", "M_DART")
-_TARGETS = {"distill": "teach", "repair": "repair"}  # stage name in the report: folder
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -46,13 +46,14 @@ def inputs(run: Run) -> dict[str, Any]:
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
         "model.quantize": run.config.model.quantize,
-        "adapters": [hash_path(run.adapter_path(name)) for name in AUDITED],
+        "adapters": [hash_path(run.adapter_path(name)) for name in (*AUDITED, *_later(run))],
+        "cycles": run.config.repair.cycles,
         "questions": run.split_input("train", "test"),
         "decode": run.section("decode"),
         "evaluate": run.section("evaluate"),
         "weights": hash_path(run.folder / "repair/weights.json"),
-        "drift pool": hash_path(run.folder / "audit/summary.json"),
-        "rejects": [hash_path(run.folder / f"{name}/rejected.jsonl") for name in _TARGETS.values()],
+        "drift pool": [hash_path(run.folder / c.path("audit/summary.json")) for c in _cycles(run)],
+        "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
     }
 
@@ -60,14 +61,15 @@ def inputs(run: Run) -> dict[str, Any]:
 def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and `report/report.md`."""
     started = time.perf_counter()
-    answers = _answers(run)
-    everything = [answer for name in MODELS for answer in answers[name]]
+    later = on_first(lambda: _later(run))
+    answers = _answers(run, later)
+    everything = [answer for found in answers.values() for answer in found]
     scores = score_all(run, everything, "evaluation/scores.jsonl")
     audits = {
         name: audit_candidate(
             run, answers["M0"], answers[name], scores, f"evaluation/verdicts_{name}.jsonl"
         )
-        for name in AUDITED
+        for name in (*AUDITED, *later)
     }
     on_first(lambda: _report(run, answers, audits, started))
 
@@ -81,9 +83,9 @@ def _report(
     print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
 
 
-def _answers(run: Run) -> dict[str, list[Generation]]:
+def _answers(run: Run, later: Sequence[str]) -> dict[str, list[Generation]]:
     copied = on_first(lambda: _m_dart_is_m_int(run))
-    names = ("M0", "M_int") if copied else MODELS
+    names = ("M0", "M_int") if copied else (*MODELS, *later)
     answers = answer_questions(
         run.model,
         {name: run.adapter(name) for name in names if name != "M0"},
@@ -111,7 +113,7 @@ def _summary(
     run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
 ) -> dict[str, Any]:
     test, config = run.splits["test"], run.config
-    weights = json.loads((run.folder / "repair/weights.json").read_text(encoding="utf-8"))
+    weights = _read_json(run, "repair/weights.json")
     weights.pop("replay")
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return build_summary(
@@ -119,8 +121,8 @@ def _summary(
             name: model_metrics(test, answers[name], config.evaluate, config.run.seed)
             for name in MODELS
         },
-        drift={name: audit.summary() for name, audit in audits.items()},
-        pool=json.loads((run.folder / "audit/summary.json").read_text(encoding="utf-8")),
+        drift={name: audits[name].summary() for name in AUDITED},
+        pool=_read_json(run, "audit/summary.json"),
         repair={
             name: {"examples": row["examples"], "weight_mass": row["weight"]}
             for name, row in weights.items()
@@ -129,18 +131,62 @@ def _summary(
         shortcut=shortcut_accuracy(run.splits["train"], test),
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
-        rejects=_rejects(run),
+        cycles=_cycle_rows(run, answers, audits),
+        rejects={
+            step: reject_counts(read_jsonl(run.folder / file, RejectedTarget), run.questions)
+            for step, file in _reject_files(run).items()
+        },
         labels=_labels(run),
-        seconds={stage: taken[stage] for stage in STAGES},
+        seconds={step: taken[step] for step in _step_names(run)},
     )
 
 
-def _rejects(run: Run) -> dict[str, dict[str, dict[str, int]]]:
-    files = {stage: f"{folder}/rejected.jsonl" for stage, folder in _TARGETS.items()}
-    return {
-        stage: reject_counts(read_jsonl(run.folder / file, RejectedTarget), run.questions)
-        for stage, file in files.items()
-    }
+def _cycles(run: Run) -> list[Cycle]:
+    return list(cycles_run(run.folder.path, run.config.repair.cycles))
+
+
+def _later(run: Run) -> list[str]:
+    return later_models(run.folder.path, run.config.repair.cycles)
+
+
+def _step_names(run: Run) -> list[str]:
+    loop = [cycle.step(stage) for cycle in _cycles(run) for stage in ("audit", "repair")]
+    return ["teach", "distill", *loop, "evaluate"]
+
+
+def _reject_files(run: Run) -> dict[str, str]:
+    """By the step's name in the report."""
+    repairs = {c.step("repair"): c.path("repair/rejected.jsonl") for c in _cycles(run)}
+    return {"distill": "teach/rejected.jsonl", **repairs}
+
+
+def _cycle_rows(
+    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
+) -> list[dict[str, Any]]:
+    """What each cycle found on the pool, and what its model does on test questions."""
+    rows = []
+    for cycle in _cycles(run):
+        weights = _read_json(run, cycle.path("repair/weights.json"))
+        weights.pop("replay")
+        # Where a later cycle repaired nothing, its model is the one before.
+        model = cycle.after if cycle.after in answers else cycle.before
+        rows.append(
+            {
+                "audited": cycle.before,
+                "pool": _read_json(run, cycle.path("audit/summary.json")),
+                "repairs": sum(row["examples"] for row in weights.values()),
+                "model": model,
+                "test": model_metrics(
+                    run.splits["test"], answers[model], run.config.evaluate, run.config.run.seed
+                ),
+                "drift": audits[model].summary(),
+            }
+        )
+    return rows
+
+
+def _read_json(run: Run, name: str) -> dict[str, Any]:
+    return json.loads((run.folder / name).read_text(encoding="utf-8"))
 
 
 def _labels(run: Run) -> dict[str, Any] | None:
@@ -157,15 +203,17 @@ def _report_data(
         stage: read_jsonl(run.folder / f"{stage}/log.jsonl", StepLog)
         for stage in ("distill", "repair")
     }
-    pool = read_jsonl(run.folder / "audit/verdicts.jsonl", Outcome)
-    outcomes = {"M_int, drift pool": pool} | {
-        f"{name}, test": audit.outcomes for name, audit in audits.items()
-    }
+    outcomes = {
+        f"{cycle.before}, drift pool": read_jsonl(
+            run.folder / cycle.path("audit/verdicts.jsonl"), Outcome
+        )
+        for cycle in _cycles(run)
+    } | {f"{name}, test": audit.outcomes for name, audit in audits.items()}
     return ReportData(
         config=run.config.to_dict(),
         confidence=run.config.evaluate.confidence,
         tau=run.config.audit.tau,
-        deltas={name: [pair.delta for pair in audit.pairs] for name, audit in audits.items()},
+        deltas={name: [pair.delta for pair in audits[name].pairs] for name in AUDITED},
         losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
         uncertain={
             name: [outcome for outcome in found if isinstance(outcome, Uncertain)]

@@ -47,13 +47,21 @@ class RepairConfig:
     """How confirmed drift cases are trained on.
 
     Attributes:
+        cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Loss weight of minor, moderate, severe and extreme cases.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Passes over the repair set.
         learning_rate: Peak learning rate of the repair training.
     """
 
+    cycles: int = 1
     severity_weights: tuple[float, float, float, float] = (1.0, 2.0, 3.0, 4.0)
     replay: float = 0.25
     epochs: int = 2
     learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1:
+            raise ValueError(
+                f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"
+            )

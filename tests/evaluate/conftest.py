@@ -51,6 +51,7 @@ def parts() -> dict:
         "judge": "local",
         "rejects": {"distill": {"wrong | conclusion": {"D1": 1, "N2": 1}}, "repair": {}},
         "labels": None,
+        "cycles": [],
         "seconds": {"teach": 1.25, "distill": 30.0},
     }
 

@@ -164,3 +164,30 @@ def test_predicted_labels_are_compared_with_gold(parts, tmp_path):
     labels = {"questions": 10, "no_label": 2, "agreement": 0.625}
     page = write_report(tmp_path, build_summary(**{**parts, "labels": labels}), extras())
     assert "62.5 % of them are right, and 2 of 10" in page.read_text("utf-8")
+
+
+def test_cycles_are_shown_with_drift_and_accuracy_where_more_than_one_was_planned(parts, tmp_path):
+    of_test = {"test": parts["models"]["M_DART"], "drift": parts["drift"]["M_DART"]}
+    rows = [
+        {"audited": "M_int", "model": "M_DART", "pool": parts["pool"], "repairs": 2, **of_test},
+        {
+            "audited": "M_DART",
+            "model": "M_DART",
+            "pool": parts["pool"] | {"confirmed": 0},
+            "repairs": 0,
+            **of_test,
+        },
+    ]
+    summary = build_summary(**{**parts, "cycles": rows})
+
+    def page(planned):
+        config = {**CONFIG, "repair": {**CONFIG["repair"], "cycles": planned}}
+        return write_report(tmp_path, summary, extras(config=config)).read_text("utf-8")
+
+    assert "## Cycles" not in page(1)
+    shown = page(3)
+    test = "2 | 2 | 3 | 68.8 [58.8, 78.8] | 25.0 | n/a |"
+    assert f"| 1 | M_int | M_DART | 40 | 2 | 2 | 3 | 2 | {test}" in shown
+    assert f"| 2 | M_DART | M_DART | 40 | 0 | 2 | 3 | 0 | {test}" in shown
+    assert "3 cycles were planned; the last of these repaired nothing" in shown
+    assert "were planned" not in page(2)
