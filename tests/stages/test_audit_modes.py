@@ -1,19 +1,28 @@
-"""The stage audit under each mode, judge and failure; all on one finished run's pool."""
+"""The stage audit under each mode, judge and failure, on one finished run's pool; labels."""
 
 import json
 
 import pytest
 
 from dart_jax.audit.drift import TooManyFailures
+from dart_jax.config import parse
+from dart_jax.data.mini_suite import load_mini
 from dart_jax.records import (
+    Decision,
     DriftCase,
     DriftType,
     JudgeFailure,
     Outcome,
+    PredictedLabel,
+    Score,
     Uncertain,
     Verdict,
     read_jsonl,
+    write_jsonl,
 )
+from dart_jax.run_dir import RunDir
+from dart_jax.stages.context import Run
+from dart_jax.stages.targets import label_questions
 from dart_jax.train import main
 
 
@@ -69,13 +78,9 @@ def test_too_many_failures_stop_the_stage_and_only_they_are_asked_again(
 ):
     """Another temperature makes every request a new one for the response store."""
     changes = {"judge__temperature": 0.4, "judge__max_failure_share": 0.25}
-    failing = iter(range(10**6))
-    refused: dict[str, bool] = {}
-
-    def every_second(question):
-        return refused.setdefault(question, next(failing) % 2 == 0)
-
-    monkeypatch.setattr(judge, "fails", every_second)
+    pool = {score.question_id for score in read_jsonl(finished / "audit/scores.jsonl", Score)}
+    refused = {item.question.text for item in load_mini() if item.question.id in sorted(pool)[:4]}
+    monkeypatch.setattr(judge, "fails", lambda question: question in refused)
     with pytest.raises(TooManyFailures, match=r"failed on 4 of 8 pairs.*0\.25.*404"):
         audit(**changes)
     found = read_jsonl(copied / "audit/verdicts.jsonl", Outcome)
@@ -97,3 +102,21 @@ def test_failures_within_the_share_are_counted_and_make_no_case(audit, judge, mo
     summary, outcomes, cases = audit(judge__temperature=0.5, judge__max_failure_share=1.0)
     assert summary["failed"] == 8 and summary["confirmed"] == 0 and cases == []
     assert all(isinstance(outcome, JudgeFailure) for outcome in outcomes)
+
+
+def test_a_local_teacher_labels_every_question_once(copied, settings, tmp_path):
+    """The labels take the place of gold in what is asked; a second call reads them from disk."""
+    local = {"teacher__provider": "local", "teacher__label": "predicted"}
+    config, _, _ = parse(settings(tmp_path, **local))
+    run = Run(config, RunDir(config.run))
+    asked = run.splits["train"]
+    questions, reasons = label_questions(run, asked, "teach")
+    labels = read_jsonl(copied / "teach/labels.jsonl", PredictedLabel)
+    assert [label.question_id for label in labels] == [question.id for question in asked]
+    assert not reasons and all(isinstance(label.decision, Decision) for label in labels)
+    assert [question.gold for question in questions] == [label.decision for label in labels]
+    assert [question.text for question in questions] == [question.text for question in asked]
+    written = [PredictedLabel(q.id, Decision.NO, None, "by hand") for q in asked[:-1]]
+    write_jsonl(copied / "teach/labels.jsonl", written)
+    again, _ = label_questions(run, asked, "teach")
+    assert [question.gold for question in again] == [Decision.NO] * 7 + [questions[-1].gold]

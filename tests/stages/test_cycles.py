@@ -56,7 +56,6 @@ def test_a_second_cycle_is_added_to_a_finished_run_and_resumes(
         main(two)
     answers = copied / "cycles/2/audit/generations/M_DART.jsonl"
     assert {a.model for a in read_jsonl(answers, Generation)} == {"M_DART"}
-    written = answers.stat().st_mtime_ns
     capsys.readouterr()
 
     monkeypatch.setattr(judge, "fails", lambda question: False)
@@ -65,7 +64,6 @@ def test_a_second_cycle_is_added_to_a_finished_run_and_resumes(
     assert all(f"{stage}: up to date" in printed for stage in FIRST_CYCLE)
     assert "[5/7] audit_2\n" in printed
     assert first == {name: hash_path(copied / name) for name in first}
-    assert written <= answers.stat().st_mtime_ns
 
     cases = read_jsonl(copied / "cycles/2/audit/drift_cases.jsonl", DriftCase)
     assert cases and {case.candidate for case in cases} == {"M_DART"}
