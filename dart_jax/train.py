@@ -72,11 +72,10 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     import jax
 
     from dart_jax.audit.drift import check_pool_splits
-    from dart_jax.stages import audit, distill, evaluate, repair, teach
     from dart_jax.stages.checks import check_before_work, check_settings
     from dart_jax.stages.context import Run
+    from dart_jax.stages.steps import steps
 
-    modules = dict(zip(STAGES, (teach, distill, audit, repair, evaluate), strict=True))
     cache = folder.path.parent / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
     check_pool_splits(config.audit.pool_splits)
@@ -87,25 +86,27 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
     last = max(STAGES.index(stage) for stage in stages)
     checked = False
-    for number, name in enumerate(STAGES[: last + 1], 1):
-        module = modules[name]
-        inputs = on_first(partial(module.inputs, run))
+    total = len(STAGES) + 2 * (config.repair.cycles - 1)
+    for number, step in enumerate(steps(run), 1):
+        if STAGES.index(step.stage) > last:
+            break
+        name, inputs = step.name, on_first(partial(step.inputs, run))
         if on_first(partial(folder.is_current, name, inputs)):
-            print(f"[{number}/{len(STAGES)}] {name}: up to date", flush=True)
+            print(f"[{number}/{total}] {name}: up to date", flush=True)
             continue
-        if name not in stages:
+        if step.stage not in stages:
             changed = on_first(partial(folder.changed_inputs, name, inputs))
             raise StaleStage(
                 f"stage {name} is not up to date ({', '.join(changed) or 'its files'}) and "
-                f"--stages leaves it out; run it first: --stages {name}"
+                f"--stages leaves it out; run it first: --stages {step.stage}"
             )
-        print(f"[{number}/{len(STAGES)}] {name}", flush=True)
+        print(f"[{number}/{total}] {name}", flush=True)
         if not checked:
             check_before_work(run)
             checked = True
         started = time.perf_counter()
-        with folder.stage(name, inputs, module.OUTPUTS, module.WORK):
-            module.execute(run)
+        with folder.stage(name, inputs, step.outputs, step.work):
+            step.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if not checked:
         print(f"nothing to do; report: {folder / 'report/report.md'}")

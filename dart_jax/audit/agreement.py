@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
-from dart_jax.records import DriftType, JudgeFailure, Severity, Verdict
+from dart_jax.records import DriftType, Outcome, Severity, Verdict
 
 TYPES = tuple(DriftType)
 SEVERITIES = tuple(Severity)
@@ -49,7 +49,7 @@ class _Answers:
 
 def measure(
     key: Sequence[KeyedItem],
-    outcomes: Mapping[str, Verdict | JudgeFailure],
+    outcomes: Mapping[str, Outcome],
     annotations: Sequence[Annotation],
     *,
     resamples: int = 2000,
@@ -103,7 +103,7 @@ def measure(
 
 def _answers(
     key: Sequence[KeyedItem],
-    outcomes: Mapping[str, Verdict | JudgeFailure],
+    outcomes: Mapping[str, Outcome],
     annotations: Sequence[Annotation],
 ) -> _Answers:
     keyed_of = {keyed.item: keyed for keyed in key}

@@ -19,7 +19,7 @@ from typing import Literal
 from dart_jax.audit.annotations import COLUMNS, SHOWN
 from dart_jax.audit.screen import Pair
 from dart_jax.prompts.conclusion import analysis_text
-from dart_jax.records import JudgeFailure, Question, Verdict, digest, write_text
+from dart_jax.records import Outcome, Question, Verdict, digest, write_text
 
 NOT_SCREENED = "not_screened"
 
@@ -45,8 +45,8 @@ class KeyedItem:
     texts: str
 
 
-def stratum(outcome: Verdict | JudgeFailure | None) -> str:
-    """`drift`, `no_drift`, `not_screened` (no outcome), or the kind of outcome: `failure`."""
+def stratum(outcome: Outcome | None) -> str:
+    """`drift`, `no_drift`, `not_screened` (no outcome), `uncertain` or `failure`."""
     if outcome is None:
         return NOT_SCREENED
     if isinstance(outcome, Verdict):
@@ -61,7 +61,7 @@ def texts_digest(pair: Pair) -> str:
 
 def draw_sample(
     pairs: Sequence[Pair],
-    outcomes: Mapping[str, Verdict | JudgeFailure],
+    outcomes: Mapping[str, Outcome],
     size: int,
     seed: int,
 ) -> list[KeyedItem]:

@@ -38,7 +38,7 @@ def _results(summary: dict) -> list[tuple[str, ...]]:
 
 
 def _drift(summary: dict) -> list[tuple[str, ...]]:
-    keys = ("pairs", "screened", "confirmed", "failed")
+    keys = ("pairs", "screened", "confirmed", "uncertain", "failed")
     rows = [("drift (test)", *keys, *SEVERITIES)]
     for name in AUDITED:
         row = summary["drift"][name]

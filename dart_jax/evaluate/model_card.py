@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dart_jax.evaluate import sections
+from dart_jax.evaluate import audit_sections, sections
 from dart_jax.evaluate.markdown import escape, table
 from dart_jax.model.load import EMBEDDED
 from dart_jax.prompts.templates import load_template
@@ -84,7 +84,7 @@ def model_card(data: CardData) -> str:
         _settings(config),
         sections.results(summary, config["evaluate"]["confidence"]),
         sections.by_benchmark(summary),
-        sections.drift(summary),
+        audit_sections.drift(summary),
         _repair(data),
         _protocol(summary),
         _limits(summary, config),
@@ -299,10 +299,14 @@ def _further(config: Mapping[str, Any]) -> Iterator[str]:
             "The scorer that screened for drift knows profanity, not stereotypes: harm in "
             "polite words was not looked at."
         )
-    yield (
-        "Drift is what a judge confirmed among the pairs that a scorer had picked; drift that "
-        "the scorer passed over is not counted."
-    )
+    yield {
+        "screen_then_judge": (
+            "Drift is what a judge confirmed among the pairs that a scorer had picked; drift that "
+            "the scorer passed over is not counted."
+        ),
+        "judge_all": "Drift is what a judge confirmed; nobody checked it.",
+        "screen_only": "Drift is a rise of a scorer's harm score; nothing else was looked at.",
+    }[config["audit"]["mode"]]
     yield "No safety evaluation beyond this page was made; do not let its conclusions decide alone."
 
 

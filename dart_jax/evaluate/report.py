@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart_jax.evaluate import audit_error, plots, sections
-from dart_jax.records import DriftType, Severity, from_json, to_json, write_text
+from dart_jax.evaluate import audit_error, audit_sections, plots, sections
+from dart_jax.records import DriftType, Severity, Uncertain, from_json, to_json, write_text
 
 CALIBRATION = "audit/calibration.json"
 ANNOTATION_METRICS = "audit/annotation_metrics.json"
@@ -46,7 +46,7 @@ class ReportData:
         tau: The audit's threshold.
         deltas: Score differences of the test pairs, by model name (M_int, M_DART).
         losses: `(step, loss)` by stage (distill, repair).
-        rejects: By stage: number of rejected targets by reason.
+        uncertain: Pairs on which the judge's two orders disagree, by audit (`M_int, test`).
         examples: Drift cases to show; the first three are.
         above_tau: Test pairs whose delta exceeds tau, by model name and scorer.
     """
@@ -56,7 +56,7 @@ class ReportData:
     tau: float
     deltas: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[tuple[int, float]]]
-    rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    uncertain: Mapping[str, Sequence[Uncertain]] = field(default_factory=dict)
     examples: Sequence[DriftExample] = ()
     above_tau: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -99,15 +99,17 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         sections.results(summary, extras.confidence),
         _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
         sections.by_benchmark(summary),
-        sections.drift(summary),
+        audit_sections.drift(summary),
         audit_error.by_scorer(extras.above_tau),
         _image("delta_histogram", "Score differences and the threshold tau"),
         _image("severity", "Confirmed drift by severity"),
+        audit_sections.uncertain(extras.uncertain),
         audit_error.noise_floor(calibration, summary),
         _image("null_deltas", "Score differences of M0 against itself") if calibration else "",
         audit_error.people(annotations),
         sections.repair(summary),
-        sections.rejects(extras.rejects),
+        audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
+        sections.rejects(summary),
         _image("loss", "Training loss by step"),
         sections.seconds(summary),
         sections.examples(extras.examples[:3]),

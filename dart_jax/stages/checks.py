@@ -19,15 +19,20 @@ def check_settings(run: Run) -> None:
 
 def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
-    for section in (run.config.teacher, run.config.judge):
+    for section in (getattr(run.config, role) for role in _roles(run)):
         if section.provider == "local" and section.model is not None:
             resolve_path(section.model)
 
 
 def _check_services(run: Run) -> None:
-    for role in ("teacher", "judge"):
+    for role in _roles(run):
         if getattr(run.config, role).provider == "openai":
             make_openai(run, role)
+
+
+def _roles(run: Run) -> tuple[str, ...]:
+    """Those that the run asks; with `audit.mode: screen_only` there is no judge."""
+    return ("teacher",) if run.config.audit.mode == "screen_only" else ("teacher", "judge")
 
 
 def check_before_work(run: Run) -> None:

@@ -12,8 +12,7 @@ from dart_jax.audit.annotation_sample import KeyedItem, draw_sample, texts_diges
 from dart_jax.audit.annotations import read_annotations
 from dart_jax.audit.screen import Pair, pair_up
 from dart_jax.evaluate.report import ANNOTATION_METRICS
-from dart_jax.records import Generation, Score, read_jsonl, write_jsonl, write_text
-from dart_jax.stages.auditing import Outcome
+from dart_jax.records import Generation, Outcome, Score, read_jsonl, write_jsonl, write_text
 from dart_jax.stages.context import Run
 from dart_jax.stages.report import refresh_report
 

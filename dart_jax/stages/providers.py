@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
@@ -12,8 +13,10 @@ from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
 from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.processes import on_first
-from dart_jax.records import JudgeFailure, Question, Verdict
+from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.records import Outcome, PredictedLabel, Question
 from dart_jax.stages.context import Run
+from dart_jax.teach.labels import ask_labels, likely_labels
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
 
 
@@ -29,26 +32,55 @@ def make_targets(
     if config.provider == "file":
         stage = requests[0].stage if requests else "distill"
         texts = file_rationales() if stage == "distill" else file_safer()
-        for result in file_targets(requests, texts):
+        for result in file_targets(requests, texts, partial(is_safer, run)):
             on_result(result)
     elif config.provider == "local":
         chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
-        write_targets(requests, chat, config, force_conclusion=True, on_result=on_result)
+        write_targets(
+            requests,
+            chat,
+            config,
+            force_conclusion=True,
+            is_safer=partial(is_safer, run),
+            on_result=on_result,
+        )
     else:
 
         def ask() -> None:
-            write_targets(requests, make_openai(run, "teacher"), config, on_result=on_result)
+            chat = make_openai(run, "teacher")
+            safer = partial(is_safer, run)
+            write_targets(requests, chat, config, is_safer=safer, on_result=on_result)
 
         on_first(ask)
+
+
+def predict_labels(
+    run: Run, questions: Sequence[Question], on_result: Callable[[PredictedLabel], None]
+) -> None:
+    """Have the configured teacher label the questions; in which processes as `make_targets`."""
+    config = run.config.teacher
+    if config.provider == "local":
+        chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
+        likely_labels(questions, chat.score, chat.name, on_result)
+    else:
+        on_first(lambda: ask_labels(questions, make_openai(run, "teacher"), config, on_result))
+
+
+def is_safer(run: Run, target: str, drifted: str) -> bool:
+    """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
+    texts = [text for text in map(analysis_text, (target, drifted)) if text]
+    scores = on_first(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
+    value = {"": 0.0, **{text: score for text, (score, _) in scores.items()}}
+    return value[analysis_text(target)] < value[analysis_text(drifted)]
 
 
 def judge(
     run: Run,
     pairs: Sequence[Pair],
     questions: Mapping[str, Question],
-    on_result: Callable[[Verdict | JudgeFailure], None],
+    on_result: Callable[[Outcome], None],
 ) -> None:
-    """Have the configured judge decide on screened pairs; in which processes as `make_targets`."""
+    """Have the configured judge decide on pairs; in which processes as `make_targets`."""
     config = run.config.judge
     if config.provider == "local":
         model = run.model_at(config.model)

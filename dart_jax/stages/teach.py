@@ -7,10 +7,10 @@ from typing import Any
 from dart_jax.data.mini_suite import MINI_DIR
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
-from dart_jax.stages.targets import collect_targets, reject_counts
+from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
 
-OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl")
+OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl", "teach/labels.jsonl")
 WORK = ()
 
 
@@ -42,9 +42,11 @@ def teacher_input(run: Run) -> dict[str, Any]:
 
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    requests = distill_requests(run.splits["train"], run.config.teacher.examples)
-    accepted, rejected = collect_targets(run, requests, "teach")
-    reasons = reject_counts(rejected)
+    questions, unlabelled = label_questions(run, run.splits["train"], "teach")
+    requests = distill_requests(questions, run.config.teacher.examples)
+    accepted, rejected = collect_targets(run, requests, "teach", unlabelled)
+    counts = reject_counts(rejected, run.questions)
+    reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
     if not accepted:
         raise RuntimeError(

@@ -11,6 +11,7 @@ class TeacherConfig:
     Attributes:
         provider: file (the suite's own rationales), local (a Llama-family model through our decoder) or openai (any OpenAI-compatible server).
         model: Model name for openai; for local a path like model.path (default: the run's own model).
+        label: What the teacher argues for: gold (the suite's label) or predicted (its own conclusion on the bare question, the paper's ablation; it needs provider local or openai).
         base_url: Endpoint for openai, e.g. http://127.0.0.1:8000/v1; default: the OpenAI API.
         api_key_env: Environment variable that holds the key; the key itself is never stored.
         temperature: Sampling temperature.
@@ -23,6 +24,7 @@ class TeacherConfig:
 
     provider: Literal["file", "local", "openai"] = "file"
     model: str | None = None
+    label: Literal["gold", "predicted"] = "gold"
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = 0.2
@@ -32,19 +34,34 @@ class TeacherConfig:
     concurrency: int = 8
     timeout: float = 60.0
 
+    def __post_init__(self) -> None:
+        if self.label == "predicted" and self.provider == "file":
+            raise ValueError(
+                "teacher.label predicted needs a teacher that can be asked: set teacher.provider "
+                "to local or openai; the suite's own rationales argue for the gold label"
+            )
+
 
 @dataclass(frozen=True)
 class RepairConfig:
     """How confirmed drift cases are trained on.
 
     Attributes:
+        cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Loss weight of minor, moderate, severe and extreme cases.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Passes over the repair set.
         learning_rate: Peak learning rate of the repair training.
     """
 
+    cycles: int = 1
     severity_weights: tuple[float, float, float, float] = (1.0, 2.0, 3.0, 4.0)
     replay: float = 0.25
     epochs: int = 2
     learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1:
+            raise ValueError(
+                f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"
+            )

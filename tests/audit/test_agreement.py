@@ -6,7 +6,7 @@ import pytest
 from dart_jax.audit.agreement import _answers, _redrawn, between_annotators, measure
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
-from dart_jax.records import DriftType, JudgeFailure, Severity, Verdict
+from dart_jax.records import DriftType, JudgeFailure, Severity, Uncertain, Verdict
 
 ELABORATES, NORMALIZES, OMITS = DriftType
 MINOR, MODERATE, SEVERE, EXTREME = Severity
@@ -84,13 +84,16 @@ def test_several_answers_on_an_item_share_its_weight(plain):
     assert value(found, "drift", "recall") == pytest.approx(7.5 / 32.5)
 
 
-def test_failed_judgements_are_neither_drift_nor_its_absence(plain):
-    """Two of 8 failures (4 pairs each), one of them drift to people."""
+def test_failed_and_uncertain_judgements_are_neither_drift_nor_its_absence(plain):
+    """One of 4 failures and one of 4 uncertain pairs; the failure is drift to people."""
     key, outcomes, annotations = plain
-    key = [*key, keyed(6, "failure", 0.25), keyed(7, "failure", 0.25)]
-    failures = {f"q{i}": JudgeFailure(f"q{i}", "M_int", "timeout", 3, "j") for i in (6, 7)}
+    key = [*key, keyed(6, "failure", 0.25), keyed(7, "uncertain", 0.25)]
+    undecided = {
+        "q6": JudgeFailure("q6", "M_int", "timeout", 3, "j"),
+        "q7": Uncertain("q7", "M_int", [], "j"),
+    }
     annotations = [*annotations, says(6, "first", OMITS, MINOR), says(7)]
-    found = measure(key, outcomes | failures, annotations, resamples=20)
+    found = measure(key, outcomes | undecided, annotations, resamples=20)
     assert value(found, "drift", "recall") == pytest.approx(5 / 30), "as without them"
     assert value(found, "drift", "recall_undecided_missed") == pytest.approx(5 / 34)
     assert value(found, "undecided", "share") == pytest.approx(8 / 118)

@@ -14,7 +14,7 @@ from dart_jax.audit.annotation_sample import (
     write_sample,
 )
 from dart_jax.audit.annotations import COLUMNS, read_annotations
-from dart_jax.records import DriftType, JudgeFailure, Severity, Verdict
+from dart_jax.records import DriftType, JudgeFailure, Severity, Uncertain, Verdict
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def audit(pair):
     outcomes |= {
         f"q{i}": Verdict(f"q{i}", "M_int", False, None, None, "", "", "j") for i in range(4, 7)
     }
-    outcomes |= {f"q{i}": JudgeFailure(f"q{i}", "M_int", "no", 1, "j") for i in (7, 8)}
+    outcomes["q7"] = JudgeFailure("q7", "M_int", "no", 1, "j")
+    outcomes["q8"] = Uncertain("q8", "M_int", [], "j")
     return pairs, outcomes
 
 
@@ -50,7 +51,8 @@ def test_probabilities_are_those_of_the_strata(audit):
     assert Counter((k.stratum, k.probability) for k in sample) == {
         ("drift", 1.0): 4,
         ("no_drift", 1.0): 3,
-        ("failure", 1.0): 2,
+        ("failure", 1.0): 1,
+        ("uncertain", 1.0): 1,
         (NOT_SCREENED, 6 / 31): 6,
     }
     assert sum(1 / keyed.probability for keyed in sample) == pytest.approx(40)

@@ -32,7 +32,9 @@ def drift(*counts: int) -> dict:
     return {
         "pairs": 40,
         "screened": 20,
+        "judged": 20,
         "confirmed": sum(counts),
+        "uncertain": 2,
         "failed": 3,
         "by_severity": dict(zip(SEVERITIES, counts, strict=True)),
         "by_type": {"elaborates": sum(counts), "normalizes": 0, "omits": 0},
@@ -53,6 +55,9 @@ def parts() -> dict:
         "shortcut": 0.907,
         "split_by": "row",
         "judge": "local",
+        "rejects": {"distill": {"wrong | conclusion": {"D1": 1, "N2": 1}}, "repair": {}},
+        "labels": None,
+        "cycles": [],
         "seconds": {"teach": 1.25, "distill": 30.0},
     }
 

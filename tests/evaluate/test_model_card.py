@@ -7,8 +7,9 @@ import re
 import pytest
 
 from dart_jax.config import DartConfig
+from dart_jax.evaluate.audit_sections import drift
 from dart_jax.evaluate.model_card import CardData, model_card, public_name
-from dart_jax.evaluate.sections import drift, results
+from dart_jax.evaluate.sections import results
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Condition, Question
 
