@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
+from dart_jax.data.suites import own_items
+from dart_jax.records import digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import collect_targets, reject_counts
@@ -20,6 +23,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         "questions": run.split_input("train"),
         "teacher": teacher_input(run),
+        "own": own_input(run),
     }
 
 
@@ -40,9 +44,15 @@ def teacher_input(run: Run) -> dict[str, Any]:
     return config
 
 
+def own_input(run: Run) -> str:
+    """Hash of what a suite of your own says beside its questions: completions and weights."""
+    return digest([dataclasses.asdict(item) for item in own_items(run.config.data)])
+
+
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    requests = distill_requests(run.splits["train"], run.config.teacher.examples)
+    weights = {item.question.id: item.weight for item in own_items(run.config.data)}
+    requests = distill_requests(run.splits["train"], run.config.teacher.examples, weights)
     accepted, rejected = collect_targets(run, requests, "teach")
     reasons = reject_counts(rejected)
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
