@@ -78,10 +78,11 @@ class Question(_Record):
 
     Attributes:
         id: Stable across runs and machines, e.g. `N3-diff-0041`.
-        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative).
+        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); own data has its own.
         condition: DIFF or EQUAL; the gold decision follows from it.
         text: The question with its options.
-        answer: Index of the gold option (equal rows of N*: the wrong, marginalised option).
+        answer: Index of the gold option (equal rows of N*: the wrong, marginalised option); -1
+            in own data, whose questions have no options.
         scenario_id: Groups rows made from one template; unique within a benchmark.
     """
 

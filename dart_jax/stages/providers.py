@@ -12,6 +12,7 @@ from dart_jax.chat.local import LocalChat
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
 from dart_jax.data.mini_suite import file_rationales, file_safer
+from dart_jax.data.suites import own_items
 from dart_jax.processes import on_first
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import Outcome, PredictedLabel, Question
@@ -31,8 +32,7 @@ def make_targets(
     config = run.config.teacher
     if config.provider == "file":
         stage = requests[0].stage if requests else "distill"
-        texts = file_rationales() if stage == "distill" else file_safer()
-        for result in file_targets(requests, texts, partial(is_safer, run)):
+        for result in file_targets(requests, _own_texts(run, stage), partial(is_safer, run)):
             on_result(result)
     elif config.provider == "local":
         chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
@@ -52,6 +52,16 @@ def make_targets(
             write_targets(requests, chat, config, is_safer=safer, on_result=on_result)
 
         on_first(ask)
+
+
+def _own_texts(run: Run, stage: str) -> dict[str, str]:
+    """The suite's own rationales for a stage, by question id."""
+    if run.config.data.suite not in ("jsonl", "hub"):
+        return file_rationales() if stage == "distill" else file_safer()
+    if stage == "repair":
+        return {}
+    items = own_items(run.config.data)
+    return {item.question.id: item.rationale for item in items if item.rationale is not None}
 
 
 def predict_labels(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
+from dart_jax.data.suites import own_items
+from dart_jax.records import digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
@@ -20,6 +23,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         "questions": run.split_input("train"),
         "teacher": teacher_input(run),
+        "own": own_input(run),
     }
 
 
@@ -40,10 +44,16 @@ def teacher_input(run: Run) -> dict[str, Any]:
     return config
 
 
+def own_input(run: Run) -> str:
+    """Hash of what a suite of your own says beside its questions: completions and weights."""
+    return digest([dataclasses.asdict(item) for item in own_items(run.config.data)])
+
+
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
     questions, unlabelled = label_questions(run, run.splits["train"], "teach")
-    requests = distill_requests(questions, run.config.teacher.examples)
+    weights = {item.question.id: item.weight for item in own_items(run.config.data)}
+    requests = distill_requests(questions, run.config.teacher.examples, weights)
     accepted, rejected = collect_targets(run, requests, "teach", unlabelled)
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}

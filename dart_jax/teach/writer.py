@@ -136,8 +136,9 @@ def file_targets(
     if missing:
         raise MissingRationale(
             f"{len(missing)} questions have no rationale, the first is {missing[0]};"
-            " teacher.provider file covers the mini suite only: set teacher.provider to local or"
-            " openai for other suites"
+            " teacher.provider file takes the suite's own texts (mini has them for both stages, a"
+            " suite jsonl or hub may have completions for distill): set teacher.provider to local"
+            " or openai otherwise"
         )
     return [
         _file_target(request, rationales[request.question.id], is_safer) for request in requests
