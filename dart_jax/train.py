@@ -103,6 +103,7 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
         if not checked:
             check_before_work(run)
             checked = True
+        run.stage = name
         started = time.perf_counter()
         with folder.stage(name, inputs, module.OUTPUTS, module.WORK):
             module.execute(run)

@@ -76,7 +76,7 @@ def _judge_missing(run: Run, screened: Sequence[Pair], path: str) -> list[Outcom
 def audit_inputs(run: Run) -> dict[str, Any]:
     """What any audit depends on besides the answers."""
     judge_section = run.section("judge")
-    for free in ("concurrency", "timeout", "api_key_env"):
+    for free in ("concurrency", "timeout", "api_key_env", "limits"):
         judge_section.pop(free)
     if judge_section["provider"] == "local":
         judge_section["weights"] = run.model_input(judge_section["model"])

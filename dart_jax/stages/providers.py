@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.screen import Pair
+from dart_jax.chat.endpoint import PRESETS, Endpoint, resolve_endpoint
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
+from dart_jax.chat.usage import write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.processes import on_first
 from dart_jax.records import JudgeFailure, Question, Verdict
@@ -37,7 +40,8 @@ def make_targets(
     else:
 
         def ask() -> None:
-            write_targets(requests, make_openai(run, "teacher"), config, on_result=on_result)
+            with open_service(run, "teacher") as chat:
+                write_targets(requests, chat, config, on_result=on_result)
 
         on_first(ask)
 
@@ -57,21 +61,55 @@ def judge(
     else:
 
         def ask() -> None:
-            judge_pairs(pairs, questions, make_openai(run, "judge"), config, on_result)
+            with open_service(run, "judge") as chat:
+                judge_pairs(pairs, questions, chat, config, on_result)
 
         on_first(ask)
 
 
-def make_openai(run: Run, role: str) -> OpenAIChat:
-    """The client of `teacher` or `judge`. Raises ValueError or MissingKey for what is not set."""
+STORE = "responses.sqlite"
+USAGE = "usage.json"
+
+
+def check_service(run: Run, role: str) -> Endpoint | None:
+    """The endpoint of `teacher` or `judge`; None where it is no service.
+
+    Raises:
+        ValueError, MissingKey: the model's name or the key is not set.
+    """
     config = run.config.teacher if role == "teacher" else run.config.judge
+    if config.provider not in PRESETS:
+        return None
     if config.model is None:
-        raise ValueError(f"{role}.provider openai needs {role}.model: the server's model name")
-    return OpenAIChat(
-        config.model,
-        config.base_url,
-        config.api_key_env,
-        config.concurrency,
-        config.timeout,
-        ResponseStore(run.folder / "responses.sqlite"),
-    )
+        raise ValueError(
+            f"{role}.provider {config.provider} needs {role}.model: the server's model name"
+        )
+    return resolve_endpoint(config.provider, config.base_url, config.api_key_env)
+
+
+@contextmanager
+def open_service(run: Run, role: str) -> Iterator[OpenAIChat]:
+    """The client of `teacher` or `judge` for the stage that runs.
+
+    What the stage spends is counted as `<stage>/<role>`; `usage.json` of the run is up to date
+    when this ends, however it ends.
+
+    Raises:
+        ValueError, MissingKey, BadStore: see `check_service`, `OpenAIChat` and `ResponseStore`.
+    """
+    endpoint = check_service(run, role)
+    config = run.config.teacher if role == "teacher" else run.config.judge
+    with ResponseStore(run.folder / STORE) as store:
+        try:
+            with OpenAIChat(
+                endpoint,
+                config.model,
+                store,
+                concurrency=config.concurrency,
+                timeout=config.timeout,
+                limits=config.limits,
+                account=f"{run.stage}/{role}",
+            ) as chat:
+                yield chat
+        finally:
+            write_usage(run.folder / USAGE, store.usage())
