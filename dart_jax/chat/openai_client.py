@@ -100,6 +100,7 @@ class OpenAIChat:
         self._pace = Pace(limits)
         self._budget = Budget(limits, account, store.usage().get(account, Usage()))
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._slots = asyncio.Semaphore(concurrency)
         self._hits = 0
         self._runner = asyncio.Runner()
 
@@ -147,9 +148,9 @@ class OpenAIChat:
                 if on_result is not None:
                     on_result(results[index])
 
-        workers = [
-            asyncio.create_task(work()) for _ in range(min(self._concurrency, len(requests)))
-        ]
+        # While some wait for the disk, as many others may wait for the server.
+        count = min(2 * self._concurrency, len(requests))
+        workers = [asyncio.create_task(work()) for _ in range(count)]
         try:
             if workers:
                 await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
@@ -187,7 +188,8 @@ class OpenAIChat:
         _sending.set(sending)
         response = None
         try:
-            body = self._redactor.answer(await self._send(request))
+            async with self._slots:
+                body = self._redactor.answer(await self._send(request))
         except APIError as error:
             result = ChatFailure(request.id, self._describe(error))
             refusal = _refusal(error)
@@ -197,12 +199,12 @@ class OpenAIChat:
         else:
             response, refusal = parse_body(body), None
             result = read_response(request.id, response)
-        self._keep(key, request, result, response, sending)
+        await self._keep(key, request, result, response, sending)
         if refusal:
             raise ServiceRefused(f"{self.name} at {self._endpoint.base_url}: {refusal}")
         return result
 
-    def _keep(
+    async def _keep(
         self,
         key: str,
         request: ChatRequest,
@@ -226,7 +228,7 @@ class OpenAIChat:
         self._budget.spent += paid  # whose requests were counted as they were sent
         spent = paid + Usage(requests=sending.attempts)
         if replied:
-            self._store.put(
+            kept = self._store.put(
                 key,
                 response,
                 prompt_tokens=prompt,
@@ -236,7 +238,10 @@ class OpenAIChat:
             )
         else:
             account = self._account
-            self._store.fail(key, result.reason, sending.attempts, account=account, spent=spent)
+            kept = self._store.fail(
+                key, result.reason, sending.attempts, account=account, spent=spent
+            )
+        await asyncio.wrap_future(kept)
 
     async def _send(self, request: ChatRequest) -> str:
         """The response body, in the first dialect that the server does not reject."""

@@ -12,10 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from dart_jax.chat.commits import Committer, Statement
 from dart_jax.chat.usage import Usage
 from dart_jax.records import digest
 
@@ -93,6 +95,7 @@ class ResponseStore:
         except BadStore:
             self._db.close()
             raise
+        self._committer = Committer(path)
 
     def _open(self, path: Path) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -102,7 +105,6 @@ class ResponseStore:
                 f" {FILE_VERSION}); update dart_jax, or set another run.name"
             )
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
         if version < FILE_VERSION:
             # Each statement can be repeated, the version comes last: a crash in between is mended.
             self._db.executescript(f"{_TABLES} PRAGMA user_version = {FILE_VERSION};")
@@ -124,33 +126,36 @@ class ResponseStore:
         completion_tokens: int,
         account: str = "",
         spent: Usage | None = None,
-    ) -> None:
-        """Commit one answer: the server's whole response, its token use, and what it took.
+    ) -> "Future[None]":
+        """One answer: the server's whole response, its token use, and what it took.
 
         The first answer to a key stays, so that two processes that asked at once agree.
+
+        Returns:
+            Done when the answer is committed; nobody may use it before.
         """
         row = (key, json.dumps(response), prompt_tokens, completion_tokens, time.time())
-        with self._lock, self._db:
-            self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)", row)
-            self._add(account, spent)
+        added = ("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)", row)
+        return self._committer.commit([added, *_add_usage(account, spent)])
 
     def fail(
         self, key: str, reason: str, attempts: int, *, account: str = "", spent: Usage | None = None
-    ) -> None:
-        """Commit that a request ended without an answer; attempts add up over runs.
+    ) -> "Future[None]":
+        """A request that ended without an answer; attempts add up over runs.
 
         Args:
             reason: Free of secrets.
             attempts: HTTP requests made for it.
+
+        Returns:
+            Done when that is committed.
         """
-        with self._lock, self._db:
-            self._db.execute(_ADD_FAILURE, (key, reason, attempts, time.time()))
-            self._add(account, spent)
+        added = (_ADD_FAILURE, (key, reason, attempts, time.time()))
+        return self._committer.commit([added, *_add_usage(account, spent)])
 
     def charge(self, account: str, spent: Usage) -> None:
         """Commit what was spent on neither an answer nor a failure."""
-        with self._lock, self._db:
-            self._add(account, spent)
+        self._committer.commit(_add_usage(account, spent)).result()
 
     def usage(self) -> dict[str, Usage]:
         """What was spent so far, by account."""
@@ -181,7 +186,8 @@ class ResponseStore:
         return int(prompt_tokens), int(completion_tokens)
 
     def close(self) -> None:
-        """Close the file; the store cannot be used afterwards."""
+        """Write what was given, and close the file; the store cannot be used afterwards."""
+        self._committer.close()
         with self._lock:
             self._db.close()
 
@@ -191,11 +197,13 @@ class ResponseStore:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _add(self, account: str, spent: Usage | None) -> None:
-        if spent is not None:
-            counts = (spent.requests, spent.answers, spent.failures, spent.stored)
-            tokens = (spent.prompt_tokens, spent.completion_tokens, spent.cost_usd)
-            self._db.execute(_ADD_USAGE, (account, *counts, *tokens))
+
+def _add_usage(account: str, spent: Usage | None) -> list[Statement]:
+    if spent is None:
+        return []
+    counts = (spent.requests, spent.answers, spent.failures, spent.stored)
+    tokens = (spent.prompt_tokens, spent.completion_tokens, spent.cost_usd)
+    return [(_ADD_USAGE, (account, *counts, *tokens))]
 
 
 def stored_keys(path: Path) -> set[str]:
