@@ -39,8 +39,11 @@ class Server:
             def log_message(self, *args) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
+        class Http(ThreadingHTTPServer):
+            request_queue_size = 64  # with 5, many at once wait seconds for a connection
+            daemon_threads = True
+
+        self.http = Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
     def answer(self, handler: BaseHTTPRequestHandler, body: dict) -> None:
@@ -88,11 +91,15 @@ def said(text: str | None) -> dict:
 
 def make_chat(server: Server, path, **changes) -> OpenAIChat:
     """A client with a store in the folder `path`; settings of `LimitsConfig` by name, too."""
+    return make_chat_at(server.url, path, **changes)
+
+
+def make_chat_at(url: str, path, **changes) -> OpenAIChat:
     settings = {"concurrency": 4, "timeout": 5.0, "account": "teach/teacher"}
     limits = {"max_retries": 1}
     for name, value in changes.items():
         (limits if name in LimitsConfig.__dataclass_fields__ else settings)[name] = value
-    endpoint = resolve_endpoint("openai", server.url, "DART_TEST_KEY")
+    endpoint = resolve_endpoint("openai", url, "DART_TEST_KEY")
     store = ResponseStore(path / "store.sqlite")
     return OpenAIChat(endpoint, "m", store, limits=LimitsConfig(**limits), **settings)
 

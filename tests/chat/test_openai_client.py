@@ -73,6 +73,21 @@ def test_429_is_tried_again(server, tmp_path):
     assert len(server.bodies) == 2
 
 
+@pytest.mark.parametrize(("header", "least", "most"), [("1.2", 1.2, 2.5), (None, 0.37, 1.1)])
+def test_retry_after_is_honoured(server, tmp_path, header, least, most):
+    def behave(number, body):
+        server.headers = {"Retry-After": header} if number == 0 and header else {}
+        return (200, said("ok")) if number else (429, {"error": {"message": "slow down"}})
+
+    server.behave = behave
+    with make_chat(server, tmp_path) as chat:
+        chat.complete([ask("x", "warm")])
+        server.bodies.clear()
+        started = time.monotonic()
+        chat.complete([ask("a")])
+    assert len(server.bodies) == 2 and least < time.monotonic() - started < most
+
+
 def failing(kind: str) -> Callable:
     def timeout(number, body):
         time.sleep(0.6)
