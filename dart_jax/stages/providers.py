@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from dart_jax.audit.config import JudgeConfig
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.screen import Pair
@@ -17,6 +18,7 @@ from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.processes import on_first
 from dart_jax.records import JudgeFailure, Question, Verdict
 from dart_jax.stages.context import Run
+from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
 
 
@@ -80,11 +82,16 @@ def check_service(run: Run, role: str) -> Endpoint | None:
     config = run.config.teacher if role == "teacher" else run.config.judge
     if config.provider not in PRESETS:
         return None
-    if config.model is None:
+    check_model_name(config, role)
+    return resolve_endpoint(config.provider, config.base_url, config.api_key_env)
+
+
+def check_model_name(config: TeacherConfig | JudgeConfig, role: str) -> None:
+    """Raises ValueError where a service has no model's name."""
+    if not config.model:
         raise ValueError(
             f"{role}.provider {config.provider} needs {role}.model: the server's model name"
         )
-    return resolve_endpoint(config.provider, config.base_url, config.api_key_env)
 
 
 @contextmanager
