@@ -9,6 +9,8 @@ import pytest
 from dart_jax.audit.config import JudgeConfig
 from dart_jax.audit.judge import JudgeAnswer, judge_messages, judge_pairs, read_answer
 from dart_jax.audit.judge_local import CONTINUATIONS
+from dart_jax.chat.config import LimitsConfig
+from dart_jax.chat.endpoint import resolve_endpoint
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.protocol import ChatFailure, ChatReply
 from dart_jax.chat.store import ResponseStore
@@ -241,7 +243,12 @@ def test_through_the_store_bad_answers_and_failures_are_never_served_as_verdicts
 
     def run(attempts: int):
         store = ResponseStore(tmp_path / "responses.sqlite")
-        chat = OpenAIChat("m", url, "NO_SUCH_KEY", 1, 5.0, store, max_retries=0)
+        chat = OpenAIChat(
+            resolve_endpoint("openai", url, "NO_SUCH_KEY"),
+            "m",
+            store,
+            limits=LimitsConfig(max_retries=0),
+        )
         config = JudgeConfig(provider="openai", attempts=attempts)
         [outcome] = judge_pairs([pair("q1")], {"q1": question("q1")}, chat, config)
         store.close()
