@@ -64,13 +64,12 @@ class StaleStage(RuntimeError):
 
 
 class RunDir:
-    """One run's folder."""
+    """One run's folder; made by `lock`."""
 
     def __init__(self, config: RunConfig):
         if config.name in ("", "..") or Path(config.name).name != config.name:
             raise ValueError(f"run.name: {config.name!r} is not a plain folder name")
         self.path = Path(config.root) / config.name
-        self.path.mkdir(parents=True, exist_ok=True)
 
     def __truediv__(self, relative: str) -> Path:
         return self.path / relative
@@ -78,6 +77,7 @@ class RunDir:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process. Raises RunBusy when another one has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
 """Run DART: `python -m dart_jax.train --config configs/quickstart.yaml [--section.field value]`.
 
 The stages run in order: teach, distill, audit, repair, evaluate. A second start skips what is
-done and goes on where the first was stopped.
+done and goes on where the first was stopped. `--dry-run` prints what services would be asked.
 
 On several hosts (a TPU slice, GPU nodes) the same command is started on each, with
 DART_JAX_DISTRIBUTED=1 and a run.root that all of them see; `processes.start` says what else.
@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from functools import partial
 
 from dart_jax import __version__, processes
-from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.chat.budget import BudgetReached
+from dart_jax.config import STAGES, DartConfig, parse_command
 from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
@@ -30,7 +31,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse, run the stages, report; the exit status."""
-    config, stages, resolved = parse(args)
+    command = parse_command(args)
+    config, stages, resolved = command.config, command.stages, command.resolved
+    if command.dry_run:
+        from dart_jax.stages.dry_run import print_estimates
+
+        print_estimates(config, stages)
+        return 0
     processes.start()
     folder = on_every(lambda: RunDir(config.run))
     with ExitStack() as held, processes.only_first_prints():
@@ -104,6 +111,7 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
         if not checked:
             check_before_work(run)
             checked = True
+        run.stage = step.name
         started = time.perf_counter()
         with folder.stage(name, inputs, step.outputs, step.work):
             step.execute(run)
@@ -116,6 +124,9 @@ def command() -> int:
     """`main` for a shell: an error that the user can mend is a message, not a traceback."""
     try:
         return main()
+    except BudgetReached as reached:
+        print(f"stopped: {reached}", file=sys.stderr)
+        return 1
     except (ValueError, RuntimeError, ArithmeticError, FileNotFoundError) as error:
         if os.environ.get("DART_JAX_TRACEBACK"):
             raise

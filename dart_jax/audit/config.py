@@ -1,7 +1,9 @@
 """Settings of the audit: scorer, screen and judge."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from dart_jax.chat.config import LimitsConfig, check_endpoint
 
 
 @dataclass(frozen=True)
@@ -9,30 +11,33 @@ class JudgeConfig:
     """Who confirms drift.
 
     Attributes:
-        provider: local (log-likelihood over the allowed verdicts, our own decoder) or openai (any OpenAI-compatible server, schema-validated answer).
-        model: Model name for openai; for local a path like model.path (default: the run's own model).
-        base_url: Endpoint for openai; default: the OpenAI API.
-        api_key_env: Environment variable that holds the key; the key itself is never stored.
-        temperature: Sampling temperature (openai).
-        max_tokens: Most new tokens of an answer (openai).
-        attempts: Requests per pair and order before the pair counts as a failure (openai).
+        provider: local (log-likelihood over the allowed verdicts, our own decoder), openai (the OpenAI API, or any compatible server at base_url; schema-validated answer) or deepseek.
+        model: The service's name of the model; for local a path like model.path (default: the run's own model).
+        base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
+        api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
+        temperature: Sampling temperature (services).
+        max_tokens: Most new tokens of an answer (services).
+        attempts: Requests per pair and order before the pair counts as a failure (services).
         max_failure_share: An audit stops with an error when the share of judged pairs without a valid answer passes this.
-        concurrency: Requests in flight at once (openai).
-        timeout: Seconds before a request counts as failed (openai).
+        concurrency: Requests in flight at once (services).
+        timeout: Seconds without a byte from the server before an attempt has failed (services).
+        limits: Rates, retries and budgets of the service, for each stage.
     """
 
-    provider: Literal["local", "openai"] = "local"
+    provider: Literal["local", "openai", "deepseek"] = "local"
     model: str | None = None
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     temperature: float = 0.1
     max_tokens: int = 300
     attempts: int = 3
     max_failure_share: float = 0.1
     concurrency: int = 8
     timeout: float = 60.0
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
+        check_endpoint(self.base_url, self.api_key_env)
         if self.attempts < 1:
             raise ValueError(f"judge.attempts: {self.attempts}; a pair needs one attempt or more")
         if not 0 <= self.max_failure_share <= 1:

@@ -93,7 +93,7 @@ def audit_inputs(run: Run) -> dict[str, Any]:
     if audit["mode"] == "screen_only":
         return {"audit": audit}
     judge_section = run.section("judge")
-    for free in ("concurrency", "timeout", "api_key_env", "max_failure_share"):
+    for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
         judge_section.pop(free)
     if judge_section["provider"] == "local":
         judge_section["weights"] = run.model_input(judge_section["model"])

@@ -8,7 +8,7 @@ from dart_jax.model.load import resolve_path
 from dart_jax.processes import on_every, on_first
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
-from dart_jax.stages.providers import make_openai
+from dart_jax.stages.providers import check_service
 
 
 def check_settings(run: Run) -> None:
@@ -26,8 +26,7 @@ def _check_models(run: Run) -> None:
 
 def _check_services(run: Run) -> None:
     for role in _roles(run):
-        if getattr(run.config, role).provider == "openai":
-            make_openai(run, role)
+        check_service(run, role)
 
 
 def _roles(run: Run) -> tuple[str, ...]:

@@ -29,11 +29,16 @@ MODELS = ("M0", "M_int", "M_DART")
 
 
 class Run:
-    """One run in progress. Questions are loaded at once, the model when a stage needs it."""
+    """One run in progress. Questions are loaded at once, the model when a stage needs it.
+
+    Attributes:
+        stage: The stage that runs now; what services are asked is counted by it.
+    """
 
     def __init__(self, config: DartConfig, folder: RunDir):
         self.config = config
         self.folder = folder
+        self.stage = ""
         self.splits = make_splits(config.data)
         self.questions: dict[str, Question] = {
             q.id: q for questions in self.splits.values() for q in questions

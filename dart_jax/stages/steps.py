@@ -23,6 +23,7 @@ class Step:
         inputs: What its result depends on.
         execute: Does the work.
         outputs, work: As of `RunDir.stage`.
+        cycle: Of audit and repair.
     """
 
     name: str
@@ -31,31 +32,35 @@ class Step:
     execute: Callable[[Run], None]
     outputs: tuple[str, ...]
     work: tuple[str, ...]
+    cycle: Cycle | None = None
 
 
 def steps(run: Run) -> Iterator[Step]:
     """Every step of a run, each made when the ones before are done: a cycle may be the last."""
-    for name, module in (("teach", teach), ("distill", distill)):
-        yield Step(name, name, module.inputs, module.execute, module.OUTPUTS, module.WORK)
-    number, planned = 1, run.config.repair.cycles
-    while True:
-        cycle = Cycle(number)
-        yield _in_cycle("audit", audit, cycle, ())
-        yield _in_cycle("repair", repair, cycle, (f"adapters/{cycle.after}",))
-        if number == planned:
-            break
-        if on_first(partial(cycle.repaired_nothing, run.folder.path)):
+    planned = run.config.repair.cycles
+    *before, evaluation = planned_steps(planned)
+    for step in before:
+        yield step
+        if step.stage != "repair" or step.cycle.number == planned:
+            continue
+        if on_first(partial(step.cycle.repaired_nothing, run.folder.path)):
+            number = step.cycle.number
             print(f"cycle {number} of {planned} repaired nothing: no further one", flush=True)
             break
-        number += 1
-    yield Step(
-        "evaluate",
-        "evaluate",
-        evaluate.inputs,
-        evaluate.execute,
-        evaluate.OUTPUTS,
-        evaluate.WORK,
-    )
+    yield evaluation
+
+
+def planned_steps(cycles: int) -> list[Step]:
+    """The steps where every cycle repairs something."""
+    found = [_once("teach", teach), _once("distill", distill)]
+    for cycle in map(Cycle, range(1, cycles + 1)):
+        found.append(_in_cycle("audit", audit, cycle, ()))
+        found.append(_in_cycle("repair", repair, cycle, (f"adapters/{cycle.after}",)))
+    return [*found, _once("evaluate", evaluate)]
+
+
+def _once(name: str, module: Any) -> Step:
+    return Step(name, name, module.inputs, module.execute, module.OUTPUTS, module.WORK)
 
 
 def _in_cycle(stage: str, module: Any, cycle: Cycle, further: tuple[str, ...]) -> Step:
@@ -66,4 +71,5 @@ def _in_cycle(stage: str, module: Any, cycle: Cycle, further: tuple[str, ...]) -
         partial(module.execute, cycle=cycle),
         (*map(cycle.path, module.OUTPUTS), *further),
         tuple(map(cycle.path, module.WORK)),
+        cycle,
     )

@@ -30,7 +30,7 @@ def inputs(run: Run) -> dict[str, Any]:
 def teacher_input(run: Run) -> dict[str, Any]:
     """What identifies the teacher: its settings and, where it is local, its texts or weights."""
     config = run.section("teacher")
-    for free in ("concurrency", "timeout", "api_key_env"):
+    for free in ("concurrency", "timeout", "api_key_env", "limits"):
         config.pop(free)
     if config["provider"] == "file":
         return {"provider": "file", "texts": hash_path(MINI_DIR)}

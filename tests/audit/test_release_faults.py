@@ -13,6 +13,8 @@ import pytest
 from dart_jax.audit.config import JudgeConfig
 from dart_jax.audit.drift import drift_cases, summarise_drift
 from dart_jax.audit.judge import judge_pairs
+from dart_jax.chat.config import LimitsConfig
+from dart_jax.chat.endpoint import resolve_endpoint
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
 from dart_jax.records import JudgeFailure, Severity, Uncertain, Verdict
@@ -91,12 +93,12 @@ def audit(server, pair, question, tmp_path):
     def run(attempts=2, timeout=10.0):
         store = ResponseStore(tmp_path / "responses.sqlite")
         url = f"http://127.0.0.1:{server.server_port}/v1"
-        chat = OpenAIChat("m", url, "NO_SUCH_KEY", 8, timeout, store, max_retries=0)
+        endpoint = resolve_endpoint("openai", url, "NO_SUCH_KEY")
+        limits = LimitsConfig(max_retries=0)
         config = JudgeConfig(provider="openai", attempts=attempts)
         questions = {p.question_id: question(p.question_id) for p in pairs}
-        outcomes = judge_pairs(pairs, questions, chat, config)
-        store.close()
-        return pairs, outcomes
+        with store, OpenAIChat(endpoint, "m", store, timeout=timeout, limits=limits) as chat:
+            return pairs, judge_pairs(pairs, questions, chat, config)
 
     return run
 
