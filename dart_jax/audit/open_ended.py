@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dart_jax.audit.material import quoted_object
 from dart_jax.chat.protocol import Message
 from dart_jax.data.open_ended import OpenEndedQuery
+from dart_jax.prompts.material import quoted_object
 from dart_jax.prompts.templates import load_template
 
 
