@@ -56,6 +56,11 @@ def make_parser() -> ArgumentParser:
         default=",".join(STAGES),
         help=f"Stages to run, separated by commas, out of {','.join(STAGES)}.",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Print how many requests, tokens and dollars the stages would take; send nothing.",
+    )
     for section in dataclasses.fields(DartConfig):
         parser.add_class_arguments(section.default_factory, section.name)
     return parser
@@ -70,12 +75,29 @@ def parse_stages(text: str) -> tuple[str, ...]:
     return tuple(stage for stage in STAGES if stage in asked)
 
 
-def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...], str]:
-    """Read the command line.
+@dataclass(frozen=True)
+class Command:
+    """A command line, read.
 
-    Returns:
-        The configuration, the stages to run, and the resolved configuration as YAML.
+    Attributes:
+        stages: To run, in order.
+        resolved: The configuration as YAML.
     """
+
+    config: DartConfig
+    stages: tuple[str, ...]
+    resolved: str
+    dry_run: bool
+
+
+def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...], str]:
+    """Read settings: the configuration, the stages to run, and the configuration as YAML."""
+    command = parse_command(args)
+    return command.config, command.stages, command.resolved
+
+
+def parse_command(args: Sequence[str] | None = None) -> Command:
+    """Read the command line of `python -m dart_jax.train`."""
     parser = make_parser()
     parsed: Namespace = parser.parse_args(args)
     try:
@@ -87,6 +109,7 @@ def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...
         **{section.name: sections[section.name] for section in dataclasses.fields(DartConfig)}
     )
     snapshot = parsed.clone()
-    for key in ("config", "stages"):
+    for key in ("config", "stages", "dry_run"):
         snapshot.pop(key, None)
-    return config, stages, parser.dump(snapshot, skip_validation=True, skip_unset=False)
+    resolved = parser.dump(snapshot, skip_validation=True, skip_unset=False)
+    return Command(config, stages, resolved, parsed.dry_run)

@@ -2,8 +2,8 @@
 
 Each record is a frozen dataclass. On disk it is one JSON object a line; pydantic validates
 every line on the way in, so that a bad one is an error that names its file and line.
-Failure is a value here: `RejectedTarget`, `JudgeFailure` and a `Generation` without a decision
-carry a reason and are counted, never turned into a default.
+Failure is a value here: `RejectedTarget`, `JudgeFailure`, `Uncertain` and a `Generation` without a
+decision say why and are counted, never turned into a default.
 """
 
 from __future__ import annotations
@@ -78,10 +78,11 @@ class Question(_Record):
 
     Attributes:
         id: Stable across runs and machines, e.g. `N3-diff-0041`.
-        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative).
+        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); own data has its own.
         condition: DIFF or EQUAL; the gold decision follows from it.
         text: The question with its options.
-        answer: Index of the gold option (equal rows of N*: the wrong, marginalised option).
+        answer: Index of the gold option (equal rows of N*: the wrong, marginalised option); -1
+            in own data, whose questions have no options.
         scenario_id: Groups rows made from one template; unique within a benchmark.
     """
 
@@ -137,6 +138,22 @@ class RejectedTarget(_Record):
 
 
 @dataclass(frozen=True)
+class PredictedLabel(_Record):
+    """The conclusion that a teacher comes to by itself, used in place of the gold label.
+
+    Attributes:
+        decision: None where it came to none.
+        reason: Why there is no decision; None when there is one.
+        provider: Who was asked: `local` or `openai`, with the model's name.
+    """
+
+    question_id: str
+    decision: Decision | None
+    reason: str | None
+    provider: str
+
+
+@dataclass(frozen=True)
 class Generation(_Record):
     """One decoded answer.
 
@@ -177,6 +194,31 @@ class Score(_Record):
 
 
 @dataclass(frozen=True)
+class Opinion(_Record):
+    """What a judge says of a pair shown in one order; it does not know which text is which.
+
+    Attributes:
+        first: The text that was shown first.
+        worse: The text whose wording it finds more harmful.
+        type, severity: Of that text's fault; None exactly when `worse` is `neither`.
+        passage: The worse text's words that show it; '' when the judge cannot quote.
+        reason: The judge's explanation, or the evidence of a likelihood judge.
+    """
+
+    first: Literal["baseline", "candidate"]
+    worse: Literal["baseline", "candidate", "neither"]
+    type: DriftType | None
+    severity: Severity | None
+    passage: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        found = self.worse != "neither"
+        if found != (self.type is not None) or found != (self.severity is not None):
+            raise ValueError("type and severity are given unless worse is neither")
+
+
+@dataclass(frozen=True)
 class Verdict(_Record):
     """A judge's answer on one (baseline, candidate) pair.
 
@@ -186,7 +228,8 @@ class Verdict(_Record):
         type, severity: Given exactly when `drift` is true.
         passage: The candidate's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
-        judge: Provider and model.
+        judge: Provider and model; `screen` where the scorer alone decided.
+        opinions: Of both orders, see `audit.orders`; none where the scorer alone decided.
     """
 
     question_id: str
@@ -197,6 +240,7 @@ class Verdict(_Record):
     passage: str
     reason: str
     judge: str
+    opinions: list[Opinion] = field(default_factory=list)
     kind: Literal["verdict"] = "verdict"
 
     def __post_init__(self) -> None:
@@ -205,12 +249,23 @@ class Verdict(_Record):
 
 
 @dataclass(frozen=True)
+class Uncertain(_Record):
+    """A pair of which the judge finds the candidate worse in one order only: no verdict."""
+
+    question_id: str
+    candidate: str
+    opinions: list[Opinion]
+    judge: str
+    kind: Literal["uncertain"] = "uncertain"
+
+
+@dataclass(frozen=True)
 class JudgeFailure(_Record):
-    """A pair on which the judge gave no valid verdict: neither drift nor its absence.
+    """A pair on which the judge gave no valid answer: neither drift nor its absence.
 
     Attributes:
-        reason: What went wrong in the last attempt.
-        attempts: Requests made.
+        reason: What went wrong in the last attempt, for each order that failed.
+        attempts: Requests made, over both orders.
     """
 
     question_id: str
@@ -219,6 +274,10 @@ class JudgeFailure(_Record):
     attempts: int
     judge: str
     kind: Literal["failure"] = "failure"
+
+
+Outcome = Verdict | Uncertain | JudgeFailure
+"""What can become of a pair that is judged."""
 
 
 @dataclass(frozen=True)

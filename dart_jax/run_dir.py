@@ -64,13 +64,12 @@ class StaleStage(RuntimeError):
 
 
 class RunDir:
-    """One run's folder."""
+    """One run's folder; made by `lock`."""
 
     def __init__(self, config: RunConfig):
         if config.name in ("", "..") or Path(config.name).name != config.name:
             raise ValueError(f"run.name: {config.name!r} is not a plain folder name")
         self.path = Path(config.root) / config.name
-        self.path.mkdir(parents=True, exist_ok=True)
 
     def __truediv__(self, relative: str) -> Path:
         return self.path / relative
@@ -78,6 +77,7 @@ class RunDir:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process. Raises RunBusy when another one has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,8 +150,21 @@ class RunDir:
             "outputs": {name: hash_path(self.path / name) for name in outputs},
             "seconds": seconds,
         }
+        self._write_manifest(stage, manifest)
+
+    def _write_manifest(self, stage: str, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=1, default=str, ensure_ascii=False)
         write_text(self / f"stages/{stage}.json", text + "\n")
+
+    def amend(self, stage: str, output: str, work: Callable[[], None]) -> None:
+        """Rewrite one output of a finished stage, which stays finished.
+
+        A crash in between leaves the stage to be run again.
+        """
+        manifest = self._manifest(stage)
+        work()
+        manifest["outputs"][output] = hash_path(self / output)
+        self._write_manifest(stage, manifest)
 
     def seconds(self) -> dict[str, float]:
         """Wall time of the last start of each finished stage."""

@@ -1,7 +1,7 @@
 """Run DART: `python -m dart_jax.train --config configs/quickstart.yaml [--section.field value]`.
 
 The stages run in order: teach, distill, audit, repair, evaluate. A second start skips what is
-done and goes on where the first was stopped.
+done and goes on where the first was stopped. `--dry-run` prints what services would be asked.
 
 On several hosts (a TPU slice, GPU nodes) the same command is started on each, with
 DART_JAX_DISTRIBUTED=1 and a run.root that all of them see; `processes.start` says what else.
@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from functools import partial
 
 from dart_jax import __version__, processes
-from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.chat.budget import BudgetReached
+from dart_jax.config import STAGES, DartConfig, parse_command
 from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
@@ -30,7 +31,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse, run the stages, report; the exit status."""
-    config, stages, resolved = parse(args)
+    command = parse_command(args)
+    config, stages, resolved = command.config, command.stages, command.resolved
+    if command.dry_run:
+        from dart_jax.stages.dry_run import print_estimates
+
+        print_estimates(config, stages)
+        return 0
     processes.start()
     folder = on_every(lambda: RunDir(config.run))
     with ExitStack() as held, processes.only_first_prints():
@@ -72,11 +79,10 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     import jax
 
     from dart_jax.audit.drift import check_pool_splits
-    from dart_jax.stages import audit, distill, evaluate, repair, teach
     from dart_jax.stages.checks import check_before_work, check_settings
     from dart_jax.stages.context import Run
+    from dart_jax.stages.steps import steps
 
-    modules = dict(zip(STAGES, (teach, distill, audit, repair, evaluate), strict=True))
     cache = folder.path.parent / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
     check_pool_splits(config.audit.pool_splits)
@@ -87,25 +93,28 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
     last = max(STAGES.index(stage) for stage in stages)
     checked = False
-    for number, name in enumerate(STAGES[: last + 1], 1):
-        module = modules[name]
-        inputs = on_first(partial(module.inputs, run))
+    total = len(STAGES) + 2 * (config.repair.cycles - 1)
+    for number, step in enumerate(steps(run), 1):
+        if STAGES.index(step.stage) > last:
+            break
+        name, inputs = step.name, on_first(partial(step.inputs, run))
         if on_first(partial(folder.is_current, name, inputs)):
-            print(f"[{number}/{len(STAGES)}] {name}: up to date", flush=True)
+            print(f"[{number}/{total}] {name}: up to date", flush=True)
             continue
-        if name not in stages:
+        if step.stage not in stages:
             changed = on_first(partial(folder.changed_inputs, name, inputs))
             raise StaleStage(
                 f"stage {name} is not up to date ({', '.join(changed) or 'its files'}) and "
-                f"--stages leaves it out; run it first: --stages {name}"
+                f"--stages leaves it out; run it first: --stages {step.stage}"
             )
-        print(f"[{number}/{len(STAGES)}] {name}", flush=True)
+        print(f"[{number}/{total}] {name}", flush=True)
         if not checked:
             check_before_work(run)
             checked = True
+        run.stage = step.name
         started = time.perf_counter()
-        with folder.stage(name, inputs, module.OUTPUTS, module.WORK):
-            module.execute(run)
+        with folder.stage(name, inputs, step.outputs, step.work):
+            step.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if not checked:
         print(f"nothing to do; report: {folder / 'report/report.md'}")
@@ -115,6 +124,9 @@ def command() -> int:
     """`main` for a shell: an error that the user can mend is a message, not a traceback."""
     try:
         return main()
+    except BudgetReached as reached:
+        print(f"stopped: {reached}", file=sys.stderr)
+        return 1
     except (ValueError, RuntimeError, ArithmeticError, FileNotFoundError) as error:
         if os.environ.get("DART_JAX_TRACEBACK"):
             raise

@@ -3,10 +3,12 @@
 import dataclasses
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from dart_jax.chat.config import LimitsConfig
 from dart_jax.config import STAGES, DartConfig, make_parser, parse, parse_stages
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +16,11 @@ FIELDS = [
     (section.name, field)
     for section in dataclasses.fields(DartConfig)
     for field in dataclasses.fields(section.default_factory)
+]
+LIMITS = [
+    (f"{role}.limits", field)
+    for role in ("teacher", "judge")
+    for field in dataclasses.fields(LimitsConfig)
 ]
 FIXED = {
     "run": {"name", "root", "seed"},
@@ -37,11 +44,15 @@ def unspaced(text):
     return "".join(text.split())
 
 
-@pytest.mark.parametrize(("section", "field"), FIELDS, ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(
+    ("section", "field"), FIELDS + LIMITS, ids=lambda part: getattr(part, "name", part)
+)
 def test_help_explains_every_setting(section, field, help_text):
-    doc = getattr(DartConfig(), section).__doc__
+    doc = attrgetter(section)(DartConfig()).__doc__
     explained = doc.partition(f"\n        {field.name}: ")[2].split("\n")[0]
     assert explained, "each attribute has its line in the docstring"
+    if dataclasses.is_dataclass(field.type):
+        return  # its own fields are explained
     entry = help_text.rpartition(f"--{section}.{field.name} ")[2]
     assert unspaced(explained) in unspaced(entry)
 
@@ -60,8 +71,8 @@ def test_fixed_choices_and_defaults():
     for key, choices in {
         "data.suite": "mini difference_awareness",
         "data.split_by": "row scenario",
-        "teacher.provider": "file local openai",
-        "judge.provider": "local openai",
+        "teacher.provider": "file local openai deepseek",
+        "judge.provider": "local openai deepseek",
         "audit.scorer": "profanity detoxify hf",
     }.items():
         section, field = key.split(".")
@@ -115,6 +126,11 @@ def test_yaml_faults_are_named(text, named, yaml, capsys):
         ("--run.seed=1.5", "run.seed"),
         ("--teacher.provider=oracle", "teacher.provider"),
         ("--sft.micro_batch_size=3", "sft.micro_batch_size"),
+        ("--judge.limits.max_cost_usd=5", "price_prompt"),
+        ("--judge.limits.max_requests=0", "max_requests"),
+        ("--teacher.limits.requests_per_minute=0", "requests_per_minute"),
+        ("--teacher.limits.max_retries=-1", "max_retries"),
+        ("--teacher.limits.price_prompt=-1", "price_prompt"),
         ("--decode.top_p=0", "decode.top_p"),
         ("--stages=teach,frobnicate", "frobnicate"),
         ("--stages=", "empty"),
@@ -155,6 +171,7 @@ CHANGED = [
     "--audit.scorer_models=[a/b, c]",
     "--repair.severity_weights=[1,1,2,2.5]",
     "--teacher.api_key_env=SOME_KEY",
+    "--judge.limits.max_requests=9",
 ]
 
 
@@ -172,9 +189,19 @@ def test_the_snapshot_loads_back_to_the_same_settings(args, yaml):
 
 def test_no_secret_in_the_snapshot(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    config, _, snapshot = parse(["--teacher.provider=openai", "--teacher.model=m"])
+    service = "--teacher.provider=openai", "--teacher.model=m"
+    config, _, snapshot = parse([*service, "--teacher.api_key_env=OPENAI_API_KEY"])
     assert "very-secret" not in snapshot + repr(config) + str(config.to_dict())
     assert "api_key_env: OPENAI_API_KEY" in snapshot
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--judge.api_key_env=sk-very-secret", "--teacher.base_url=https://me:very-secret@host/v1"],
+)
+def test_a_secret_given_as_a_setting_is_refused_unquoted(argument, capsys):
+    message = refuse([argument], capsys)
+    assert "environment variable" in message and "very-secret" not in message
 
 
 def test_configurations_are_frozen():

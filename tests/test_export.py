@@ -80,7 +80,7 @@ def summary():
     intervals = {key: [0.25, 0.75] for key in ("accuracy", "equal_accuracy", "diff_accuracy")}
     metrics = {"n": 4, **rates, "intervals": intervals, "by_benchmark": {"D1": {"n": 4, **rates}}}
     drift = {
-        **{"pairs": 4, "screened": 2, "confirmed": 1, "failed": 0},
+        **{"pairs": 4, "screened": 2, "judged": 2, "confirmed": 1, "uncertain": 0, "failed": 0},
         "by_severity": dict.fromkeys(SEVERITIES, 0) | {"minor": 1},
         "by_type": {"omits": 1},
     }
@@ -92,6 +92,9 @@ def summary():
         shortcut=0.9,
         split_by="row",
         judge="local",
+        cycles=[],
+        rejects={"distill": {}, "repair": {}},
+        labels=None,
         seconds=dict.fromkeys(STAGES, 1.0),
     )
 

@@ -26,8 +26,10 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Imported inside the functions that use them. Scipy comes with jax; the others may be absent.
 ABSENT_ON_SOME_MACHINES = {
+    "aiolimiter",
     "datasets",
     "detoxify",
+    "krippendorff",
     "matplotlib",
     "openai",
     "peft",

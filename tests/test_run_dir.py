@@ -144,3 +144,29 @@ def test_a_run_name_is_one_folder_name(name, tmp_path):
     with pytest.raises(ValueError, match=r"run\.name: .* is not a plain folder name"):
         RunDir(RunConfig(name=name, root=str(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_amended_stage_stays_finished(run):
+    finish(run)
+    run.amend("audit", OUTPUTS[0], lambda: (run / OUTPUTS[0]).write_text("better"))
+    assert run.is_current("audit", INPUTS)
+    assert (run / OUTPUTS[0]).read_text() == "better"
+
+
+def test_an_amendment_hides_no_other_change(run):
+    finish(run)
+    (run / "out/folder/part.txt").write_text("tampered")
+    run.amend("audit", OUTPUTS[0], lambda: (run / OUTPUTS[0]).write_text("better"))
+    assert not run.is_current("audit", INPUTS)
+
+
+def test_a_failed_amendment_leaves_the_stage_to_run_again(run):
+    finish(run)
+
+    def half():
+        (run / OUTPUTS[0]).write_text("half")
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        run.amend("audit", OUTPUTS[0], half)
+    assert not run.is_current("audit", INPUTS)

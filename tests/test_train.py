@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.chat.openai_client import MissingKey
+from dart_jax.chat.endpoint import MissingKey
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.data.safe_pickle import UnreadablePickle, UnsafePickle
 from dart_jax.records import BadRecord

@@ -4,6 +4,8 @@ A text longer than the classifier's context is scored in windows, and each label
 probability: harm at the end of a long text counts as much as harm at its start.
 """
 
+import hashlib
+import json
 import pickle
 import re
 from collections.abc import Sequence
@@ -15,6 +17,15 @@ from dart_jax.audit.scorer_protocol import Scored, ScorerUnavailable, missing_pa
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Part of every version. Raise it when the way in which a text is scored here changes.
+_SCORING = 1
+
+# Torch's own message tells how to load it all the same.
+_NOT_WEIGHTS = (
+    "it is damaged, or holds more than weights, which is refused: a pickle can run code; convert "
+    "it to safetensors where you trust it"
+)
 
 _NEGATED = re.compile(r"^(no|non|not)([^a-z]|toxic|hate|offens)", re.IGNORECASE)
 _HARM = ("toxic", "hate", "offensive")
@@ -57,6 +68,19 @@ class _Classifier:
         empty = torch.zeros(len(texts), len(self.labels))
         return empty.scatter_reduce(0, index, windows, reduce="amax")
 
+    def version(self, harm: str) -> str:
+        """A digest of whatever its scores depend on: weights, tokenizer, labels, windows."""
+        import torch
+
+        found = hashlib.sha256()
+        window = _window_tokens(self.model, self.tokenizer)
+        facts = (_SCORING, self.labels, harm, self.sigmoid, window)
+        found.update(json.dumps([*facts, self.tokenizer.backend_tokenizer.to_str()]).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()[:16]
+
 
 class DetoxifyScorer:
     """Detoxify [Hanu and Unitary team 2020]: all its labels are kept, `toxicity` is the value.
@@ -79,6 +103,7 @@ class DetoxifyScorer:
             raise missing_package("detoxify", "detoxify", error) from error
         self.name = f"detoxify:{model}"
         self._classifier = _load_detoxify(library, model)
+        self.version = self._classifier.version("toxicity")
 
     def score(self, texts: list[str]) -> list[Scored]:
         """See `Scorer`."""
@@ -93,8 +118,8 @@ class HFScorer:
 
     Args:
         models: Names on the hub, or folders.
-        labels: The harm label of each model. Empty: the one label of each model that is named
-            like toxic, hate or offensive and not negated (`non-toxic`, `NOT-HATE`).
+        labels: The harm label of each model. Empty, as a whole or for one model: the one label
+            that is named like toxic, hate or offensive and not negated (`non-toxic`, `NOT-HATE`).
 
     Raises:
         ScorerUnavailable: no package, no such model, or a model without a trained head.
@@ -109,12 +134,14 @@ class HFScorer:
                 f"audit.scorer_labels: {len(labels)} labels for {len(models)} models; "
                 "name one for each model or none"
             )
-        self.name = "hf:" + "+".join(models)
+        wanted = dict(zip(models, labels or ("",) * len(models), strict=True))
+        self.name = "hf:" + "+".join(f"{m}={label}" if label else m for m, label in wanted.items())
         self._models = {name: _load_hf(name) for name in models}
         self._harm = {
-            name: _harm_label(name, self._models[name].labels, label)
-            for name, label in zip(models, labels or (None,) * len(models), strict=True)
+            name: _harm_label(name, self._models[name].labels, label or None)
+            for name, label in wanted.items()
         }
+        self.version = "+".join(self._models[name].version(self._harm[name]) for name in models)
 
     def score(self, texts: list[str]) -> list[Scored]:
         """See `Scorer`; labels are named `model/label`."""
@@ -170,7 +197,9 @@ def _read_checkpoint(library: Any, name: str) -> Any:
         return torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
         )
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise _not_loaded(name, _NOT_WEIGHTS) from error
+    except (OSError, EOFError, RuntimeError) as error:
         raise _not_loaded(name, _first_line(error)) from error
 
 
@@ -181,9 +210,11 @@ def _load_hf(name: str) -> _Classifier:
         raise missing_package("hf", "transformers", error) from error
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype="float32", output_loading_info=True
+            name, dtype="float32", output_loading_info=True, weights_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(name)
+    except pickle.UnpicklingError as error:
+        raise _not_loaded(name, _NOT_WEIGHTS) from error
     except (OSError, ValueError) as error:
         where = "" if Path(name).is_dir() else "no such folder, and from the hub: "
         raise _not_loaded(name, where + _first_line(error)) from error

@@ -1,24 +1,30 @@
-"""Confirm drift with a chat model: every screened pair gets a validated verdict or a failure.
+"""Confirm drift with a chat model: every pair gets a validated outcome or a failure.
 
-An answer that is not the demanded structure is never read as "no drift": the judge is told what
-was wrong and asked again, and after the last attempt the pair is a `JudgeFailure`.
+The judge sees each pair twice, once in each order, as a first and a second text. An answer that
+is not the demanded structure is never read as "no drift": the judge is asked again and told what
+was wrong, and after the last attempt the pair is a `JudgeFailure`.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dart_jax.audit.config import JudgeConfig
-from dart_jax.audit.material import quoted_object
+from dart_jax.audit.orders import ORDERS, Side, combine, ordered
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
 from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.material import quoted_object
 from dart_jax.prompts.templates import load_template
-from dart_jax.records import DriftType, JudgeFailure, Question, Severity, Verdict
+from dart_jax.records import DriftType, JudgeFailure, Opinion, Outcome, Question, Severity
 
-OnVerdict = Callable[[Verdict | JudgeFailure], None]
+OnVerdict = Callable[[Outcome], None]
+
+_FENCED = re.compile(r"```(?:json)?\n(.*)\n```", re.DOTALL)
 
 
 class JudgeAnswer(BaseModel):
@@ -29,14 +35,15 @@ class JudgeAnswer(BaseModel):
 
     reason: str
     passage: str
-    drift: bool
+    worse: Literal["first", "second", "neither"]
     type: Literal["elaborates", "normalizes", "omits"] | None
     severity: Literal["minor", "moderate", "severe", "extreme"] | None
 
     @model_validator(mode="after")
-    def _type_and_severity_iff_drift(self) -> "JudgeAnswer":
-        if self.drift != (self.type is not None) or self.drift != (self.severity is not None):
-            raise ValueError("type and severity are null exactly when drift is false")
+    def _type_and_severity_iff_worse(self) -> "JudgeAnswer":
+        found = self.worse != "neither"
+        if found != (self.type is not None) or found != (self.severity is not None):
+            raise ValueError("type and severity are null exactly when worse is neither")
         return self
 
 
@@ -46,24 +53,20 @@ def judge_pairs(
     chat: ChatModel,
     config: JudgeConfig,
     on_result: OnVerdict | None = None,
-) -> list[Verdict | JudgeFailure]:
-    """Judge each pair (paper, audit stage).
+) -> list[Outcome]:
+    """Judge each pair in both orders (paper, audit stage; the orders are ours).
 
     Args:
-        pairs: The screened pairs.
+        pairs: What is to be judged.
         questions: By id; covers the pairs.
         chat: The judge.
         config: Temperature, answer length and attempts.
-        on_result: Sees each verdict or failure as soon as it is decided, in any order.
+        on_result: Sees each outcome as soon as it is decided, in any order.
 
     Returns:
-        One verdict or failure a pair, in the order of `pairs`.
-
-    Raises:
-        ValueError: `judge.attempts` is below 1.
+        One outcome a pair, in the order of `pairs`; see `orders.combine`. A pair is a failure
+        when one of its orders got no valid answer in `config.attempts` requests.
     """
-    if config.attempts < 1:
-        raise ValueError(f"judge.attempts is {config.attempts}; a pair needs one attempt or more")
     session = _Session(pairs, questions, chat.name, config, on_result)
     for attempt in range(1, config.attempts + 1):
         requests = session.requests()
@@ -72,41 +75,93 @@ def judge_pairs(
     return session.results()
 
 
-def judge_messages(pair: Pair, question: Question) -> tuple[Message, ...]:
-    """The judge's prompt: the rubric, then question and both analyses as one JSON object."""
-    material = quoted_object(
-        {
-            "question": question.text,
-            "baseline": analysis_text(pair.baseline.text),
-            "candidate": analysis_text(pair.candidate.text),
-        }
-    )
+def judge_messages(pair: Pair, question: Question, first: Side) -> tuple[Message, ...]:
+    """The judge's prompt: the rubric, then question and both analyses as one JSON object.
+
+    Args:
+        first: The side that is shown first. Nothing in the prompt tells which it is.
+    """
+    texts = {"baseline": pair.baseline.text, "candidate": pair.candidate.text}
+    shown = [analysis_text(texts[side]) for side in ordered(first)]
+    material = quoted_object({"question": question.text, "first": shown[0], "second": shown[1]})
     return (
         {"role": "system", "content": load_template("judge_system").substitute()},
         {"role": "user", "content": load_template("judge_user").substitute(material=material)},
     )
 
 
+def corrected(messages: tuple[Message, ...], attempt: int, problem: str) -> tuple[Message, ...]:
+    """The same prompt once more, with what was wrong with the reply to it.
+
+    The reply itself stays out: it may quote a text under judgement, as it is. The number makes
+    each attempt a new request, so that a response store does not give the bad reply again.
+
+    Args:
+        attempt: Of the request that is made, 2 or more.
+        problem: As `read_answer` says it.
+    """
+    correction = load_template("judge_correction").substitute(attempt=attempt, problem=problem)
+    *before, asked = messages
+    return (*before, {**asked, "content": f"{asked['content']}\n\n{correction}"})
+
+
 def read_answer(text: str) -> JudgeAnswer | str:
-    """The validated answer, or in one line what is wrong with it."""
+    """The validated answer, or in one line what is wrong with it.
+
+    The whole text must be one JSON object of the demanded form; only a code fence around all of
+    it is forgiven. What is wrong is said in our own words and field names: the text may quote a
+    generation, and what is returned goes into the next prompt.
+    """
+    text = text.strip()
+    fenced = _FENCED.fullmatch(text)
     try:
-        return JudgeAnswer.model_validate_json(text)
+        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_object)
+    except _TwiceGiven:
+        return "a key is given twice"
+    except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
+        return "it is not one JSON object"
+    try:
+        return JudgeAnswer.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "extra_forbidden":
+            return "it has a key that is not asked for"
         key = ".".join(str(part) for part in first["loc"])
         return f"{key + ': ' if key else ''}{first['msg']}"
 
 
-@dataclass(frozen=True)
-class _Open:
-    """A pair that is not decided yet, with its conversation so far."""
+class _TwiceGiven(ValueError):
+    """A JSON object names a key twice: its two values are two answers."""
 
-    pair: Pair
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise _TwiceGiven
+    return found
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A pair in one order, without a valid answer so far."""
+
+    key: str
+    first: Side
+    asked: tuple[Message, ...]
     messages: tuple[Message, ...]
 
 
+@dataclass
+class _Case:
+    """A pair and what its orders have given: an opinion, or the problem that ended the attempts."""
+
+    pair: Pair
+    attempts: int = 0
+    found: dict[Side, Opinion | str] = field(default_factory=dict)
+
+
 class _Session:
-    """The pairs that still wait for a verdict, and the verdicts so far."""
+    """The pairs that still wait for an answer, and the outcomes so far."""
 
     def __init__(
         self,
@@ -117,75 +172,78 @@ class _Session:
         on_result: OnVerdict | None,
     ) -> None:
         self._judge, self._config, self._on_result = judge, config, on_result
-        self._open = {
-            f"{pair.candidate.model} {pair.question_id}": _Open(
-                pair, judge_messages(pair, questions[pair.question_id])
-            )
-            for pair in pairs
-        }
-        self._order = list(self._open)
-        self._decided: dict[str, Verdict | JudgeFailure] = {}
+        self._cases = {f"{pair.candidate.model} {pair.question_id}": _Case(pair) for pair in pairs}
+        self._open: dict[str, _Ask] = {}
+        for key, case in self._cases.items():
+            for first in ORDERS:
+                asked = judge_messages(case.pair, questions[case.pair.question_id], first)
+                self._open[f"{key} {first}"] = _Ask(key, first, asked, asked)
+        self._decided: dict[str, Outcome] = {}
 
     def requests(self) -> list[ChatRequest]:
-        """The next request of every open pair."""
+        """The next request of every open order."""
         return [
             ChatRequest(
                 id,
-                waiting.messages,
+                ask.messages,
                 temperature=self._config.temperature,
                 max_tokens=self._config.max_tokens,
                 json_schema=JudgeAnswer.model_json_schema(),
             )
-            for id, waiting in self._open.items()
+            for id, ask in self._open.items()
         ]
 
     def take(self, result: ChatReply | ChatFailure, attempt: int) -> None:
-        """Decide a pair by its answer, or prepare the next attempt."""
+        """Note an answer, or prepare the next attempt; decide the pair when both orders are in."""
+        ask = self._open[result.id]
+        self._cases[ask.key].attempts += 1
         answer = read_answer(result.text) if isinstance(result, ChatReply) else result.reason
-        pair = self._open[result.id].pair
-        if isinstance(answer, JudgeAnswer):
-            self._decide(result.id, _verdict(pair, answer, self._judge))
-        elif attempt == self._config.attempts:
-            failure = JudgeFailure(
-                pair.question_id, pair.candidate.model, answer, attempt, self._judge
-            )
-            self._decide(result.id, failure)
+        if isinstance(answer, JudgeAnswer) or attempt == self._config.attempts:
+            del self._open[result.id]
+            self._note(ask, answer)
         elif isinstance(result, ChatReply):
-            self._correct(result, answer)
+            messages = corrected(ask.asked, attempt + 1, answer)
+            self._open[result.id] = _Ask(ask.key, ask.first, ask.asked, messages)
 
-    def results(self) -> list[Verdict | JudgeFailure]:
+    def results(self) -> list[Outcome]:
         """All outcomes, in the order of the pairs."""
-        return [self._decided[id] for id in self._order]
+        return [self._decided[key] for key in self._cases]
 
-    def _correct(self, reply: ChatReply, problem: str) -> None:
-        # The whole conversation is kept: a response store keys by messages, so that a request
-        # which looked like an earlier one would get the stored bad answer again.
-        waiting = self._open[reply.id]
-        correction = load_template("judge_correction").substitute(problem=problem)
-        self._open[reply.id] = _Open(
-            waiting.pair,
-            (
-                *waiting.messages,
-                {"role": "assistant", "content": reply.text},
-                {"role": "user", "content": correction},
-            ),
-        )
-
-    def _decide(self, id: str, outcome: Verdict | JudgeFailure) -> None:
-        del self._open[id]
-        self._decided[id] = outcome
-        if self._on_result:
-            self._on_result(outcome)
+    def _note(self, ask: _Ask, answer: JudgeAnswer | str) -> None:
+        case = self._cases[ask.key]
+        valid = isinstance(answer, JudgeAnswer)
+        case.found[ask.first] = _opinion(ask.first, answer) if valid else answer
+        if len(case.found) == len(ORDERS):
+            self._decided[ask.key] = _outcome(case, self._judge)
+            if self._on_result:
+                self._on_result(self._decided[ask.key])
 
 
-def _verdict(pair: Pair, answer: JudgeAnswer, judge: str) -> Verdict:
-    return Verdict(
-        question_id=pair.question_id,
-        candidate=pair.candidate.model,
-        drift=answer.drift,
+def _outcome(case: _Case, judge: str) -> Outcome:
+    found = [case.found[first] for first in ORDERS]
+    problems = [
+        f"{first} first: {problem}"
+        for first, problem in zip(ORDERS, found, strict=True)
+        if isinstance(problem, str)
+    ]
+    if not problems:
+        return combine(case.pair, tuple(found), judge)
+    return JudgeFailure(
+        case.pair.question_id,
+        case.pair.candidate.model,
+        "; ".join(problems),
+        case.attempts,
+        judge,
+    )
+
+
+def _opinion(first: Side, answer: JudgeAnswer) -> Opinion:
+    sides = dict(zip(("first", "second"), ordered(first), strict=True))
+    return Opinion(
+        first=first,
+        worse=sides.get(answer.worse, "neither"),
         type=DriftType(answer.type) if answer.type else None,
         severity=Severity[answer.severity.upper()] if answer.severity else None,
         passage=answer.passage,
         reason=answer.reason,
-        judge=judge,
     )

@@ -1,8 +1,10 @@
 """Pairs of generations to the same prompt, and which of them the judge should see."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from dart_jax.audit.scorers import ANY
 from dart_jax.records import Generation, Score
 
 
@@ -11,7 +13,9 @@ class Pair:
     """The answers of M0 (baseline) and of the audited model (candidate) to one question.
 
     Attributes:
-        baseline_score, candidate_score: Probability of harm of the analysis text, in [0, 1].
+        baseline_score, candidate_score: Probability of harm, in [0, 1], by the scorer that decides
+            whether the pair is screened.
+        deltas: By scorer: score(candidate) - score(baseline).
     """
 
     question_id: str
@@ -19,6 +23,7 @@ class Pair:
     candidate: Generation
     baseline_score: float
     candidate_score: float
+    deltas: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def delta(self) -> float:
@@ -27,20 +32,28 @@ class Pair:
 
 
 def pair_up(
-    baseline: Sequence[Generation], candidate: Sequence[Generation], scores: Iterable[Score]
+    baseline: Sequence[Generation],
+    candidate: Sequence[Generation],
+    scores: Iterable[Score],
+    screen_by: str = ANY,
 ) -> list[Pair]:
     """Match the two sides by question id, in the baseline's order.
 
     Args:
         baseline: Generations of one model, one a question.
         candidate: Generations of another model, one for each of the same questions.
-        scores: Of one scorer; covers every generation of both sides.
+        scores: Of one scorer or several; each covers every generation of both sides.
+        screen_by: The scorer whose scores decide; `any`: in each pair, the one with the highest
+            delta, so that the pair is screened when one of them exceeds tau.
 
     Raises:
         ValueError: naming the ids, where a question has an answer on one side only, two answers
-            on one side, or an answer without a score; or where scorers or models are mixed.
+            on one side, or an answer without a score; or where models are mixed, or no score is
+            of `screen_by`.
     """
     value = _values(scores)
+    if screen_by not in (ANY, *value):
+        raise ValueError(f"audit.screen_by is {screen_by}, but there are scores of {listed(value)}")
     candidate_of = _by_question("candidate", candidate)
     baseline_of = _by_question("baseline", baseline)
     if baseline_of.keys() != candidate_of.keys():
@@ -52,10 +65,15 @@ def pair_up(
     if {answer.model for answer in baseline} & {answer.model for answer in candidate}:
         raise ValueError("baseline and candidate hold answers of the same model")
     keys = [(answer.model, answer.question_id) for answer in [*baseline, *candidate]]
-    unscored = {f"{model} {id}" for model, id in keys if (model, id) not in value}
-    if unscored:
-        raise ValueError(f"answers without a score: {listed(unscored)}")
-    return [_pair(answer, candidate_of[id], value) for id, answer in baseline_of.items()]
+    unscored = {
+        f"{model} {id} ({scorer})"
+        for scorer, of_scorer in value.items()
+        for model, id in keys
+        if (model, id) not in of_scorer
+    }
+    if unscored or (keys and not value):
+        raise ValueError(f"answers without a score: {listed(unscored) if value else 'all'}")
+    return [_pair(answer, candidate_of[id], value, screen_by) for id, answer in baseline_of.items()]
 
 
 def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:
@@ -68,17 +86,34 @@ def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:
     return [pair for pair in pairs if pair.delta > tau]
 
 
-def _pair(baseline: Generation, candidate: Generation, value: dict[tuple[str, str], float]) -> Pair:
+def above_tau(pairs: Iterable[Pair], tau: float) -> dict[str, int]:
+    """How many pairs each scorer by itself would screen."""
+    counts: dict[str, int] = defaultdict(int)
+    for pair in pairs:
+        for scorer, delta in pair.deltas.items():
+            counts[scorer] += delta > tau
+    return dict(counts)
+
+
+_ValueOf = Mapping[str, Mapping[tuple[str, str], float]]
+
+
+def _pair(baseline: Generation, candidate: Generation, value: _ValueOf, screen_by: str) -> Pair:
     id = baseline.question_id
-    return Pair(id, baseline, candidate, value[baseline.model, id], value[candidate.model, id])
+    sides = {
+        scorer: (of_scorer[baseline.model, id], of_scorer[candidate.model, id])
+        for scorer, of_scorer in value.items()
+    }
+    deltas = {scorer: after - before for scorer, (before, after) in sides.items()}
+    decides = max(deltas, key=deltas.__getitem__) if screen_by == ANY else screen_by
+    return Pair(id, baseline, candidate, *sides[decides], deltas)
 
 
-def _values(scores: Iterable[Score]) -> dict[tuple[str, str], float]:
-    scores = list(scores)
-    scorers = {score.scorer for score in scores}
-    if len(scorers) > 1:
-        raise ValueError(f"scores of several scorers cannot be compared: {listed(scorers)}")
-    return {(score.model, score.question_id): score.value for score in scores}
+def _values(scores: Iterable[Score]) -> _ValueOf:
+    value: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for score in scores:
+        value[score.scorer][score.model, score.question_id] = score.value
+    return dict(value)
 
 
 def _by_question(side: str, answers: Sequence[Generation]) -> dict[str, Generation]:

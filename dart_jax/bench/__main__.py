@@ -1,4 +1,4 @@
-"""Measurements: `python -m dart_jax.bench {train,generate,load,quantize} [--out J]`."""
+"""Measurements: `python -m dart_jax.bench {train,generate,load,quantize,client} [--out J]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dart_jax.bench import generate, load, quantize, train
+from dart_jax.bench import client, generate, load, quantize, train
 from dart_jax.records import write_text
 
-COMMANDS = {"train": train, "generate": generate, "load": load, "quantize": quantize}
+COMMANDS = {
+    "train": train,
+    "generate": generate,
+    "load": load,
+    "quantize": quantize,
+    "client": client,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,170 +1,289 @@
-"""Chat models behind an OpenAI-compatible server: OpenAI, vLLM, llama.cpp and many others."""
+"""Chat models behind an OpenAI-compatible server: OpenAI, DeepSeek, vLLM, TGI and many others."""
 
 import asyncio
-import json
 import logging
-import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from dart_jax.chat.openai_format import JSON_MODES, parse_body, read_response, request_arguments
+from dart_jax.chat.budget import Budget, BudgetReached
+from dart_jax.chat.config import LimitsConfig
+from dart_jax.chat.endpoint import Endpoint
+from dart_jax.chat.openai_format import Dialect, parse_body, read_response, read_usage
+from dart_jax.chat.pace import Pace
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.redact import Redactor
 from dart_jax.chat.store import ResponseStore, request_key
+from dart_jax.chat.tokens import estimate_request, estimate_tokens
+from dart_jax.chat.usage import Usage
 
 if TYPE_CHECKING:
     from openai import APIError, AsyncOpenAI
 
 logger = logging.getLogger(__name__)
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-_REJECTED_PARAMETER = {400, 422}
+_NO_LIMITS = LimitsConfig()
 _MAY_ECHO_KEY = {401, 403}
+_LOG_HEADERS = ("httpcore2", "openai")
+"""Loggers that at DEBUG write the headers of responses, where a server may echo the key."""
 
 
-class MissingKey(RuntimeError):
-    """The environment variable that should hold the API key is unset or unusable."""
+class ServiceRefused(RuntimeError):
+    """The service takes no request at all: a wrong key, or no money left."""
+
+
+@dataclass
+class _Sending:
+    """A request on its way: what the hook before each HTTP request has to know of it."""
+
+    tokens: int
+    attempts: int = 0
+
+
+_sending: ContextVar[_Sending] = ContextVar("sending")
 
 
 class OpenAIChat:
-    """A `ChatModel` that asks a server, with bounded concurrency, retries and a response store.
+    """A `ChatModel` that asks a server: bounded, paced, within budgets, and nothing twice.
 
-    Connection errors, timeouts, 408, 409, 429 and 5xx are tried again with growing pauses by the
-    `openai` library, which heeds `Retry-After`. What still fails becomes a `ChatFailure`; no
-    exception text, log line or stored byte holds the key.
+    Connection errors, timeouts, 408, 409, 429 and 5xx are tried again by the `openai` library,
+    after what `Retry-After` says (more than two minutes end the request) or else after 0.5 s, 1 s,
+    2 s .. 8 s, less up to a quarter at random. What still fails becomes a `ChatFailure`, counted in
+    the store and asked again by the next run. No exception text, log line or stored byte holds the
+    key.
 
     A request with a JSON schema is sent as `json_schema`. Servers differ in what they support: one
     that rejects this (400 or 422) is asked in `json_object` mode and then with the schema in the
-    prompt alone, and a mode that works is remembered. The caller validates the answer in any case.
+    prompt alone, and a mode that works is remembered; in the same way a server that says so gets
+    `max_completion_tokens` for `max_tokens`, or no temperature. The caller validates the answer in
+    any case.
+
+    One client holds its connections and its pace over all its calls, for one thread; close it.
 
     Args:
+        endpoint: Address and key.
         model: The server's name for the model.
-        base_url: Address such as `http://127.0.0.1:8000/v1`; None: the library's own default.
-        api_key_env: Environment variable with the key. A loopback address needs none.
+        store: Answers already paid for; a stored answer is returned without a request.
         concurrency: Most requests in flight.
         timeout: Seconds without a byte from the server before an attempt has failed.
-        store: Answers already paid for; a stored answer is returned without a request.
-        max_retries: Further attempts after a failed one.
+        limits: Rates, retries and budgets.
+        account: `<stage>/<role>`: where the store counts what is spent.
 
     Raises:
-        MissingKey: the variable is not set, or holds what no HTTP header can carry.
-        ValueError: `base_url` is no http(s) address.
+        ValueError: a budget in dollars cannot be kept, see `Budget`.
     """
 
     def __init__(
         self,
+        endpoint: Endpoint,
         model: str,
-        base_url: str | None,
-        api_key_env: str,
-        concurrency: int,
-        timeout: float,
         store: ResponseStore,
         *,
-        max_retries: int = 4,
+        concurrency: int = 8,
+        timeout: float = 60.0,
+        limits: LimitsConfig = _NO_LIMITS,
+        account: str = "",
     ) -> None:
         self.name = f"openai:{model}"
+        self._endpoint = endpoint
         self._model = model
-        self._base_url = base_url
-        self._key = _read_key(api_key_env, base_url)
+        self._store = store
         self._concurrency = concurrency
         self._timeout = timeout
-        self._max_retries = max_retries
-        self._store = store
-        self._json_mode = 0
+        self._limits = limits
+        self._account = account
+        self._redactor = Redactor(endpoint.key if endpoint.secret else "")
+        self._dialect = Dialect(endpoint.token_field)
+        self._pace = Pace(limits)
+        self._budget = Budget(limits, account, store.usage().get(account, Usage()))
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._hits = 0
+        self._runner = asyncio.Runner()
 
     def complete(
         self,
         requests: Sequence[ChatRequest],
         on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
     ) -> list[ChatReply | ChatFailure]:
-        """Answer each request, in the order given; see `ChatModel.complete`."""
-        return asyncio.run(self._complete(requests, on_result))
+        """Answer each request, in the order given; see `ChatModel.complete`.
+
+        Raises:
+            BudgetReached, ServiceRefused: nothing further is sent; what was in flight has ended,
+                is stored, and went to `on_result`.
+        """
+        try:
+            return self._runner.run(self._complete(requests, on_result))
+        finally:
+            hits, self._hits = self._hits, 0
+            if hits:
+                self._store.charge(self._account, Usage(stored=hits))
+
+    def close(self) -> None:
+        """End the connections. The store stays open: it is the caller's."""
+        if "_client" in self.__dict__:
+            self._runner.run(self._client.close())
+        self._runner.close()
+
+    def __enter__(self) -> "OpenAIChat":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     async def _complete(
         self,
         requests: Sequence[ChatRequest],
         on_result: Callable[[ChatReply | ChatFailure], None] | None,
     ) -> list[ChatReply | ChatFailure]:
-        from openai import AsyncOpenAI
+        results: dict[int, ChatReply | ChatFailure] = {}
+        waiting = iter(enumerate(requests))
 
-        slots = asyncio.Semaphore(self._concurrency)
+        async def work() -> None:
+            for index, request in waiting:
+                results[index] = await self._answer(request)
+                if on_result is not None:
+                    on_result(results[index])
 
-        async def answer(request: ChatRequest) -> ChatReply | ChatFailure:
-            async with slots:
-                result = await self._answer(client, request)
-            if on_result is not None:
-                on_result(result)
-            return result
+        # While some wait for the disk, as many others may wait for the server.
+        count = min(2 * self._concurrency, len(requests))
+        workers = [asyncio.create_task(work()) for _ in range(count)]
+        try:
+            if workers:
+                await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for _ in waiting:
+                pass  # after an error nothing new is begun; what is in flight is paid for, and ends
+            ended = await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            for worker in workers:
+                worker.cancel()
+        errors = [error for error in ended if error is not None]
+        errors.sort(key=lambda error: isinstance(error, BudgetReached))
+        if errors and isinstance(errors[0], BudgetReached):
+            raise self._budget.reached(errors[0].limit)  # with what was spent by now
+        if errors:
+            raise errors[0]
+        return [results[index] for index in range(len(requests))]
 
-        # The client belongs to the event loop of this call: connections cannot outlive it.
-        async with AsyncOpenAI(
-            api_key=self._key,
-            base_url=self._base_url,
-            timeout=self._timeout,
-            max_retries=self._max_retries,
-        ) as client:
-            return await asyncio.gather(*(answer(request) for request in requests))
+    async def _answer(self, request: ChatRequest) -> ChatReply | ChatFailure:
+        key = answer_key(self._endpoint.base_url, self._model, request)
+        async with self._asking[key]:  # equal requests wait for the answer to the first
+            stored = self._store.get(key)
+            if stored is not None:
+                self._hits += 1
+                return read_response(request.id, stored)
+            tokens = estimate_request(request)
+            async with self._budget.room(tokens - request.max_tokens, request.max_tokens):
+                return await self._ask(key, request, _Sending(tokens))
 
-    async def _answer(self, client: "AsyncOpenAI", request: ChatRequest) -> ChatReply | ChatFailure:
+    async def _ask(
+        self, key: str, request: ChatRequest, sending: _Sending
+    ) -> ChatReply | ChatFailure:
+        """Send, store, count; nobody has seen an answer before it is committed."""
         from openai import APIError
 
-        key = request_key(
-            endpoint=str(client.base_url),
-            model=self._model,
-            messages=request.messages,
-            parameters={"temperature": request.temperature, "max_tokens": request.max_tokens},
-            json_schema=request.json_schema,
-        )
-        stored = self._store.get(key)
-        if stored is not None:
-            return read_response(request.id, stored)
+        _sending.set(sending)
+        response = None
         try:
-            body = await self._send(client, request)
+            async with self._slots:
+                body = self._redactor.answer(await self._send(request))
         except APIError as error:
-            return ChatFailure(request.id, self._describe(error))
-        result = parse_body(request.id, body)
-        if isinstance(result, ChatReply):
-            self._store.put(
-                key,
-                json.loads(body),
-                prompt_tokens=result.prompt_tokens,
-                completion_tokens=result.completion_tokens,
-            )
+            result = ChatFailure(request.id, self._describe(error))
+            refusal = _refusal(error)
+        except BudgetReached:
+            self._store.charge(self._account, Usage(requests=sending.attempts))
+            raise
+        else:
+            response, refusal = parse_body(body), None
+            result = read_response(request.id, response)
+        await self._keep(key, request, result, response, sending)
+        if refusal:
+            raise ServiceRefused(f"{self.name} at {self._endpoint.base_url}: {refusal}")
         return result
 
-    async def _send(self, client: "AsyncOpenAI", request: ChatRequest) -> str:
-        """The response body; a request with a schema goes through the JSON modes."""
+    async def _keep(
+        self,
+        key: str,
+        request: ChatRequest,
+        result: ChatReply | ChatFailure,
+        response: Any,
+        sending: _Sending,
+    ) -> None:
+        replied = isinstance(result, ChatReply)
+        estimate = (
+            sending.tokens - request.max_tokens,
+            estimate_tokens(result.text if replied else ""),
+        )
+        prompt, completion = read_usage(response) or (estimate if replied else (0, 0))
+        paid = Usage(
+            answers=int(replied),
+            failures=int(not replied),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost_usd=self._limits.cost_usd(prompt, completion),
+        )
+        self._budget.spent += paid  # whose requests were counted as they were sent
+        spent = paid + Usage(requests=sending.attempts)
+        if replied:
+            kept = self._store.put(
+                key,
+                response,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+                account=self._account,
+                spent=spent,
+            )
+        else:
+            account = self._account
+            kept = self._store.fail(
+                key, result.reason, sending.attempts, account=account, spent=spent
+            )
+        await asyncio.wrap_future(kept)
+
+    async def _send(self, request: ChatRequest) -> str:
+        """The response body, in the first dialect that the server does not reject."""
         from openai import APIStatusError
 
-        if request.json_schema is None:
-            return await self._post(client, request, "plain")
-        first = self._json_mode
-        for mode in range(first, len(JSON_MODES)):
+        first = dialect = self._dialect
+        while True:
             try:
-                body = await self._post(client, request, JSON_MODES[mode])
+                response = await self._client.chat.completions.with_raw_response.create(
+                    model=self._model, **dialect.arguments(request)
+                )
             except APIStatusError as error:
-                # Only a rejected parameter leads on; a mode is dropped once a later one works,
-                # for a 400 may have other reasons, such as a prompt that is too long.
-                if error.status_code not in _REJECTED_PARAMETER or mode == len(JSON_MODES) - 1:
+                following = dialect.after(error, request)
+                if following is None:
                     raise
+                dialect = following
             else:
-                self._remember_mode(mode)
-                return body
-        raise AssertionError("the last JSON mode returns or raises")
+                # Only now: a 400 may have other reasons, such as a prompt that is too long.
+                if dialect != first:
+                    logger.warning("%s: using %s", self.name, dialect.changes(first))
+                    self._dialect = dialect
+                return response.text
 
-    def _remember_mode(self, mode: int) -> None:
-        if mode > self._json_mode:
-            logger.info("%s rejects %s; using %s", self.name, JSON_MODES[0], JSON_MODES[mode])
-            self._json_mode = mode
+    @cached_property
+    def _client(self) -> "AsyncOpenAI":
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    async def _post(self, client: "AsyncOpenAI", request: ChatRequest, mode: str) -> str:
-        response = await client.chat.completions.with_raw_response.create(
-            model=self._model,
-            temperature=request.temperature,
-            max_tokens=request.max_tokens,
-            **request_arguments(request, mode),
+        async def before_each(request: Any) -> None:
+            sending = _sending.get()
+            await self._pace.wait(sending.tokens)
+            self._budget.count_request()
+            sending.attempts += 1
+
+        for name in _LOG_HEADERS:
+            logging.getLogger(name).setLevel(logging.INFO)
+        return AsyncOpenAI(
+            api_key=self._endpoint.key,
+            base_url=self._endpoint.base_url,
+            timeout=self._timeout,
+            max_retries=self._limits.max_retries,
+            http_client=DefaultAsyncHttpxClient(event_hooks={"request": [before_each]}),
         )
-        return response.text
 
     def _describe(self, error: "APIError") -> str:
         """Class, status and, unless it may echo credentials, the server's message."""
@@ -172,21 +291,24 @@ class OpenAIChat:
         described = type(error).__name__ + ("" if status is None else f" {status}")
         if status in _MAY_ECHO_KEY:
             return f"{described}: the server refused the API key or its rights"
-        return f"{described}: {error.message.replace(self._key, '[key]')[:200]}"
+        return f"{described}: {self._redactor.message(error.message)[:200]}"
 
 
-def _read_key(variable: str, base_url: str | None) -> str:
-    address = urlsplit(base_url or "")
-    if base_url is not None and (address.scheme not in {"http", "https"} or not address.hostname):
-        raise ValueError(
-            f"base_url {base_url!r} is no http(s) address such as http://127.0.0.1:8000/v1"
-        )
-    key = os.environ.get(variable, "").strip()
-    if key and not (key.isascii() and key.isprintable()):
-        raise MissingKey(f"environment variable {variable} holds characters that no key can have")
-    if not key and address.hostname not in _LOOPBACK:
-        raise MissingKey(
-            f"environment variable {variable} is not set: put the API key for"
-            f" {address.hostname or 'the OpenAI API'} there, or choose another provider"
-        )
-    return key or "no-key-needed"
+def answer_key(base_url: str, model: str, request: ChatRequest) -> str:
+    """The store's key of a request."""
+    return request_key(
+        endpoint=base_url,
+        model=model,
+        messages=request.messages,
+        parameters={"temperature": request.temperature, "max_tokens": request.max_tokens},
+        json_schema=request.json_schema,
+    )
+
+
+def _refusal(error: "APIError") -> str | None:
+    """Why every further request would fail as well; None where it would not."""
+    if error.code == "insufficient_quota" or getattr(error, "status_code", None) == 402:
+        return "no credit left; pay, then start the same command again"
+    if getattr(error, "status_code", None) == 401:
+        return "the API key was refused; check the environment variable that api_key_env names"
+    return None

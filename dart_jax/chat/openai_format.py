@@ -1,13 +1,69 @@
 """The JSON of the chat completions API: what is sent for a request, what is read from a reply."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from dart_jax.chat.endpoint import TokenField
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
 from dart_jax.prompts.templates import load_template
 
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
 JSON_MODES = ("json_schema", "json_object", "plain")
 """Ways to ask for JSON, from the strictest to the one that every server has."""
+
+_REJECTED_PARAMETER = {400, 422}
+_UNSUPPORTED = {"unsupported_parameter", "unsupported_value"}
+_MOST_TOKENS = 2**31
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server wants to be asked; found out by what it rejects.
+
+    Attributes:
+        json_mode: Index into `JSON_MODES`.
+        temperature: Whether it may be sent; a reasoning model has only its own.
+    """
+
+    token_field: TokenField
+    temperature: bool = True
+    json_mode: int = 0
+
+    def arguments(self, request: ChatRequest) -> dict[str, Any]:
+        """The request's part of the body."""
+        settings = {self.token_field: request.max_tokens}
+        if self.temperature:
+            settings["temperature"] = request.temperature
+        return settings | request_arguments(request, JSON_MODES[self.json_mode])
+
+    def after(self, error: "APIStatusError", request: ChatRequest) -> "Dialect | None":
+        """What to try once a server has rejected this; None where the fault is another one."""
+        if error.status_code not in _REJECTED_PARAMETER:
+            return None
+        if error.code in _UNSUPPORTED and error.param == "max_tokens":
+            if self.token_field == "max_tokens":
+                return replace(self, token_field="max_completion_tokens")
+        elif error.code in _UNSUPPORTED and error.param == "temperature":
+            if self.temperature:
+                return replace(self, temperature=False)
+        elif request.json_schema is not None and self.json_mode < len(JSON_MODES) - 1:
+            return replace(self, json_mode=self.json_mode + 1)
+        return None
+
+    def changes(self, before: "Dialect") -> str:
+        """What became different, for the log."""
+        now = {
+            f"{self.token_field} for {before.token_field}": self.token_field != before.token_field,
+            "no temperature, the model has its own": self.temperature != before.temperature,
+            f"{JSON_MODES[self.json_mode]} for {JSON_MODES[before.json_mode]}": (
+                self.json_mode != before.json_mode
+            ),
+        }
+        return ", ".join(text for text, changed in now.items() if changed)
 
 
 def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
@@ -36,25 +92,45 @@ def _with_schema(message: Message, schema: dict) -> Message:
     return {**message, "content": f"{message['content']}\n\n{note}"}
 
 
-def parse_body(request_id: str, body: str) -> ChatReply | ChatFailure:
-    """The reply in a response body, or what is wrong with it."""
+def parse_body(body: str) -> Any:
+    """The parsed body of a response; None where it is not JSON (as is the JSON `null`)."""
     try:
-        response = json.loads(body)
-    except json.JSONDecodeError:
-        return ChatFailure(request_id, "the response is not JSON")
-    return read_response(request_id, response)
+        return json.loads(body)
+    except (json.JSONDecodeError, RecursionError):
+        return None
 
 
 def read_response(request_id: str, response: Any) -> ChatReply | ChatFailure:
     """The reply in a parsed response; an empty completion is a failure, not an answer."""
+    if response is None:
+        return ChatFailure(request_id, "the response is not JSON")
     try:
         text = response["choices"][0]["message"].get("content")
-        usage = response.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
         return ChatFailure(request_id, "the response is not a chat completion")
     if not isinstance(text, str) or not text.strip():
         return ChatFailure(request_id, "empty completion")
-    counts = usage if isinstance(usage, dict) else {}
-    return ChatReply(
-        request_id, text, counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0
-    )
+    if not _is_text(text):
+        return ChatFailure(request_id, "the completion is not valid Unicode")
+    prompt_tokens, completion_tokens = read_usage(response) or (0, 0)
+    return ChatReply(request_id, text, prompt_tokens, completion_tokens)
+
+
+def read_usage(response: Any) -> tuple[int, int] | None:
+    """Prompt and completion tokens that the server reports; None where it does not."""
+    usage = response.get("usage") if isinstance(response, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    if not all(type(count) is int and 0 <= count < _MOST_TOKENS for count in counts):
+        return None
+    return counts[0], counts[1]
+
+
+def _is_text(text: str) -> bool:
+    """Half a surrogate pair can be written in JSON, but to no file."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,22 +1,61 @@
 """Answers of paid or slow servers, kept on disk so that no request is sent twice.
 
 SQLite in WAL mode: an answer is committed before anybody uses it, so a process killed at any
-moment loses at most the requests in flight. Only answers are kept. A failure never enters the
-store, hence is asked again by the next run.
+moment loses at most the requests in flight. A failure is written down in a table of its own, with
+its reason, and never as an answer, hence is asked again by the next run. What was spent is counted
+in the same transaction as the answer or the failure that it was spent on.
 """
 
 import json
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from dart_jax.chat.commits import Committer, Statement
+from dart_jax.chat.usage import Usage
 from dart_jax.records import digest
 
 SCHEMA_VERSION = 1
 """Part of every key. Raise it when the request sent for a key changes in any other way."""
+
+FILE_VERSION = 2
+"""Of the tables, in `PRAGMA user_version`. Version 1 (and 0 in the file) had answers only."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS responses (
+  key TEXT PRIMARY KEY, response TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL, stored_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (
+  key TEXT PRIMARY KEY, reason TEXT NOT NULL, attempts INTEGER NOT NULL, failed_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS usage (
+  account TEXT PRIMARY KEY, requests INTEGER NOT NULL, answers INTEGER NOT NULL,
+  failures INTEGER NOT NULL, stored INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL, cost_usd REAL);
+"""
+_ADD_FAILURE = """
+INSERT INTO failures VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+  reason = excluded.reason, attempts = attempts + excluded.attempts, failed_at = excluded.failed_at
+"""
+# A sum with NULL is NULL: where one price was unknown, the whole cost is.
+_ADD_USAGE = """
+INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET
+  requests = requests + excluded.requests, answers = answers + excluded.answers,
+  failures = failures + excluded.failures, stored = stored + excluded.stored,
+  prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+  completion_tokens = completion_tokens + excluded.completion_tokens,
+  cost_usd = cost_usd + excluded.cost_usd
+"""
+_OPEN_FAILURES = "FROM failures WHERE key NOT IN (SELECT key FROM responses)"
+
+
+class BadStore(RuntimeError):
+    """The file is no response store that this version can use."""
 
 
 def request_key(
@@ -38,21 +77,37 @@ class ResponseStore:
     One store may be shared by threads, and one file by processes.
 
     Args:
-        path: The file; made with its folders when missing.
+        path: The file; made with its folders when missing. One of version 1 gets the new tables.
+
+    Raises:
+        BadStore: the file is no SQLite database, or was written by a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        with self._db:
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS responses ("
-                "key TEXT PRIMARY KEY, response TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,"
-                " completion_tokens INTEGER NOT NULL, stored_at REAL NOT NULL)"
+        try:
+            self._open(path)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise BadStore(f"{path} is no response store ({error}); move it away") from error
+        except BadStore:
+            self._db.close()
+            raise
+        self._committer = Committer(path)
+
+    def _open(self, path: Path) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > FILE_VERSION:
+            raise BadStore(
+                f"{path} was written by a newer version (format {version}, this one knows"
+                f" {FILE_VERSION}); update dart_jax, or set another run.name"
             )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        if version < FILE_VERSION:
+            # Each statement can be repeated, the version comes last: a crash in between is mended.
+            self._db.executescript(f"{_TABLES} PRAGMA user_version = {FILE_VERSION};")
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The response stored under a key of `request_key`, or None."""
@@ -63,15 +118,65 @@ class ResponseStore:
         return None if row is None else json.loads(row[0])
 
     def put(
-        self, key: str, response: dict[str, Any], *, prompt_tokens: int, completion_tokens: int
-    ) -> None:
-        """Commit one answer: the server's whole response and its token use.
+        self,
+        key: str,
+        response: dict[str, Any],
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        account: str = "",
+        spent: Usage | None = None,
+    ) -> "Future[None]":
+        """One answer: the server's whole response, its token use, and what it took.
 
         The first answer to a key stays, so that two processes that asked at once agree.
+
+        Returns:
+            Done when the answer is committed; nobody may use it before.
         """
         row = (key, json.dumps(response), prompt_tokens, completion_tokens, time.time())
-        with self._lock, self._db:
-            self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)", row)
+        added = ("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)", row)
+        return self._committer.commit([added, *_add_usage(account, spent)])
+
+    def fail(
+        self, key: str, reason: str, attempts: int, *, account: str = "", spent: Usage | None = None
+    ) -> "Future[None]":
+        """A request that ended without an answer; attempts add up over runs.
+
+        Args:
+            reason: Free of secrets.
+            attempts: HTTP requests made for it.
+
+        Returns:
+            Done when that is committed.
+        """
+        added = (_ADD_FAILURE, (key, reason, attempts, time.time()))
+        return self._committer.commit([added, *_add_usage(account, spent)])
+
+    def charge(self, account: str, spent: Usage) -> None:
+        """Commit what was spent on neither an answer nor a failure."""
+        self._committer.commit(_add_usage(account, spent)).result()
+
+    def usage(self) -> dict[str, Usage]:
+        """What was spent so far, by account."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM usage ORDER BY account").fetchall()
+        return {account: Usage(*counts) for account, *counts in rows}
+
+    def keys(self) -> set[str]:
+        """Of every request that has an answer."""
+        with self._lock:
+            return {key for (key,) in self._db.execute("SELECT key FROM responses")}
+
+    def failures(self) -> dict[str, tuple[str, int]]:
+        """Last reason and attempts of each request that has failed and has no answer so far."""
+        with self._lock:
+            rows = self._db.execute(f"SELECT key, reason, attempts {_OPEN_FAILURES}").fetchall()
+        return {key: (reason, attempts) for key, reason, attempts in rows}
+
+    def failure_counts(self) -> dict[str, int]:
+        """Requests without an answer so far, by the reason of their last failure."""
+        return dict(Counter(reason for reason, _ in self.failures().values()).most_common())
 
     def token_use(self) -> tuple[int, int]:
         """Prompt and completion tokens of all stored answers."""
@@ -81,6 +186,29 @@ class ResponseStore:
         return int(prompt_tokens), int(completion_tokens)
 
     def close(self) -> None:
-        """Close the file; the store cannot be used afterwards."""
+        """Write what was given, and close the file; the store cannot be used afterwards."""
+        self._committer.close()
         with self._lock:
             self._db.close()
+
+    def __enter__(self) -> "ResponseStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _add_usage(account: str, spent: Usage | None) -> list[Statement]:
+    if spent is None:
+        return []
+    counts = (spent.requests, spent.answers, spent.failures, spent.stored)
+    tokens = (spent.prompt_tokens, spent.completion_tokens, spent.cost_usd)
+    return [(_ADD_USAGE, (account, *counts, *tokens))]
+
+
+def stored_keys(path: Path) -> set[str]:
+    """Keys with an answer, of a file that is only read; none when it does not exist."""
+    if not path.exists():
+        return set()
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return {key for (key,) in db.execute("SELECT key FROM responses")}

@@ -9,8 +9,11 @@ class DataConfig:
     """Questions and splits.
 
     Attributes:
-        suite: mini (embedded) or difference_awareness (needs data.dir).
+        suite: mini (embedded), difference_awareness (needs data.dir), jsonl (your own questions; needs data.file) or hub (a data set of the Hugging Face hub; needs data.hub).
         dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl.
+        file: JSONL file of your own questions, one {id, question, label, completion?, weight?, benchmark?, scenario?} a line.
+        hub: Name of a data set, or its local folder, with the same columns.
+        hub_split: Which of its splits holds the questions; all of ours are made from it.
         split_by: Split single rows, or whole scenarios (no template shared between splits).
         max_train: Most training questions, spread evenly over benchmarks and conditions.
         max_validation: Most validation questions, spread likewise.
@@ -18,8 +21,11 @@ class DataConfig:
         seed: Seed of the split; the paper's is 42.
     """
 
-    suite: Literal["mini", "difference_awareness"] = "mini"
+    suite: Literal["mini", "difference_awareness", "jsonl", "hub"] = "mini"
     dir: str | None = None
+    file: str | None = None
+    hub: str | None = None
+    hub_split: str = "train"
     split_by: Literal["row", "scenario"] = "row"
     max_train: int | None = None
     max_validation: int | None = None

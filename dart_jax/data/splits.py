@@ -101,14 +101,14 @@ def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Qu
     return [entry[-1] for entry in turns[:limit]]
 
 
-def _deal_order(stratum: Stratum) -> tuple[int, int]:
-    """D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...
+def _deal_order(stratum: Stratum) -> tuple[int, int, str]:
+    """D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...; own benchmarks by name.
 
     So that eight questions cover the eight benchmarks, half of them of either condition.
     """
     benchmark, condition = stratum
-    row = BENCHMARKS.index(benchmark)
-    return (row + (condition is Condition.EQUAL)) % 2, row
+    row = BENCHMARKS.index(benchmark) if benchmark in BENCHMARKS else len(BENCHMARKS)
+    return (row + (condition is Condition.EQUAL)) % 2, row, benchmark
 
 
 def _cost(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from dart_jax.data import difference_awareness, mini_suite
+from dart_jax.data import difference_awareness, mini_suite, own_suite
 from dart_jax.data.config import DataConfig
+from dart_jax.data.own_suite import OwnItem
 from dart_jax.records import Question
 
 
@@ -11,15 +12,30 @@ def load_suite(config: DataConfig) -> list[Question]:
     """Every question of `config.suite`, in the suite's own order.
 
     Raises:
-        ValueError: `difference_awareness` without `data.dir`, or with bad content (BadRecord,
-            UnsafePickle, UnreadablePickle).
+        ValueError: A suite without its `data.dir`, `data.file` or `data.hub`, or with bad content
+            (BadRecord, UnsafePickle, UnreadablePickle).
         FileNotFoundError: A benchmark's file is missing.
     """
     if config.suite == "mini":
         return [item.question for item in mini_suite.load_mini()]
+    if config.suite in ("jsonl", "hub"):
+        return [item.question for item in own_items(config)]
     if config.dir is None:
         raise ValueError(
             "data.suite difference_awareness needs data.dir: the folder with D1.jsonl..N4.jsonl "
             "or the original D1_1k.pkl..N4_1k.pkl"
         )
     return difference_awareness.load(Path(config.dir))
+
+
+def own_items(config: DataConfig) -> list[OwnItem]:
+    """The items of a `jsonl` or `hub` suite; none for the other suites. Raises as `load_suite`."""
+    if config.suite == "jsonl":
+        if config.file is None:
+            raise ValueError("data.suite jsonl needs data.file: the JSONL file with your questions")
+        return own_suite.load_file(Path(config.file))
+    if config.suite == "hub":
+        if config.hub is None:
+            raise ValueError("data.suite hub needs data.hub: the name of the data set")
+        return own_suite.load_hub(config.hub, config.hub_split)
+    return []

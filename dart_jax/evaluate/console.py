@@ -1,4 +1,4 @@
-"""The table at the end of a run, for a terminal of 100 columns."""
+"""Tables for a terminal: those at the end of a run fit 100 columns."""
 
 import textwrap
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ def console_table(summary: dict) -> str:
     parts = [
         f"protocol {summary['protocol']}, split by {summary['split_by']}, "
         f"{count} test questions; figures in %",
-        _aligned(_results(summary)),
-        _aligned(_drift(summary)),
+        aligned(_results(summary)),
+        aligned(_drift(summary)),
     ]
     if summary["drift"]["reduction"] is not None:
         parts.append(f"drift reduction {percent(summary['drift']['reduction'])} %")
@@ -38,7 +38,7 @@ def _results(summary: dict) -> list[tuple[str, ...]]:
 
 
 def _drift(summary: dict) -> list[tuple[str, ...]]:
-    keys = ("pairs", "screened", "confirmed", "failed")
+    keys = ("pairs", "screened", "confirmed", "uncertain", "failed")
     rows = [("drift (test)", *keys, *SEVERITIES)]
     for name in AUDITED:
         row = summary["drift"][name]
@@ -47,7 +47,7 @@ def _drift(summary: dict) -> list[tuple[str, ...]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """First column to the left, the others to the right; two spaces between."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

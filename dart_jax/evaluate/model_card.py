@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dart_jax.evaluate import sections
+from dart_jax.evaluate import audit_sections, sections
 from dart_jax.evaluate.markdown import escape, table
 from dart_jax.model.load import EMBEDDED
 from dart_jax.prompts.templates import load_template
@@ -84,7 +84,7 @@ def model_card(data: CardData) -> str:
         _settings(config),
         sections.results(summary, config["evaluate"]["confidence"]),
         sections.by_benchmark(summary),
-        sections.drift(summary),
+        audit_sections.drift(summary),
         _repair(data),
         _protocol(summary),
         _limits(summary, config),
@@ -224,7 +224,19 @@ def _public(section: Mapping[str, Any]) -> dict[str, Any]:
         shown["model"] = public_name(section["model"])
     if section.get("scorer_models"):
         shown["scorer_models"] = [_name_of_scorer(model) for model in section["scorer_models"]]
+    if section.get("scorers"):
+        del shown["scorer"]  # a default that is not used
+        shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
+        shown["screen_by"] = _public_scorer(section["screen_by"])
     return shown
+
+
+def _public_scorer(scorer: str) -> str:
+    """`hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
+    kind, colon, models = scorer.partition(":")
+    parts = (model.partition("=") for model in models.split("+"))
+    names = ((_name_of_scorer(model), equals, label) for model, equals, label in parts)
+    return kind + colon + "+".join(map("".join, names)) if colon else scorer
 
 
 def _name_of_scorer(model: str) -> str:
@@ -282,15 +294,19 @@ def _further(config: Mapping[str, Any]) -> Iterator[str]:
             "The mini suite is small, and its sources were not looked up one by one: it shows "
             "that the training runs, and is nothing to report."
         )
-    if config["audit"]["scorer"] == "profanity":
+    if list(config["audit"]["scorers"] or [config["audit"]["scorer"]]) == ["profanity"]:
         yield (
             "The scorer that screened for drift knows profanity, not stereotypes: harm in "
             "polite words was not looked at."
         )
-    yield (
-        "Drift is what a judge confirmed among the pairs that a scorer had picked; drift that "
-        "the scorer passed over is not counted."
-    )
+    yield {
+        "screen_then_judge": (
+            "Drift is what a judge confirmed among the pairs that a scorer had picked; drift that "
+            "the scorer passed over is not counted."
+        ),
+        "judge_all": "Drift is what a judge confirmed; nobody checked it.",
+        "screen_only": "Drift is a rise of a scorer's harm score; nothing else was looked at.",
+    }[config["audit"]["mode"]]
     yield "No safety evaluation beyond this page was made; do not let its conclusions decide alone."
 
 

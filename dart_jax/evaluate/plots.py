@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dart_jax.audit.noise_floor import null_deltas
 from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
 
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for a model throughout.
@@ -84,6 +85,45 @@ def delta_histogram(deltas: Mapping[str, Sequence[float]], tau: float, path: Pat
         _title(axes, f"{name}: {int((values > tau).sum())} of {len(values)} pairs above tau")
         axes.grid(axis="y")
     axes.set_xlabel(f"harm score of the candidate minus that of M0   (dashed: tau = {tau:g})")
+    return _save(figure, path)
+
+
+def null_histogram(calibration: Mapping[str, Any], path: Path) -> Path:
+    """Distribution of the deltas of M0 against itself, by scorer, with tau and thresholds.
+
+    Args:
+        calibration: `audit/calibration.json`.
+        path: PNG to write.
+    """
+    scores, tau = calibration["scores"], calibration["tau"]
+    figure, panels = _figure(width=8.6, height=0.6 + 2.3 * len(scores), rows=len(scores))
+    deltas = {name: null_deltas(np.array(values)).ravel() for name, values in scores.items()}
+    edges = _edges_through(tau, np.concatenate(list(deltas.values())))
+    for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
+        axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
+        axes.axvline(tau, color=_LINE, linestyle="--", linewidth=1.4)
+        thresholds = calibration["scorers"][name]["thresholds"]
+        for row, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
+            if row["tau"] is not None:
+                axes.axvline(row["tau"], color=COLOURS["M_DART"], linestyle=style, linewidth=1.4)
+                axes.annotate(
+                    f"{100 * row['level']:g} %",
+                    (row["tau"], height),
+                    xycoords=("data", "axes fraction"),
+                    textcoords="offset points",
+                    xytext=(3, 0),
+                    va="top",
+                    color=COLOURS["M_DART"],
+                )
+        axes.set(yscale="log", ylabel="deltas (log)")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+        above = int((values > tau).sum())
+        _title(axes, f"{name}: {above} of {len(values)} above tau".replace("$", r"\$"))
+        axes.grid(axis="y")
+    np.atleast_1d(panels)[-1].set_xlabel(
+        f"harm score of M0 under one seed minus another   (dashed: tau = {tau:g})"
+    )
     return _save(figure, path)
 
 

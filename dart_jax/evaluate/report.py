@@ -1,12 +1,22 @@
-"""The report of a run: `report/report.md` with its figures, and the table on the console."""
+"""The report of a run: `report/report.md` with its figures.
 
+It is made from `evaluation/summary.json` and `evaluation/report_data.json`, and from what the
+audit knows of its own error, where that was measured: `audit/calibration.json` and
+`audit/annotation_metrics.json`. Measured later, it enters by `rewrite_report`.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart_jax.evaluate import plots, sections
-from dart_jax.records import DriftType, Severity, write_text
+from dart_jax.evaluate import audit_error, audit_sections, plots, sections
+from dart_jax.records import DriftType, Severity, Uncertain, from_json, to_json, write_text
+
+CALIBRATION = "audit/calibration.json"
+ANNOTATION_METRICS = "audit/annotation_metrics.json"
+_DATA = "evaluation/report_data.json"
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,9 @@ class ReportData:
         tau: The audit's threshold.
         deltas: Score differences of the test pairs, by model name (M_int, M_DART).
         losses: `(step, loss)` by stage (distill, repair).
-        rejects: By stage: number of rejected targets by reason.
+        uncertain: Pairs on which the judge's two orders disagree, by audit (`M_int, test`).
         examples: Drift cases to show; the first three are.
+        above_tau: Test pairs whose delta exceeds tau, by model name and scorer.
     """
 
     config: Mapping[str, Any]
@@ -45,12 +56,13 @@ class ReportData:
     tau: float
     deltas: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[tuple[int, float]]]
-    rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    uncertain: Mapping[str, Sequence[Uncertain]] = field(default_factory=dict)
     examples: Sequence[DriftExample] = ()
+    above_tau: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
-    """Write `report/report.md` and its figures under a run's folder.
+    """Write `report/report.md` and its figures under a run's folder, and what they are made from.
 
     Args:
         run_path: The run's folder.
@@ -60,19 +72,44 @@ def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
     Returns:
         The path of the page; its images are linked relative to it.
     """
+    write_text(run_path / _DATA, to_json(extras) + "\n")
+    return _write(run_path, summary, extras)
+
+
+def rewrite_report(run_path: Path) -> Path:
+    """Write the report of an evaluated run once more, with what was measured since.
+
+    Raises:
+        FileNotFoundError, BadRecord: The run was not evaluated, or by another version.
+    """
+    data = run_path / _DATA
+    summary = json.loads((run_path / "evaluation/summary.json").read_text(encoding="utf-8"))
+    extras = from_json(data.read_text(encoding="utf-8"), ReportData, where=str(data))
+    return _write(run_path, summary, extras)
+
+
+def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
     folder = run_path / "report"
-    _draw(folder, summary, extras)
+    calibration = _read(run_path / CALIBRATION)
+    annotations = _read(run_path / ANNOTATION_METRICS)
+    _draw(folder, summary, extras, calibration)
     page = [
         f"# DART run {sections.name_of(extras.config)}",
         sections.what_was_run(summary, extras.config),
         sections.results(summary, extras.confidence),
         _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
         sections.by_benchmark(summary),
-        sections.drift(summary),
+        audit_sections.drift(summary),
+        audit_error.by_scorer(extras.above_tau),
         _image("delta_histogram", "Score differences and the threshold tau"),
         _image("severity", "Confirmed drift by severity"),
+        audit_sections.uncertain(extras.uncertain),
+        audit_error.noise_floor(calibration, summary),
+        _image("null_deltas", "Score differences of M0 against itself") if calibration else "",
+        audit_error.people(annotations),
         sections.repair(summary),
-        sections.rejects(extras.rejects),
+        audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
+        sections.rejects(summary),
         _image("loss", "Training loss by step"),
         sections.seconds(summary),
         sections.examples(extras.examples[:3]),
@@ -83,12 +120,20 @@ def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
     return path
 
 
-def _draw(folder: Path, summary: dict, extras: ReportData) -> None:
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _draw(
+    folder: Path, summary: dict, extras: ReportData, calibration: Mapping[str, Any] | None
+) -> None:
     shortcut = summary["shortcut_baseline"]["accuracy"]
     plots.accuracy_by_benchmark(summary["models"], shortcut, folder / "accuracy_by_benchmark.png")
     plots.delta_histogram(extras.deltas, extras.tau, folder / "delta_histogram.png")
     plots.severity_bars(summary["drift"], folder / "severity.png")
     plots.loss_curves(extras.losses, folder / "loss.png")
+    if calibration:
+        plots.null_histogram(calibration, folder / "null_deltas.png")
 
 
 def _image(name: str, words: str) -> str:

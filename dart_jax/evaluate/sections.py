@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dart_jax.evaluate.markdown import escape, preformatted, table
-from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
-from dart_jax.records import DriftType
+from dart_jax.evaluate.summary import MODELS
 
 if TYPE_CHECKING:
     from dart_jax.evaluate.report import DriftExample
@@ -16,9 +15,18 @@ _ESSENTIALS = {
     "lora": ("rank", "alpha", "dropout"),
     "sft": ("epochs", "batch_size", "learning_rate"),
     "decode": (),
-    "teacher": ("provider", "model"),
+    "teacher": ("provider", "model", "label"),
     "judge": ("provider", "model"),
-    "audit": ("scorer", "tau", "pool_splits", "max_prompts"),
+    "audit": (
+        "mode",
+        "scorer",
+        "scorers",
+        "screen_by",
+        "views",
+        "tau",
+        "pool_splits",
+        "max_prompts",
+    ),
     "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
     "run": ("seed",),
 }
@@ -34,9 +42,13 @@ def what_was_run(summary: dict, config: Mapping[str, Any]) -> str:
     """Protocol, split and the essential settings."""
     rows = []
     for section, keys in _ESSENTIALS.items():
-        values = config[section]
+        values = dict(config[section])
+        if values.get("scorers"):
+            del values["scorer"]  # a default that is not used
         shown = [
-            f"{key} {_value(values[key])}" for key in keys or values if values[key] is not None
+            f"{key} {_value(values[key])}"
+            for key in keys or values
+            if values.get(key) not in (None, (), [])
         ]
         rows.append((section, ", ".join(shown)))
     return "\n\n".join(
@@ -118,40 +130,6 @@ def by_benchmark(summary: dict) -> str:
     return "## By benchmark\n\n" + table(header, rows)
 
 
-def drift(summary: dict) -> str:
-    """Screened, confirmed and failed pairs, by severity and type, and the reduction."""
-    parts = {
-        "M_int, drift pool": summary["drift_pool"],
-        **{f"{name}, test": summary["drift"][name] for name in AUDITED},
-    }
-    header = ("audited against M0", "pairs", "screened", "confirmed", "failed")
-    types = [kind.value for kind in DriftType]
-    rows = [
-        (
-            name,
-            *(str(row[key]) for key in ("pairs", "screened", "confirmed", "failed")),
-            *(str(row["by_severity"].get(key, 0)) for key in SEVERITIES),
-            *(str(row["by_type"].get(key, 0)) for key in types),
-        )
-        for name, row in parts.items()
-    ]
-    reduction = summary["drift"]["reduction"]
-    return "\n\n".join(
-        (
-            "## Drift",
-            table((*header, *SEVERITIES, *types), rows),
-            "Failed: the judge gave no valid verdict; such a pair is neither drift nor its "
-            "absence.",
-            "Reduction from M_int to M_DART on test questions: "
-            + (
-                "not defined, M_int has no confirmed drift there."
-                if reduction is None
-                else f"{percent(reduction)} %."
-            ),
-        )
-    )
-
-
 def repair(summary: dict) -> str:
     """Examples and weight mass by severity."""
     if summary["m_dart_is_m_int"]:
@@ -163,16 +141,32 @@ def repair(summary: dict) -> str:
     return "## Repair\n\n" + table(("severity", "examples", "weight mass"), rows)
 
 
-def rejects(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Targets that the teacher could not write, by reason."""
+def rejects(summary: dict) -> str:
+    """Targets that the teacher could not write, by reason and benchmark; its labels, if asked."""
+    counts = summary["rejects"]
+    benchmarks = sorted(
+        {key for reasons in counts.values() for row in reasons.values() for key in row}
+    )
     rows = [
-        (stage, escape(reason), str(count))
+        (
+            stage,
+            escape(reason),
+            str(sum(row.values())),
+            *(str(row.get(key, 0)) for key in benchmarks),
+        )
         for stage, reasons in counts.items()
-        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        for reason, row in reasons.items()
     ]
-    if not rows:
-        return "## Rejected targets\n\nNone."
-    return "## Rejected targets\n\n" + table(("stage", "reason", "questions"), rows, words=2)
+    header = ("stage", "reason", "questions", *map(escape, benchmarks))
+    parts = ["## Rejected targets", table(header, rows, words=2) if rows else "None."]
+    labels = summary["labels"]
+    if labels is not None:
+        parts.append(
+            "The teacher argued for labels that it predicted itself: "
+            f"{percent(labels['agreement'])} % of them are right, and {labels['no_label']} of "
+            f"{labels['questions']} training questions got none."
+        )
+    return "\n\n".join(parts)
 
 
 def seconds(summary: dict) -> str:
@@ -209,6 +203,11 @@ def limits(summary: dict, config: Mapping[str, Any]) -> str:
         lines.append(
             "The local judge (135M) exercises the pipeline and proves nothing: read the drift "
             "figures as a test of the machinery."
+        )
+    if summary["judge"] == "none":
+        lines.append(
+            "No judge was asked: drift is what the harm scorer sees, its severity the size of the "
+            "rise."
         )
     if config["data"]["suite"] == "difference_awareness":
         lines.append(

@@ -1,7 +1,7 @@
 """The numbers of a run in one dictionary: `evaluation/summary.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dart_jax.audit.drift import reduction
@@ -23,6 +23,9 @@ def build_summary(
     shortcut: float,
     split_by: str,
     judge: str,
+    cycles: Sequence[dict],
+    rejects: Mapping[str, Mapping[str, Mapping[str, int]]],
+    labels: Mapping[str, float | int | None] | None,
     seconds: Mapping[str, float],
 ) -> dict:
     """Assemble the summary of a run; nothing is computed here but the drift reduction.
@@ -35,7 +38,12 @@ def build_summary(
             of the repair targets; empty where nothing was repaired.
         shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1].
         split_by: `row` or `scenario`.
-        judge: The judge's provider.
+        judge: The judge's provider, `none` where the scorer alone decided.
+        cycles: One row a cycle of audit and repair: `audited` (a model), `pool` (its
+            `summarise_drift` there), `repairs` (targets), `model` (what the repair left), and that
+            model's `test` metrics and `drift` on test questions.
+        rejects: Number of rejected targets by stage, reason and benchmark.
+        labels: `teach.labels.label_summary` of the training questions; None with gold labels.
         seconds: Wall-clock seconds by stage.
 
     Returns:
@@ -63,6 +71,9 @@ def build_summary(
         },
         "drift_pool": pool,
         "repair": {name: dict(repair[name]) for name in SEVERITIES if name in repair},
+        "cycles": list(cycles),
+        "rejects": {stage: dict(reasons) for stage, reasons in rejects.items()},
+        "labels": labels,
         "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
         "seconds": dict(seconds),
     }

@@ -5,12 +5,12 @@ a question is never taken for a field. `answer_messages` is the one prompt of M0
 M_DART: training and decoding both call it.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 from string import Template
 
 from dart_jax.prompts.conclusion import conclusion_line
+from dart_jax.prompts.material import quoted
 from dart_jax.records import DriftCase, Question
 
 _FOLDER = Path(__file__).parent / "text"
@@ -64,7 +64,7 @@ def repair_messages(question: Question, case: DriftCase) -> tuple[Message, ...]:
     fields = _label_fields(question) | {
         "drift": load_template(f"drift_{case.type.value}").substitute(),
         "severity": case.severity.name.lower(),
-        "rationale": json.dumps(case.candidate_text, ensure_ascii=False),
+        "rationale": quoted(case.candidate_text),
     }
     return _conversation(
         load_template("teacher_repair_system").substitute(),

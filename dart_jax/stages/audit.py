@@ -1,4 +1,7 @@
-"""Stage audit: where do M_int's explanations get worse than M0's, on the drift pool?"""
+"""Stage audit: where do a model's explanations get worse than M0's, on the drift pool?
+
+The model is M_int, or in a later cycle the one that the cycle before has left.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dart_jax.records import Question, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
+from dart_jax.stages.cycles import FIRST, Cycle
 
 OUTPUTS = (
     "audit/generations",
@@ -33,7 +37,7 @@ def pool(run: Run) -> list[Question]:
     return chosen
 
 
-def inputs(run: Run) -> dict[str, Any]:
+def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """What the drift cases depend on."""
     return {
         **run.common_inputs(),
@@ -41,34 +45,42 @@ def inputs(run: Run) -> dict[str, Any]:
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
         "model.quantize": run.config.model.quantize,
-        "adapter": hash_path(run.adapter_path("M_int")),
+        "adapter": hash_path(run.adapter_path(cycle.before)),
         "questions": run.split_input(*run.config.audit.pool_splits),
         "decode": run.section("decode"),
     }
 
 
-def execute(run: Run) -> None:
+def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write the pool's generations, scores, verdicts and `audit/drift_cases.jsonl`."""
+    # M0's answers are the same in every cycle.
+    files = {
+        "M0": "audit/generations/M0.jsonl",
+        cycle.before: cycle.path(f"audit/generations/{cycle.before}.jsonl"),
+    }
     answers = answer_questions(
         run.model,
-        {"M_int": run.adapter("M_int")},
+        {cycle.before: run.adapter(cycle.before)},
         pool(run),
-        {name: run.folder / f"audit/generations/{name}.jsonl" for name in ("M0", "M_int")},
+        {name: run.folder / file for name, file in files.items()},
         run.decode,
         run.config.run.seed,
     )
-    scores = score_all(run, [*answers["M0"], *answers["M_int"]], "audit/scores.jsonl")
-    found = audit_candidate(run, *answers.values(), scores, "audit/verdicts.jsonl")
-    on_first(lambda: _write_cases(run, found))
+    both = (answers["M0"], answers[cycle.before])
+    scores = score_all(run, [*both[0], *both[1]], cycle.path("audit/scores.jsonl"))
+    found = audit_candidate(run, *both, scores, cycle.path("audit/verdicts.jsonl"))
+    on_first(lambda: _write_cases(run, found, cycle))
 
 
-def _write_cases(run: Run, found: Audit) -> None:
-    cases = drift_cases(found.pairs, found.verdicts)
-    write_jsonl(run.folder / "audit/drift_cases.jsonl", cases)
+def _write_cases(run: Run, found: Audit, cycle: Cycle) -> None:
+    cases = drift_cases(found.pairs, found.outcomes)
+    write_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), cases)
     summary = found.summary()
-    write_text(run.folder / "audit/summary.json", json.dumps(summary, indent=2) + "\n")
+    path = run.folder / cycle.path("audit/summary.json")
+    write_text(path, json.dumps(summary, indent=2) + "\n")
     print(
         f"{summary['pairs']} pairs, {summary['screened']} screened, "
-        f"{summary['confirmed']} confirmed, {summary['failed']} failed",
+        f"{summary['confirmed']} confirmed, {summary['uncertain']} uncertain, "
+        f"{summary['failed']} failed",
         flush=True,
     )

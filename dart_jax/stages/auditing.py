@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dart_jax.audit.drift import summarise_drift
+from dart_jax.audit.drift import check_failures, screen_verdict, summarise_drift
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen
 from dart_jax.processes import on_first, progress
-from dart_jax.records import Generation, JudgeFailure, Score, Verdict, write_jsonl
+from dart_jax.records import Generation, JudgeFailure, Outcome, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import judge
-
-Outcome = Verdict | JudgeFailure
 
 
 @dataclass(frozen=True)
@@ -24,19 +22,22 @@ class Audit:
 
     pairs: list[Pair]
     screened: list[Pair]
-    verdicts: list[Outcome]
+    outcomes: list[Outcome]
+    mode: str
 
     def summary(self) -> dict[str, Any]:
         """See `audit.drift.summarise_drift`."""
-        return summarise_drift(self.pairs, self.screened, self.verdicts)
+        return summarise_drift(self.pairs, self.screened, self.outcomes, self.mode)
 
 
 def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:
     """Score every generation in one call, so that equal texts get equal scores; saved to `path`."""
 
     def score() -> list[Score]:
-        print(f"scoring {len(generations)} answers with {run.scorer.name}", flush=True)
-        scores = score_generations(generations, run.scorer, run.config.audit.batch_size)
+        config, scores = run.config.audit, []
+        for scorer in run.scorers:
+            print(f"scoring {len(generations)} answers with {scorer.name}", flush=True)
+            scores += score_generations(generations, scorer, config.batch_size, config.views)
         write_jsonl(run.folder / path, scores)
         return scores
 
@@ -50,35 +51,51 @@ def audit_candidate(
     scores: Sequence[Score],
     path: str,
 ) -> Audit:
-    """Pair, screen with tau, and judge what `path` does not hold yet."""
+    """Pair, screen with tau, and judge what `path` does not hold yet, as `audit.mode` says.
+
+    Raises:
+        TooManyFailures: The judge failed on more than `judge.max_failure_share` of the pairs.
+    """
+    config = run.config.audit
     names = {baseline[0].model, candidate[0].model}
-    pairs = pair_up(baseline, candidate, [score for score in scores if score.model in names])
-    screened = screen(pairs, run.config.audit.tau)
-    verdicts = _judge_missing(run, screened, path)
-    return Audit(pairs, screened, verdicts)
+    own = [score for score in scores if score.model in names]
+    pairs = pair_up(baseline, candidate, own, config.screen_by)
+    screened = screen(pairs, config.tau)
+    if config.mode == "screen_only":
+        outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
+        on_first(lambda: write_jsonl(run.folder / path, outcomes))
+    else:
+        outcomes = _judge_missing(run, pairs if config.mode == "judge_all" else screened, path)
+        check_failures(outcomes, run.config.judge.max_failure_share)
+    return Audit(pairs, screened, outcomes, config.mode)
 
 
-def _judge_missing(run: Run, screened: Sequence[Pair], path: str) -> list[Outcome]:
-    verdicts = ResultFile(run.folder / path, Outcome)
-    judged = {verdict.question_id for verdict in verdicts.records}
-    missing = [pair for pair in screened if pair.question_id not in judged]
-    with progress("judged", len(screened), len(judged)) as bar:
+def _judge_missing(run: Run, pairs: Sequence[Pair], path: str) -> list[Outcome]:
+    """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again."""
+    outcomes = ResultFile(run.folder / path, Outcome)
+    outcomes.records = [o for o in outcomes.records if not isinstance(o, JudgeFailure)]
+    judged = {outcome.question_id for outcome in outcomes.records}
+    missing = [pair for pair in pairs if pair.question_id not in judged]
+    with progress("judged", len(pairs), len(judged)) as bar:
 
         def keep(outcome: Outcome) -> None:
-            verdicts.add([outcome])
+            outcomes.add([outcome])
             bar.update()
 
         judge(run, missing, run.questions, keep)
-    order = {pair.question_id: index for index, pair in enumerate(screened)}
-    return verdicts.finish(lambda outcome: order[outcome.question_id])
+    order = {pair.question_id: index for index, pair in enumerate(pairs)}
+    return outcomes.finish(lambda outcome: order[outcome.question_id])
 
 
 def audit_inputs(run: Run) -> dict[str, Any]:
     """What any audit depends on besides the answers."""
+    audit = run.section("audit")
+    if audit["mode"] == "screen_only":
+        return {"audit": audit}
     judge_section = run.section("judge")
-    for free in ("concurrency", "timeout", "api_key_env"):
+    for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
         judge_section.pop(free)
     if judge_section["provider"] == "local":
         judge_section["weights"] = run.model_input(judge_section["model"])
         judge_section["model.quantize"] = run.config.model.quantize
-    return {"audit": run.section("audit"), "judge": judge_section}
+    return {"audit": audit, "judge": judge_section}

@@ -8,7 +8,7 @@ from dart_jax.model.load import resolve_path
 from dart_jax.processes import on_every, on_first
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
-from dart_jax.stages.providers import make_openai
+from dart_jax.stages.providers import check_service
 
 
 def check_settings(run: Run) -> None:
@@ -19,25 +19,29 @@ def check_settings(run: Run) -> None:
 
 def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
-    for section in (run.config.teacher, run.config.judge):
+    for section in (getattr(run.config, role) for role in _roles(run)):
         if section.provider == "local" and section.model is not None:
             resolve_path(section.model)
 
 
 def _check_services(run: Run) -> None:
-    for role in ("teacher", "judge"):
-        if getattr(run.config, role).provider == "openai":
-            make_openai(run, role)
+    for role in _roles(run):
+        check_service(run, role)
+
+
+def _roles(run: Run) -> tuple[str, ...]:
+    """Those that the run asks; with `audit.mode: screen_only` there is no judge."""
+    return ("teacher",) if run.config.audit.mode == "screen_only" else ("teacher", "judge")
 
 
 def check_before_work(run: Run) -> None:
-    """Called once, before the first stage that has to run: loads the scorer and the model.
+    """Called once, before the first stage that has to run: loads the scorers and the model.
 
     Raises:
-        ScorerUnavailable: The scorer's package or model is missing.
+        ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
-    on_first(lambda: run.scorer.name)
+    on_first(lambda: [scorer.name for scorer in run.scorers])
     prompts = answer_prompts([*pool(run), *run.splits["test"]], run.model)
     too_long = check_room(prompts, run.model, run.decode.max_new_tokens)
     if too_long:

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 
 import dart_jax.prompts
+from dart_jax.audit.score_store import ScoreStore, StoredScorer
 from dart_jax.audit.scorer_protocol import Scorer
-from dart_jax.audit.scorers import make_scorer
+from dart_jax.audit.scorers import make_scorers, single_scorer
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
 from dart_jax.generate.config import DecodeConfig
@@ -28,11 +29,16 @@ MODELS = ("M0", "M_int", "M_DART")
 
 
 class Run:
-    """One run in progress. Questions are loaded at once, the model when a stage needs it."""
+    """One run in progress. Questions are loaded at once, the model when a stage needs it.
+
+    Attributes:
+        stage: The stage that runs now; what services are asked is counted by it.
+    """
 
     def __init__(self, config: DartConfig, folder: RunDir):
         self.config = config
         self.folder = folder
+        self.stage = ""
         self.splits = make_splits(config.data)
         self.questions: dict[str, Question] = {
             q.id: q for questions in self.splits.values() for q in questions
@@ -45,9 +51,15 @@ class Run:
         return self._load(self.config.model)
 
     @cached_property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """The configured harm scorers, which score a text once a run; for the first process."""
+        store = ScoreStore(self.folder / "scores.sqlite")
+        return tuple(StoredScorer(scorer, store) for scorer in make_scorers(self.config.audit))
+
+    @cached_property
     def scorer(self) -> Scorer:
-        """The configured harm scorer; for the first process."""
-        return make_scorer(self.config.audit)
+        """The scorer for a text that stands alone, outside a pair; for the first process."""
+        return single_scorer(self.scorers, self.config.audit.screen_by)
 
     def model_at(self, path: str | None) -> Model:
         """M0, or another local model for the teacher or the judge."""

@@ -11,6 +11,7 @@ from typing import Any
 from dart_jax.config import STAGES, DartConfig, parse
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, hash_path
+from dart_jax.stages.cycles import cycles_run, later_models
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ class FinishedRun:
 
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
-        found = sorted(
-            file.parent.name for file in self.path.glob("adapters/*/adapter_config.json")
-        )
+        found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
         if name not in found:
             raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
         return self.path / "adapters" / name
@@ -67,8 +66,12 @@ def read_finished(folder: RunDir) -> FinishedRun:
     config = read_config(path / "config.yaml")
     for stage, manifest in manifests.items():
         _check_settings(path, stage, manifest["inputs"], config)
+    for cycle in cycles_run(path, config.repair.cycles):
+        for stage in (cycle.step(stage) for stage in ("audit", "repair")):
+            _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
     evaluated = manifests["evaluate"]["inputs"]["adapters"]
-    if evaluated != [hash_path(path / f"adapters/{name}") for name in ("M_int", "M_DART")]:
+    names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
+    if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
         raise _stale(path, "evaluate", "was run on other adapters")
     return FinishedRun(
         path=path,
@@ -80,6 +83,11 @@ def read_finished(folder: RunDir) -> FinishedRun:
         rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
         model=manifests["distill"]["inputs"]["model"],
     )
+
+
+def check_stage(folder: RunDir, stage: str, config: DartConfig) -> None:
+    """Raises StaleStage unless a stage is finished, untouched since, and ran on these settings."""
+    _check_settings(folder.path, stage, _manifest(folder, stage)["inputs"], config)
 
 
 def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _stale(path: Path, stage: str, what: str) -> StaleStage:
-    from_it_on = ",".join(STAGES[STAGES.index(stage) :])
+    from_it_on = ",".join(STAGES[STAGES.index(stage.split("_")[0]) :])
     return StaleStage(
         f"{path}: stage {stage} {what}; run it first: "
         f"python -m dart_jax.train --config {path / 'config.yaml'} --stages {from_it_on}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+from dart_jax.audit.config import JudgeConfig
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.screen import Pair
+from dart_jax.chat.endpoint import PRESETS, Endpoint, resolve_endpoint
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
+from dart_jax.chat.usage import write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
+from dart_jax.data.suites import own_items
 from dart_jax.processes import on_first
-from dart_jax.records import JudgeFailure, Question, Verdict
+from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.records import Outcome, PredictedLabel, Question
 from dart_jax.stages.context import Run
+from dart_jax.teach.config import TeacherConfig
+from dart_jax.teach.labels import ask_labels, likely_labels
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
 
 
@@ -28,27 +37,70 @@ def make_targets(
     config = run.config.teacher
     if config.provider == "file":
         stage = requests[0].stage if requests else "distill"
-        texts = file_rationales() if stage == "distill" else file_safer()
-        for result in file_targets(requests, texts):
+        for result in file_targets(requests, _own_texts(run, stage), partial(is_safer, run)):
             on_result(result)
     elif config.provider == "local":
         chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
-        write_targets(requests, chat, config, force_conclusion=True, on_result=on_result)
+        write_targets(
+            requests,
+            chat,
+            config,
+            force_conclusion=True,
+            is_safer=partial(is_safer, run),
+            on_result=on_result,
+        )
     else:
 
         def ask() -> None:
-            write_targets(requests, make_openai(run, "teacher"), config, on_result=on_result)
+            safer = partial(is_safer, run)
+            with open_service(run, "teacher") as chat:
+                write_targets(requests, chat, config, is_safer=safer, on_result=on_result)
 
         on_first(ask)
+
+
+def _own_texts(run: Run, stage: str) -> dict[str, str]:
+    """The suite's own rationales for a stage, by question id."""
+    if run.config.data.suite not in ("jsonl", "hub"):
+        return file_rationales() if stage == "distill" else file_safer()
+    if stage == "repair":
+        return {}
+    items = own_items(run.config.data)
+    return {item.question.id: item.rationale for item in items if item.rationale is not None}
+
+
+def predict_labels(
+    run: Run, questions: Sequence[Question], on_result: Callable[[PredictedLabel], None]
+) -> None:
+    """Have the configured teacher label the questions; in which processes as `make_targets`."""
+    config = run.config.teacher
+    if config.provider == "local":
+        chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
+        likely_labels(questions, chat.score, chat.name, on_result)
+    else:
+
+        def ask() -> None:
+            with open_service(run, "teacher") as chat:
+                ask_labels(questions, chat, config, on_result)
+
+        on_first(ask)
+
+
+def is_safer(run: Run, target: str, drifted: str) -> bool:
+    """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
+    texts = [text for text in map(analysis_text, (target, drifted)) if text]
+    scores = on_first(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
+    value = {"": 0.0, **{text: score for text, (score, _) in scores.items()}}
+    return value[analysis_text(target)] < value[analysis_text(drifted)]
 
 
 def judge(
     run: Run,
     pairs: Sequence[Pair],
     questions: Mapping[str, Question],
-    on_result: Callable[[Verdict | JudgeFailure], None],
+    on_result: Callable[[Outcome], None],
 ) -> None:
-    """Have the configured judge decide on screened pairs; in which processes as `make_targets`."""
+    """Have the configured judge decide on pairs; in which processes as `make_targets`."""
     config = run.config.judge
     if config.provider == "local":
         model = run.model_at(config.model)
@@ -57,21 +109,60 @@ def judge(
     else:
 
         def ask() -> None:
-            judge_pairs(pairs, questions, make_openai(run, "judge"), config, on_result)
+            with open_service(run, "judge") as chat:
+                judge_pairs(pairs, questions, chat, config, on_result)
 
         on_first(ask)
 
 
-def make_openai(run: Run, role: str) -> OpenAIChat:
-    """The client of `teacher` or `judge`. Raises ValueError or MissingKey for what is not set."""
+STORE = "responses.sqlite"
+USAGE = "usage.json"
+
+
+def check_service(run: Run, role: str) -> Endpoint | None:
+    """The endpoint of `teacher` or `judge`; None where it is no service.
+
+    Raises:
+        ValueError, MissingKey: the model's name or the key is not set.
+    """
     config = run.config.teacher if role == "teacher" else run.config.judge
-    if config.model is None:
-        raise ValueError(f"{role}.provider openai needs {role}.model: the server's model name")
-    return OpenAIChat(
-        config.model,
-        config.base_url,
-        config.api_key_env,
-        config.concurrency,
-        config.timeout,
-        ResponseStore(run.folder / "responses.sqlite"),
-    )
+    if config.provider not in PRESETS:
+        return None
+    check_model_name(config, role)
+    return resolve_endpoint(config.provider, config.base_url, config.api_key_env)
+
+
+def check_model_name(config: TeacherConfig | JudgeConfig, role: str) -> None:
+    """Raises ValueError where a service has no model's name."""
+    if not config.model:
+        raise ValueError(
+            f"{role}.provider {config.provider} needs {role}.model: the server's model name"
+        )
+
+
+@contextmanager
+def open_service(run: Run, role: str) -> Iterator[OpenAIChat]:
+    """The client of `teacher` or `judge` for the stage that runs.
+
+    What the stage spends is counted as `<stage>/<role>`; `usage.json` of the run is up to date
+    when this ends, however it ends.
+
+    Raises:
+        ValueError, MissingKey, BadStore: see `check_service`, `OpenAIChat` and `ResponseStore`.
+    """
+    endpoint = check_service(run, role)
+    config = run.config.teacher if role == "teacher" else run.config.judge
+    with ResponseStore(run.folder / STORE) as store:
+        try:
+            with OpenAIChat(
+                endpoint,
+                config.model,
+                store,
+                concurrency=config.concurrency,
+                timeout=config.timeout,
+                limits=config.limits,
+                account=f"{run.stage}/{role}",
+            ) as chat:
+                yield chat
+        finally:
+            write_usage(run.folder / USAGE, store.usage())

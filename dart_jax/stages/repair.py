@@ -1,4 +1,7 @@
-"""Stage repair: safer targets for the drift cases, weighted by severity; M_int becomes M_DART."""
+"""Stage repair: safer targets for the drift cases, weighted by severity; M_int becomes M_DART.
+
+In a later cycle it is the model of the cycle before that is trained on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
-from dart_jax.stages.targets import collect_targets
+from dart_jax.stages.cycles import FIRST, Cycle
+from dart_jax.stages.targets import collect_targets, label_questions
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
@@ -27,9 +31,9 @@ from dart_jax.teach.repair import (
 )
 
 OUTPUTS = (
-    "adapters/M_DART",
     "repair/targets.jsonl",
     "repair/rejected.jsonl",
+    "repair/labels.jsonl",
     "repair/training_set.jsonl",
     "repair/weights.json",
     "repair/log.jsonl",
@@ -37,82 +41,100 @@ OUTPUTS = (
 WORK = ("repair",)
 
 
-def inputs(run: Run) -> dict[str, Any]:
-    """What M_DART depends on."""
+def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
+    """What M_DART depends on; not on how many cycles there are to be."""
+    repair = run.section("repair")
+    repair.pop("cycles")
     return {
         **run.common_inputs(),
         "model": run.model_input(),
         "model.dtype": run.config.model.dtype,
         "model.quantize": run.config.model.quantize,
-        "adapter": hash_path(run.adapter_path("M_int")),
-        "drift cases": hash_path(run.folder / "audit/drift_cases.jsonl"),
+        "adapter": hash_path(run.adapter_path(cycle.before)),
+        "drift cases": hash_path(run.folder / cycle.path("audit/drift_cases.jsonl")),
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train", "validation"),
         "teacher": teacher_input(run),
-        "repair": run.section("repair"),
+        "scorer": {
+            k: v for k, v in run.section("audit").items() if k.startswith(("scorer", "screen"))
+        },
+        "repair": repair,
         "lora": run.section("lora"),
         "sft": run.section("sft"),
     }
 
 
-def execute(run: Run) -> None:
+def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
     config = run.config.repair
-    cases = on_first(lambda: read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase))
-    requests = repair_requests(cases, run.questions, config)
-    repairs, _ = collect_targets(run, requests, "repair")
-    training = on_first(lambda: _write_training_set(run, repairs))
+    path = run.folder / cycle.path("audit/drift_cases.jsonl")
+    cases = on_first(lambda: read_jsonl(path, DriftCase))
+    repairs = _repair_targets(run, cases, cycle)
+    training = on_first(lambda: _write_training_set(run, repairs, cycle))
     if not training:
-        on_first(lambda: _nothing_to_repair(run, len(cases)))
+        on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
         return
     report = weight_report(training)
     check_weighting(report, config.severity_weights)
     print(f"repair set: {json.dumps(report)}", flush=True)
-    _train(run, training)
+    _train(run, training, cycle)
 
 
-def _write_training_set(run: Run, repairs: Sequence[Target]) -> list[Target]:
+def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[Target]:
+    folder = cycle.path("repair")
+    asked = [run.questions[case.question_id] for case in cases]
+    questions, unlabelled = label_questions(run, asked, folder)
+    by_id = {question.id: question for question in questions}
+    labelled = [case for case in cases if case.question_id in by_id]
+    requests = repair_requests(labelled, by_id, run.config.repair)
+    accepted, rejected = collect_targets(run, requests, folder, unlabelled)
+    print(f"{len(accepted)} repairs accepted, {len(rejected)} rejected", flush=True)
+    return accepted
+
+
+def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> list[Target]:
     """Repairs and replay; empty when there is nothing to repair."""
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     share, seed = run.config.repair.replay, run.config.run.seed
     training = mix_replay(repairs, distill, share, seed) if repairs else []
-    write_jsonl(run.folder / "repair/training_set.jsonl", training)
+    write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     report = json.dumps(weight_report(training), indent=2)
-    write_text(run.folder / "repair/weights.json", report + "\n")
+    write_text(run.folder / cycle.path("repair/weights.json"), report + "\n")
     return training
 
 
-def _nothing_to_repair(run: Run, cases: int) -> None:
+def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
     why = (
         f"the teacher's targets for {cases} drift cases were all rejected"
         if cases
         else ("no drift case was confirmed")
     )
-    print(f"nothing to repair ({why}): M_DART is M_int", flush=True)
-    remove(run.adapter_path("M_DART"))
-    shutil.copytree(run.adapter_path("M_int"), run.adapter_path("M_DART"))
-    write_jsonl(run.folder / "repair/log.jsonl", [])
+    print(f"nothing to repair ({why}): {cycle.after} is {cycle.before}", flush=True)
+    remove(run.adapter_path(cycle.after))
+    shutil.copytree(run.adapter_path(cycle.before), run.adapter_path(cycle.after))
+    write_jsonl(run.folder / cycle.path("repair/log.jsonl"), [])
 
 
-def _train(run: Run, training: Sequence[Target]) -> None:
+def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
     config, model = run.config, run.model
+    folder = run.folder / cycle.path("repair")
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(training, run.questions, model.tokenizer, length)
     trained = train(
         examples,
         model,
-        run.adapter("M_int")[0],
-        run.folder / "repair",
+        run.adapter(cycle.before)[0],
+        folder,
         lora=config.lora,
         sft=replace(config.sft, epochs=config.repair.epochs),
         epochs=config.repair.epochs,
         learning_rate=config.repair.learning_rate,
-        seed=config.run.seed + 1,
-        title="repair",
+        seed=config.run.seed + cycle.number,
+        title=cycle.step("repair"),
     )
-    log = on_first(lambda: read_jsonl(run.folder / "repair/log.jsonl", StepLog))
+    log = on_first(lambda: read_jsonl(folder / "log.jsonl", StepLog))
     check_weight_mass(examples, config.repair.epochs, log)
-    run.save_adapter("M_DART", trained)
+    run.save_adapter(cycle.after, trained)
 
 
 def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[StepLog]) -> None:

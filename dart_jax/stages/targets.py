@@ -1,30 +1,62 @@
-"""Writing targets into a folder, resumably: `targets.jsonl` and `rejected.jsonl`."""
+"""Writing targets into a folder, resumably: `targets.jsonl`, `rejected.jsonl`, `labels.jsonl`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from dart_jax.processes import progress
-from dart_jax.records import RejectedTarget, Target
+from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
-from dart_jax.stages.providers import make_targets
+from dart_jax.stages.providers import make_targets, predict_labels
+from dart_jax.teach.labels import with_labels, without_label
 from dart_jax.teach.writer import TargetRequest, TargetResult
 
 
+def label_questions(
+    run: Run, questions: Sequence[Question], folder: str
+) -> tuple[list[Question], dict[str, str]]:
+    """The questions with the labels that the teacher is to argue for (`teacher.label`).
+
+    Returns:
+        `(labelled, reasons)`: as of `teach.labels.with_labels`; with gold labels all of them.
+    """
+    if run.config.teacher.label == "gold":
+        return list(questions), {}
+    labels = ResultFile(run.folder / f"{folder}/labels.jsonl", PredictedLabel)
+    decided = {label.question_id for label in labels.records}
+    missing = [question for question in questions if question.id not in decided]
+    with progress("labels", len(questions), len(decided)) as bar:
+
+        def keep(label: PredictedLabel) -> None:
+            labels.add([label])
+            bar.update()
+
+        predict_labels(run, missing, keep)
+    order = {question.id: index for index, question in enumerate(questions)}
+    return with_labels(questions, labels.finish(lambda label: order[label.question_id]))
+
+
 def collect_targets(
-    run: Run, requests: Sequence[TargetRequest], folder: str
+    run: Run, requests: Sequence[TargetRequest], folder: str, unlabelled: Mapping[str, str]
 ) -> tuple[list[Target], list[RejectedTarget]]:
     """Have every request answered or rejected; each result is on disk before the next.
 
     There is at most one request a question: drift cases are of one model, one pair a question.
+
+    Args:
+        unlabelled: Why a question has no label, by id; these are rejected unasked.
     """
     accepted = ResultFile(run.folder / f"{folder}/targets.jsonl", Target)
     rejected = ResultFile(run.folder / f"{folder}/rejected.jsonl", RejectedTarget)
     decided = {result.question_id for result in [*accepted.records, *rejected.records]}
+    stage = "distill" if folder == "teach" else "repair"
+    rejected.add(
+        [without_label(id, stage, why) for id, why in unlabelled.items() if id not in decided]
+    )
     missing = [request for request in requests if request.question.id not in decided]
-    with progress("targets", len(requests), len(decided)) as bar:
+    with progress("targets", len(requests), len(requests) - len(missing)) as bar:
 
         def keep(result: TargetResult) -> None:
             (accepted if isinstance(result, Target) else rejected).add([result])
@@ -32,7 +64,8 @@ def collect_targets(
 
         make_targets(run, missing, keep)
     # Results arrive in any order; what is trained on is in the order of the questions.
-    order = {request.question.id: index for index, request in enumerate(requests)}
+    asked = [*(request.question.id for request in requests), *unlabelled]
+    order = {id: index for index, id in enumerate(asked)}
 
     def position(result: TargetResult) -> int:
         return order[result.question_id]
@@ -40,6 +73,13 @@ def collect_targets(
     return accepted.finish(position), rejected.finish(position)
 
 
-def reject_counts(rejected: Sequence[RejectedTarget]) -> dict[str, int]:
-    """Rejected targets by the code of the rule that their last attempt broke."""
-    return dict(Counter(target.reasons[-1].split(":")[0] for target in rejected).most_common())
+def reject_counts(
+    rejected: Sequence[RejectedTarget], questions: Mapping[str, Question]
+) -> dict[str, dict[str, int]]:
+    """Rejected targets by the code of the rule that their last attempt broke, and by benchmark."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for target in rejected:
+        code = target.reasons[-1].split(":")[0]
+        counts[code][questions[target.question_id].benchmark] += 1
+    by_total = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
+    return {code: dict(sorted(found.items())) for code, found in by_total}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
+from dart_jax.data.suites import own_items
+from dart_jax.records import digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
-from dart_jax.stages.targets import collect_targets, reject_counts
+from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
 
-OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl")
+OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl", "teach/labels.jsonl")
 WORK = ()
 
 
@@ -20,13 +23,14 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         "questions": run.split_input("train"),
         "teacher": teacher_input(run),
+        "own": own_input(run),
     }
 
 
 def teacher_input(run: Run) -> dict[str, Any]:
     """What identifies the teacher: its settings and, where it is local, its texts or weights."""
     config = run.section("teacher")
-    for free in ("concurrency", "timeout", "api_key_env"):
+    for free in ("concurrency", "timeout", "api_key_env", "limits"):
         config.pop(free)
     if config["provider"] == "file":
         return {"provider": "file", "texts": hash_path(MINI_DIR)}
@@ -40,11 +44,19 @@ def teacher_input(run: Run) -> dict[str, Any]:
     return config
 
 
+def own_input(run: Run) -> str:
+    """Hash of what a suite of your own says beside its questions: completions and weights."""
+    return digest([dataclasses.asdict(item) for item in own_items(run.config.data)])
+
+
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    requests = distill_requests(run.splits["train"], run.config.teacher.examples)
-    accepted, rejected = collect_targets(run, requests, "teach")
-    reasons = reject_counts(rejected)
+    questions, unlabelled = label_questions(run, run.splits["train"], "teach")
+    weights = {item.question.id: item.weight for item in own_items(run.config.data)}
+    requests = distill_requests(questions, run.config.teacher.examples, weights)
+    accepted, rejected = collect_targets(run, requests, "teach", unlabelled)
+    counts = reject_counts(rejected, run.questions)
+    reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
     if not accepted:
         raise RuntimeError(

@@ -1,7 +1,9 @@
 """Settings of the teacher and of the repair stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from dart_jax.chat.config import LimitsConfig, check_endpoint
 
 
 @dataclass(frozen=True)
@@ -9,28 +11,40 @@ class TeacherConfig:
     """Who writes training targets, and how they are checked.
 
     Attributes:
-        provider: file (the suite's own rationales), local (a Llama-family model through our decoder) or openai (any OpenAI-compatible server).
-        model: Model name for openai; for local a path like model.path (default: the run's own model).
-        base_url: Endpoint for openai, e.g. http://127.0.0.1:8000/v1; default: the OpenAI API.
-        api_key_env: Environment variable that holds the key; the key itself is never stored.
+        provider: file (the suite's own rationales), local (a Llama-family model through our decoder), openai (the OpenAI API, or any compatible server at base_url) or deepseek.
+        model: The service's name of the model; for local a path like model.path (default: the run's own model).
+        label: What the teacher argues for: gold (the suite's label) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider file).
+        base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
+        api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
         temperature: Sampling temperature.
         max_tokens: Most new tokens a target may have.
         examples: Worked examples from the mini suite shown before the question, of the same benchmark family and label; 1 helps a small model find the form.
         correction_rounds: How often a rejected target is sent back with the rule it broke.
-        concurrency: Requests in flight at once (openai).
-        timeout: Seconds before a request counts as failed (openai).
+        concurrency: Requests in flight at once (services).
+        timeout: Seconds without a byte from the server before an attempt has failed (services).
+        limits: Rates, retries and budgets of the service, for each stage.
     """
 
-    provider: Literal["file", "local", "openai"] = "file"
+    provider: Literal["file", "local", "openai", "deepseek"] = "file"
     model: str | None = None
+    label: Literal["gold", "predicted"] = "gold"
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     temperature: float = 0.2
     max_tokens: int = 256
     examples: int = 0
     correction_rounds: int = 2
     concurrency: int = 8
     timeout: float = 60.0
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    def __post_init__(self) -> None:
+        check_endpoint(self.base_url, self.api_key_env)
+        if self.label == "predicted" and self.provider == "file":
+            raise ValueError(
+                "teacher.label predicted needs a teacher that can be asked: set teacher.provider "
+                "to local, openai or deepseek; the suite's own rationales argue for the gold label"
+            )
 
 
 @dataclass(frozen=True)
@@ -38,13 +52,21 @@ class RepairConfig:
     """How confirmed drift cases are trained on.
 
     Attributes:
+        cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Loss weight of minor, moderate, severe and extreme cases.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Passes over the repair set.
         learning_rate: Peak learning rate of the repair training.
     """
 
+    cycles: int = 1
     severity_weights: tuple[float, float, float, float] = (1.0, 2.0, 3.0, 4.0)
     replay: float = 0.25
     epochs: int = 2
     learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1:
+            raise ValueError(
+                f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"
+            )

@@ -1,6 +1,6 @@
 """Stage I: what the teacher is asked for, given question and gold label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dart_jax.data.mini_suite import MiniItem, load_mini
 from dart_jax.prompts.conclusion import conclusion_line
@@ -9,16 +9,26 @@ from dart_jax.records import Question, digest
 from dart_jax.teach.writer import TargetRequest
 
 
-def distill_requests(questions: Iterable[Question], examples: int = 0) -> list[TargetRequest]:
-    """One request a question, at weight 1 (paper, stage I).
+def distill_requests(
+    questions: Iterable[Question],
+    examples: int = 0,
+    weights: Mapping[str, float] | None = None,
+) -> list[TargetRequest]:
+    """One request a question, at weight 1 (paper, stage I) unless own data says otherwise.
 
     Args:
         examples: Worked examples in front of each question, from the mini suite: the same
             family and label, never the question itself.
+        weights: Loss weights by question id; 1 where there is none.
     """
     items = load_mini() if examples else []
     return [
-        TargetRequest(question, _with_examples(question, items, examples), "distill")
+        TargetRequest(
+            question,
+            _with_examples(question, items, examples),
+            "distill",
+            weight=(weights or {}).get(question.id, 1.0),
+        )
         for question in questions
     ]
 

@@ -39,12 +39,19 @@ class Violation:
 
     Attributes:
         code: Stable name for counting: `empty`, `no_conclusion`, `wrong_conclusion`, `sentences`,
-            `quote` or `copied_example`.
+            `quote`, `copied_example` or `not_safer`.
         rule: One line that tells the writer what to do.
     """
 
     code: str
     rule: str
+
+
+NOT_SAFER = Violation(
+    "not_safer",
+    "a harm classifier rates your explanation no lower than the faulty one; write it in calmer"
+    " and more neutral words",
+)
 
 
 def check_target(completion: str, question: Question) -> Violation | None:

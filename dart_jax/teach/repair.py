@@ -46,7 +46,11 @@ def repair_requests(
         question = questions_by_id[case.question_id]
         weight = severity_weight(case.severity, config.severity_weights)
         messages = repair_messages(question, case)
-        requests.append(TargetRequest(question, messages, "repair", weight, case.severity))
+        requests.append(
+            TargetRequest(
+                question, messages, "repair", weight, case.severity, drifted=case.candidate_text
+            )
+        )
     return requests
 
 

@@ -10,9 +10,19 @@ from dart_jax.prompts.conclusion import analysis_text, conclusion_line
 from dart_jax.prompts.templates import correction_message
 from dart_jax.records import Question, RejectedTarget, Severity, Target, digest
 from dart_jax.teach.config import TeacherConfig
-from dart_jax.teach.quality import MAX_SENTENCES, check_copy, check_target, first_sentences
+from dart_jax.teach.quality import (
+    MAX_SENTENCES,
+    NOT_SAFER,
+    Violation,
+    check_copy,
+    check_target,
+    first_sentences,
+)
 
 TargetResult = Target | RejectedTarget
+
+IsSafer = Callable[[str, str], bool]
+"""Whether the first text scores lower on the audit's harm scorer than the second."""
 
 
 class MissingRationale(ValueError):
@@ -29,6 +39,7 @@ class TargetRequest:
         stage: `distill` or `repair`.
         weight: The target's loss weight.
         severity: Of the drift to repair; None for distill.
+        drifted: The rationale to repair; None for distill.
     """
 
     question: Question
@@ -36,6 +47,7 @@ class TargetRequest:
     stage: Literal["distill", "repair"]
     weight: float = 1.0
     severity: Severity | None = None
+    drifted: str | None = None
 
 
 @dataclass
@@ -44,9 +56,20 @@ class _Draft:
 
     request: TargetRequest
     messages: tuple[Message, ...]
+    corrections_left: int
     reasons: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     result: TargetResult | None = None
+
+    def may_try_again(self, code: str) -> bool:
+        """Whether another attempt follows a fault; called once for each.
+
+        A target that is no safer is sent back once, whatever else was or may be corrected.
+        """
+        if code == NOT_SAFER.code:
+            return sum(reason.startswith(f"{code}:") for reason in self.reasons) == 1
+        self.corrections_left -= 1
+        return self.corrections_left >= 0
 
 
 def write_targets(
@@ -55,13 +78,15 @@ def write_targets(
     config: TeacherConfig,
     *,
     force_conclusion: bool = False,
+    is_safer: IsSafer | None = None,
     on_result: Callable[[TargetResult], None] | None = None,
 ) -> list[TargetResult]:
     """Have a teacher write targets, with up to `config.correction_rounds` corrections each.
 
-    A text that breaks a rule goes back with the rule's name; a failed request is sent again.
-    Each counts as an attempt, and a request without an acceptable attempt ends as a
-    `RejectedTarget` with every reason and text.
+    A text that breaks a rule goes back with the rule; a failed request is sent again. A repair
+    target that is no safer than what it repairs goes back once, beyond the correction rounds, and
+    is then rejected. Each counts as an attempt, and a request without an acceptable attempt ends
+    as a `RejectedTarget` with every reason and text.
 
     Args:
         requests: Those without a result yet.
@@ -70,37 +95,39 @@ def write_targets(
         force_conclusion: Keep the first four sentences and put the gold conclusion line after
             them, whatever the teacher concludes. For local teachers, which are too small to know
             when to stop; what they wrote within these bounds is still checked.
+        is_safer: Compares a repair target with the rationale that it repairs.
         on_result: Sees each result once decided, so that it can be saved at once.
 
     Returns:
         One result a request, in the order given.
     """
-    drafts = [_Draft(request, request.messages) for request in requests]
+    drafts = [_Draft(request, request.messages, config.correction_rounds) for request in requests]
     pending = drafts
-    for attempts_left in range(config.correction_rounds, -1, -1):
+    while pending:
         by_id = _name_drafts(pending)
 
-        def settle(answer: ChatReply | ChatFailure, by_id=by_id, left=attempts_left) -> None:
+        def settle(answer: ChatReply | ChatFailure, by_id=by_id) -> None:
             draft = by_id[answer.id]
-            _advance(draft, answer, chat.name, force_conclusion, last=left == 0)
+            _advance(draft, answer, chat.name, force_conclusion, is_safer)
             if draft.result is not None and on_result is not None:
                 on_result(draft.result)
 
         chat.complete([_chat_request(id, by_id[id], config) for id in by_id], on_result=settle)
         pending = [draft for draft in pending if draft.result is None]
-        if not pending:
-            break
     return [draft.result for draft in drafts]
 
 
 def file_targets(
-    requests: Sequence[TargetRequest], rationales: dict[str, str]
+    requests: Sequence[TargetRequest],
+    rationales: dict[str, str],
+    is_safer: IsSafer | None = None,
 ) -> list[TargetResult]:
     """Targets from the suite's own rationales, under the same quality control.
 
     Args:
         requests: Of either stage; their messages are not used.
         rationales: Analysis text, without conclusion line, by question id.
+        is_safer: As for `write_targets`; a file cannot be asked again.
 
     Raises:
         MissingRationale: a question has none.
@@ -109,15 +136,18 @@ def file_targets(
     if missing:
         raise MissingRationale(
             f"{len(missing)} questions have no rationale, the first is {missing[0]};"
-            " teacher.provider file covers the mini suite only: set teacher.provider to local or"
-            " openai for other suites"
+            " teacher.provider file takes the suite's own texts (mini has them for both stages, a"
+            " suite jsonl or hub may have completions for distill): set teacher.provider to local"
+            " or openai otherwise"
         )
-    return [_file_target(request, rationales[request.question.id]) for request in requests]
+    return [
+        _file_target(request, rationales[request.question.id], is_safer) for request in requests
+    ]
 
 
-def _file_target(request: TargetRequest, rationale: str) -> TargetResult:
+def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | None) -> TargetResult:
     completion = _with_conclusion(rationale, request.question)
-    violation = check_target(completion, request.question)
+    violation = _violation(request, completion, is_safer)
     if violation is not None:
         reason = f"{violation.code}: {violation.rule}"
         return RejectedTarget(request.question.id, request.stage, [reason], [rationale])
@@ -142,29 +172,45 @@ def _chat_request(id: str, draft: _Draft, config: TeacherConfig) -> ChatRequest:
     return ChatRequest(id, draft.messages, config.temperature, config.max_tokens)
 
 
+def _violation(
+    request: TargetRequest, completion: str, is_safer: IsSafer | None
+) -> Violation | None:
+    """The first rule that a completion breaks; the scorer sees only what passes the others."""
+    shown = [m["content"] for m in request.messages if m["role"] == "assistant"]
+    violation = check_target(completion, request.question) or check_copy(completion, shown)
+    if violation is None and is_safer is not None and request.drifted is not None:
+        return None if is_safer(completion, request.drifted) else NOT_SAFER
+    return violation
+
+
 def _advance(
-    draft: _Draft, answer: ChatReply | ChatFailure, provider: str, force: bool, *, last: bool
+    draft: _Draft,
+    answer: ChatReply | ChatFailure,
+    provider: str,
+    force: bool,
+    is_safer: IsSafer | None,
 ) -> None:
     """Accept the answer, or note its fault and prepare the next attempt."""
     question = draft.request.question
     if isinstance(answer, ChatFailure):
-        draft.reasons.append(f"request_failed: {answer.reason}")
+        code = "request_failed"
+        draft.reasons.append(f"{code}: {answer.reason}")
         draft.texts.append("")
     else:
         completion = _forced(answer.text, question) if force else answer.text
-        shown = [m["content"] for m in draft.request.messages if m["role"] == "assistant"]
-        violation = check_target(completion, question) or check_copy(completion, shown)
+        violation = _violation(draft.request, completion, is_safer)
         if violation is None:
             # Rewritten with the plain line, since a teacher may have put markdown around its own.
             completion = _with_conclusion(completion, question)
             attempts = len(draft.reasons) + 1
             draft.result = _target(draft.request, completion, provider, attempts)
             return
-        draft.reasons.append(f"{violation.code}: {violation.rule}")
+        code = violation.code
+        draft.reasons.append(f"{code}: {violation.rule}")
         draft.texts.append(answer.text)
         said = {"role": "assistant", "content": answer.text}
         draft.messages = (*draft.messages, said, correction_message(violation.rule))
-    if last:
+    if not draft.may_try_again(code):
         draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
 
 

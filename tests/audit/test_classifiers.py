@@ -44,16 +44,66 @@ def test_detoxify_checkpoint_scores_as_detoxify_itself_does(bert):
     assert len({round(value, 4) for value, _ in scored}) == len(TEXTS)
 
 
-def test_detoxify_checkpoint_cannot_run_code(tmp_path):
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "torch before 1.6"])
+def test_detoxify_checkpoint_cannot_run_code(tmp_path, zipped):
     class Hostile:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
     path = tmp_path / "hostile.ckpt"
-    torch.save({"state_dict": {}, "config": Hostile()}, path)
-    with pytest.raises(ScorerUnavailable, match=r"hostile\.ckpt"):
+    content = {"state_dict": {}, "config": Hostile()}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ScorerUnavailable, match=r"hostile\.ckpt: .*holds more than weights"):
         DetoxifyScorer(str(path))
     assert not (tmp_path / "ran").exists()
+
+
+def test_hf_checkpoint_cannot_run_code(bert, tmp_path):
+    """An old folder has a pickle, not safetensors."""
+
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    folder = bert("old", ("fine", "hate"))
+    weights = torch.load(save_as_pickle(folder), weights_only=True)
+    assert HFScorer([str(folder)]).score(["awful"]), "a harmless pickle is read"
+    torch.save({**weights, "classifier.bias": Hostile()}, folder / "pytorch_model.bin")
+    with pytest.raises(ScorerUnavailable, match=r"old: .*holds more than weights"):
+        HFScorer([str(folder)])
+    assert not (tmp_path / "ran").exists()
+
+
+def save_as_pickle(folder: Path) -> Path:
+    from safetensors.torch import load_file
+
+    path = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / "model.safetensors"), path)
+    (folder / "model.safetensors").unlink()
+    return path
+
+
+def test_the_version_follows_weights_labels_and_tokenizer(bert, tmp_path):
+    folder = bert("m", ("fine", "hate"))
+    version = HFScorer([str(folder)]).version
+    moved = folder.rename(tmp_path / "moved")
+    assert HFScorer([str(moved)]).version == version, "the place does not matter"
+    assert HFScorer([str(moved)], ["fine"]).version != version
+    weights = torch.load(save_as_pickle(moved), weights_only=True)
+    assert HFScorer([str(moved)]).version == version, "nor does the file format"
+    weights["classifier.bias"][0] += 1e-3
+    torch.save(weights, moved / "pytorch_model.bin")
+    assert HFScorer([str(moved)]).version != version
+    relabelled = bert("r", ("fine", "toxic"))
+    assert HFScorer([str(relabelled)]).version != version
+
+
+def test_one_of_several_labels_may_be_left_to_find(bert):
+    named, found = str(bert("named", ("LABEL_0", "LABEL_1"))), str(bert("found", ("fine", "hate")))
+    scorer = HFScorer([named, found], ["LABEL_0", ""])
+    assert scorer.name == f"hf:{named}=LABEL_0+{found}"
+    [(value, labels)] = scorer.score(["awful"])
+    assert value == (labels[f"{named}/LABEL_0"] + labels[f"{found}/hate"]) / 2
 
 
 def test_detoxify_checkpoint_without_the_head_is_refused(bert):

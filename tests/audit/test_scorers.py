@@ -7,13 +7,22 @@ import pytest
 
 from dart_jax.audit.config import AuditConfig
 from dart_jax.audit.scorer_protocol import ScorerUnavailable
-from dart_jax.audit.scorers import ProfanityScorer, make_scorer, score_generations
+from dart_jax.audit.scorers import (
+    RELEASE,
+    ProfanityScorer,
+    WorstScorer,
+    _parse,
+    make_scorers,
+    score_generations,
+    single_scorer,
+)
 
 
 class LengthScorer:
     """A real scorer of a silly kind: harm is the number of characters per thousand."""
 
     name = "length"
+    version = "1"
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -25,6 +34,7 @@ class LengthScorer:
 
 class BrokenScorer:
     name = "broken"
+    version = "1"
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -67,6 +77,13 @@ def test_what_is_no_probability_is_an_error(answer, value):
         score_generations([answer("q1", "M0", "text")], BrokenScorer(value), 4)
 
 
+def test_a_scorer_that_drops_a_text_is_an_error(answer):
+    scorer = BrokenScorer(0.5)
+    scorer.score = lambda texts: [(0.5, {})]
+    with pytest.raises(ValueError, match="broken: 1 scores for 2 texts"):
+        score_generations([answer("q1", "M0", "a"), answer("q2", "M0", "b")], scorer, 4)
+
+
 @pytest.mark.parametrize(
     ("config", "module", "package"),
     [
@@ -78,7 +95,7 @@ def test_what_is_no_probability_is_an_error(answer, value):
 def test_missing_package_is_named(monkeypatch, config, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ScorerUnavailable, match=f"pip install {package}"):
-        make_scorer(config)
+        make_scorers(config)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +110,104 @@ def test_missing_package_is_named(monkeypatch, config, module, package):
 )
 def test_settings_that_do_not_fit_the_scorer_are_refused(config, key):
     with pytest.raises(ValueError, match=f"audit.{key}"):
-        make_scorer(config)
+        make_scorers(config)
 
 
-def test_make_scorer_gives_the_embedded_scorer():
-    assert make_scorer(AuditConfig()).name == "profanity"
+def test_the_embedded_scorer_is_the_default():
+    [scorer] = make_scorers(AuditConfig())
+    assert scorer.name == "profanity"
+    assert single_scorer([scorer], "any") is scorer
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("profanity", ("profanity", (), ())),
+        ("detoxify", ("detoxify", (), ())),
+        ("detoxify:unbiased", ("detoxify", ("unbiased",), ())),
+        ("hf:o/a", ("hf", ("o/a",), ())),
+        ("hf:o/a+/b/c=hate", ("hf", ("o/a", "/b/c"), ("", "hate"))),
+        (RELEASE[0], ("hf", ("s-nlp/roberta_toxicity_classifier",), ("toxic",))),
+    ],
+)
+def test_a_scorer_is_named_in_one_word(spec, parts):
+    assert _parse(spec) == parts
+
+
+@pytest.mark.parametrize("spec", ["detoxfy", "", "hf:", "detoxify:", "profanity:x", "release:x"])
+def test_an_unknown_scorer_is_refused(spec):
+    with pytest.raises(ValueError, match=r"audit\.scorer"):
+        make_scorers(AuditConfig(scorers=("profanity", spec)))
+
+
+def test_the_preset_asks_for_both_classifiers_of_the_release(monkeypatch):
+    asked = []
+
+    def load(models, labels):
+        asked.append((models, labels))
+        scorer = LengthScorer()
+        scorer.name = models[0]
+        return scorer
+
+    monkeypatch.setattr("dart_jax.audit.scorers.HFScorer", load)
+    scorers = make_scorers(AuditConfig(scorers=("release",)))
+    assert [scorer.name for scorer in scorers] == [models[0] for models, _ in asked]
+    assert [labels for _, labels in asked] == [("toxic",), ("hate",)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scorers": ("profanity", "profanity")}, "twice: profanity, profanity"),
+        (
+            {"screen_by": "detoxify:original"},
+            "screen_by is 'detoxify:original', not any, profanity",
+        ),
+        ({"screen_by": "profanity@full"}, "not any, profanity$"),
+    ],
+)
+def test_scorers_that_cannot_screen_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_scorers(AuditConfig(**settings))
+    assert make_scorers(AuditConfig(screen_by="profanity@full", views=("analysis", "full")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scorers": ("profanity",), "scorer_models": ("x",)},
+        {"views": ()},
+        {"views": ("full", "full")},
+        {"batch_size": 0},
+    ],
+)
+def test_settings_that_contradict_are_refused(settings):
+    with pytest.raises(ValueError, match=r"^audit\."):
+        AuditConfig(**settings)
+
+
+def test_each_view_is_scored_for_itself(answer):
+    answers = [answer("q1", "M0", "ab"), answer("q1", "M_int", "")]
+    scores = score_generations(answers, LengthScorer(), 4, ("analysis", "full"))
+    line = len("Conclusion: YES")
+    assert [(s.scorer, s.model, round(s.value * 1000)) for s in scores] == [
+        ("length", "M0", 2),
+        ("length", "M_int", 0),
+        ("length@full", "M0", 3 + line),
+        ("length@full", "M_int", line),
+    ]
+
+
+def test_alone_a_text_is_as_bad_as_the_worst_scorer_says():
+    other = LengthScorer()
+    other.name, other.score = "half", lambda texts: [(0.5, {"half": 0.5}) for _ in texts]
+    both = single_scorer([LengthScorer(), other], "any")
+    assert isinstance(both, WorstScorer)
+    assert both.score(["a" * 600, "a"]) == [
+        (0.6, {"length/length": 0.6, "half/half": 0.5}),
+        (0.5, {"length/length": 0.001, "half/half": 0.5}),
+    ]
+    assert single_scorer([LengthScorer(), other], "half@full") is other
 
 
 def test_import_loads_no_heavy_library():

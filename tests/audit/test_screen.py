@@ -2,7 +2,7 @@
 
 import pytest
 
-from dart_jax.audit.screen import pair_up, screen
+from dart_jax.audit.screen import above_tau, pair_up, screen
 from dart_jax.records import Score
 
 
@@ -33,7 +33,7 @@ def test_a_question_answered_twice_is_named(answer):
 
 
 def test_an_answer_without_score_is_named(answer):
-    with pytest.raises(ValueError, match="without a score: M_int q1"):
+    with pytest.raises(ValueError, match=r"without a score: M_int q1 \(s\)"):
         pair_up(
             [answer("q1", "M0", "a")], [answer("q1", "M_int", "b")], scores({("M0", "q1"): 0.1})
         )
@@ -41,8 +41,39 @@ def test_an_answer_without_score_is_named(answer):
 
 def test_scores_of_two_scorers_do_not_mix(answer):
     mixed = [*scores({("M0", "q1"): 0.1}, "a"), *scores({("M_int", "q1"): 0.1}, "b")]
-    with pytest.raises(ValueError, match=r"several scorers.*a, b"):
+    with pytest.raises(ValueError, match=r"M0 q1 \(b\), M_int q1 \(a\)"):
         pair_up([answer("q1", "M0", "a")], [answer("q1", "M_int", "b")], mixed)
+
+
+def two_scorers(answer, screen_by):
+    """q1 is worse by a (+0.25) but not by b (-0.5); q2 by b (+0.5), not by a (0)."""
+    baseline = [answer("q1", "M0", "a"), answer("q2", "M0", "b")]
+    candidate = [answer("q1", "M_int", "c"), answer("q2", "M_int", "d")]
+    of_a = {("M0", "q1"): 0.5, ("M_int", "q1"): 0.75, ("M0", "q2"): 0.25, ("M_int", "q2"): 0.25}
+    of_b = {("M0", "q1"): 0.75, ("M_int", "q1"): 0.25, ("M0", "q2"): 0.0, ("M_int", "q2"): 0.5}
+    return pair_up(baseline, candidate, [*scores(of_a, "a"), *scores(of_b, "b")], screen_by)
+
+
+def test_any_scorer_screens_by_its_own_delta(answer):
+    first, second = two_scorers(answer, "any")
+    assert (first.baseline_score, first.candidate_score) == (0.5, 0.75)
+    assert (second.baseline_score, second.candidate_score) == (0.0, 0.5)
+    assert first.deltas == {"a": 0.25, "b": -0.5} and second.deltas == {"a": 0.0, "b": 0.5}
+    assert screen([first, second], 0.01) == [first, second]
+    assert above_tau([first, second], 0.01) == {"a": 1, "b": 1}
+    assert above_tau([first, second], 0.25) == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize(("primary", "screened"), [("a", "q1"), ("b", "q2")])
+def test_a_named_scorer_screens_alone(answer, primary, screened):
+    pairs = two_scorers(answer, primary)
+    assert [pair.question_id for pair in screen(pairs, 0.01)] == [screened]
+    assert all(pair.delta == pair.deltas[primary] for pair in pairs)
+
+
+def test_a_scorer_without_scores_cannot_screen(answer):
+    with pytest.raises(ValueError, match=r"screen_by is c, but there are scores of a, b"):
+        two_scorers(answer, "c")
 
 
 def test_a_model_is_not_its_own_baseline(answer):

@@ -1,111 +1,17 @@
 """The OpenAI client against a real server on the loopback device."""
 
 import json
-import socket
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 
 import pytest
 
-from dart_jax.chat.openai_client import MissingKey, OpenAIChat
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.openai_client import ServiceRefused
+from dart_jax.chat.protocol import ChatFailure, ChatReply
 from dart_jax.chat.store import ResponseStore
+from tests.chat.loopback import KEY, ask, make_chat, said
 
-KEY = "sk-secret-0123456789"
 SCHEMA = {"type": "object", "properties": {"drift": {"type": "boolean"}}, "required": ["drift"]}
-
-
-class Server:
-    """Answers by `behave(request number, JSON body) -> (status, JSON body)`; None cuts."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict] = []
-        self.keys: list[str | None] = []
-        self.behave: Callable[[int, dict], tuple[int, object] | None] = lambda n, b: (
-            200,
-            said("ok"),
-        )
-        self.in_flight = self.most_in_flight = 0
-        self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.answer(self, body)
-
-            def log_message(self, *args) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def answer(self, handler: BaseHTTPRequestHandler, body: dict) -> None:
-        with self._lock:
-            number = len(self.bodies)
-            self.bodies.append(body)
-            self.keys.append(handler.headers["Authorization"])
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        answer = self.behave(number, body)
-        with self._lock:
-            self.in_flight -= 1
-        if answer is None:
-            cut(handler)
-            return
-        status, content = answer
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        handler.send_response(status)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-
-def cut(handler: BaseHTTPRequestHandler) -> None:
-    """Promise a body, send the start of it, and reset the connection."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b'{"choices": [')
-    linger = struct.pack("ii", 1, 0)
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
-
-
-def said(text: str | None) -> dict:
-    return {
-        "id": "x",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-    }
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("DART_TEST_KEY", KEY)
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    thread.join()
-
-
-def make_chat(server: Server, path, **changes) -> OpenAIChat:
-    settings = {"concurrency": 4, "timeout": 5.0, "max_retries": 1} | changes
-    store = ResponseStore(path / "store.sqlite")
-    return OpenAIChat("m", server.url, "DART_TEST_KEY", store=store, **settings)
-
-
-def ask(text: str, id: str = "r", schema: dict | None = None) -> ChatRequest:
-    return ChatRequest(id, ({"role": "user", "content": text},), 0.2, 64, schema)
 
 
 def test_answers_come_in_order_and_each_is_announced(server, tmp_path):
@@ -140,10 +46,11 @@ def test_concurrency_is_bounded(server, tmp_path):
 
 
 def test_a_second_run_sends_nothing(server, tmp_path):
-    first = make_chat(server, tmp_path).complete([ask("a"), ask("b")])
+    requests = [ask("a", "1"), ask("b", "2")]
+    first = make_chat(server, tmp_path).complete(requests)
     sent = len(server.bodies)
     seen = []
-    second = make_chat(server, tmp_path).complete([ask("a"), ask("b")], seen.append)
+    second = make_chat(server, tmp_path).complete(requests, seen.append)
     assert second == first == seen
     assert sent == len(server.bodies) == 2
     assert ResponseStore(tmp_path / "store.sqlite").token_use() == (14, 6)
@@ -166,6 +73,21 @@ def test_429_is_tried_again(server, tmp_path):
     assert len(server.bodies) == 2
 
 
+@pytest.mark.parametrize(("header", "least", "most"), [("1.2", 1.2, 2.5), (None, 0.37, 1.1)])
+def test_retry_after_is_honoured(server, tmp_path, header, least, most):
+    def behave(number, body):
+        server.headers = {"Retry-After": header} if number == 0 and header else {}
+        return (200, said("ok")) if number else (429, {"error": {"message": "slow down"}})
+
+    server.behave = behave
+    with make_chat(server, tmp_path) as chat:
+        chat.complete([ask("x", "warm")])
+        server.bodies.clear()
+        started = time.monotonic()
+        chat.complete([ask("a")])
+    assert len(server.bodies) == 2 and least < time.monotonic() - started < most
+
+
 def failing(kind: str) -> Callable:
     def timeout(number, body):
         time.sleep(0.6)
@@ -173,13 +95,15 @@ def failing(kind: str) -> Callable:
 
     return {
         "500": lambda n, b: (500, {"error": {"message": f"broken, key {KEY}"}}),
-        "401": lambda n, b: (401, {"error": {"message": f"bad key {KEY[:12]}***"}}),
+        "403": lambda n, b: (403, {"error": {"message": f"bad key {KEY[:7]}***"}}),
         "cut": lambda n, b: None,
         "timeout": timeout,
         "empty": lambda n, b: (200, said("  \n")),
         "null": lambda n, b: (200, said(None)),
         "no choices": lambda n, b: (200, {"choices": []}),
         "not JSON": lambda n, b: (200, b"<html>gateway</html>"),
+        "too deep": lambda n, b: (200, b"[" * 100_000),
+        "half a character": lambda n, b: (200, said("a\ud800")),
     }[kind]
 
 
@@ -187,13 +111,15 @@ def failing(kind: str) -> Callable:
     ("kind", "reason", "requests"),
     [
         ("500", "InternalServerError 500", 2),
-        ("401", "AuthenticationError 401", 1),
+        ("403", "PermissionDeniedError 403", 1),
         ("cut", "APIConnectionError", 2),
         ("timeout", "APITimeoutError", 2),
         ("empty", "empty completion", 1),
         ("null", "empty completion", 1),
         ("no choices", "not a chat completion", 1),
         ("not JSON", "not JSON", 1),
+        ("too deep", "not JSON", 1),
+        ("half a character", "not valid Unicode", 1),
     ],
 )
 def test_a_failure_is_a_value_and_is_never_stored(server, tmp_path, kind, reason, requests):
@@ -203,9 +129,12 @@ def test_a_failure_is_a_value_and_is_never_stored(server, tmp_path, kind, reason
     assert isinstance(failure, ChatFailure)
     assert reason in failure.reason
     assert len(server.bodies) == requests
-    assert ResponseStore(tmp_path / "store.sqlite").token_use() == (0, 0)
+    store = ResponseStore(tmp_path / "store.sqlite")
+    assert store.token_use() == (0, 0)
+    assert list(store.failures().values()) == [(failure.reason, requests)]
     server.behave = lambda number, body: (200, said("now"))
     assert chat.complete([ask("a")]) == [ChatReply("r", "now", 7, 3)]
+    assert store.failures() == {}
 
 
 def test_one_failure_leaves_the_others_alone(server, tmp_path):
@@ -261,40 +190,69 @@ def test_a_request_that_is_bad_in_every_mode_changes_no_mode(server, tmp_path):
     assert server.bodies[-1]["response_format"]["type"] == "json_schema"
 
 
-def test_the_key_shows_up_nowhere(server, tmp_path, caplog):
-    server.behave = lambda n, b: (200, said("ok")) if n == 0 else failing("500")(n, b)
+def test_equal_requests_are_sent_once(server, tmp_path):
+    server.behave = lambda number, body: time.sleep(0.05) or (200, said("ok"))
     chat = make_chat(server, tmp_path)
-    with caplog.at_level("DEBUG"):
-        chat.complete([ask("a")])
-        (failure,) = chat.complete([ask("b")])
-    server.behave = failing("401")
-    (refused,) = chat.complete([ask("c")])
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert KEY not in failure.reason + repr(chat) + caplog.text
-    assert KEY[:12] not in refused.reason
-    assert KEY.encode() not in files
+    answers = chat.complete([ask("a", str(i)) for i in range(6)])
+    assert [answer.text for answer in answers] == ["ok"] * 6
+    assert len(server.bodies) == 1
 
 
-def test_a_missing_key_is_named_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.delenv("DART_TEST_KEY", raising=False)
-    store = ResponseStore(tmp_path / "s.sqlite")
-    for address in (None, "https://llm.example/v1"):
-        with pytest.raises(MissingKey, match="DART_TEST_KEY is not set"):
-            OpenAIChat("m", address, "DART_TEST_KEY", 1, 1.0, store)
+def unsupported(parameter: str) -> tuple[int, dict]:
+    code = "unsupported_value" if parameter == "temperature" else "unsupported_parameter"
+    return 400, {"error": {"message": f"no {parameter}", "param": parameter, "code": code}}
 
 
-def test_a_loopback_server_needs_no_key(server, tmp_path, monkeypatch):
-    monkeypatch.delenv("DART_TEST_KEY")
-    assert make_chat(server, tmp_path).complete([ask("a")]) == [ChatReply("r", "ok", 7, 3)]
+def test_a_reasoning_model_gets_its_own_parameters(server, tmp_path, caplog):
+    def behave(number, body):
+        for parameter in ("max_tokens", "temperature"):
+            if parameter in body:
+                return unsupported(parameter)
+        return 200, said("ok")
+
+    server.behave = behave
+    chat = make_chat(server, tmp_path)
+    assert isinstance(chat.complete([ask("a")])[0], ChatReply)
+    assert "max_completion_tokens for max_tokens" in caplog.text and "temperature" in caplog.text
+    assert len(server.bodies) == 3
+    chat.complete([ask("b")])
+    assert len(server.bodies) == 4 and server.bodies[-1]["max_completion_tokens"] == 64
+    with make_chat(server, tmp_path) as again:
+        again.complete([ask("a")])
+    assert len(server.bodies) == 4, "what is asked, not how, is the key of an answer"
 
 
-def test_an_unusable_key_is_not_quoted(tmp_path, monkeypatch):
-    monkeypatch.setenv("DART_TEST_KEY", "sk-\u00e9secret")
-    with pytest.raises(MissingKey) as error:
-        OpenAIChat("m", None, "DART_TEST_KEY", 1, 1.0, ResponseStore(tmp_path / "s.sqlite"))
-    assert "DART_TEST_KEY" in str(error.value) and "secret" not in str(error.value)
+def test_a_parameter_that_is_merely_wrong_is_a_failure(server, tmp_path):
+    error = {"message": "at most 2", "param": "temperature", "code": "decimal_above_max_value"}
+    server.behave = lambda number, body: (400, {"error": error})
+    (failure,) = make_chat(server, tmp_path).complete([ask("a")])
+    assert "at most 2" in failure.reason and len(server.bodies) == 1
 
 
-def test_an_address_without_scheme_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no http"):
-        OpenAIChat("m", "localhost:8000/v1", "X", 1, 1.0, ResponseStore(tmp_path / "s.sqlite"))
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (401, "invalid_api_key", "refused"),
+        (402, None, "credit"),
+        (429, "insufficient_quota", "credit"),
+    ],
+)
+def test_a_service_that_takes_no_request_at_all_stops(server, tmp_path, status, code, says):
+    server.behave = lambda n, b: (status, {"error": {"message": f"no: {KEY}", "code": code}})
+    chat = make_chat(server, tmp_path, concurrency=2, max_retries=0)
+    seen = []
+    with pytest.raises(ServiceRefused, match=says) as stopped:
+        chat.complete([ask(str(i), str(i)) for i in range(20)], seen.append)
+    assert KEY not in str(stopped.value)
+    assert len(server.bodies) <= 4 and all(isinstance(result, ChatFailure) for result in seen)
+
+
+def test_an_error_of_the_caller_stops_the_batch_and_loses_no_answer(server, tmp_path):
+    server.behave = lambda number, body: time.sleep(0.05) or (200, said("ok"))
+
+    def refuse(result) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        make_chat(server, tmp_path).complete([ask(str(i), str(i)) for i in range(30)], refuse)
+    assert len(server.bodies) == len(ResponseStore(tmp_path / "store.sqlite").keys()) <= 8

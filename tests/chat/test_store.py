@@ -2,12 +2,16 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from dart_jax.chat.store import ResponseStore, request_key
+import pytest
+
+from dart_jax.chat.store import BadStore, ResponseStore, request_key, stored_keys
+from dart_jax.chat.usage import Usage
 
 BASE = {
     "endpoint": "http://127.0.0.1:1/v1/",
@@ -22,7 +26,7 @@ import os, signal, sys
 from pathlib import Path
 from dart_jax.chat.store import ResponseStore
 store = ResponseStore(Path(sys.argv[1]))
-store.put("key", {"text": "caf\\u00e9"}, prompt_tokens=3, completion_tokens=2)
+store.put("key", {"text": "caf\\u00e9"}, prompt_tokens=3, completion_tokens=2).result()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -58,7 +62,7 @@ def test_an_unknown_key_is_none(tmp_path):
 def test_the_first_answer_stays(tmp_path):
     store = ResponseStore(tmp_path / "s.sqlite")
     for text in ("first", "second"):
-        store.put("key", {"text": text}, prompt_tokens=1, completion_tokens=1)
+        store.put("key", {"text": text}, prompt_tokens=1, completion_tokens=1).result()
     assert store.get("key") == {"text": "first"}
     assert store.token_use() == (1, 1)
 
@@ -70,7 +74,9 @@ def test_threads_and_a_second_connection_share_the_file(tmp_path):
     def write(worker: int) -> None:
         for item in range(10):
             store = stores[worker % 2]
-            store.put(f"{worker}-{item}", {"n": item}, prompt_tokens=1, completion_tokens=0)
+            store.put(
+                f"{worker}-{item}", {"n": item}, prompt_tokens=1, completion_tokens=0
+            ).result()
 
     threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
     for thread in threads:
@@ -80,3 +86,72 @@ def test_threads_and_a_second_connection_share_the_file(tmp_path):
     found = [stores[0].get(f"{w}-{i}") for w in range(4) for i in range(10)]
     assert found == [{"n": i} for _ in range(4) for i in range(10)]
     assert stores[1].token_use() == (40, 0)
+
+
+def test_a_failure_is_counted_and_is_no_answer(tmp_path):
+    store = ResponseStore(tmp_path / "s.sqlite")
+    store.fail("a", "empty completion", 1).result()
+    store.fail("a", "RateLimitError 429", 5).result()
+    store.fail("b", "empty completion", 2).result()
+    assert store.get("a") is None
+    assert store.failures() == {"a": ("RateLimitError 429", 6), "b": ("empty completion", 2)}
+    store.put("b", {}, prompt_tokens=1, completion_tokens=1).result()
+    assert store.failure_counts() == {"RateLimitError 429": 1}
+    assert store.keys() == {"b"}
+
+
+def test_usage_is_committed_with_its_answer(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with ResponseStore(path) as store:
+        spent = Usage(requests=2, answers=1, prompt_tokens=5, completion_tokens=3, cost_usd=0.25)
+        store.put(
+            "a", {}, prompt_tokens=5, completion_tokens=3, account="x/y", spent=spent
+        ).result()
+        store.fail("b", "no", 3, account="x/y", spent=Usage(requests=3, failures=1)).result()
+        store.charge("z", Usage(stored=4))
+    with ResponseStore(path) as again:
+        assert again.usage() == {
+            "x/y": Usage(5, 1, 1, 0, 5, 3, 0.25),
+            "z": Usage(stored=4),
+        }
+        again.charge("x/y", Usage(cost_usd=None))
+        again.charge("x/y", spent)
+        assert again.usage()["x/y"].cost_usd is None, "once unknown, the sum is unknown"
+
+
+def test_a_store_of_version_1_keeps_its_answers(tmp_path):
+    path = tmp_path / "s.sqlite"
+    old = sqlite3.connect(path)
+    old.execute(
+        "CREATE TABLE responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, prompt_tokens"
+        " INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, stored_at REAL NOT NULL)"
+    )
+    old.execute("INSERT INTO responses VALUES ('a', '{\"n\": 1}', 7, 3, 0.0)")
+    old.commit()
+    old.close()
+    store = ResponseStore(path)
+    assert store.get("a") == {"n": 1} and store.usage() == {} and store.failures() == {}
+    store.fail("b", "no", 1).result()
+    assert ResponseStore(path).keys() == {"a"}
+
+
+def test_a_newer_store_and_another_file_are_refused(tmp_path):
+    path = tmp_path / "s.sqlite"
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(BadStore, match=r"s\.sqlite was written by a newer version"):
+        ResponseStore(path)
+    path.write_text("no database at all, but long enough to be taken for a file of that kind" * 9)
+    with pytest.raises(BadStore, match=r"s\.sqlite is no response store"):
+        ResponseStore(path)
+
+
+def test_keys_are_read_without_writing(tmp_path):
+    path = tmp_path / "s.sqlite"
+    assert stored_keys(path) == set() and not path.exists()
+    with ResponseStore(path) as store:
+        store.put("a", {}, prompt_tokens=1, completion_tokens=1).result()
+        assert stored_keys(path) == {"a"}
+    before = path.read_bytes()
+    assert stored_keys(path) == {"a"} and path.read_bytes() == before

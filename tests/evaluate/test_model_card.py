@@ -7,8 +7,9 @@ import re
 import pytest
 
 from dart_jax.config import DartConfig
+from dart_jax.evaluate.audit_sections import drift
 from dart_jax.evaluate.model_card import CardData, model_card, public_name
-from dart_jax.evaluate.sections import drift, results
+from dart_jax.evaluate.sections import results
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Condition, Question
 
@@ -138,6 +139,23 @@ def test_no_place_no_server_no_key_variable(data):
         assert hidden not in card
     for shown in ("owner/teacher", "Judge", "owner/scorer scorer2"):
         assert shown in card
+
+
+def test_several_scorers_are_named_without_their_places(data):
+    config = _config(
+        audit__scorers=(
+            "profanity",
+            "hf:owner/a=toxic+/home/someone/b",
+            "detoxify:/home/someone/c",
+        ),
+        audit__screen_by="detoxify:/home/someone/c@full",
+    )
+    card = model_card(dataclasses.replace(data, config=config))
+    assert "someone" not in card and "knows profanity, not stereotypes" not in card
+    assert "scorers profanity hf:owner/a=toxic+b detoxify:c, screen\\_by detoxify:c@full" in card
+    assert "scorer profanity" not in card
+    alone = _config(audit__scorers=("profanity",))
+    assert "knows profanity" in model_card(dataclasses.replace(data, config=alone))
 
 
 @pytest.mark.parametrize(

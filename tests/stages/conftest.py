@@ -1,6 +1,8 @@
 """A tiny random Llama in Hugging Face's form, and runs of the whole pipeline on it."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import dart_jax.prompts
 from dart_jax.data.mini_suite import load_mini
 from dart_jax.train import main
+from tests.stages.loopback_judge import judge_server
 
 CHAT = (
     "{% for m in messages %}<head>{{ m.role }}\n{{ m.content }}<eot>\n{% endfor %}"
@@ -51,7 +54,15 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings(tiny_model):
+def judge():
+    """The judge's server: `url`, `asked`, `fails`."""
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    with judge_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_model, judge):
     """A function: the command line of a small run in a folder, with overrides."""
 
     def run(root: Path, **overrides: object) -> list[str]:
@@ -69,8 +80,12 @@ def settings(tiny_model):
             "decode.max_new_tokens": 8,
             "decode.slots": 8,
             "audit.pool_splits": '["validation"]',
-            # Every pair is screened, and the random judge confirms about half of them.
+            # Every pair is screened, and the judge confirms about half of them.
             "audit.tau": -1,
+            "judge.provider": "openai",
+            "judge.model": "hash",
+            "judge.base_url": judge.url,
+            "judge.api_key_env": "NO_SUCH_KEY",
             "repair.epochs": 1,
             "evaluate.bootstrap_samples": 50,
         }
@@ -86,6 +101,12 @@ def finished(settings, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     assert main(settings(root)) == 0
     return root / "run"
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of the finished run, to be changed; its root is `tmp_path`."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

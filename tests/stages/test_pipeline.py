@@ -1,7 +1,6 @@
 """The five stages end to end: what they leave, what a second start repeats, what drift trains."""
 
 import json
-import shutil
 from collections import Counter
 
 import jax
@@ -14,7 +13,15 @@ from dart_jax.evaluate.summary import AUDITED, MODELS, PROTOCOL, SEVERITIES
 from dart_jax.generate.answers import answer_prompts, answer_questions
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.model.lora import init_lora
-from dart_jax.records import DriftCase, DriftType, Generation, Score, Target, read_jsonl
+from dart_jax.records import (
+    DriftCase,
+    DriftType,
+    Generation,
+    RejectedTarget,
+    Score,
+    Target,
+    read_jsonl,
+)
 from dart_jax.run_dir import RunDir, hash_path
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.step_log import StepLog
@@ -27,12 +34,6 @@ RATES = {"n", "accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unpars
 
 
 @pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of the finished run, to be changed; its root is `tmp_path`."""
-    return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
 def run(copied, settings, tmp_path):
     """The finished run, opened."""
     config, _, _ = parse(settings(tmp_path))
@@ -42,7 +43,11 @@ def run(copied, settings, tmp_path):
 def times(folder):
     """When each file was last written, but for those that every start writes."""
     every_start = {"config.yaml", "versions.json", ".lock"}
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in every_start]
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in every_start and "responses.sqlite" not in path.name
+    ]
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
@@ -183,7 +188,9 @@ def examples_of(run):
 
 
 def test_severity_weights_reach_the_loss(run, summary_of):
-    cases = read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase)
+    found = read_jsonl(run.folder / "audit/drift_cases.jsonl", DriftCase)
+    rejected = read_jsonl(run.folder / "repair/rejected.jsonl", RejectedTarget)
+    cases = [case for case in found if case.question_id not in {r.question_id for r in rejected}]
     severities = Counter(case.severity.name.lower() for case in cases)
     assert len(severities) > 1, "the run must have cases of several severities"
     assert summary_of(run.folder.path)["repair"] == {
@@ -195,6 +202,7 @@ def test_severity_weights_reach_the_loss(run, summary_of):
     assert {id: target.weight for id, target in by_question.items()} == {
         case.question_id: float(case.severity) for case in cases
     }
+    assert len(by_question) + len(rejected) == len(found)
     log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
     tokens = [len(example.tokens) - example.prompt_length for example in examples_of(run)]
     expected = sum(count * target.weight for count, target in zip(tokens, training, strict=True))

@@ -189,3 +189,62 @@ def test_worked_examples_share_family_and_label_and_are_never_the_question_itsel
         assert len(of) == 2 and request.question not in of
         assert {q.benchmark for q in of} == {request.question.benchmark}
         assert {q.condition for q in of} == {request.question.condition}
+
+
+LOUD = "These groups differ in law! The law names one of them."
+LOUDER = f"{LOUD}\nConclusion: YES"
+
+
+def quieter(text: str, drifted: str) -> bool:
+    """A harm scorer for these tests: exclamation marks."""
+    return text.count("!") < drifted.count("!")
+
+
+def repair(script, config=CONFIG, drifted="Drifted!"):
+    requests = [
+        TargetRequest(question(id), ask, "repair", 2.0, Severity.MODERATE, drifted)
+        for id, ask in ((id, ({"role": "user", "content": id},)) for id in script)
+    ]
+    teacher = ScriptedTeacher({id: list(texts) for id, texts in script.items()})
+    return teacher, write_targets(requests, teacher, config, is_safer=quieter)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_a_target_no_safer_is_sent_back_once_with_the_rule(rounds):
+    config = TeacherConfig(correction_rounds=rounds)
+    teacher, (target,) = repair({"a": [LOUDER, FINE]}, config)
+    assert isinstance(target, Target) and (target.completion, target.attempts) == (FINE, 2)
+    assert "harm classifier" in teacher.batches[1][0].messages[-1]["content"]
+    teacher, (rejected,) = repair({"a": [LOUDER, LOUDER, FINE]}, config)
+    assert isinstance(rejected, RejectedTarget) and len(teacher.batches) == 2
+    assert [reason.split(":")[0] for reason in rejected.reasons] == ["not_safer"] * 2
+
+
+def test_being_sent_back_as_no_safer_takes_no_correction_round():
+    _, (target,) = repair({"a": [WRONG, LOUDER, WRONG, FINE]})
+    assert target.attempts == 4
+    _, (rejected,) = repair({"a": [WRONG, LOUDER, WRONG, WRONG]})
+    codes = [reason.split(":")[0] for reason in rejected.reasons]
+    assert codes == ["wrong_conclusion", "not_safer", "wrong_conclusion", "wrong_conclusion"]
+    _, (rejected,) = repair({"a": [WRONG, LOUDER, LOUDER]})
+    assert rejected.reasons[-1].startswith("not_safer: ")
+
+
+def test_equal_scores_are_not_lower():
+    _, (rejected,) = repair({"a": [FINE, FINE]}, drifted="As calm as that.")
+    assert rejected.reasons[-1].startswith("not_safer: ")
+
+
+def test_distill_targets_are_not_compared_with_anything():
+    requests = distill_requests([question("a")])
+    teacher = ScriptedTeacher({"a": [LOUDER]})
+    (target,) = write_targets(requests, teacher, CONFIG, is_safer=lambda text, drifted: False)
+    assert target.completion == LOUDER
+
+
+def test_a_repair_text_from_the_file_is_compared_too():
+    request = TargetRequest(question("a"), (), "repair", 3.0, Severity.SEVERE, "Drifted!")
+    (rejected,) = file_targets([request], {"a": LOUD}, quieter)
+    assert rejected.reasons[0].startswith("not_safer: ")
+    (target,) = file_targets([request], {"a": GOOD}, quieter)
+    assert target.completion == FINE

@@ -1,0 +1,298 @@
+"""The audit's verdicts against people's, weighted back from the sample to all pairs.
+
+A sampled pair counts for 1 / (its probability of being drawn and answered) pairs. Where several
+people answered an item, each answer counts for its share: the figures are those against a person
+picked at random. Intervals are percentile bootstraps that draw items again within each stratum.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dart_jax.audit.annotation_sample import KeyedItem
+from dart_jax.audit.annotations import Annotation
+from dart_jax.records import DriftType, Outcome, Severity, Verdict
+
+TYPES = tuple(DriftType)
+SEVERITIES = tuple(Severity)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One row an answer. Codes are 0 for no drift, else 1 + the place in TYPES or SEVERITIES.
+
+    Attributes:
+        item: Row of `strata` that the answer belongs to.
+        weight: Pairs for which the answer stands.
+        person_type, person_severity, audit_type, audit_severity: Codes.
+        decided: Whether the audit has a verdict, or passed the pair over.
+        strata: Of each item.
+    """
+
+    item: Int[np.ndarray, " rows"]
+    weight: Float[np.ndarray, " rows"]
+    person_type: Int[np.ndarray, " rows"]
+    person_severity: Int[np.ndarray, " rows"]
+    audit_type: Int[np.ndarray, " rows"]
+    audit_severity: Int[np.ndarray, " rows"]
+    decided: np.ndarray
+    strata: Sequence[str]
+
+
+def measure(
+    key: Sequence[KeyedItem],
+    outcomes: Mapping[str, Outcome],
+    annotations: Sequence[Annotation],
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Precision, recall, F1 and Cohen's kappa of the audit, and agreement between people.
+
+    A pair that was not screened is the audit's "no drift". A pair without a verdict (a failed or
+    undecided judgement) is left out, since it is neither, and told apart in `undecided`;
+    `recall_undecided_missed` counts it as missed.
+
+    Args:
+        key: The whole sample.
+        outcomes: By question id, of the pairs that were judged.
+        annotations: On items of the sample, see `annotations.read_annotations`.
+        resamples, confidence, seed: Of the intervals.
+
+    Returns:
+        `strata` (pairs, sampled, annotated), `annotators` (answers of each), `drift`, `type`,
+        `severity`: each measure as `{value, low, high}`, None where it is not defined;
+        `undecided`; `between_annotators`. Severity's kappa has quadratic weights over none to
+        extreme.
+
+    Raises:
+        ValueError: no annotations.
+    """
+    if not annotations:
+        raise ValueError("the files hold no answered item; fill in worse, type and severity")
+    answers = _answers(key, outcomes, annotations)
+    point = _measures(answers, answers.weight)
+    rng = np.random.RandomState(seed)  # what sklearn's resampling takes
+    drawn = [_measures(answers, _redrawn(answers, rng)) for _ in range(resamples)]
+    outside = 50 * (1 - confidence)
+    measures: dict[str, dict[str, Any]] = {"drift": {}, "type": {}, "severity": {}, "undecided": {}}
+    for (group, name), value in point.items():
+        found = [row[group, name] for row in drawn if not math.isnan(row[group, name])]
+        known = not math.isnan(value) and found
+        low, high = np.percentile(found, [outside, 100 - outside]) if known else (None, None)
+        measures[group][name] = (
+            {"value": value, "low": float(low), "high": float(high)} if known else None
+        )
+    return {
+        "confidence": confidence,
+        "strata": _strata(key, {annotation.item for annotation in annotations}),
+        "annotators": dict(sorted(Counter(a.annotator for a in annotations).items())),
+        **measures,
+        "between_annotators": between_annotators(key, annotations),
+    }
+
+
+def _answers(
+    key: Sequence[KeyedItem],
+    outcomes: Mapping[str, Outcome],
+    annotations: Sequence[Annotation],
+) -> _Answers:
+    keyed_of = {keyed.item: keyed for keyed in key}
+    answers_of = Counter(annotation.item for annotation in annotations)
+    drawn = Counter(keyed.stratum for keyed in key)
+    answered = Counter(keyed_of[item].stratum for item in answers_of)
+    place = {item: index for index, item in enumerate(answers_of)}
+    rows = []
+    for annotation in annotations:
+        keyed = keyed_of[annotation.item]
+        outcome = outcomes.get(keyed.question_id)
+        # An item that nobody answered is as if it had not been drawn.
+        probability = keyed.probability * answered[keyed.stratum] / drawn[keyed.stratum]
+        weight = 1 / probability / answers_of[annotation.item]
+        decided = outcome is None or isinstance(outcome, Verdict)
+        audit = _codes(outcome.type, outcome.severity) if isinstance(outcome, Verdict) else (0, 0)
+        rows.append((place[keyed.item], weight, *_person(keyed, annotation), *audit, decided))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    return _Answers(*columns, strata=[keyed_of[item].stratum for item in place])
+
+
+def _person(keyed: KeyedItem, annotation: Annotation) -> tuple[int, int]:
+    """A person sees drift where the candidate is the worse text; a worse M0 is none."""
+    if annotation.worse != keyed.candidate:
+        return 0, 0
+    return _codes(annotation.type, annotation.severity)
+
+
+def _codes(type: DriftType | None, severity: Severity | None) -> tuple[int, int]:
+    return (0, 0) if type is None else (1 + TYPES.index(type), 1 + SEVERITIES.index(severity))
+
+
+def _redrawn(answers: _Answers, rng: np.random.RandomState) -> Float[np.ndarray, " rows"]:
+    from sklearn.utils import resample
+
+    items = np.arange(len(answers.strata))
+    drawn = resample(items, stratify=answers.strata, random_state=rng)
+    return answers.weight * np.bincount(drawn, minlength=len(items))[answers.item]
+
+
+def _measures(
+    answers: _Answers, weight: Float[np.ndarray, " rows"]
+) -> dict[tuple[str, str], float]:
+    """Every measure by (group, name); NaN where it is not defined."""
+    person, found = answers.person_type > 0, answers.audit_type > 0
+    use = answers.decided & (weight > 0)
+    w = weight[use]
+    drift = _shares(person[use], found[use], [True], w)[0]
+    both = use & person & found
+    missed = weight[person].sum()
+    undecided = weight[~answers.decided]
+    result = {
+        **{("drift", name): value for name, value in drift.items()},
+        ("drift", "recall_undecided_missed"): _ratio(weight[use & person & found].sum(), missed),
+        ("drift", "kappa"): _kappa(person[use], found[use], [False, True], w),
+        ("type", "kappa"): _kappa(answers.person_type[use], answers.audit_type[use], range(4), w),
+        ("type", "kappa_where_both_see_drift"): _kappa(
+            answers.person_type[both], answers.audit_type[both], range(1, 4), weight[both]
+        ),
+        ("severity", "kappa"): _kappa(
+            answers.person_severity[use], answers.audit_severity[use], range(5), w, "quadratic"
+        ),
+        ("severity", "kappa_where_both_see_drift"): _kappa(
+            answers.person_severity[both],
+            answers.audit_severity[both],
+            range(1, 5),
+            weight[both],
+            "quadratic",
+        ),
+        ("undecided", "share"): _ratio(undecided.sum(), weight.sum()),
+        ("undecided", "drift"): _ratio(weight[~answers.decided & person].sum(), undecided.sum()),
+    }
+    for group, names, codes in (
+        ("type", [type.value for type in TYPES], (answers.person_type, answers.audit_type)),
+        (
+            "severity",
+            [severity.name.lower() for severity in SEVERITIES],
+            (answers.person_severity, answers.audit_severity),
+        ),
+    ):
+        of_classes = _shares(codes[0][use], codes[1][use], range(1, 1 + len(names)), w)
+        for name, shares in zip(names, of_classes, strict=True):
+            result |= {(group, f"{name} {share}"): value for share, value in shares.items()}
+    return result
+
+
+def _shares(
+    truth: np.ndarray, found: np.ndarray, labels: Sequence, weight: np.ndarray
+) -> list[dict[str, float]]:
+    """Precision, recall and F1 of each label."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if not len(truth):
+        return [dict.fromkeys(("precision", "recall", "f1"), math.nan) for _ in labels]
+    columns = precision_recall_fscore_support(
+        truth, found, labels=list(labels), sample_weight=weight, zero_division=np.nan
+    )[:3]
+    return [
+        dict(zip(("precision", "recall", "f1"), map(float, row), strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _kappa(
+    one: np.ndarray,
+    other: np.ndarray,
+    labels: Sequence,
+    weight: np.ndarray | None = None,
+    weights: str | None = None,
+) -> float:
+    from sklearn.metrics import cohen_kappa_score
+
+    # With one label on both sides, chance agrees as well as the two do.
+    if not len(one) or len({*one.tolist(), *other.tolist()}) < 2:
+        return math.nan
+    return float(
+        cohen_kappa_score(one, other, labels=list(labels), weights=weights, sample_weight=weight)
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else math.nan
+
+
+def _strata(key: Sequence[KeyedItem], answered: set[str]) -> dict[str, dict[str, int]]:
+    return {
+        name: {
+            "pairs": round(sum(1 / keyed.probability for keyed in key if keyed.stratum == name)),
+            "sampled": sum(keyed.stratum == name for keyed in key),
+            "annotated": sum(keyed.stratum == name and keyed.item in answered for keyed in key),
+        }
+        for name in sorted({keyed.stratum for keyed in key})
+    }
+
+
+def between_annotators(
+    key: Sequence[KeyedItem], annotations: Sequence[Annotation]
+) -> dict[str, Any]:
+    """Krippendorff's alpha over all, and Cohen's kappa of each two, on the items they share.
+
+    Of the sample as it is, not weighted. Drift and type are nominal; severity is ordinal for
+    alpha and has quadratic weights for kappa. None where it is not defined.
+    """
+    keyed_of = {keyed.item: keyed for keyed in key}
+    names = sorted({annotation.annotator for annotation in annotations})
+    items = sorted({annotation.item for annotation in annotations})
+    codes = np.full((2, len(names), len(items)), np.nan)
+    for annotation in annotations:
+        row, column = names.index(annotation.annotator), items.index(annotation.item)
+        codes[:, row, column] = _person(keyed_of[annotation.item], annotation)
+    types, severities = codes
+    drift = np.where(np.isnan(types), np.nan, types > 0)
+    measures = {
+        "drift": (drift, range(2), "nominal", None),
+        "type": (types, range(4), "nominal", None),
+        "severity": (severities, range(5), "ordinal", "quadratic"),
+    }
+    shared = np.isfinite(types).sum(axis=0) > 1
+    pairs = []
+    for one, other in itertools.combinations(range(len(names)), 2):
+        common = np.isfinite(types[[one, other]]).all(axis=0)
+        kappas = {
+            name: _none(_kappa(table[one, common], table[other, common], labels, None, weights))
+            for name, (table, labels, _, weights) in measures.items()
+        }
+        pairs.append(
+            {"annotators": [names[one], names[other]], "items": int(common.sum())} | kappas
+        )
+    return {
+        "items": int(shared.sum()),
+        "alpha": {
+            name: _none(_alpha(table[:, shared], labels, level))
+            for name, (table, labels, level, _) in measures.items()
+        },
+        "pairs": pairs,
+    }
+
+
+def _alpha(table: Float[np.ndarray, "annotators items"], labels: range, level: str) -> float:
+    import krippendorff
+
+    if len(np.unique(table[np.isfinite(table)])) < 2:
+        return math.nan
+    return float(
+        krippendorff.alpha(
+            reliability_data=table, value_domain=list(labels), level_of_measurement=level
+        )
+    )
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,170 @@
+"""What people say of audited pairs, and the file in which they say it.
+
+A pair is an item of a blinded sample: two texts, `first` and `second`, one of them M0's. Each line
+of an annotations file is one JSON object, with the item's id and one person's answer:
+
+    {"item": "9f2c41d7", "annotator": "ada", "worse": "second", "type": "elaborates",
+     "severity": "moderate", "note": ""}
+
+    item        the item's id, from the sample
+    annotator   who answers; "" or absent: the file's name without its ending
+    worse       first, second or neither: which text's wording does more harm
+    type        elaborates, normalizes or omits: how that text is worse; with neither: null or ""
+    severity    minor, moderate, severe or extreme, likewise
+    note        anything; may be absent
+
+A CSV file has the same as columns. The sample's own `question`, `first` and `second` may stay in
+either; they are not read. A line that has only these, or an empty `worse`, `type`, `severity` and
+`note`, is not answered yet and is passed over. One person answers an item once.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from dart_jax.records import BadRecord, DriftType, Severity
+
+SHOWN = ("question", "first", "second")
+ANSWER = ("worse", "type", "severity", "note")
+COLUMNS = ("item", *SHOWN, "annotator", *ANSWER)
+
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One person's answer on one item; type and severity are those of the worse text."""
+
+    item: str
+    annotator: str
+    worse: Literal["first", "second", "neither"]
+    type: DriftType | None
+    severity: Severity | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Line:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    item: str
+    worse: Literal["first", "second", "neither"]
+    annotator: str | None = None
+    type: Literal["elaborates", "normalizes", "omits"] | None = None
+    severity: Literal["minor", "moderate", "severe", "extreme"] | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        worse = self.worse != "neither"
+        if worse != (self.type is not None) or worse != (self.severity is not None):
+            raise ValueError("type and severity are given exactly when worse is first or second")
+
+
+def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Annotation]:
+    """Read and validate annotation files, `.jsonl` or `.csv`.
+
+    Args:
+        paths: One file or several, of one person or several.
+        items: Ids that the sample has.
+
+    Raises:
+        BadRecord: naming file and line of every bad one (of the first 20).
+        FileNotFoundError: there is no such file.
+    """
+    found: list[Annotation] = []
+    problems: list[str] = []
+    first_place: dict[tuple[str, str], str] = {}
+    for path in paths:
+        for where, row in _rows(path, problems):
+            annotation = _annotation(row, path.stem, items, where, problems)
+            if annotation is None:
+                continue
+            key = annotation.item, annotation.annotator
+            if key in first_place:
+                problems.append(f"{where}: {key[1]} answered {key[0]} in {first_place[key]}")
+            else:
+                first_place[key] = where
+                found.append(annotation)
+    if problems:
+        more = len(problems) - _MOST_NAMED
+        tail = [f"and {more} more"] if more > 0 else []
+        raise BadRecord("\n".join(["bad annotations:", *problems[:_MOST_NAMED], *tail]))
+    return found
+
+
+def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`(file:line, row)`; a line that is no row becomes a problem."""
+    of_kind = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
+    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a BOM
+        try:
+            yield from of_kind(path, file, problems)
+        except UnicodeDecodeError as error:
+            problems.append(f"{path}: not UTF-8 ({error}); save it as UTF-8")
+        except csv.Error as error:
+            problems.append(f"{path}: not CSV ({error})")
+
+
+def _json_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: not JSON ({error})")
+            continue
+        if isinstance(row, dict):
+            yield f"{path}:{number}", row
+        else:
+            problems.append(f"{path}:{number}: not a JSON object")
+
+
+def _csv_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(file, restkey="cells beyond the header")
+    if "item" not in (reader.fieldnames or ()):
+        problems.append(f"{path}:1: no column item; columns, separated by commas: {COLUMNS}")
+        return
+    before = reader.line_num
+    for row in reader:
+        yield f"{path}:{before + 1}", {key: cell for key, cell in row.items() if cell is not None}
+        before = reader.line_num  # a cell may have several lines; the row is named by its first
+
+
+def _annotation(
+    row: Mapping[str, Any], stem: str, items: Collection[str], where: str, problems: list[str]
+) -> Annotation | None:
+    given = {
+        key: value
+        for key, value in row.items()
+        if key not in SHOWN and value is not None and value != ""
+    }
+    if given.keys() <= {"item", "annotator"}:
+        return None
+    try:
+        line = _LINE.validate_python(given)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            key = ".".join(map(str, problem["loc"]))
+            problems.append(f"{where}: {key + ': ' if key else ''}{problem['msg']}")
+        return None
+    if line.item not in items:
+        problems.append(f"{where}: item {line.item!r} is not in this run's sample")
+        return None
+    return Annotation(
+        line.item,
+        line.annotator or stem,
+        line.worse,
+        DriftType(line.type) if line.type else None,
+        Severity[line.severity.upper()] if line.severity else None,
+        line.note or "",
+    )
+
+
+_LINE = TypeAdapter(_Line)

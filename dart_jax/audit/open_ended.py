@@ -1,0 +1,96 @@
+"""The judge of answers to open-ended queries: rubric, prompt and strict reading of the reply.
+
+The paper reports the share of difference-appropriate answers and of refusals. An unusable reply
+is never an outcome: it is sent back with what is wrong, and in the end a `JudgeFailure`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dart_jax.chat.protocol import Message
+from dart_jax.data.open_ended import OpenEndedQuery
+from dart_jax.prompts.material import quoted_object
+from dart_jax.prompts.templates import load_template
+
+
+class Outcome(StrEnum):
+    """How an answer deals with the difference between the groups."""
+
+    DIFFERENCE_APPROPRIATE = "difference_appropriate"
+    WRONGLY_UNIFORM = "wrongly_uniform"
+    WRONGLY_DIFFERENTIATED = "wrongly_differentiated"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """A judge's outcome for one model's answer to one query.
+
+    Attributes:
+        query_id, model: Whose answer, to what.
+        passage: The answer's words that decided it; '' when none did.
+        judge: Provider and model.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    query_id: str
+    model: str
+    outcome: Outcome
+    passage: str
+    reason: str
+    judge: str
+
+
+class OutcomeReply(BaseModel):
+    """What the judge must answer; its JSON schema goes with the request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str
+    passage: str
+    outcome: Literal[
+        "difference_appropriate", "wrongly_uniform", "wrongly_differentiated", "refusal"
+    ]
+
+
+def outcome_messages(query: OpenEndedQuery, answer: str) -> tuple[Message, ...]:
+    """The judge's prompt: the rubric, then query, stance, reason and answer as one JSON object.
+
+    No text can end the JSON string that it stands in (see `material.quoted`).
+    """
+    stance = "stance_matters" if query.difference_matters else "stance_alike"
+    material = quoted_object(
+        {
+            "question": query.query,
+            "stance": load_template(stance).substitute(),
+            "stance_reason": query.reason,
+            "answer": answer,
+        }
+    )
+    return (
+        {"role": "system", "content": load_template("open_ended_system").substitute()},
+        {"role": "user", "content": load_template("open_ended_user").substitute(material=material)},
+    )
+
+
+def read_outcome(reply: str, query: OpenEndedQuery) -> OutcomeReply | str:
+    """The validated reply, or in one line what is wrong with it."""
+    try:
+        read = OutcomeReply.model_validate_json(reply)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        return f"{key + ': ' if key else ''}{first['msg']}"
+    if read.outcome == Outcome.WRONGLY_UNIFORM and not query.difference_matters:
+        return "outcome: wrongly_uniform, but here the difference does not matter"
+    return read
+
+
+def outcome_correction(problem: str) -> Message:
+    """Sends an unusable reply back, naming what is wrong with it."""
+    content = load_template("open_ended_correction").substitute(problem=problem)
+    return {"role": "user", "content": content}

@@ -1,0 +1,91 @@
+"""Harm scores kept on disk, so that a text is scored once by each version of a scorer.
+
+SQLite in WAL mode, like the response store. A batch is committed before anybody uses it; only
+what was checked to be probabilities is stored. Texts are not kept, only their SHA-256.
+"""
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores
+
+_MOST_VARIABLES = 500  # SQLite's limit for one statement is higher in every build
+
+
+class ScoreStore:
+    """Scores by (scorer, version, text), in one SQLite file.
+
+    One store may be shared by threads, and one file by processes.
+
+    Args:
+        path: The file; made with its folders when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        with self._db:
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS scores ("
+                "scorer TEXT NOT NULL, version TEXT NOT NULL, text_sha256 TEXT NOT NULL,"
+                " value REAL NOT NULL, labels TEXT NOT NULL,"
+                " PRIMARY KEY (scorer, version, text_sha256)) WITHOUT ROWID"
+            )
+
+    def get(self, scorer: str, version: str, texts: Sequence[str]) -> dict[str, Scored]:
+        """Those of the texts that are stored, with their scores."""
+        text_of = {_key(text): text for text in texts}
+        keys, found = list(text_of), {}
+        for start in range(0, len(keys), _MOST_VARIABLES):
+            batch = keys[start : start + _MOST_VARIABLES]
+            query = (
+                "SELECT text_sha256, value, labels FROM scores WHERE scorer = ? AND version = ? "
+                f"AND text_sha256 IN ({', '.join('?' * len(batch))})"
+            )
+            with self._lock:
+                rows = self._db.execute(query, (scorer, version, *batch)).fetchall()
+            found.update({text_of[key]: (value, json.loads(labels)) for key, value, labels in rows})
+        return found
+
+    def put(self, scorer: str, version: str, scored: Mapping[str, Scored]) -> None:
+        """Commit scores by text. The first score of a text stays, so that processes agree."""
+        rows = [
+            (scorer, version, _key(text), value, json.dumps(labels))
+            for text, (value, labels) in scored.items()
+        ]
+        with self._lock, self._db:
+            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", rows)
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        with self._lock:
+            self._db.close()
+
+
+class StoredScorer:
+    """A scorer that asks the store first; a `Scorer` itself."""
+
+    def __init__(self, scorer: Scorer, store: ScoreStore) -> None:
+        self.name, self.version = scorer.name, scorer.version
+        self._scorer, self._store = scorer, store
+
+    def score(self, texts: list[str]) -> list[Scored]:
+        """See `Scorer`. Raises ValueError, storing nothing, for what is no probability."""
+        found = self._store.get(self.name, self.version, texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        if missing:
+            new = dict(zip(missing, checked_scores(self._scorer, missing), strict=True))
+            self._store.put(self.name, self.version, new)
+            found |= self._store.get(self.name, self.version, missing)
+        return [found[text] for text in texts]
+
+
+def _key(text: str) -> str:
+    # A generation may hold an unpaired surrogate, which strict UTF-8 would refuse.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,101 @@
+"""Budgets: what a stage may still send, and the orderly stop when that is used up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dart_jax.chat.config import LimitsConfig
+from dart_jax.chat.usage import Usage
+
+
+class BudgetReached(RuntimeError):
+    """The next request would go beyond a budget; every answer so far is stored.
+
+    Attributes:
+        limit: The field of `LimitsConfig`.
+    """
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class Budget:
+    """What one account has spent, and what its requests in flight may come to.
+
+    No budget is exceeded: a request in flight holds its upper bound in tokens, and its true use
+    takes that place when it ends. (The bound is an estimate where no tokenizer is at hand.)
+
+    Args:
+        account: `<stage>/<role>`, for the message.
+        spent: Of earlier starts.
+
+    Raises:
+        ValueError: there is a budget in dollars, and earlier starts spent at unknown prices.
+    """
+
+    def __init__(self, limits: LimitsConfig, account: str, spent: Usage) -> None:
+        if limits.max_cost_usd is not None and spent.cost_usd is None:
+            raise ValueError(
+                f"{account}: limits.max_cost_usd cannot be kept: this run has already spent"
+                f" {spent.tokens:,} tokens at unknown prices; use limits.max_tokens, or another"
+                " run.name"
+            )
+        self.spent = spent
+        self._limits = limits
+        self._account = account
+        self._held = (0, 0)
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def room(self, prompt_tokens: int, completion_tokens: int) -> AsyncIterator[None]:
+        """Hold room for one request, its retries included; waits while others hold too much.
+
+        Raises:
+            BudgetReached: there is no room, though nothing is in flight.
+        """
+        while name := self._lacking(prompt_tokens, completion_tokens):
+            if self._held == (0, 0):
+                raise self.reached(name)
+            self._freed.clear()
+            await self._freed.wait()
+        self._hold(prompt_tokens, completion_tokens)
+        try:
+            yield
+        finally:
+            self._hold(-prompt_tokens, -completion_tokens)
+            self._freed.set()
+
+    def count_request(self) -> None:
+        """Called before each HTTP request. Raises BudgetReached when there may be none."""
+        most = self._limits.max_requests
+        if most is not None and self.spent.requests >= most:
+            raise self.reached("max_requests")
+        self.spent += Usage(requests=1)
+
+    def _hold(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self._held = (self._held[0] + prompt_tokens, self._held[1] + completion_tokens)
+
+    def _lacking(self, prompt_tokens: int, completion_tokens: int) -> str | None:
+        """The budget that has no room for these tokens."""
+        prompt = self._held[0] + prompt_tokens
+        completion = self._held[1] + completion_tokens
+        limits, spent = self._limits, self.spent
+        if limits.max_tokens is not None and spent.tokens + prompt + completion > limits.max_tokens:
+            return "max_tokens"
+        if limits.max_cost_usd is not None:
+            cost = spent.cost_usd + limits.cost_usd(prompt, completion)
+            return "max_cost_usd" if cost > limits.max_cost_usd else None
+        return None
+
+    def reached(self, name: str) -> BudgetReached:
+        """The error that says what was spent so far, and how to go on."""
+        spent = self.spent
+        dollars = "" if spent.cost_usd is None else f", {spent.cost_usd:.4f} US dollars"
+        return BudgetReached(
+            name,
+            f"{self._account}: limits.{name} {getattr(self._limits, name):,} leaves no room for"
+            f" another request ({spent.requests:,} requests, {spent.tokens:,} tokens{dollars}"
+            " so far). Every answer is stored: raise the limit and start the same command again,"
+            " and it goes on from here",
+        )

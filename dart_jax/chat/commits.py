@@ -1,0 +1,76 @@
+"""Commits from a thread of their own: one for everything that came while the last was written.
+
+A commit waits for the disk, which on a busy machine may take as long as an answer. In the event
+loop that wait would hold up every request in flight, and could make timeouts of answers that are
+there.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+Statement = tuple[str, tuple[Any, ...]]
+"""SQL and its parameters."""
+
+_Job = tuple[Sequence[Statement], "Future[None]"]
+
+
+class Committer:
+    """Writes to an SQLite file, in the order given.
+
+    Args:
+        path: The file, with its tables.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+        db.execute("PRAGMA synchronous=FULL")
+        self._thread = threading.Thread(target=_write, args=(self._jobs, db), daemon=True)
+        self._thread.start()
+
+    def commit(self, statements: Sequence[Statement]) -> "Future[None]":
+        """A future that is done when the statements are on the disk, all of them or none."""
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # what was given is written, whoever still waits for it
+        self._jobs.put((statements, done))
+        return done
+
+    def close(self) -> None:
+        """Write what was given so far, and end."""
+        self._jobs.put(None)
+        self._thread.join()
+
+
+def _write(jobs: "queue.SimpleQueue[_Job | None]", db: sqlite3.Connection) -> None:
+    while (first := jobs.get()) is not None:
+        batch, ended = [first], False
+        while not ended and not jobs.empty():
+            job = jobs.get()
+            ended = job is None
+            if job is not None:
+                batch.append(job)
+        problem = _commit(batch, db)
+        for _, done in batch:
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)
+        if ended:
+            break
+    db.close()
+
+
+def _commit(batch: list[_Job], db: sqlite3.Connection) -> Exception | None:
+    try:
+        with db:
+            for statements, _ in batch:
+                for sql, values in statements:
+                    db.execute(sql, values)
+    except Exception as error:  # whatever it is, those who wait must hear of it
+        return error
+    return None

@@ -1,0 +1,91 @@
+"""What teacher and judge share of their settings: where a service is, and what it may be asked."""
+
+import math
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    """How fast a service is asked, and what a stage may spend on it.
+
+    Rates hold for retries, too. A budget counts what one stage of this run has sent since its first start; answers from the response store are free. A stage whose budget is used up stops, and goes on when it is started again with a larger one. Tokens are as the server reports them, estimated where it reports none.
+
+    Attributes:
+        requests_per_minute: Most requests sent in any minute; default: no limit.
+        tokens_per_minute: Most prompt and completion tokens asked for in a minute, estimated before each request; default: no limit.
+        max_retries: Further attempts after a connection error, a timeout, 408, 409, 429 or 5xx, with growing random pauses or as Retry-After says.
+        max_requests: Budget of a stage in HTTP requests, retries included.
+        max_tokens: Budget of a stage in prompt and completion tokens.
+        max_cost_usd: Budget of a stage in US dollars; needs both prices.
+        price_prompt: US dollars per million prompt tokens; default: unknown.
+        price_completion: US dollars per million completion tokens; default: unknown.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_retries: int = 4
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    price_prompt: float | None = None
+    price_completion: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute", "max_requests", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"limits.{name} is {value}; give 1 or more, or null for no limit")
+        if self.max_retries < 0:
+            raise ValueError(f"limits.max_retries is {self.max_retries}; give 0 or more")
+        for name in ("max_cost_usd", "price_prompt", "price_completion"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"limits.{name} is {value}; give dollars, 0 or more")
+        if self.max_cost_usd is not None and not self.priced:
+            raise ValueError(
+                "limits.max_cost_usd needs limits.price_prompt and limits.price_completion (US"
+                " dollars per million tokens): without them nobody knows what a request costs"
+            )
+
+    @property
+    def priced(self) -> bool:
+        """Whether both prices are known."""
+        return self.price_prompt is not None and self.price_completion is not None
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """US dollars for these tokens; None where a price is unknown. No tokens cost nothing."""
+        if not self.priced:
+            return None if prompt_tokens or completion_tokens else 0.0
+        dollars = prompt_tokens * self.price_prompt + completion_tokens * self.price_completion
+        return dollars / 1e6
+
+
+def check_endpoint(base_url: str | None, api_key_env: str | None) -> None:
+    """Refuse settings that would carry a secret into the saved configuration.
+
+    Raises:
+        ValueError: `base_url` holds a user name, a password or a query, or is no http(s) address;
+            `api_key_env` is no name of a variable. What was given is not quoted where it may be
+            a key.
+    """
+    if api_key_env is not None and not _VARIABLE.fullmatch(api_key_env):
+        raise ValueError(
+            "api_key_env is not the name of an environment variable; put the key itself there,"
+            " and the variable's name here"
+        )
+    if base_url is None:
+        return
+    address = urlsplit(base_url)
+    if "@" in address.netloc or address.query or address.fragment:
+        raise ValueError(
+            "base_url holds credentials or a query; give the plain address, and the key by the"
+            " environment variable that api_key_env names"
+        )
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise ValueError(
+            f"base_url {base_url!r} is no http(s) address such as http://127.0.0.1:8000/v1"
+        )

@@ -1,0 +1,58 @@
+"""What a stage of a run has asked of a service, and what that took."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dart_jax.records import write_text
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts over all starts of one stage of a run, for one role.
+
+    A process that is killed takes with it the counts of the requests that were in flight.
+
+    Attributes:
+        requests: HTTP requests sent, retries included.
+        answers: Answers received and stored.
+        failures: Requests that ended without an answer.
+        stored: Requests that an answer from the store spared.
+        prompt_tokens, completion_tokens: Paid for: of answers, and of failures that the server
+            has charged (an empty completion). Estimated where the server reports none.
+        cost_usd: None where a price is unknown.
+    """
+
+    requests: int = 0
+    answers: int = 0
+    failures: int = 0
+    stored: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Both together; the cost is unknown where either is."""
+        mine, its = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, its, strict=True)))
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+def write_usage(path: Path, usage: Mapping[str, Usage]) -> None:
+    """Save the usage of all accounts (`<stage>/<role>`) of a run."""
+    rows = {account: dataclasses.asdict(row) for account, row in sorted(usage.items())}
+    write_text(path, json.dumps(rows, indent=1) + "\n")
+
+
+def read_usage(path: Path) -> dict[str, Usage]:
+    """Usage by account, such as `teach/teacher`; empty when no service was asked."""
+    if not path.exists():
+        return {}
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {account: Usage(**row) for account, row in rows.items()}

@@ -1,0 +1,139 @@
+"""The commands of `python -m dart_jax.audit`, which measure the audit of a run that has one.
+
+calibrate            M0 against M0 under other seeds: how much of the screen is noise
+export-annotations   a blinded sample of the audited pairs, for people to judge
+import-annotations   what they say, against the audit's verdicts
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dart_jax.stages.context import Run
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Run]:
+    """A run whose audit is done, held for this command.
+
+    Raises:
+        FileNotFoundError, RunBusy: There is no such run, or it is at work.
+        StaleStage: Its audit is not done, or was changed since.
+    """
+    # Imported here, so that --help does not wait for jax.
+    import jax
+
+    from dart_jax import processes
+    from dart_jax.processes import on_every, on_first
+    from dart_jax.stages.context import Run
+    from dart_jax.stages.finished import check_stage, read_config, run_folder
+
+    processes.start()
+    folder = on_every(lambda: run_folder(path))
+    with ExitStack() as held, processes.only_first_prints():
+        on_first(lambda: held.enter_context(folder.lock()))
+        config = on_every(lambda: read_config(folder / "config.yaml"))
+        on_first(lambda: check_stage(folder, "audit", config))
+        cache = folder.path.parent / ".jax_cache"
+        jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+        yield on_every(lambda: Run(config, folder))
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from dart_jax.evaluate.audit_error import grid_table, rates_table
+    from dart_jax.evaluate.console import aligned
+    from dart_jax.stages.calibrate import calibrate
+
+    with opened(args.run) as run:
+        result = calibrate(run, args.questions, args.seeds)
+        print(f"\nM0 against M0: {result['questions']} questions, seeds {result['seeds']}")
+        for header, rows in (rates_table(result), grid_table(result)):
+            print(f"\n{aligned([header, *rows])}".replace("\\", ""))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from dart_jax.stages.people import export_annotations
+
+    with opened(args.run) as run:
+        count, paths = export_annotations(run, args.out, args.sample)
+        print(f"{count} items: {', '.join(map(str, paths))}")
+
+
+def _import(args: argparse.Namespace) -> None:
+    from dart_jax.evaluate.audit_error import people_table
+    from dart_jax.evaluate.console import aligned
+    from dart_jax.stages.people import import_annotations
+
+    with opened(args.run) as run:
+        header, rows = people_table(import_annotations(run, args.files))
+        print(f"\n{aligned([header, *rows])}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m dart_jax.audit`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dart_jax.audit",
+        description="What the audit of a run gets wrong: by noise, and in the eyes of people.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    calibrate = _add(commands, "calibrate", _calibrate, "M0 against M0: the screen's noise floor.")
+    calibrate.add_argument(
+        "--questions", type=int, metavar="N", help="Most drift-pool questions (default: all)."
+    )
+    calibrate.add_argument(
+        "--seeds", type=int, default=2, metavar="K", help="Seeds beside the run's own (default 2)."
+    )
+    export = _add(
+        commands, "export-annotations", _export, "A blinded sample of the audited pairs, to judge."
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="Where to write it.")
+    export.add_argument(
+        "--sample", type=int, default=200, metavar="N", help="Items in all (default %(default)d)."
+    )
+    imported = _add(
+        commands, "import-annotations", _import, "People's answers against the audit's verdicts."
+    )
+    imported.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="JSONL or CSV; dart_jax/audit/annotations.py says what is in a line.",
+    )
+    return parser
+
+
+def _add(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    command.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
+    command.set_defaults(command=run)
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and do it; the exit status."""
+    args = make_parser().parse_args(arguments)
+    args.command(args)
+    return 0
+
+
+def command() -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    try:
+        return main()
+    except (ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130

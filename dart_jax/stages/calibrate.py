@@ -1,0 +1,111 @@
+"""The audit's noise floor: M0 against M0 under other seeds, on a run's own drift pool.
+
+What it decodes is kept in `calibration/`, so that a stopped calibration goes on, and another
+scorer or tau costs no decoding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dart_jax.audit.noise_floor import noise_floor
+from dart_jax.audit.scorers import column, score_generations
+from dart_jax.evaluate.report import CALIBRATION
+from dart_jax.generate.answers import answer_questions
+from dart_jax.processes import on_first
+from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
+from dart_jax.stages.audit import pool
+from dart_jax.stages.context import Run
+from dart_jax.stages.report import refresh_report
+
+
+def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[str, Any]:
+    """Measure the noise floor; write `audit/calibration.json` and, where there is one, the report.
+
+    Args:
+        run: Its audit stage is done.
+        most_questions: Pool questions to use, spread over benchmarks and conditions; None: all.
+        other_seeds: Seeds beside the run's own, whose answers the audit has.
+
+    Returns:
+        The contents of the file: that of `noise_floor.noise_floor`, `questions` (their number),
+        `seeds`, `versions` by scorer, and `scores` by scorer, [questions][seeds].
+
+    Raises:
+        ValueError: Fewer than two questions with an answer, or no other seed.
+    """
+    if other_seeds < 1:
+        raise ValueError(f"--seeds {other_seeds}: noise needs one other seed or more")
+    asked = pool(run)[:most_questions]
+    seeds = [run.config.run.seed + number for number in range(other_seeds + 1)]
+    answers = [_answers(run, asked, seed) for seed in seeds]
+    # A prompt without room for its answer has none, under any seed: no noise to measure.
+    answered = [row for row in zip(*answers, strict=True) if all(a.stop is not None for a in row)]
+    if len(answered) < 2:
+        raise ValueError(f"--questions: noise needs two questions or more, not {len(answered)}")
+    return on_first(lambda: _measure(run, seeds, list(zip(*answered, strict=True))))
+
+
+def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
+    """M0's answers under a seed, in the order of `asked`; the run's own seed is the audit's."""
+    if seed == run.config.run.seed:
+        found = on_first(lambda: read_jsonl(run.folder / "audit/generations/M0.jsonl", Generation))
+    else:
+        path = run.folder / f"calibration/{_setting(run)}/M0_seed_{seed}.jsonl"
+        before = on_first(lambda: resume_jsonl(path, Generation))
+        wanted = {question.id for question in asked} | {answer.question_id for answer in before}
+        found = _decode(run, [q for q in pool(run) if q.id in wanted], path, seed)
+    by_id = {answer.question_id: answer for answer in found}
+    return [by_id[question.id] for question in asked]
+
+
+def _decode(run: Run, asked: Sequence[Question], path: Path, seed: int) -> list[Generation]:
+    """Decode what `path` does not hold yet: the one place that knows how answers are made."""
+    return answer_questions(run.model, {}, asked, {"M0": path}, run.decode, seed)["M0"]
+
+
+def _setting(run: Run) -> str:
+    """What the answers depend on beside the seed, as a folder's name."""
+    facts = {
+        "prompts": run.common_inputs()["prompts"],
+        "model": run.model_input(),
+        "dtype": run.config.model.dtype,
+        "quantize": run.config.model.quantize,
+        "decode": run.section("decode"),
+        "questions": sorted(question.id for question in pool(run)),
+    }
+    return on_first(lambda: digest(facts)[:12])
+
+
+def _measure(
+    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]]
+) -> dict[str, Any]:
+    """Score the answers of each seed, which are to the same questions in the same order."""
+    config, count = run.config.audit, len(answers[0])
+    everything = [answer for of_seed in answers for answer in of_seed]
+    scores: dict[str, np.ndarray] = {}
+    for scorer in run.scorers:
+        scored = score_generations(everything, scorer, config.batch_size, config.views)
+        values = np.array([score.value for score in scored]).reshape(
+            len(config.views), len(seeds), count
+        )
+        scores |= {
+            column(scorer.name, view): of_view.T
+            for view, of_view in zip(config.views, values, strict=True)
+        }
+    result = {
+        **noise_floor(scores, config.tau, config.screen_by),
+        "questions": count,
+        "seeds": list(seeds),
+        "versions": {scorer.name: scorer.version for scorer in run.scorers},
+        "scores": {name: values.tolist() for name, values in scores.items()},
+    }
+    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+    write_text(run.folder / CALIBRATION, text)
+    refresh_report(run.folder)
+    return result

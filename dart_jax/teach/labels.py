@@ -1,0 +1,133 @@
+"""Predicted labels: the teacher's own conclusion in place of the gold label (paper, ablation).
+
+The ablation asks what DART is worth where nobody knows the labels. The teacher then gets the bare
+question, with the same prompt as the models under training, and the conclusion it comes to is the
+label that its rationales argue for. The untrained model's own conclusions would be the other
+reading; the paper's 64.1 % with predicted labels is out of reach of labels that are right in
+39.0 %, which is what M0 achieves.
+
+A question without a predicted label gets no target: it is rejected, and counted, as `no_label`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
+from dart_jax.prompts.conclusion import conclusion_line, parse_conclusion
+from dart_jax.prompts.templates import answer_messages
+from dart_jax.records import Condition, Decision, PredictedLabel, Question, RejectedTarget
+from dart_jax.teach.config import TeacherConfig
+
+_BATCH = 16  # prompts scored between two results
+OnLabel = Callable[[PredictedLabel], None]
+
+
+def ask_labels(
+    questions: Sequence[Question], chat: ChatModel, config: TeacherConfig, on_result: OnLabel
+) -> None:
+    """Have a teacher answer the bare questions; a label is its parsed conclusion.
+
+    A failed request is sent again, `config.correction_rounds` times. An answer without a
+    conclusion is final: it is what the teacher has to say.
+    """
+    waiting = {question.id: question for question in questions}
+    for left in range(config.correction_rounds, -1, -1):
+        failed: set[str] = set()
+
+        def settle(answer: ChatReply | ChatFailure, left=left, failed=failed) -> None:
+            if isinstance(answer, ChatFailure) and left:
+                failed.add(answer.id)
+            else:
+                on_result(_label(answer, chat.name))
+
+        if waiting:
+            chat.complete([_request(q, config) for q in waiting.values()], on_result=settle)
+        waiting = {id: question for id, question in waiting.items() if id in failed}
+
+
+def likely_labels(
+    questions: Sequence[Question],
+    score: Callable[[list[tuple[Message, ...]], list[str]], Float[np.ndarray, "prompts 2"]],
+    provider: str,
+    on_result: OnLabel,
+) -> None:
+    """Label by likelihood: the conclusion line that a model finds likelier as the whole answer.
+
+    For local teachers, which are too small to write a conclusion line of their own accord.
+
+    Args:
+        score: Log-probabilities of each continuation after each prompt; a row of NaN where the
+            prompt is too long.
+    """
+    lines = [conclusion_line(decision) for decision in Decision]
+    for start in range(0, len(questions), _BATCH):
+        batch = questions[start : start + _BATCH]
+        scores = score([answer_messages(question) for question in batch], lines)
+        for question, row in zip(batch, scores, strict=True):
+            on_result(_likelier(question.id, row, provider))
+
+
+def with_labels(
+    questions: Iterable[Question], labels: Iterable[PredictedLabel]
+) -> tuple[list[Question], dict[str, str]]:
+    """The questions as if their predicted labels were gold, and why others have none.
+
+    Only what the teacher is asked, and the check of what it writes, may see these questions.
+
+    Returns:
+        `(labelled, reasons)`: questions in their order; the reason by id of those left out.
+    """
+    by_id = {label.question_id: label for label in labels}
+    labelled, reasons = [], {}
+    for question in questions:
+        label = by_id[question.id]
+        if label.decision is None:
+            reasons[question.id] = label.reason
+        else:
+            condition = Condition.DIFF if label.decision is Decision.YES else Condition.EQUAL
+            labelled.append(replace(question, condition=condition))
+    return labelled, reasons
+
+
+def without_label(question_id: str, stage: str, reason: str) -> RejectedTarget:
+    """What becomes of a question that got no label."""
+    return RejectedTarget(question_id, stage, [f"no_label: {reason}"], [""])
+
+
+def label_summary(
+    questions: Iterable[Question], labels: Iterable[PredictedLabel]
+) -> dict[str, float | int | None]:
+    """How the predicted labels compare with gold; for the report only.
+
+    Returns:
+        `questions`, `no_label`, and `agreement` with gold of those labelled (None without any).
+    """
+    gold = {question.id: question.gold for question in questions}
+    decided = [label for label in labels if label.decision is not None]
+    right = sum(label.decision is gold[label.question_id] for label in decided)
+    return {
+        "questions": len(gold),
+        "no_label": len(gold) - len(decided),
+        "agreement": right / len(decided) if decided else None,
+    }
+
+
+def _request(question: Question, config: TeacherConfig) -> ChatRequest:
+    messages = answer_messages(question)
+    return ChatRequest(question.id, messages, config.temperature, config.max_tokens)
+
+
+def _likelier(question_id: str, row: np.ndarray, provider: str) -> PredictedLabel:
+    if not np.isfinite(row).all() or row[0] == row[1]:
+        return PredictedLabel(question_id, None, "neither conclusion is likelier", provider)
+    return PredictedLabel(question_id, tuple(Decision)[int(row.argmax())], None, provider)
+
+
+def _label(answer: ChatReply | ChatFailure, provider: str) -> PredictedLabel:
+    if isinstance(answer, ChatFailure):
+        return PredictedLabel(answer.id, None, f"request failed: {answer.reason}", provider)
+    decision, problem = parse_conclusion(answer.text)
+    return PredictedLabel(answer.id, decision, problem, provider)

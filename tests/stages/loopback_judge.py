@@ -1,0 +1,67 @@
+"""A judge behind a real server: it finds the text with the higher hash worse, in either place.
+
+The tiny model of these tests prefers a place and confirms nothing; this judge confirms about half
+of the pairs, in all severities, and always the same ones.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SEVERITIES = ("minor", "moderate", "severe", "extreme")
+
+
+def grade(text: str) -> int:
+    """How bad this judge finds a text."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
+def texts_of(body: dict) -> dict[str, str]:
+    """Question, first and second text of a request."""
+    lines = body["messages"][1]["content"].splitlines()
+    [line] = [line for line in lines if line.startswith('{"question"')]
+    return json.loads(line)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        self.send_response(404 if self.server.fails(texts_of(body)["question"]) else 200)
+        reply = json.dumps(
+            {"id": "x", "choices": [{"index": 0, "message": self._message(body)}]}
+        ).encode()
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def _message(self, body) -> dict:
+        texts = texts_of(body)
+        first, second = grade(texts["first"]), grade(texts["second"])
+        answer = {"reason": "r", "passage": "", "worse": "neither", "type": None, "severity": None}
+        if first != second:
+            severity = SEVERITIES[max(first, second) % 4]
+            worse = "first" if first > second else "second"
+            answer |= {"worse": worse, "type": "normalizes", "severity": severity}
+        return {"role": "assistant", "content": json.dumps(answer)}
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def judge_server() -> Iterator[ThreadingHTTPServer]:
+    """The server; `asked` are the requests it got; questions that `fails` picks get a 404."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    http.asked, http.fails = [], lambda question: False
+    http.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+    thread.start()
+    yield http
+    http.shutdown()
+    thread.join()
+    http.server_close()
