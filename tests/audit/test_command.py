@@ -5,31 +5,28 @@ import sys
 
 import pytest
 
-from dart_jax.stages.audit_commands import main
+from dart_jax.stages.audit_commands import command, main
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "dart_jax.audit", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+def test_an_error_is_a_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["audit", "calibrate", "--run", str(tmp_path)])
+    assert command() == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {tmp_path} is no run") and "Traceback" not in printed
 
 
-def test_an_error_is_a_message(tmp_path):
-    done = run("calibrate", "--run", str(tmp_path))
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {tmp_path} is no run")
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("command", ["calibrate", "export-annotations", "import-annotations"])
-def test_help_explains_each_command(command, capsys):
+@pytest.mark.parametrize("name", ["calibrate", "export-annotations", "import-annotations"])
+def test_help_explains_each_command(name, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([name, "--help"])
     assert stop.value.code == 0 and "runs/<name>" in capsys.readouterr().out
 
 
 def test_help_loads_no_heavy_library():
     code = (
-        "import sys\nfrom dart_jax.stages.audit_commands import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import runpy, sys\nsys.argv = ['audit', '--help']\n"
+        "try:\n    runpy.run_module('dart_jax.audit', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
         "print([m for m in ('jax', 'torch', 'sklearn', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
