@@ -1,7 +1,7 @@
 """The bench of the chat client: what it reports, at a size that takes seconds."""
 
 import argparse
-from itertools import pairwise
+import time
 
 import pytest
 
@@ -29,6 +29,7 @@ def test_it_measures_ours_and_the_library(capsys):
 
 def test_the_server_takes_its_time(tmp_path):
     with client.slow_server(0.1) as address, ResponseStore(tmp_path / "s.sqlite") as store:
+        started = time.perf_counter()
         ends = client.ask_ours(resolve_endpoint("openai", address, None), store)(6, 1)
-    gaps = [end - begin for begin, end in pairwise(ends)]
-    assert len(gaps) == 5 and min(gaps) >= 0.09
+    # One at a time, each sleeps 0.1 s: less than that is impossible, however busy the machine.
+    assert len(ends) == 6 and time.perf_counter() - started >= 0.6
