@@ -8,6 +8,9 @@ from pathlib import Path
 
 from dart_jax.records import write_text
 
+USAGE = "usage.json"
+"""In a run's folder."""
+
 
 @dataclass(frozen=True)
 class Usage:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, audit_sections, plots, sections
 from dart_jax.records import DriftType, Severity, Uncertain, from_json, to_json, write_text
 
@@ -112,6 +113,7 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         sections.rejects(summary),
         _image("loss", "Training loss by step"),
         sections.seconds(summary),
+        sections.usage(read_usage(run_path / USAGE)),
         sections.examples(extras.examples[:3]),
         sections.limits(summary, extras.config),
     ]

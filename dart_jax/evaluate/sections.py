@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dart_jax.chat.usage import Usage
 from dart_jax.evaluate.markdown import escape, preformatted, table
 from dart_jax.evaluate.summary import MODELS
 
@@ -174,6 +175,29 @@ def seconds(summary: dict) -> str:
     rows = [(escape(stage), f"{value:.1f}") for stage, value in summary["seconds"].items()]
     rows.append(("total", f"{sum(summary['seconds'].values()):.1f}"))
     return "## Seconds\n\n" + table(("stage", "seconds"), rows)
+
+
+def usage(accounts: Mapping[str, Usage]) -> str:
+    """Requests, tokens and dollars of each stage's services; empty where none was asked."""
+    if not accounts:
+        return ""
+    rows = [(escape(account), *_counts(used)) for account, used in accounts.items()]
+    rows.append(("all", *_counts(sum(accounts.values(), Usage()))))
+    header = (
+        *("stage/role", "requests", "answers", "failures", "from the store"),
+        *("prompt tokens", "completion tokens", "US dollars"),
+    )
+    return (
+        "## Service usage\n\nOver all starts of the run; retries are requests, too. The store "
+        "answers what was asked before.\n\n" + table(header, rows)
+    )
+
+
+def _counts(used: Usage) -> tuple[str, ...]:
+    counts = (used.requests, used.answers, used.failures, used.stored)
+    tokens = (used.prompt_tokens, used.completion_tokens)
+    cost = "no price set" if used.cost_usd is None else f"{used.cost_usd:.4f}"
+    return (*(f"{count:,}" for count in (*counts, *tokens)), cost)
 
 
 def examples(cases: Sequence["DriftExample"]) -> str:

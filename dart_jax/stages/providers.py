@@ -14,7 +14,7 @@ from dart_jax.chat.endpoint import PRESETS, Endpoint, resolve_endpoint
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
-from dart_jax.chat.usage import write_usage
+from dart_jax.chat.usage import USAGE, write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.data.suites import own_items
 from dart_jax.processes import on_first
@@ -116,7 +116,6 @@ def judge(
 
 
 STORE = "responses.sqlite"
-USAGE = "usage.json"
 
 
 def check_service(run: Run, role: str) -> Endpoint | None:

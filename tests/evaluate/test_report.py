@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dart_jax.audit.config import AuditConfig, JudgeConfig
+from dart_jax.chat.usage import USAGE, Usage, write_usage
 from dart_jax.data.config import DataConfig
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.report import (
@@ -75,6 +76,19 @@ def test_page_has_everything(summary, tmp_path):
     assert len(images) == 4
     for image in images:
         assert (path.parent / image).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_services_took(summary, tmp_path):
+    """By stage and role, with the sum; no dollars where a price is unknown."""
+    assert "Service usage" not in write_report(tmp_path, summary, extras()).read_text("utf-8")
+    accounts = {
+        "audit/judge": Usage(20, 18, 1, 4, 9000, 700, 0.25),
+        "teach/teacher": Usage(3, 3, 0, 0, 1000, 200, None),
+    }
+    write_usage(tmp_path / USAGE, accounts)
+    page = write_report(tmp_path, summary, extras()).read_text("utf-8")
+    assert "| audit/judge | 20 | 18 | 1 | 4 | 9,000 | 700 | 0.2500 |" in page
+    assert "| all | 23 | 21 | 1 | 4 | 10,000 | 900 | no price set |" in page
 
 
 def test_several_scorers_are_named(summary, tmp_path):
