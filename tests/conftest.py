@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        # Most of the tests' time is compilation: this halves it.
-        "--xla_backend_optimization_level=0",
-    ]
-)
+# Most of the tests' time is compilation: level 0 halves it.
+FLAGS = "--xla_force_host_platform_device_count={} --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS.format(8)}"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +33,7 @@ def run_job(tmp_path_factory):
             port = free.getsockname()[1]
         common = {
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "XLA_FLAGS": FLAGS.format(4),
             "PYTHONPATH": str(ROOT),
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": str(count),
