@@ -106,19 +106,12 @@ class Question(_Record):
     @property
     def gold(self) -> Decision | None:
         """YES for DIFF, NO for EQUAL, None for an unlabelled row."""
-        if self.condition is None:
-            return None
-        return Decision.YES if self.condition is Condition.DIFF else Decision.NO
+        return {Condition.DIFF: Decision.YES, Condition.EQUAL: Decision.NO}.get(self.condition)
 
 
 @dataclass(frozen=True)
 class WeightSpan(_Record):
-    """A passage of a completion that weighs more or less than the rest of it.
-
-    Attributes:
-        start, end: Its characters, `completion[start:end]`.
-        weight: Of its tokens, 0 or above; multiplies the example's weight.
-    """
+    """A passage, `completion[start:end]`, whose tokens' weights are `weight` times the example's."""
 
     start: int
     end: int
