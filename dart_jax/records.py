@@ -111,7 +111,7 @@ class Question(_Record):
 
 @dataclass(frozen=True)
 class WeightSpan(_Record):
-    """A passage, `completion[start:end]`, whose tokens' weights are `weight` times the example's."""
+    """A passage, `completion[start:end]`, whose tokens weigh `weight` times their example's."""
 
     start: int
     end: int
