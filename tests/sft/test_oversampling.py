@@ -33,8 +33,8 @@ def test_whole_weights_are_copies(packing, make_examples, make_batch, run_gradie
 def test_fractions_agree_in_expectation(make_examples, make_batch, run_gradients):
     """The mean over seeds of the gradients of the drawn copies is that of the weighted loss.
 
-    Sums over tokens, before the division: these are what adds up. With 2000 seeds the mean is
-    off by at most 0.5 / sqrt(2000) copies of an example, at one standard error.
+    Sums over tokens, before the division: these are what adds up. With 500 seeds the mean is
+    off by at most 0.5 / sqrt(500) copies of an example, at one standard error.
     """
     weights = (0.5, 1.25, 2.75, 3.0)
     examples = make_examples(4)
@@ -47,12 +47,12 @@ def test_fractions_agree_in_expectation(make_examples, make_batch, run_gradients
 
     alone = np.stack([summed(n, 1.0) for n in range(4)])
     weighted = sum(summed(n, weight) for n, weight in enumerate(weights))
-    seeds = 2000
+    seeds = 500
     counts = np.zeros(4)
     for seed in range(seeds):
         counts += np.bincount(copies_of(weights, seed), minlength=4)
     drawn = counts / seeds @ alone
     noise = 4 * 0.5 / np.sqrt(seeds) * np.linalg.norm(np.linalg.norm(alone, axis=1))
-    assert np.linalg.norm(drawn - weighted) < noise < 0.1 * np.linalg.norm(weighted)
+    assert np.linalg.norm(drawn - weighted) < noise < 0.15 * np.linalg.norm(weighted)
     wrong = np.floor(weights) @ alone
     assert np.linalg.norm(wrong - weighted) > noise, "rounding down would be seen"
