@@ -52,7 +52,7 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
         ({"weight": float("inf")}, r":2: "),
         ({"token_weights": [1]}, r":2: .*token_weights without a completion"),
         ({"token_weights": ["1"]}, r":2: token_weights\.0"),
-        ({"token_weights": [{"txt": "So"}]}, r":2: token_weights\.0\.passage\.txt"),
+        ({"token_weights": [{"txt": "So", "weight": 1}]}, r":2: token_weights\.0\.passage\.txt"),
         ({"completion": "So is it.", "token_weights": [1]}, r":2: .*1 numbers, .* has 3 words"),
         ({"completion": " "}, r":2: .*completion is empty"),
         ({"question": None}, r":2: .*either question or messages"),
