@@ -83,7 +83,7 @@ def _tokenize_one(
     weights = None
     if target.spans:
         offsets = tokenizer.completion_offsets(target.completion)
-        weights = token_weights(target.spans, offsets)
+        weights = token_weights(target.spans, offsets[: len(completion)])
     return Example(
         id=target.question_id,
         tokens=(*prompt, *completion),

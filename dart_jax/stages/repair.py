@@ -68,12 +68,10 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
-    config = run.config.repair
     path = run.folder / cycle.path("audit/drift_cases.jsonl")
     cases = on_first(lambda: read_jsonl(path, DriftCase))
     repairs = _repair_targets(run, cases, cycle)
-    repairs = mark_passages(repairs, {c.question_id: c for c in cases}, config.span_weight)
-    training = on_first(lambda: _write_training_set(run, repairs, cycle))
+    training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
         on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
         return
@@ -92,13 +90,16 @@ def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[
     return accepted
 
 
-def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> list[Target]:
+def _write_training_set(
+    run: Run, repairs: Sequence[Target], cases: Sequence[DriftCase], cycle: Cycle
+) -> list[Target]:
     """Repairs and replay as they are trained on; empty when there is nothing to repair."""
     config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
     level = weight_level([target.weight for target in targets], config.max_weight_share)
     targets = capped(targets, level)
+    targets = mark_passages(targets, {c.question_id: c for c in cases}, config.span_weight)
     sampled = config.weighting == "oversample"
     training = oversampled(targets, seed + cycle.number) if sampled else targets
     if sampled:

@@ -27,18 +27,27 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 def mark_passages(
     targets: Iterable[Target], cases: Mapping[str, DriftCase], span_weight: float
 ) -> list[Target]:
-    """Repair targets with the weight of their marked sentence.
+    """The repair targets among these with the weight of their marked sentence.
+
+    A target that is the drifted text itself (stage `drifted`, of the unlikelihood loss) has its
+    weight on the passage's own words. Targets without a severity stay as they are.
 
     Args:
-        cases: By question id: one of each target.
-        span_weight: 1 leaves the targets as they are.
+        cases: By question id: one of each repair target.
+        span_weight: 1 marks nothing.
     """
     if span_weight == 1:
         return list(targets)
     marked = []
     for target in targets:
+        if target.severity is None:
+            marked.append(target)
+            continue
         case = cases[target.question_id]
-        found = replacing_sentence(target.completion, case.candidate_text, case.passage)
+        if target.stage == "drifted":
+            found = find_passage(target.completion, case.passage)
+        else:
+            found = replacing_sentence(target.completion, case.candidate_text, case.passage)
         spans = () if found is None else (WeightSpan(*found, span_weight),)
         marked.append(replace(target, spans=spans))
     return marked

@@ -50,18 +50,19 @@ def oversampled(targets: Sequence[Target], seed: int) -> list[Target]:
     severity, by systematic sampling: they are laid end to end, and whoever lies under a point of
     a comb of width 1, put down at random, gets one more. So the expected number of copies is the
     weight, a target has its weight rounded down or up, and the copies of a severity miss its
-    weight mass by less than 1. A target of weight below 1 may get none.
+    weight mass by less than 1. A target of weight below 1 may get none. Targets of two stages
+    with the same severities and weights in the same order get the same copies.
     """
     rng = np.random.default_rng(seed)
     first = {severity: rng.random() for severity in (None, 1, 2, 3, 4)}
-    end: dict[int | None, float] = defaultdict(float)
+    end: dict[tuple[str, int | None], float] = defaultdict(float)
     copies = []
     for target in targets:
         part, whole = math.modf(target.weight)
-        start = end[target.severity]
-        end[target.severity] += part
-        comb = first[target.severity]
-        more = math.ceil(end[target.severity] - comb) - math.ceil(start - comb)
+        key, comb = (target.stage, target.severity), first[target.severity]
+        start = end[key]
+        end[key] += part
+        more = math.ceil(end[key] - comb) - math.ceil(start - comb)
         copies += [replace(target, weight=1.0)] * (int(whole) + more)
     return copies
 

@@ -65,3 +65,10 @@ def test_targets_carry_the_weight_of_their_sentence():
     start = COMPLETION.index("Claims")
     assert marked.spans == (WeightSpan(start, len(TARGET), 2.5),)
     assert marked.weight == 3.0
+    drifted = Target("a", "drifted", DRIFTED, 3.0, Severity.SEVERE)
+    own = (WeightSpan(0, 4, 0.5),)
+    replay = Target("b", "distill", COMPLETION, spans=own)
+    (itself, kept) = mark_passages([drifted, replay], {"a": case}, 2.5)
+    start = DRIFTED.index("the migrants")
+    assert itself.spans == (WeightSpan(start, DRIFTED.index(". Nothing"), 2.5),)
+    assert kept == replay
