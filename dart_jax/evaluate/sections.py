@@ -28,7 +28,15 @@ _ESSENTIALS = {
         "pool_splits",
         "max_prompts",
     ),
-    "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
+    "repair": (
+        "severity_weights",
+        "weighting",
+        "max_weight_share",
+        "span_weight",
+        "replay",
+        "epochs",
+        "learning_rate",
+    ),
     "run": ("seed",),
 }
 """What a reader needs at a glance, () for the whole section; all of it is saved with the run."""
