@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from dart_jax.data.own_suite import load_file
 from dart_jax.export import export
+from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
+from dart_jax.sft.examples import tokenize
 from dart_jax.sft.step_log import StepLog
 from dart_jax.train import main
 
@@ -48,7 +51,7 @@ def tuned(settings, tmp_path, written):
     return run
 
 
-def test_every_row_is_trained_on_as_written(tuned):
+def test_every_row_is_trained_on_as_written(tuned, tiny_model):
     weights = [1, 1, 1, 1, 0, 0, 0, 0, 3]
     rows = chats(7, weight=2.5)
     rows.append({"id": "q", "question": "Open?", "completion": TEXT, "token_weights": weights})
@@ -63,9 +66,13 @@ def test_every_row_is_trained_on_as_written(tuned):
     assert [span.weight for span in targets["q"].spans] == weights
     log = read_jsonl(run / "distill/log.jsonl", StepLog)
     assert log[-1].loss < log[0].loss
-    assert len({line.weight_mass for line in log}) == 1, "every row in each of the three steps"
-    supervised = log[0].supervised_tokens
-    assert supervised < log[0].examples * len(TEXT), "words of weight 0 are not supervised"
+    questions = {item.question.id: item.question for item in load_file(run.parent / "own.jsonl")}
+    examples = tokenize(targets.values(), questions, load_tokenizer(tiny_model), 1024)
+    mass = sum(example.weight_mass for example in examples)
+    learnt = sum(len(e.tokens) - e.prompt_length for e in examples)
+    learnt -= next(e.token_weights.count(0) for e in examples if e.token_weights)
+    assert [line.weight_mass for line in log] == pytest.approx([mass] * 3)
+    assert [line.supervised_tokens for line in log] == [learnt] * 3
     assert not (run / "evaluation").exists()
 
 
