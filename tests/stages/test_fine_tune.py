@@ -41,7 +41,6 @@ def tuned(settings, tmp_path, written):
             data__suite="jsonl",
             data__file=written(rows),
             data__split_by="none",
-            judge__provider="local",
             **overrides,
         )
         args = [arg for arg in args if not arg.startswith("--data.max_")]
