@@ -105,9 +105,10 @@ def _tuning_card(data: CardData, base: str) -> str:
     own = config["data"]["suite"] in _OWN
     trained = (
         f"{escape(base)} fine-tuned with dart_jax on {data.targets} examples (rows without a "
-        f"target to train on: {data.rejected}), in {config['sft']['epochs']} epochs. The loss is the next-token cross-entropy of the completions, each example's times its weight "
-        f"and each token's times its own where the data gives any. {_form(data)} The licence of "
-        "the base model applies to it."
+        f"target to train on: {data.rejected}), in {config['sft']['epochs']} epochs. The loss is "
+        "the next-token cross-entropy of the completions, each example's times its weight and "
+        f"each token's times its own where the data gives any. {_form(data)} The licence of the "
+        "base model applies to it."
     )
     prompt = (
         "Prompts are as in the training data: the `messages` of its rows, in the chat template of "
