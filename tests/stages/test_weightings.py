@@ -1,5 +1,6 @@
 """Severity weights by other names and ways, and span weights, from the drift case to the loss."""
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -8,11 +9,13 @@ import pytest
 
 import dart_jax.stages.repair as repair_stage
 from dart_jax.config import parse
-from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl
+from dart_jax.data.mini_suite import load_mini
+from dart_jax.records import DriftCase, DriftType, Severity, Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import RunDir
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
+from dart_jax.stages.cycles import FIRST
 from dart_jax.teach.repair import WeightingHadNoEffect
 from dart_jax.teach.weighting import oversampled, weight_level
 
@@ -85,3 +88,52 @@ def test_oversampled_cases_are_trained_on_as_often_as_they_weigh(repaired, monke
     monkeypatch.setattr(repair_stage, "oversampled", merged)
     with pytest.raises(WeightingHadNoEffect, match="is 1 times in the oversampled"):
         repaired(severity_weights="exponential", weighting="oversample")
+
+
+@pytest.mark.parametrize("weighting", ["loss", "oversample"])
+@pytest.mark.parametrize("scheme", ["linear", "uniform", "quadratic", "[0.5, 1, 1.5, 2.5]"])
+@pytest.mark.parametrize("share", ["null", "0.06"])
+def test_every_combination_makes_its_training_set(tmp_path, weighting, scheme, share):
+    """From drift cases on the mini suite; no model is needed for that."""
+    config, _, _ = parse(
+        [
+            f"--run.root={tmp_path}",
+            "--data.max_train=40",
+            f"--repair.severity_weights={scheme}",
+            f"--repair.weighting={weighting}",
+            f"--repair.max_weight_share={share}",
+            "--repair.span_weight=2",
+        ]
+    )
+    run = Run(config, RunDir(config.run))
+    by_id = {item.question.id: item for item in load_mini()}
+    items = [by_id[question.id] for question in run.splits["train"]]
+    distill = [Target(i.question.id, "distill", f"{i.rationale}\nConclusion: NO") for i in items]
+    write_jsonl(run.folder / "teach/targets.jsonl", distill)
+    weights = config.repair.weights
+    cases, repairs = [], []
+    for number, item in enumerate(items[:12]):
+        severity, id = Severity(number % 4 + 1), item.question.id
+        quote = item.rationale[:20]
+        cases.append(
+            DriftCase(id, "M_int", "", item.rationale, 0.1, DriftType.OMITS, severity, quote)
+        )
+        weight = weights[severity - 1]
+        repairs.append(Target(id, "repair", f"{item.safer}\nConclusion: NO", weight, severity))
+    training = repair_stage._write_training_set(run, repairs, cases, FIRST)
+    assert training == training_of(run)
+    report = json.loads((run.folder / "repair/weights.json").read_text("utf-8"))
+    assert {name: row["examples"] for name, row in report.items()} == dict.fromkeys(
+        ("minor", "moderate", "severe", "extreme"), 3
+    ) | {"replay": 10}
+    assert all(target.spans for target in training if target.severity)
+    mass = sum(row["weight"] for row in report.values())
+    if weighting == "loss":
+        heaviest = max(target.weight for target in training)
+        assert heaviest <= (0.06 if share != "null" else 1) * mass * (1 + 1e-9)
+    else:
+        assert mass == len(training) and {target.weight for target in training} == {1.0}
+    if scheme == "uniform":
+        assert mass == pytest.approx(22), "which is to have no effect"
+    if scheme == "quadratic" and share == "null":
+        assert report["extreme"]["weight"] == 48
