@@ -73,30 +73,55 @@ class _Record:
 
 
 @dataclass(frozen=True)
+class Turn(_Record):
+    """One message of a chat that is a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
 class Question(_Record):
-    """One benchmark item.
+    """One benchmark item, or one row of own data.
 
     Attributes:
         id: Stable across runs and machines, e.g. `N3-diff-0041`.
         benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); own data has its own.
-        condition: DIFF or EQUAL; the gold decision follows from it.
+        condition: DIFF or EQUAL; the gold decision follows from it. None: unlabelled (own data).
         text: The question with its options.
         answer: Index of the gold option (equal rows of N*: the wrong, marginalised option); -1
             in own data, whose questions have no options.
         scenario_id: Groups rows made from one template; unique within a benchmark.
+        messages: The prompt as it is, instead of `text` within our instructions (own data).
     """
 
     id: str
     benchmark: str
-    condition: Condition
+    condition: Condition | None
     text: str
     answer: int
     scenario_id: str
+    messages: tuple[Turn, ...] = ()
 
     @property
-    def gold(self) -> Decision:
-        """YES for DIFF, NO for EQUAL."""
-        return Decision.YES if self.condition is Condition.DIFF else Decision.NO
+    def gold(self) -> Decision | None:
+        """YES for DIFF, NO for EQUAL, None for an unlabelled row."""
+        return {Condition.DIFF: Decision.YES, Condition.EQUAL: Decision.NO}.get(self.condition)
+
+
+@dataclass(frozen=True)
+class WeightSpan(_Record):
+    """A passage, `completion[start:end]`, whose tokens weigh `weight` times their example's."""
+
+    start: int
+    end: int
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"the span {self.start}:{self.end} holds no character")
+        if not 0.0 <= self.weight < float("inf"):
+            raise ValueError(f"weight is {self.weight}; it must be 0 or above, and finite")
 
 
 @dataclass(frozen=True)
@@ -106,11 +131,13 @@ class Target(_Record):
     Attributes:
         question_id: The question that it answers.
         stage: `distill` or `repair`.
-        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`.
+        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; for an
+            unlabelled row of own data, its text as written.
         weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
         severity: Of the drift that this target repairs; None for distill targets.
         provider: Who wrote it: `file`, `local` or `openai`, with the model's name.
         attempts: Requests it took (1 + correction rounds); 0 for `file`.
+        spans: Passages of the completion with a weight of their own; the rest of it weighs 1.
     """
 
     question_id: str
@@ -120,6 +147,7 @@ class Target(_Record):
     severity: Severity | None = None
     provider: str = "file"
     attempts: int = 0
+    spans: tuple[WeightSpan, ...] = ()
 
 
 @dataclass(frozen=True)

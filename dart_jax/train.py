@@ -79,12 +79,13 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     import jax
 
     from dart_jax.audit.drift import check_pool_splits
-    from dart_jax.stages.checks import check_before_work, check_settings
+    from dart_jax.stages.checks import check_before_work, check_settings, check_stages
     from dart_jax.stages.context import Run
     from dart_jax.stages.steps import steps
 
     cache = folder.path.parent / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+    check_stages(config, stages)
     check_pool_splits(config.audit.pool_splits)
     run = on_every(lambda: Run(config, folder))
     processes.require_same({"questions": run.split_input(*run.splits)})
@@ -109,7 +110,7 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
             )
         print(f"[{number}/{total}] {name}", flush=True)
         if not checked:
-            check_before_work(run)
+            check_before_work(run, stages)
             checked = True
         run.stage = step.name
         started = time.perf_counter()
@@ -117,7 +118,8 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
             step.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if not checked:
-        print(f"nothing to do; report: {folder / 'report/report.md'}")
+        report, adapters = folder / "report/report.md", folder / "adapters"
+        print(f"nothing to do; {report if report.exists() else adapters}")
 
 
 def command() -> int:

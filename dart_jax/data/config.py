@@ -11,10 +11,10 @@ class DataConfig:
     Attributes:
         suite: mini (embedded), difference_awareness (needs data.dir), jsonl (your own questions; needs data.file) or hub (a data set of the Hugging Face hub; needs data.hub).
         dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl.
-        file: JSONL file of your own questions, one {id, question, label, completion?, weight?, benchmark?, scenario?} a line.
+        file: JSONL file of your own questions, one {id, question | messages, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
         hub: Name of a data set, or its local folder, with the same columns.
         hub_split: Which of its splits holds the questions; all of ours are made from it.
-        split_by: Split single rows, or whole scenarios (no template shared between splits).
+        split_by: Split single rows, or whole scenarios (no template shared between splits); none: every row is for training, and nothing is held back to evaluate on.
         max_train: Most training questions, spread evenly over benchmarks and conditions.
         max_validation: Most validation questions, spread likewise.
         max_test: Most test questions, spread likewise.
@@ -26,7 +26,7 @@ class DataConfig:
     file: str | None = None
     hub: str | None = None
     hub_split: str = "train"
-    split_by: Literal["row", "scenario"] = "row"
+    split_by: Literal["row", "scenario", "none"] = "row"
     max_train: int | None = None
     max_validation: int | None = None
     max_test: int | None = None

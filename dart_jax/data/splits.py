@@ -5,7 +5,7 @@ Order comes from SHA-256 of seed and id, never from a random generator or from t
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -17,14 +17,15 @@ from dart_jax.records import Condition, Question
 SHARES = {"train": Fraction(8, 10), "validation": Fraction(1, 10), "test": Fraction(1, 10)}
 """Share of each (benchmark, condition) stratum, as in the paper."""
 
-Stratum = tuple[str, Condition]
+Stratum = tuple[str, Condition | None]
 
 
 def make_splits(config: DataConfig) -> dict[str, list[Question]]:
     """Load the suite, split it, and keep at most `max_*` questions of each split.
 
     Returns:
-        `train`, `validation` and `test`, each in the order of `take`.
+        `train`, `validation` and `test`, each in the order of `take`; the last two are empty with
+        `split_by` none.
 
     Raises:
         ValueError: A split is empty; says which and what to change. Also as `load_suite`.
@@ -34,7 +35,13 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
         "validation": config.max_validation,
         "test": config.max_test,
     }
-    splits = split(load_suite(config), by=config.split_by, seed=config.seed)
+    questions = load_suite(config)
+    if config.split_by == "none":
+        _check_unique(questions)
+        splits = {"train": questions, "validation": [], "test": []}
+        limits = {"train": config.max_train}
+    else:
+        splits = split(questions, by=config.split_by, seed=config.seed)
     for name, limit in limits.items():
         if not splits[name] or (limit is not None and limit < 1):
             raise ValueError(
@@ -42,7 +49,7 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
                 f"data.max_{name} = {limit}; set data.max_{name} to 1 or more or leave it "
                 "out; a very small suite also needs data.split_by row"
             )
-    return {name: take(splits[name], limits[name], config.seed) for name in splits}
+    return {name: take(splits[name], limits.get(name), config.seed) for name in splits}
 
 
 def split(
@@ -65,7 +72,7 @@ def split(
     Raises:
         ValueError: Two questions share an id.
     """
-    questions = sorted(questions, key=lambda q: (q.benchmark, q.condition.value, q.id))
+    questions = sorted(questions, key=lambda q: (q.benchmark, q.condition or "", q.id))
     _check_unique(questions)
     totals = Counter(_stratum(q) for q in questions)
     filled: dict[str, Counter[Stratum]] = {name: Counter() for name in SHARES}
@@ -146,7 +153,7 @@ def _hash(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8")).hexdigest()
 
 
-def _check_unique(questions: list[Question]) -> None:
+def _check_unique(questions: Sequence[Question]) -> None:
     repeated = [id for id, count in Counter(q.id for q in questions).items() if count > 1]
     if repeated:
         raise ValueError(

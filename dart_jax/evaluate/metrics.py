@@ -26,7 +26,8 @@ def model_metrics(
 ) -> dict:
     """Accuracy by condition, decision rates and bootstrap intervals of one model.
 
-    An unparseable generation counts as wrong and as not YES. Rows are ordered by question id
+    An unparseable generation counts as wrong and as not YES. Unlabelled questions (own data) are
+    in no rate; `unlabelled` is their number. Rows are ordered by question id
     before they are resampled: the order of the inputs does not matter, and models measured on
     the same questions with the same seed see the same resamples (paired by question).
 
@@ -37,18 +38,21 @@ def model_metrics(
         seed: Of the resampling.
 
     Returns:
-        `n`, the rates of `RATES` (in [0, 1]; None over no rows), `intervals` of `INTERVALS`
-        (`[low, high]`, None over no rows), and `by_benchmark`: `n` and the rates of each.
+        `n` (labelled questions), `unlabelled`, the rates of `RATES` (in [0, 1]; None over no
+        rows), `intervals` of `INTERVALS` (`[low, high]`, None over no rows), and `by_benchmark`:
+        `n` and the rates of each.
 
     Raises:
         UnmatchedGenerations: A question without an answer, an answer without its question,
             or an id that comes twice.
     """
-    rows = _match(questions, generations)
+    matched = _match(questions, generations)
+    rows = [row for row in matched if row[0].condition is not None]
     values = _indicators(rows)
     benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
     return {
         "n": len(rows),
+        "unlabelled": len(matched) - len(rows),
         **_rates(values),
         "intervals": {name: bootstrap_interval(values[name], config, seed) for name in INTERVALS},
         "by_benchmark": {

@@ -22,6 +22,7 @@ from dart_jax.prompts.templates import load_template
 _SHOWN = ("lora", "sft", "repair", "data", "teacher", "judge", "audit", "decode", "evaluate")
 _HIDDEN = {
     "data.dir",
+    "data.file",
     "sft.checkpoint_every",
     "sft.profile_steps",
     *(
@@ -30,6 +31,8 @@ _HIDDEN = {
         for key in ("base_url", "api_key_env", "concurrency", "timeout")
     ),
 }
+_TUNED = ("lora", "sft", "data", "teacher")
+_OWN = ("jsonl", "hub")
 _SUITES = {"mini": "dart_jax_mini", "difference_awareness": "difference_awareness"}
 
 
@@ -43,7 +46,8 @@ class CardData:
         storage: What the base was read from and how the weights were stored, in a sentence or
             two; '' where there is nothing to say.
         config: The resolved configuration, nested by section.
-        summary: As built by `summary.build_summary`.
+        summary: As built by `summary.build_summary`; None for a run that only made targets and
+            trained on them, and measured nothing.
         weights: By severity, and for `replay`: `{"examples": count, "weight": sum}`.
         versions: Packages that the run used, and `platform`, which is not shown.
         targets, rejected: Training questions with and without an acceptable target.
@@ -53,7 +57,7 @@ class CardData:
     form: Literal["peft", "merged"]
     storage: str
     config: Mapping[str, Any]
-    summary: dict
+    summary: dict | None
     weights: Mapping[str, Mapping[str, float]]
     versions: Mapping[str, str]
     targets: int
@@ -75,6 +79,8 @@ def model_card(data: CardData) -> str:
     """The page, front matter included; its tables are those of the run's report."""
     summary, config = data.summary, data.config
     base = public_name(config["model"]["path"])
+    if summary is None:
+        return _tuning_card(data, base)
     parts = (
         _front_matter(data, base),
         f"# {escape(base)}, DART, {escape(data.adapter)}",
@@ -93,6 +99,35 @@ def model_card(data: CardData) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _tuning_card(data: CardData, base: str) -> str:
+    """Of a model that was trained and not measured: what can be said of it."""
+    config = data.config
+    own = config["data"]["suite"] in _OWN
+    trained = (
+        f"{escape(base)} fine-tuned with dart_jax on {data.targets} examples (rows without a "
+        f"target to train on: {data.rejected}), in {config['sft']['epochs']} epochs. The loss is "
+        "the next-token cross-entropy of the completions, each example's times its weight and "
+        f"each token's times its own where the data gives any. {_form(data)} The licence of the "
+        "base model applies to it."
+    )
+    prompt = (
+        "Prompts are as in the training data: the `messages` of its rows, in the chat template of "
+        "the base model."
+    )
+    messages = ['messages = [{"role": "user", "content": "..."}]']
+    parts = (
+        _front_matter(data, base),
+        f"# {escape(base)}, fine-tuned",
+        "\n\n".join(text for text in (trained, data.storage, _quantized(data)) if text),
+        _code(data, base, prompt, messages) if own else _use(data, base),
+        _settings(config, _TUNED),
+        "## Evaluation\n\nNone: this run measured neither what the model learned nor what it "
+        "unlearned, and no safety evaluation was made.",
+        _versions(data.versions),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
 def _front_matter(data: CardData, base: str) -> str:
     # JSON is YAML; the licence is the base model's to state.
     peft = data.form == "peft"
@@ -102,10 +137,27 @@ def _front_matter(data: CardData, base: str) -> str:
         "library_name": "peft" if peft else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["dart", "difference-awareness", "fairness", "lora", "jax"],
-        "datasets": [_SUITES[data.config["data"]["suite"]]],
+        "datasets": _datasets(data.config["data"]),
     }
+    if data.summary is None:
+        values["tags"] = ["lora", "jax"]
+    if not values["datasets"]:
+        del values["datasets"]
     lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
     return "\n".join(("---", *lines, "---"))
+
+
+def _datasets(config: Mapping[str, Any]) -> list[str]:
+    """By public name; a file of one's own has none."""
+    if config["suite"] == "hub":
+        return [_hub_name(config["hub"])]
+    return [_SUITES[config["suite"]]] if config["suite"] in _SUITES else []
+
+
+def _form(data: CardData) -> str:
+    if data.form == "peft":
+        return "These files are a LoRA adapter; the base model is not among them."
+    return "The adapter is merged into the weights: these files are a whole model."
 
 
 def _what_it_is(data: CardData, base: str) -> str:
@@ -113,16 +165,11 @@ def _what_it_is(data: CardData, base: str) -> str:
         "M_int": "M_int, the model after the first of the two trainings (distill), not repaired",
         "M_DART": "M_DART, the model after both trainings (distill, then repair)",
     }.get(data.adapter, data.adapter)
-    form = (
-        "These files are a LoRA adapter; the base model is not among them."
-        if data.form == "peft"
-        else "The adapter is merged into the weights: these files are a whole model."
-    )
     lines = [
         f"{escape(base)} trained with DART (Distill-Audit-Repair Training, "
         "[arXiv 2604.16845](https://arxiv.org/abs/2604.16845)) to tell questions in which groups "
         "of people must be treated differently from those in which they must be treated alike. "
-        f"This is {escape(stage)}. {form} The licence of the base model applies to it.",
+        f"This is {escape(stage)}. {_form(data)} The licence of the base model applies to it.",
         data.storage,
         _quantized(data),
     ]
@@ -149,15 +196,28 @@ def _use(data: CardData, base: str) -> str:
     """Code that can be copied: the prompt in it is the one that was trained with."""
     system = load_template("answer_system").substitute()
     user = load_template("answer_user").substitute(question="{question}")
+    messages = [
+        'question = "..."',
+        f"system = {json.dumps(system)}",
+        f"user = f{json.dumps(user)}",
+        'messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]',
+    ]
+    prompt = (
+        "The model does not answer the question: it analyses it and ends with a line "
+        "`Conclusion: YES` (a difference must be recognised) or `Conclusion: NO` (the groups "
+        "are to be treated alike). It was trained and measured with this one prompt."
+    )
+    return _code(data, base, prompt, messages)
+
+
+def _code(data: CardData, base: str, prompt: str, messages: list[str]) -> str:
+    """The section `Use`; `messages` are the lines that make them."""
     lines = [
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
         *_loading(data.form, json.dumps(base if "/" in base else f"path/to/{base}")),
         "",
-        'question = "..."',
-        f"system = {json.dumps(system)}",
-        f"user = f{json.dumps(user)}",
-        'messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]',
+        *messages,
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
         ")",
@@ -165,15 +225,7 @@ def _use(data: CardData, base: str) -> str:
         'prompt_length = inputs["input_ids"].shape[1]',
         "print(tokenizer.decode(answer[0, prompt_length:], skip_special_tokens=True))",
     ]
-    return "\n\n".join(
-        (
-            "## Use",
-            "The model does not answer the question: it analyses it and ends with a line "
-            "`Conclusion: YES` (a difference must be recognised) or `Conclusion: NO` (the groups "
-            "are to be treated alike). It was trained and measured with this one prompt.",
-            "```python\n" + "\n".join(lines) + "\n```",
-        )
-    )
+    return "\n\n".join(("## Use", prompt, "```python\n" + "\n".join(lines) + "\n```"))
 
 
 def _loading(form: str, base: str) -> list[str]:
@@ -207,9 +259,9 @@ def _data(data: CardData) -> str:
     return "## Data\n\n" + table(("", ""), rows, words=2)
 
 
-def _settings(config: Mapping[str, Any]) -> str:
+def _settings(config: Mapping[str, Any], shown: tuple[str, ...] = _SHOWN) -> str:
     rows = [("model", _listed("model", _public_model(config["model"])))]
-    rows += [(section, _listed(section, _public(config[section]))) for section in _SHOWN]
+    rows += [(section, _listed(section, _public(config[section]))) for section in shown]
     return "## Settings\n\n" + table(("section", "settings"), rows, words=2)
 
 
@@ -220,10 +272,12 @@ def _public_model(model: Mapping[str, Any]) -> dict[str, Any]:
 def _public(section: Mapping[str, Any]) -> dict[str, Any]:
     """Models by name where they are local files."""
     shown = dict(section)
+    if section.get("hub"):
+        shown["hub"] = _hub_name(section["hub"])
     if section.get("provider") == "local" and section["model"] is not None:
         shown["model"] = public_name(section["model"])
     if section.get("scorer_models"):
-        shown["scorer_models"] = [_name_of_scorer(model) for model in section["scorer_models"]]
+        shown["scorer_models"] = [_hub_name(model) for model in section["scorer_models"]]
     if section.get("scorers"):
         del shown["scorer"]  # a default that is not used
         shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
@@ -235,11 +289,11 @@ def _public_scorer(scorer: str) -> str:
     """`hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
     kind, colon, models = scorer.partition(":")
     parts = (model.partition("=") for model in models.split("+"))
-    names = ((_name_of_scorer(model), equals, label) for model, equals, label in parts)
+    names = ((_hub_name(model), equals, label) for model, equals, label in parts)
     return kind + colon + "+".join(map("".join, names)) if colon else scorer
 
 
-def _name_of_scorer(model: str) -> str:
+def _hub_name(model: str) -> str:
     """`owner/name` on a hub stays; what can only be a path is named by its last part."""
     is_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
     return public_name(model) if is_path else model

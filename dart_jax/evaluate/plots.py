@@ -23,12 +23,12 @@ _STYLE = {
 }
 
 
-def accuracy_by_benchmark(models: Mapping[str, dict], shortcut: float, path: Path) -> Path:
+def accuracy_by_benchmark(models: Mapping[str, dict], shortcut: float | None, path: Path) -> Path:
     """Accuracy of each model by benchmark and overall (with its interval), and the shortcut.
 
     Args:
         models: `metrics.model_metrics` of M0, M_int and M_DART on the same questions.
-        shortcut: Accuracy of the shortcut baseline over all test questions, in [0, 1].
+        shortcut: Accuracy of the shortcut baseline over all test questions, in [0, 1], if any.
         path: PNG to write.
     """
     benchmarks = sorted(models["M0"]["by_benchmark"])
@@ -45,9 +45,9 @@ def accuracy_by_benchmark(models: Mapping[str, dict], shortcut: float, path: Pat
         heights = [_percent(rate) for rate in [*rates, models[name]["accuracy"]]]
         axes.bar(offsets, heights, width * 0.92, color=COLOURS[name], label=name)
         _interval(axes, offsets[-1], heights[-1], models[name]["intervals"]["accuracy"])
-    axes.axhline(
-        100 * shortcut, color=_LINE, linestyle="--", linewidth=1.4, label="shortcut\n(overall)"
-    )
+    if shortcut is not None:
+        line = {"color": _LINE, "linestyle": "--", "linewidth": 1.4}
+        axes.axhline(100 * shortcut, label="shortcut\n(overall)", **line)
     axes.axvline(len(benchmarks) - 0.325, color="#BBBBBB", linewidth=1)
     axes.set(ylim=(0, 100), ylabel="accuracy (%)")
     axes.set_xticks(places, [*benchmarks, "overall"])

@@ -28,7 +28,15 @@ _ESSENTIALS = {
         "pool_splits",
         "max_prompts",
     ),
-    "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
+    "repair": (
+        "severity_weights",
+        "weighting",
+        "max_weight_share",
+        "span_weight",
+        "replay",
+        "epochs",
+        "learning_rate",
+    ),
     "run": ("seed",),
 }
 """What a reader needs at a glance, () for the whole section; all of it is saved with the run."""
@@ -90,9 +98,21 @@ def results(summary: dict, confidence: float) -> str:
             "The shortcut baseline is TF-IDF with logistic regression on the questions' wording "
             "alone, fitted on the same training questions: accuracy below it may come from "
             "wording.",
+            unlabelled(summary),
             same_model(summary),
         )
         if part
+    )
+
+
+def unlabelled(summary: dict) -> str:
+    """How many test questions are in no rate; '' where all have a label."""
+    count = summary["models"]["M0"].get("unlabelled", 0)
+    if not count:
+        return ""
+    return (
+        f"{count} more test questions have no label: they were answered and audited, and are in "
+        "none of these rates."
     )
 
 

@@ -12,15 +12,18 @@ from dart_jax.records import Condition, Question
 _INVERSE_PENALTY = 30.0
 
 
-def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> float:
+def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> float | None:
     """Accuracy of TF-IDF (1- and 2-grams) and logistic regression on the test questions.
+
+    Unlabelled questions (own data) are left aside.
 
     Args:
         train: Questions that the models were trained on; both conditions occur.
         test: Questions that the models are measured on.
 
     Returns:
-        Accuracy in [0, 1].
+        Accuracy in [0, 1]; None where questions are unlabelled and those with a label are too few
+        to fit or to measure it.
 
     Raises:
         ValueError: No test question, or training questions of one condition only.
@@ -29,6 +32,10 @@ def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> fl
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
+    asked = (train, test)
+    train, test = ([q for q in part if q.condition is not None] for part in asked)
+    if [*map(len, asked)] != [len(train), len(test)] and not _possible(train, test):
+        return None
     _check(train, test)
     classifier = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
@@ -39,6 +46,10 @@ def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> fl
 
 def _labels(questions: Sequence[Question]) -> list[bool]:
     return [question.condition is Condition.DIFF for question in questions]
+
+
+def _possible(train: Sequence[Question], test: Sequence[Question]) -> bool:
+    return bool(test) and len({question.condition for question in train}) == 2
 
 
 def _check(train: Sequence[Question], test: Sequence[Question]) -> None:

@@ -20,7 +20,7 @@ def build_summary(
     drift: Mapping[str, dict],
     pool: dict,
     repair: Mapping[str, Mapping[str, float]],
-    shortcut: float,
+    shortcut: float | None,
     split_by: str,
     judge: str,
     cycles: Sequence[dict],
@@ -36,7 +36,8 @@ def build_summary(
         pool: The same of M_int on the drift pool, whence the repair cases come.
         repair: By severity name: `{"examples": count, "weight_mass": sum of example weights}`
             of the repair targets; empty where nothing was repaired.
-        shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1].
+        shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1]; None
+            where it could not be fitted.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
         cycles: One row a cycle of audit and repair: `audited` (a model), `pool` (its

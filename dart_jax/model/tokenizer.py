@@ -42,6 +42,20 @@ class ChatTokenizer:
         """Ids of an assistant's whole answer, with the token that ends its turn."""
         return [*self._encode(text), self.end_of_turn]
 
+    def completion_offsets(self, text: str) -> list[tuple[int, int]]:
+        """Which characters of an answer each token of `encode_completion` stands for.
+
+        The end of turn is `(len(text), len(text))`. Raises ValueError for a tokenizer that does
+        not tell (transformers' "slow" ones).
+        """
+        if not self._tokenizer.is_fast:
+            raise ValueError(
+                f"{self.where}: token weights need a tokenizer that knows its tokens' places in "
+                "the text; add its tokenizer.json"
+            )
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [*map(tuple, encoded["offset_mapping"]), (len(text), len(text))]
+
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text: no BOS, no end of turn."""
         return self._encode(text)

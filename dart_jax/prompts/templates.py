@@ -32,10 +32,14 @@ def load_template(name: str) -> Template:
 def answer_messages(question: Question, *, policy: bool = False) -> tuple[Message, ...]:
     """The task prompt: analyse the question, do not answer it, end with the conclusion line.
 
+    A question with messages of its own (own data) is put as these are.
+
     Args:
-        question: Its text is all that the model sees of it.
+        question: Its text, or its messages, are all that the model sees of it.
         policy: Append the explanation policy to the system prompt (paper, inference).
     """
+    if question.messages:
+        return _own_messages(question, load_template("policy").substitute() if policy else "")
     system = load_template("answer_system").substitute()
     if policy:
         system += "\n" + load_template("policy").substitute()
@@ -86,6 +90,16 @@ def _label_fields(question: Question) -> dict[str, str]:
         "meaning": load_template(f"meaning_{label.lower()}").substitute(),
         "conclusion": conclusion_line(question.gold),
     }
+
+
+def _own_messages(question: Question, policy: str) -> tuple[Message, ...]:
+    """A chat as it is; a policy ends its system prompt, or is one."""
+    turns = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+    if policy and turns[0]["role"] == "system":
+        turns[0]["content"] += "\n" + policy
+    elif policy:
+        turns.insert(0, {"role": "system", "content": policy})
+    return tuple(turns)
 
 
 def _conversation(system: str, user: str) -> tuple[Message, ...]:

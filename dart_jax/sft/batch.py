@@ -17,6 +17,7 @@ from dart_jax.sft.examples import Example
 class Batch(NamedTuple):
     """One micro-batch; B rows of T tokens.
 
+    A loss weight is that of the example times that of the token (`Example.token_weights`, or 1).
     Aligned, for the prompts `p q` and `p r` with the completions `x y .` of weight 2 and `z .` of
     weight 1, padded to T = 8; first the rows of packing `none`, then the one of `shared_prefix`:
 
@@ -82,7 +83,10 @@ def fill_row(examples: Sequence[Example], prefix: int, length: int) -> Batch:
         end = start + len(own)
         row.tokens[start:end] = own
         row.targets[start : end - 1] = own[1:]
-        row.loss_weights[start + example.prompt_length - 1 - prefix : end - 1] = example.weight
+        supervised = slice(start + example.prompt_length - 1 - prefix, end - 1)
+        row.loss_weights[supervised] = example.weight
+        if example.token_weights is not None:
+            row.loss_weights[supervised] *= np.asarray(example.token_weights, np.float32)
         row.positions[start:end] = np.arange(prefix, len(example.tokens))
         row.segment_ids[start:end] = segment
         start = end

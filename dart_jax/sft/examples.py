@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dart_jax.model.tokenizer import ChatTokenizer
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Question, Target
+from dart_jax.sft.token_weights import token_weights
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Example:
         weight: Multiplies the loss of every completion token.
         severity: Of the drift that it repairs; None for distill targets.
         source: The stage that its target was written for, `distill` or `repair`.
+        token_weights: One number a completion token, end of turn included, that multiplies
+            `weight`; a token of weight 0 is not supervised. None: all are 1.
     """
 
     id: str
@@ -29,6 +33,25 @@ class Example:
     weight: float
     severity: int | None = None
     source: str = "distill"
+    token_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.token_weights is None:
+            return
+        count = len(self.tokens) - self.prompt_length
+        if len(self.token_weights) != count:
+            raise ValueError(
+                f"{self.id}: {len(self.token_weights)} token weights for {count} completion tokens"
+            )
+        if not all(math.isfinite(w) and w >= 0 for w in self.token_weights):
+            raise ValueError(f"{self.id}: a token weight is negative or not finite")
+
+    @property
+    def weight_mass(self) -> float:
+        """Sum of the loss weights of its completion tokens."""
+        if self.token_weights is None:
+            return self.weight * (len(self.tokens) - self.prompt_length)
+        return self.weight * math.fsum(self.token_weights)
 
 
 def tokenize(
@@ -57,6 +80,10 @@ def _tokenize_one(
 ) -> Example:
     prompt = tokenizer.encode_prompt(answer_messages(questions[target.question_id]))
     completion = tokenizer.encode_completion(target.completion)
+    weights = None
+    if target.spans:
+        offsets = tokenizer.completion_offsets(target.completion)
+        weights = token_weights(target.spans, offsets[: len(completion)])
     return Example(
         id=target.question_id,
         tokens=(*prompt, *completion),
@@ -64,4 +91,5 @@ def _tokenize_one(
         weight=target.weight,
         severity=None if target.severity is None else int(target.severity),
         source=target.stage,
+        token_weights=weights,
     )

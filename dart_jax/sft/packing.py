@@ -63,7 +63,8 @@ class Plan:
             [sorted(i for row in micro_batch for i in row) for micro_batch in step.micro_batches]
             for step in self.steps
         ]
-        return digest([[(e.tokens, e.prompt_length, e.weight) for e in self.examples], order])
+        facts = [(e.tokens, e.prompt_length, e.weight, e.token_weights) for e in self.examples]
+        return digest([facts, order])
 
     def padding_share(self) -> float:
         """Share of the rows' tokens that are padding, in [0, 1]."""

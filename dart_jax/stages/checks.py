@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dart_jax.config import DartConfig
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
 from dart_jax.model.load import resolve_path
@@ -9,6 +12,15 @@ from dart_jax.processes import on_every, on_first
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import check_service
+
+
+def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
+    """Raises ValueError for a stage that has nothing to work on."""
+    if config.data.split_by == "none" and "evaluate" in stages:
+        raise ValueError(
+            "data.split_by none makes every row a training row, and stage evaluate needs test "
+            "questions: leave it out (--stages teach,distill), or set data.split_by row"
+        )
 
 
 def check_settings(run: Run) -> None:
@@ -34,13 +46,17 @@ def _roles(run: Run) -> tuple[str, ...]:
     return ("teacher",) if run.config.audit.mode == "screen_only" else ("teacher", "judge")
 
 
-def check_before_work(run: Run) -> None:
+def check_before_work(run: Run, stages: Sequence[str]) -> None:
     """Called once, before the first stage that has to run: loads the scorers and the model.
+
+    Where targets are only made and trained on, nothing is scored or decoded.
 
     Raises:
         ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
+    if set(stages) <= {"teach", "distill"}:
+        return
     on_first(lambda: [scorer.name for scorer in run.scorers])
     prompts = answer_prompts([*pool(run), *run.splits["test"]], run.model)
     too_long = check_room(prompts, run.model, run.decode.max_new_tokens)

@@ -8,7 +8,7 @@ it may be and sent back as often as it may be. Retries of failed requests are no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dart_jax.audit.config import JudgeConfig
@@ -25,12 +25,21 @@ from dart_jax.config import STAGES, DartConfig
 from dart_jax.model.load import resolve_path
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.prompts.templates import answer_messages, repair_messages
-from dart_jax.records import DriftCase, DriftType, Generation, Question, Severity, read_jsonl
+from dart_jax.records import (
+    Condition,
+    DriftCase,
+    DriftType,
+    Generation,
+    Question,
+    Severity,
+    read_jsonl,
+)
 from dart_jax.run_dir import RunDir
 from dart_jax.stages import audit
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import STORE, check_model_name
 from dart_jax.stages.steps import Step, planned_steps, steps
+from dart_jax.stages.teach import as_written
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.distill import distill_requests
 
@@ -137,9 +146,10 @@ def step_estimates(run: Run, step: Step) -> list[Estimate]:
 
 
 def _teach_asking(run: Run) -> list[_Asking]:
-    config, questions = run.config.teacher, run.splits["train"]
+    config, open_ones = run.config.teacher, as_written(run)[1]
+    questions = _labelled(open_ones, config)
     prompts = [target.messages for target in distill_requests(questions, config.examples)]
-    labels = _label_asking(questions, config, sure=True)
+    labels = _label_asking(open_ones, config, sure=True)
     sure = 0 if labels else len(prompts)  # a question without a label has no target
     return [*labels, _Asking(_requests(prompts, config), config.correction_rounds + 1, sure)]
 
@@ -154,12 +164,24 @@ def _repair_asking(run: Run, step: Step) -> list[_Asking]:
         unknown = (step.cycle.before, "", "", 0.0, DriftType.ELABORATES, Severity.MODERATE)
         cases, audited = [DriftCase(question.id, *unknown) for question in audit.pool(run)], False
     questions = [run.questions[case.question_id] for case in cases]
-    prompts = [repair_messages(q, case) for q, case in zip(questions, cases, strict=True)]
+    labelled = {question.id: question for question in _labelled(questions, config)}
+    prompts = [
+        repair_messages(labelled[case.question_id], case)
+        for case in cases
+        if case.question_id in labelled
+    ]
     labels = _label_asking(questions, config, sure=audited)
     sure = len(prompts) if audited and not labels else 0
     rounds = config.correction_rounds + 2  # one more for a target that is no safer
     texts = 0 if audited else run.decode.max_new_tokens
     return [*labels, _Asking(_requests(prompts, config), rounds, sure, texts)]
+
+
+def _labelled(questions: Sequence[Question], config: TeacherConfig) -> list[Question]:
+    """Those that the teacher will have a label for, or may have; either makes the same prompt."""
+    if config.label == "gold":
+        return [question for question in questions if question.condition is not None]
+    return [replace(q, condition=q.condition or Condition.EQUAL) for q in questions]
 
 
 def _label_asking(

@@ -194,7 +194,8 @@ def _labels(run: Run) -> dict[str, Any] | None:
     if run.config.teacher.label == "gold":
         return None
     labels = read_jsonl(run.folder / "teach/labels.jsonl", PredictedLabel)
-    return label_summary(run.splits["train"], labels)
+    asked = {label.question_id for label in labels}
+    return label_summary([q for q in run.splits["train"] if q.id in asked], labels)
 
 
 def _report_data(

@@ -16,13 +16,13 @@ from dart_jax.stages.cycles import cycles_run, later_models
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose stages are all done.
+    """A run whose stages are all done, or that was trained (teach, distill) and no more.
 
     Attributes:
         config: As in its config.yaml.
-        summary: `evaluation/summary.json`.
+        summary: `evaluation/summary.json`; None for a run that is not evaluated: a fine-tuning.
         versions: Packages and platform that it ran with.
-        weights: `repair/weights.json`: examples and weight by severity.
+        weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
         targets: Training targets of the distill stage.
         rejected: Training questions for which the teacher had no acceptable target.
         model: What identifies the base checkpoint, see `model.merged.checkpoint_digest`.
@@ -30,7 +30,7 @@ class FinishedRun:
 
     path: Path
     config: DartConfig
-    summary: dict[str, Any]
+    summary: dict[str, Any] | None
     versions: dict[str, str]
     weights: dict[str, dict[str, float]]
     targets: int
@@ -39,7 +39,9 @@ class FinishedRun:
 
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
-        found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
+        found = ["M_int"]
+        if self.summary is not None:
+            found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
         if name not in found:
             raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
         return self.path / "adapters" / name
@@ -56,16 +58,24 @@ def run_folder(path: Path) -> RunDir:
 def read_finished(folder: RunDir) -> FinishedRun:
     """Read a run; the caller holds its lock.
 
+    A run without any manifest after distill's is a fine-tuning; of every other one, all stages
+    have to be finished.
+
     Raises:
         StaleStage: A stage is not finished, its files were changed since, it ran on other
             settings than config.yaml's, or the adapters are not those that were evaluated.
         BadRecord, ValueError: A file of the run is damaged.
     """
     path = folder.path
-    manifests = {stage: _manifest(folder, stage) for stage in STAGES}
+    later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
+    manifests = {
+        stage: _manifest(folder, stage) for stage in (*STAGES[:2], *(later and STAGES[2:]))
+    }
     config = read_config(path / "config.yaml")
     for stage, manifest in manifests.items():
         _check_settings(path, stage, manifest["inputs"], config)
+    if not later:
+        return _finished(path, config, manifests, None, {})
     for cycle in cycles_run(path, config.repair.cycles):
         for stage in (cycle.step(stage) for stage in ("audit", "repair")):
             _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
@@ -73,12 +83,23 @@ def read_finished(folder: RunDir) -> FinishedRun:
     names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
     if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
         raise _stale(path, "evaluate", "was run on other adapters")
+    summary = _read_json(path / "evaluation/summary.json")
+    return _finished(path, config, manifests, summary, _read_json(path / "repair/weights.json"))
+
+
+def _finished(
+    path: Path,
+    config: DartConfig,
+    manifests: Mapping[str, Any],
+    summary: dict[str, Any] | None,
+    weights: dict[str, dict[str, float]],
+) -> FinishedRun:
     return FinishedRun(
         path=path,
         config=config,
-        summary=_read_json(path / "evaluation/summary.json"),
+        summary=summary,
         versions=_read_json(path / "versions.json"),
-        weights=_read_json(path / "repair/weights.json"),
+        weights=weights,
         targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
         rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
         model=manifests["distill"]["inputs"]["model"],

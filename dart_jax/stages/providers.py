@@ -31,15 +31,19 @@ def make_targets(
 ) -> None:
     """Have the configured teacher write the targets; each goes to `on_result` when decided.
 
-    A local teacher decodes in every process; a service is asked, and `on_result` called, in the
-    first one only.
+    An unlabelled question's own completion is its target, whoever the teacher is. A local teacher
+    decodes in every process; a service is asked, and `on_result` called, in the first one only.
     """
     config = run.config.teacher
-    if config.provider == "file":
-        stage = requests[0].stage if requests else "distill"
-        for result in file_targets(requests, _own_texts(run, stage), partial(is_safer, run)):
+    own = [r for r in requests if config.provider == "file" or r.question.condition is None]
+    if own:
+        texts = _own_texts(run, own[0].stage)
+        for result in file_targets(own, texts, partial(is_safer, run)):
             on_result(result)
-    elif config.provider == "local":
+        requests = [r for r in requests if r.question.condition is not None]
+    if config.provider == "file" or not requests:
+        return
+    if config.provider == "local":
         chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
         write_targets(
             requests,

@@ -29,6 +29,8 @@ from dart_jax.teach.repair import (
     repair_requests,
     weight_report,
 )
+from dart_jax.teach.spans import mark_passages
+from dart_jax.teach.weighting import capped, check_copies, oversampled, weight_level
 
 OUTPUTS = (
     "repair/targets.jsonl",
@@ -66,17 +68,13 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
-    config = run.config.repair
     path = run.folder / cycle.path("audit/drift_cases.jsonl")
     cases = on_first(lambda: read_jsonl(path, DriftCase))
     repairs = _repair_targets(run, cases, cycle)
-    training = on_first(lambda: _write_training_set(run, repairs, cycle))
+    training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
         on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
         return
-    report = weight_report(training)
-    check_weighting(report, config.severity_weights)
-    print(f"repair set: {json.dumps(report)}", flush=True)
     _train(run, training, cycle)
 
 
@@ -92,14 +90,28 @@ def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[
     return accepted
 
 
-def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> list[Target]:
-    """Repairs and replay; empty when there is nothing to repair."""
+def _write_training_set(
+    run: Run, repairs: Sequence[Target], cases: Sequence[DriftCase], cycle: Cycle
+) -> list[Target]:
+    """Repairs and replay as they are trained on; empty when there is nothing to repair."""
+    config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
-    share, seed = run.config.repair.replay, run.config.run.seed
-    training = mix_replay(repairs, distill, share, seed) if repairs else []
+    targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
+    level = weight_level([target.weight for target in targets], config.max_weight_share)
+    targets = capped(targets, level)
+    targets = mark_passages(targets, {c.question_id: c for c in cases}, config.span_weight)
+    sampled = config.weighting == "oversample"
+    training = oversampled(targets, seed + cycle.number) if sampled else targets
+    if sampled:
+        check_copies(targets, training)
+    report = weight_report(targets, training)
+    check_weighting(report, config.weights, level, sampled)
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
-    report = json.dumps(weight_report(training), indent=2)
-    write_text(run.folder / cycle.path("repair/weights.json"), report + "\n")
+    text = json.dumps(report, indent=2)
+    write_text(run.folder / cycle.path("repair/weights.json"), text + "\n")
+    if targets:
+        cut = "" if math.isinf(level) else f", none above {level:g} (repair.max_weight_share)"
+        print(f"repair set: {json.dumps(report)}{cut}", flush=True)
     return training
 
 
@@ -141,13 +153,13 @@ def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[St
     """The weights that the loss saw must add up to those of the repair set.
 
     Each step logs the sum of its loss weights as the device had them; over a run that is
-    epochs x sum over examples of weight x completion tokens. This is the whole way from the
-    drift case to the loss: a target merged, dropped or reweighted anywhere changes the sum.
+    epochs x sum over examples of weight x token weights. This is the whole way from the drift
+    case to the loss: a target merged, dropped or reweighted anywhere changes the sum.
 
     Raises:
         WeightingHadNoEffect: With both sums.
     """
-    expected = epochs * sum(e.weight * (len(e.tokens) - e.prompt_length) for e in examples)
+    expected = epochs * sum(example.weight_mass for example in examples)
     seen = sum(step.weight_mass for step in log)
     if not math.isclose(seen, expected, rel_tol=1e-4):
         raise WeightingHadNoEffect(

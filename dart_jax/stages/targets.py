@@ -13,6 +13,8 @@ from dart_jax.stages.providers import make_targets, predict_labels
 from dart_jax.teach.labels import with_labels, without_label
 from dart_jax.teach.writer import TargetRequest, TargetResult
 
+UNLABELLED = "the row has no label that a target could argue for (teacher.label is gold)"
+
 
 def label_questions(
     run: Run, questions: Sequence[Question], folder: str
@@ -20,10 +22,12 @@ def label_questions(
     """The questions with the labels that the teacher is to argue for (`teacher.label`).
 
     Returns:
-        `(labelled, reasons)`: as of `teach.labels.with_labels`; with gold labels all of them.
+        `(labelled, reasons)`: as of `teach.labels.with_labels`; with gold labels all questions
+        but the unlabelled ones of own data.
     """
     if run.config.teacher.label == "gold":
-        return list(questions), {}
+        labelled = [question for question in questions if question.condition is not None]
+        return labelled, {q.id: UNLABELLED for q in questions if q.condition is None}
     labels = ResultFile(run.folder / f"{folder}/labels.jsonl", PredictedLabel)
     decided = {label.question_id for label in labels.records}
     missing = [question for question in questions if question.id not in decided]

@@ -7,7 +7,7 @@ from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
 from dart_jax.data.suites import own_items
-from dart_jax.records import digest
+from dart_jax.records import Question, digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
@@ -49,11 +49,27 @@ def own_input(run: Run) -> str:
     return digest([dataclasses.asdict(item) for item in own_items(run.config.data)])
 
 
+def as_written(run: Run) -> tuple[list[Question], list[Question]]:
+    """Training questions whose target is their completion as it is, and the others.
+
+    Those are the unlabelled rows of own data that have one.
+    """
+    has_text = {i.question.id for i in own_items(run.config.data) if i.rationale is not None}
+    train = run.splits["train"]
+    given = [q for q in train if q.condition is None and q.id in has_text]
+    ids = {question.id for question in given}
+    return given, [question for question in train if question.id not in ids]
+
+
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    questions, unlabelled = label_questions(run, run.splits["train"], "teach")
-    weights = {item.question.id: item.weight for item in own_items(run.config.data)}
-    requests = distill_requests(questions, run.config.teacher.examples, weights)
+    own = {item.question.id: item for item in own_items(run.config.data)}
+    given, open_ones = as_written(run)
+    questions, unlabelled = label_questions(run, open_ones, "teach")
+    # In the order of the split, which is that of the training set.
+    by_id = {question.id: question for question in [*given, *questions]}
+    ordered = [by_id[q.id] for q in run.splits["train"] if q.id in by_id]
+    requests = distill_requests(ordered, run.config.teacher.examples, own)
     accepted, rejected = collect_targets(run, requests, "teach", unlabelled)
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}

@@ -1,9 +1,18 @@
 """Settings of the teacher and of the repair stage."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
+
+SEVERITY_WEIGHTS = {
+    "linear": (1.0, 2.0, 3.0, 4.0),
+    "uniform": (1.0, 1.0, 1.0, 1.0),
+    "quadratic": (1.0, 4.0, 9.0, 16.0),
+    "exponential": (1.0, 2.0, 4.0, 8.0),
+}
+"""Named weights of minor, moderate, severe and extreme cases; linear is the paper's."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,22 @@ class RepairConfig:
 
     Attributes:
         cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
-        severity_weights: Loss weight of minor, moderate, severe and extreme cases.
+        severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers such as [1, 1, 2, 8].
+        weighting: Where the weight acts: loss (each example's loss times its weight) or oversample (that many copies of the example at weight 1; a fraction by systematic sampling, so that the expected number is the weight; more steps an epoch).
+        max_weight_share: Most of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
+        span_weight: Weight within a repair target of the sentence that takes the place of the passage that the judge marked; the others weigh 1. See teach/spans.py.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Passes over the repair set.
         learning_rate: Peak learning rate of the repair training.
     """
 
     cycles: int = 1
-    severity_weights: tuple[float, float, float, float] = (1.0, 2.0, 3.0, 4.0)
+    severity_weights: (
+        Literal["linear", "uniform", "quadratic", "exponential"] | tuple[float, float, float, float]
+    ) = "linear"
+    weighting: Literal["loss", "oversample"] = "loss"
+    max_weight_share: float | None = None
+    span_weight: float = 1.0
     replay: float = 0.25
     epochs: int = 2
     learning_rate: float = 1e-4
@@ -70,3 +87,22 @@ class RepairConfig:
             raise ValueError(
                 f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"
             )
+        if self.max_weight_share is not None and not 0 < self.max_weight_share <= 1:
+            raise ValueError(
+                f"repair.max_weight_share: {self.max_weight_share}; give a share above 0 and at"
+                " most 1, or null"
+            )
+        if not 0 <= self.span_weight < math.inf:
+            raise ValueError(f"repair.span_weight: {self.span_weight}; give 0 or a positive number")
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(
+                f"repair.severity_weights: {list(self.weights)}; give four positive numbers, for"
+                " minor, moderate, severe and extreme"
+            )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """`severity_weights` as numbers."""
+        if isinstance(self.severity_weights, str):
+            return SEVERITY_WEIGHTS[self.severity_weights]
+        return tuple(map(float, self.severity_weights))

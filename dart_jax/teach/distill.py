@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from dart_jax.data.mini_suite import MiniItem, load_mini
+from dart_jax.data.own_suite import OwnItem
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.prompts.templates import Message, distill_messages
 from dart_jax.records import Question, digest
@@ -12,25 +13,25 @@ from dart_jax.teach.writer import TargetRequest
 def distill_requests(
     questions: Iterable[Question],
     examples: int = 0,
-    weights: Mapping[str, float] | None = None,
+    own: Mapping[str, OwnItem] | None = None,
 ) -> list[TargetRequest]:
     """One request a question, at weight 1 (paper, stage I) unless own data says otherwise.
+
+    For an unlabelled question there is nothing to ask a teacher: its messages are empty.
 
     Args:
         examples: Worked examples in front of each question, from the mini suite: the same
             family and label, never the question itself.
-        weights: Loss weights by question id; 1 where there is none.
+        own: What own data says of a question, by its id.
     """
     items = load_mini() if examples else []
-    return [
-        TargetRequest(
-            question,
-            _with_examples(question, items, examples),
-            "distill",
-            weight=(weights or {}).get(question.id, 1.0),
-        )
-        for question in questions
-    ]
+    requests = []
+    for question in questions:
+        asked = () if question.condition is None else _with_examples(question, items, examples)
+        row = (own or {}).get(question.id)
+        weight, spans = (1.0, ()) if row is None else (row.weight, row.spans)
+        requests.append(TargetRequest(question, asked, "distill", weight, spans=spans))
+    return requests
 
 
 def _with_examples(question: Question, items: list[MiniItem], examples: int) -> tuple[Message, ...]:

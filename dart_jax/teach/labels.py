@@ -102,15 +102,20 @@ def label_summary(
 ) -> dict[str, float | int | None]:
     """How the predicted labels compare with gold; for the report only.
 
+    Args:
+        questions: Those that a label was asked for.
+
     Returns:
-        `questions`, `no_label`, and `agreement` with gold of those labelled (None without any).
+        `questions`, `no_label`, and `agreement` of the labels with gold where there is one (None
+        where there is none).
     """
     gold = {question.id: question.gold for question in questions}
-    decided = [label for label in labels if label.decision is not None]
+    found = [label for label in labels if label.decision is not None]
+    decided = [label for label in found if gold[label.question_id] is not None]
     right = sum(label.decision is gold[label.question_id] for label in decided)
     return {
         "questions": len(gold),
-        "no_label": len(gold) - len(decided),
+        "no_label": len(gold) - len(found),
         "agreement": right / len(decided) if decided else None,
     }
 

@@ -96,6 +96,15 @@ def count_sentences(text: str) -> int:
     return len(_sentences(text))
 
 
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Each sentence as `(start, end)`, without the white space around it."""
+    ends = _sentences(text)
+    starts = [0, *ends[:-1]]
+    return [
+        (end - len(text[start:end].lstrip()), end) for start, end in zip(starts, ends, strict=False)
+    ]
+
+
 def first_sentences(text: str, count: int) -> str:
     """The text up to the end of its `count`-th sentence; all of it where there are fewer."""
     ends = _sentences(text)

@@ -44,7 +44,7 @@ def repair_requests(
         if case.question_id not in questions_by_id:
             raise ValueError(f"drift case of question {case.question_id}: no such question")
         question = questions_by_id[case.question_id]
-        weight = severity_weight(case.severity, config.severity_weights)
+        weight = severity_weight(case.severity, config.weights)
         messages = repair_messages(question, case)
         requests.append(
             TargetRequest(
@@ -76,30 +76,54 @@ def mix_replay(
     return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
 
 
-def weight_report(targets: Iterable[Target]) -> WeightReport:
-    """Example count and weight mass of repair targets by severity, and of the replay."""
+def weight_report(
+    targets: Iterable[Target], training: Iterable[Target] | None = None
+) -> WeightReport:
+    """Targets and weight mass by severity, and of the replay.
+
+    Args:
+        targets: Each counts once.
+        training: What is trained on, where this is not `targets` themselves: its weights make the
+            mass, so that of oversampled targets it is the number of copies.
+    """
+    targets = list(targets)
     report = {name: {"examples": 0, "weight": 0.0} for name in [*_names(), "replay"]}
     for target in targets:
-        row = report["replay" if target.severity is None else target.severity.name.lower()]
-        row["examples"] += 1
-        row["weight"] += target.weight
+        report[_name(target)]["examples"] += 1
+    for target in targets if training is None else training:
+        report[_name(target)]["weight"] += target.weight
     return report
 
 
-def check_weighting(report: WeightReport, weights: Sequence[float]) -> None:
+def check_weighting(
+    report: WeightReport,
+    weights: Sequence[float],
+    level: float = math.inf,
+    sampled: bool = False,
+) -> None:
     """Raise unless each severity's mass is its count times its configured weight.
 
     Replay counts at weight 1. This is the guard against weights that are lost on the way, as by
-    a later de-duplication.
+    a later de-duplication. Weights that are all alike pass when the masses are the counts.
+
+    Args:
+        level: What weights were cut to (`weighting.weight_level`).
+        sampled: The masses are numbers of copies, which differ from the expected by less than 1.
 
     Raises:
         WeightingHadNoEffect: the mass differs; the message has the whole table.
     """
-    expected = {s.name.lower(): severity_weight(s, weights) for s in Severity} | {"replay": 1.0}
+    expected = {s.name.lower(): min(severity_weight(s, weights), level) for s in Severity}
+    expected["replay"] = min(1.0, level)
     wrong = [
         name
         for name, weight in expected.items()
-        if not math.isclose(report[name]["weight"], report[name]["examples"] * weight, rel_tol=1e-6)
+        if not math.isclose(
+            report[name]["weight"],
+            report[name]["examples"] * weight,
+            rel_tol=1e-6,
+            abs_tol=1 - 1e-6 if sampled and not float(weight).is_integer() else 0.0,
+        )
     ]
     if wrong:
         table = ", ".join(
@@ -108,6 +132,10 @@ def check_weighting(report: WeightReport, weights: Sequence[float]) -> None:
             for name, row in report.items()
         )
         raise WeightingHadNoEffect(f"severity weights did not arrive for {wrong}; {table}")
+
+
+def _name(target: Target) -> str:
+    return "replay" if target.severity is None else target.severity.name.lower()
 
 
 def _names() -> list[str]:

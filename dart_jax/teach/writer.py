@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
 from dart_jax.prompts.conclusion import analysis_text, conclusion_line
 from dart_jax.prompts.templates import correction_message
-from dart_jax.records import Question, RejectedTarget, Severity, Target, digest
+from dart_jax.records import Question, RejectedTarget, Severity, Target, WeightSpan, digest
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.quality import (
     MAX_SENTENCES,
@@ -40,6 +40,7 @@ class TargetRequest:
         weight: The target's loss weight.
         severity: Of the drift to repair; None for distill.
         drifted: The rationale to repair; None for distill.
+        spans: Token weights of the suite's own text; of no use to another one.
     """
 
     question: Question
@@ -48,6 +49,7 @@ class TargetRequest:
     weight: float = 1.0
     severity: Severity | None = None
     drifted: str | None = None
+    spans: tuple[WeightSpan, ...] = ()
 
 
 @dataclass
@@ -124,9 +126,12 @@ def file_targets(
 ) -> list[TargetResult]:
     """Targets from the suite's own rationales, under the same quality control.
 
+    The text of an unlabelled question is taken as it is: without conclusion line or control.
+
     Args:
         requests: Of either stage; their messages are not used.
-        rationales: Analysis text, without conclusion line, by question id.
+        rationales: Analysis text, without conclusion line, by question id; of an unlabelled
+            question, its completion.
         is_safer: As for `write_targets`; a file cannot be asked again.
 
     Raises:
@@ -146,12 +151,15 @@ def file_targets(
 
 
 def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | None) -> TargetResult:
-    completion = _with_conclusion(rationale, request.question)
-    violation = _violation(request, completion, is_safer)
+    completion, violation = rationale, None
+    if request.question.condition is not None:
+        completion = _with_conclusion(rationale, request.question)
+        violation = _violation(request, completion, is_safer)
     if violation is not None:
         reason = f"{violation.code}: {violation.rule}"
         return RejectedTarget(request.question.id, request.stage, [reason], [rationale])
-    return _target(request, completion, provider="file", attempts=0)
+    target = _target(request, completion, provider="file", attempts=0)
+    return replace(target, spans=request.spans)
 
 
 def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:

@@ -8,7 +8,7 @@ from dart_jax.data.config import DataConfig
 from dart_jax.data.own_suite import OwnItem, load_file, load_hub
 from dart_jax.data.splits import make_splits
 from dart_jax.data.suites import load_suite, own_items
-from dart_jax.records import BadRecord, Condition, Question
+from dart_jax.records import BadRecord, Condition, Question, Turn, WeightSpan
 
 PLAIN = {"id": "a", "question": "May we?", "label": "NO"}
 FULL = {
@@ -19,6 +19,14 @@ FULL = {
     "weight": 2.5,
     "benchmark": "leave",
     "scenario": "parents",
+}
+TURN = {"role": "user", "content": "Hello?"}
+ANSWER = {"role": "assistant", "content": "Yes?"}
+CHAT = {
+    "id": "c",
+    "messages": [{"role": "system", "content": "Be brief."}, TURN, ANSWER, TURN],
+    "completion": " Yes, I am here.\n",
+    "token_weights": [1, 2, 1, 0],
 }
 
 
@@ -39,11 +47,20 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
     ("changes", "message"),
     [
         ({"label": "maybe"}, r":2: label"),
-        ({"label": None}, r":2: label"),
         ({"question": " "}, r":2: .*question is empty"),
         ({"weight": 0.0}, r":2: .*weight is 0"),
         ({"weight": float("inf")}, r":2: "),
-        ({"token_weights": [1]}, r":2: token_weights"),
+        ({"token_weights": [1]}, r":2: .*token_weights without a completion"),
+        ({"token_weights": ["1"]}, r":2: token_weights\.0"),
+        ({"token_weights": [{"txt": "So", "weight": 1}]}, r":2: token_weights\.0\.passage\.txt"),
+        ({"completion": "So is it.", "token_weights": [1]}, r":2: .*1 numbers, .* has 3 words"),
+        ({"completion": " "}, r":2: .*completion is empty"),
+        ({"question": None}, r":2: .*either question or messages"),
+        ({"messages": [TURN]}, r":2: .*either question or messages"),
+        ({"question": None, "messages": []}, r":2: .*messages are empty"),
+        ({"question": None, "messages": [TURN | {"role": "me"}]}, r":2: messages\.0\.role"),
+        ({"question": None, "messages": [TURN | {"name": "x"}]}, r":2: messages\.0\.name"),
+        ({"question": None, "messages": [TURN, ANSWER]}, r":2: .*belongs in completion"),
         ({"completion": "So.\nConclusion: YES"}, r":2: .*concludes YES, but label is NO"),
         ({"completion": "So.\nConclusion: perhaps"}, r":2: .*without YES or NO"),
         ({"completion": "Conclusion: NO"}, r":2: .*no text before"),
@@ -53,6 +70,53 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
 def test_a_bad_line_is_named(tmp_path, changes, message):
     with pytest.raises(BadRecord, match=r"own\.jsonl.*" + message):
         load_file(written(tmp_path, FULL, PLAIN | changes))
+
+
+def test_an_unlabelled_chat_is_kept_as_it_is(tmp_path):
+    (item,) = load_file(written(tmp_path, CHAT))
+    assert item.question.condition is None and item.question.gold is None
+    assert item.question.messages == tuple(Turn(**turn) for turn in CHAT["messages"])
+    assert item.question.text == (
+        "system: Be brief.\n\nuser: Hello?\n\nassistant: Yes?\n\nuser: Hello?"
+    )
+    assert item.rationale == CHAT["completion"]
+    assert [item.rationale[s.start : s.end] for s in item.spans] == [" Yes,", " I", " am", " here."]
+    (alone,) = load_file(written(tmp_path, {"id": "d", "messages": [TURN]}))
+    assert (alone.question.text, alone.rationale, alone.spans) == ("Hello?", None, ())
+
+
+@pytest.mark.parametrize("ending", ["", "\nConclusion: NO", "\nConclusion: NO\n"])
+def test_token_weights_of_a_labelled_row_are_places_in_its_target(tmp_path, ending):
+    passage = {"text": "law", "weight": 3.0}
+    row = PLAIN | {"completion": f"  The law says so.{ending}", "token_weights": [passage]}
+    (item,) = load_file(written(tmp_path, row))
+    assert item.spans == (WeightSpan(4, 7, 3.0),)
+    assert item.rationale[4:7] == "law"
+
+
+def test_a_conclusion_that_is_rewritten_takes_no_token_weights(tmp_path):
+    row = PLAIN | {"completion": "So.\n\n**Conclusion: NO**", "token_weights": [1, 2, 3]}
+    with pytest.raises(BadRecord, match="token_weights need a conclusion written as"):
+        load_file(written(tmp_path, row))
+    load_file(written(tmp_path, {key: row[key] for key in row if key != "token_weights"}))
+
+
+def test_no_split_keeps_every_row_for_training(tmp_path):
+    rows = [CHAT | {"id": str(n)} for n in range(3)] + [PLAIN, FULL]
+    config = DataConfig(suite="jsonl", file=str(written(tmp_path, *rows)), split_by="none")
+    splits = make_splits(config)
+    assert sorted(q.id for q in splits["train"]) == ["0", "1", "2", "a", "b"]
+    assert splits["validation"] == splits["test"] == []
+    with pytest.raises(ValueError, match=r"train split is empty.*data\.max_train"):
+        make_splits(DataConfig(suite="jsonl", file=config.file, split_by="none", max_train=0))
+
+
+def test_unlabelled_rows_are_a_stratum_of_their_own(tmp_path):
+    rows = [CHAT | {"id": f"c{n}"} for n in range(10)]
+    rows += [PLAIN | {"id": f"p{n}"} for n in range(10)]
+    splits = make_splits(DataConfig(suite="jsonl", file=str(written(tmp_path, *rows))))
+    for name, each in (("train", 8), ("validation", 1), ("test", 1)):
+        assert sum(q.condition is None for q in splits[name]) == each, name
 
 
 def test_an_empty_file_is_an_error(tmp_path):
@@ -89,13 +153,13 @@ def test_own_benchmarks_are_split_and_dealt_evenly(tmp_path):
 def test_a_data_set_gives_the_items_of_its_file(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    path = written(tmp_path, PLAIN | {"note": "left aside"}, FULL | {"note": None})
+    path = written(tmp_path, PLAIN | {"note": "left aside"}, FULL | {"note": None}, CHAT)
     folder = tmp_path / "set"
     folder.mkdir()
     path.rename(folder / "train.jsonl")
     config = DataConfig(suite="hub", hub=str(folder))
     assert own_items(config) == load_hub(str(folder), "train")
-    assert own_items(config) == load_file(written(tmp_path, PLAIN, FULL))
+    assert own_items(config) == load_file(written(tmp_path, PLAIN, FULL, CHAT))
     assert load_suite(config) == [item.question for item in own_items(config)]
 
 

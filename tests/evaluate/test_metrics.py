@@ -171,3 +171,22 @@ def test_mismatch_names_the_ids(asked, answered, words):
             CONFIG,
             seed=0,
         )
+
+
+def test_unlabelled_questions_are_counted_and_in_no_rate():
+    asked, answered = rows(("D1", "diff", YES), ("D1", "equal", YES), ("D2", "equal", NO))
+    bare = [Question(f"b{n}", "own", None, "text", -1, "s") for n in range(2)]
+    more = [generation("b0", YES), generation("b1", None)]
+    alone = model_metrics(asked, answered, CONFIG, 0)
+    mixed = model_metrics([*asked, *bare], [*answered, *more], CONFIG, 0)
+    assert (alone["unlabelled"], mixed["unlabelled"]) == (0, 2)
+    assert mixed | {"unlabelled": 0} == alone
+    none = model_metrics(bare, more, CONFIG, 0)
+    assert (none["n"], none["unlabelled"], none["accuracy"], none["by_benchmark"]) == (
+        0,
+        2,
+        None,
+        {},
+    )
+    with pytest.raises(UnmatchedGenerations, match="b1"):
+        model_metrics(bare, more[:1], CONFIG, 0)

@@ -82,7 +82,7 @@ def test_what_was_measured_and_trained_on(data):
         assert row in card
     for words in ("120 with a target", "8 without", "mini, split by row", "42 (split)"):
         assert words in card
-    for setting in ("rank 16, alpha 32.0", "learning\\_rate 0.0002", "weights 1.0 2.0 3.0 4.0"):
+    for setting in ("rank 16, alpha 32.0", "learning\\_rate 0.0002", "severity\\_weights linear"):
         assert setting in card
     assert "`heldout`" in card
     assert "| jax | 0.10.2 |" in card

@@ -46,6 +46,14 @@ def test_missing_rows_are_named(train, test, words):
         shortcut_accuracy(train, test)
 
 
+def test_unlabelled_questions_are_left_aside():
+    test = questions({"who is allowed to enter": "diff", "who is likely to enter": "equal"})
+    bare = [Question(f"b{n}", "D1", None, "who is allowed", -1, "s") for n in range(9)]
+    assert shortcut_accuracy([*TELLTALE, *bare], [*test, *bare]) == 1.0
+    for train, asked in ((bare, [*test, *bare]), (TELLTALE, bare), ([*TELLTALE[:2], *bare], test)):
+        assert shortcut_accuracy(train, asked) is None
+
+
 @pytest.mark.skipif(not SUITE.exists(), reason="the real suite is not here")
 @pytest.mark.parametrize(("by", "expected"), [("row", 0.91), ("scenario", 0.793)])
 def test_real_suite_gives_its_labels_away(by, expected):

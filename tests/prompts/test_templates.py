@@ -12,13 +12,28 @@ from dart_jax.prompts.templates import (
     load_template,
     repair_messages,
 )
-from dart_jax.records import Condition, DriftCase, DriftType, Question, Severity
+from dart_jax.records import Condition, DriftCase, DriftType, Question, Severity, Turn
 
 QUESTION = Question("q-1", "D1", Condition.DIFF, "Pay $5 or $question? (a) X (b) Y", 0, "s-1")
 
 
 def drift_case(text: str, drift: DriftType = DriftType.OMITS) -> DriftCase:
     return DriftCase("q-1", "M_int", "fine", text, 0.2, drift, Severity.SEVERE)
+
+
+def test_messages_of_ones_own_are_the_prompt():
+    turns = (Turn("system", "Be $brief."), Turn("user", "Hi"), Turn("assistant", "Yes?"))
+    own = Question("c", "own", None, "Hi", -1, "c", (*turns, Turn("user", "{x}")))
+    assert answer_messages(own) == tuple(
+        {"role": turn.role, "content": turn.content} for turn in own.messages
+    )
+    policy = load_template("policy").substitute()
+    assert answer_messages(own, policy=True)[0]["content"] == f"Be $brief.\n{policy}"
+    alone = Question("d", "own", None, "Hi", -1, "d", (Turn("user", "Hi"),))
+    assert answer_messages(alone, policy=True) == (
+        {"role": "system", "content": policy},
+        {"role": "user", "content": "Hi"},
+    )
 
 
 def test_the_task_prompt_shows_the_question_and_not_the_label():

@@ -120,6 +120,13 @@ def test_the_report_counts_agreement_over_those_with_a_label():
     assert label_summary(questions, predicted[2:])["agreement"] is None
 
 
+def test_unlabelled_questions_agree_and_disagree_with_nothing():
+    asked = [question("a"), question("b"), question("c", None)]
+    found = [PredictedLabel(id, Decision.YES, None, "p") for id in "ac"]
+    found.append(PredictedLabel("b", None, "empty", "p"))
+    assert label_summary(asked, found) == {"questions": 3, "no_label": 1, "agreement": 1.0}
+
+
 def test_a_file_cannot_predict_labels():
     with pytest.raises(ValueError, match=r"teacher\.label predicted"):
         TeacherConfig(provider="file", label="predicted")

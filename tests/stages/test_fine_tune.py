@@ -1,0 +1,126 @@
+"""The engine as a weighted fine-tuner, and rows without a label in the whole method."""
+
+import json
+
+import pytest
+
+from dart_jax.data.own_suite import load_file
+from dart_jax.export import export
+from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
+from dart_jax.sft.examples import tokenize
+from dart_jax.sft.step_log import StepLog
+from dart_jax.train import main
+
+CHAT = [{"role": "system", "content": "You sell tea."}, {"role": "user", "content": "Which tea?"}]
+TEXT = "Mint and black tea. Which one may I bring?"
+LABELLED = "The rule asks the same of both groups. Nobody is left out by it."
+
+
+def chats(count, **more):
+    return [{"id": f"chat-{n}", "messages": CHAT, "completion": TEXT, **more} for n in range(count)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(rows):
+        path = tmp_path / "own.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tuned(settings, tmp_path, written):
+    """A function: the folder of a fine-tuning on rows."""
+
+    def run(rows, *more, **overrides):
+        args = settings(
+            tmp_path,
+            data__suite="jsonl",
+            data__file=written(rows),
+            data__split_by="none",
+            **overrides,
+        )
+        args = [arg for arg in args if not arg.startswith("--data.max_")]
+        assert main([*args, "--stages=teach,distill", *more]) == 0
+        return tmp_path / "run"
+
+    return run
+
+
+def test_every_row_is_trained_on_as_written(tuned, tiny_model):
+    weights = [1, 1, 1, 1, 0, 0, 0, 0, 3]
+    rows = chats(7, weight=2.5)
+    rows.append({"id": "q", "question": "Open?", "completion": TEXT, "token_weights": weights})
+    run = tuned(rows, sft__epochs=3)
+    targets = {t.question_id: t for t in read_jsonl(run / "teach/targets.jsonl", Target)}
+    assert len(targets) == 8
+    assert {t.completion for t in targets.values()} == {TEXT}
+    assert {id: t.weight for id, t in targets.items()} == {
+        **{f"chat-{n}": 2.5 for n in range(7)},
+        "q": 1.0,
+    }
+    assert [span.weight for span in targets["q"].spans] == weights
+    log = read_jsonl(run / "distill/log.jsonl", StepLog)
+    assert log[-1].loss < log[0].loss
+    questions = {item.question.id: item.question for item in load_file(run.parent / "own.jsonl")}
+    examples = tokenize(targets.values(), questions, load_tokenizer(tiny_model), 1024)
+    mass = sum(example.weight_mass for example in examples)
+    learnt = sum(len(e.tokens) - e.prompt_length for e in examples)
+    learnt -= next(e.token_weights.count(0) for e in examples if e.token_weights)
+    assert [line.weight_mass for line in log] == pytest.approx([mass] * 3)
+    assert [line.supervised_tokens for line in log] == [learnt] * 3
+    assert not (run / "evaluation").exists()
+
+
+def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
+    run = tuned(chats(8))
+    for form in ("peft", "merged"):
+        export(run, "M_int", form, tmp_path / form)
+        card = (tmp_path / form / "README.md").read_text()
+        assert "fine-tuned with dart_jax on 8 examples" in card
+        assert "measured neither" in card and '"role": "user"' in card
+        assert "DART" not in card and str(tmp_path) not in card and "datasets" not in card
+    with pytest.raises(ValueError, match=r"--adapter M_DART: .* has M_int$"):
+        export(run, "M_DART", "peft", tmp_path / "none")
+
+
+def test_nothing_to_evaluate_on_is_said_at_once(tuned):
+    with pytest.raises(ValueError, match=r"data\.split_by none .* --stages teach,distill"):
+        tuned(chats(2), "--stages=teach,distill,evaluate")
+
+
+def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, written, summary_of):
+    """Trained on with a completion; decoded, audited and counted; in no accuracy."""
+    rows = chats(10) + [{"id": f"bare-{n}", "question": f"Why {n}?"} for n in range(10)]
+    rows = [row | {"benchmark": row["id"][:4]} for row in rows]
+    rows += [
+        {
+            "id": f"own-{label}-{n}",
+            "question": f"Does rule {n} of section {label} ask the same of everybody?",
+            "label": label,
+            "completion": f"{LABELLED}\nConclusion: {label}",
+        }
+        for label in ("YES", "NO")
+        for n in range(10)
+    ]
+    args = settings(tmp_path, data__suite="jsonl", data__file=written(rows), audit__tau=2)
+    args = [arg for arg in args if not arg.startswith("--data.max_")]
+    assert main(args) == 0
+    run = tmp_path / "run"
+    targets = read_jsonl(run / "teach/targets.jsonl", Target)
+    assert {t.completion for t in targets if t.question_id.startswith("chat")} == {TEXT}
+    rejected = read_jsonl(run / "teach/rejected.jsonl", RejectedTarget)
+    assert len(rejected) == 8 and all(r.question_id.startswith("bare") for r in rejected)
+    assert all(r.reasons[0].startswith("no_label: the row has no label") for r in rejected)
+    summary = summary_of(run)
+    assert summary["rejects"]["distill"] == {"no_label": {"bare": 8}}
+    for model in summary["models"].values():
+        assert (model["n"], model["unlabelled"]) == (2, 2)
+        assert model["by_benchmark"].keys() == {"own"}
+    assert summary["drift"]["M_int"]["pairs"] == 4
+    assert len(read_jsonl(run / "generations/M_int.jsonl", Generation)) == 4
+    page = (run / "report/report.md").read_text("utf-8")
+    assert "2 more test questions have no label" in page
