@@ -9,6 +9,9 @@ from dart_jax.model.tokenizer import ChatTokenizer
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Question, Target
 
+SOURCES = ("distill", "repair", "drifted", "penalised", "preferred")
+"""What an example is for: `Target.stage`."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -20,7 +23,7 @@ class Example:
         prompt_length: Leading tokens that carry no loss.
         weight: Multiplies the loss of every completion token.
         severity: Of the drift that it repairs; None for distill targets.
-        source: The stage that its target was written for, `distill` or `repair`.
+        source: What its target is for, one of `SOURCES`.
     """
 
     id: str
@@ -42,7 +45,7 @@ def tokenize(
     Raises:
         ValueError: An example longer than `max_length`, with its id and length.
     """
-    examples = [_tokenize_one(target, questions, tokenizer) for target in targets]
+    examples = [_tokenize_one(target, questions, tokenizer, max_length) for target in targets]
     for example in examples:
         if len(example.tokens) > max_length:
             raise ValueError(
@@ -53,10 +56,14 @@ def tokenize(
 
 
 def _tokenize_one(
-    target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer
+    target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer, max_length: int
 ) -> Example:
     prompt = tokenizer.encode_prompt(answer_messages(questions[target.question_id]))
-    completion = tokenizer.encode_completion(target.completion)
+    if target.stage in ("distill", "repair"):
+        completion = tokenizer.encode_completion(target.completion)
+    else:
+        # What a model has said, as far as it fits: its end of turn is no part of the rationale.
+        completion = tokenizer.encode_text(target.completion)[: max(max_length - len(prompt), 0)]
     return Example(
         id=target.question_id,
         tokens=(*prompt, *completion),
