@@ -57,6 +57,9 @@ class OriginBatch(NamedTuple):
     severities: Int[Array, "B S"]
 
 
+AnyBatch = Batch | OriginBatch
+
+
 @dataclass(frozen=True)
 class StepBatch:
     """What one optimizer step consumes.

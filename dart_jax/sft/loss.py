@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
 from dart_jax.model.sharding import constrain
-from dart_jax.sft.batch import Batch
+from dart_jax.sft.batch import AnyBatch
 
 
 class SegmentSums(NamedTuple):
@@ -45,7 +45,7 @@ def segment_sums(
 
 
 def normalised_weights(
-    batch: Batch, normaliser: str, segments: int
+    batch: AnyBatch, normaliser: str, segments: int
 ) -> tuple[Float[Array, "B T"], Array]:
     """Token weights of the loss sum, and the batch's share of the divisor (a scalar)."""
     weights = batch.loss_weights

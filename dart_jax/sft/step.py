@@ -26,7 +26,7 @@ from dart_jax.model.sharding import (
     sharding_of,
     tree_shardings,
 )
-from dart_jax.sft.batch import Batch, OriginBatch
+from dart_jax.sft.batch import AnyBatch
 from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.loss import (
     SegmentSums,
@@ -118,7 +118,7 @@ def step_spec(
 def loss(
     lora_params: LoraParams,
     base_params: PyTree,
-    batch: Batch | OriginBatch,
+    batch: AnyBatch,
     spec: StepSpec,
     layout: Layout,
     dropout_key: Array | None = None,
@@ -188,7 +188,7 @@ def _of_tokens(of_segments: Array, segment_ids: Array) -> Array:
 def gradients(
     lora_params: LoraParams,
     base_params: PyTree,
-    batches: Batch | OriginBatch,
+    batches: AnyBatch,
     spec: StepSpec,
     layout: Layout,
     key: Array | None,
@@ -200,7 +200,7 @@ def gradients(
     """
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def add(sums: PyTree, scanned: tuple[Batch, Array]) -> tuple[PyTree, tuple]:
+    def add(sums: PyTree, scanned: tuple[AnyBatch, Array]) -> tuple[PyTree, tuple]:
         batch, index = scanned
         micro_key = None if key is None else jax.random.fold_in(key, index)
         (loss_sum, (normaliser, examples, parts)), grads = value_and_grad(
@@ -221,7 +221,7 @@ def gradients(
 def train_step(
     state: TrainState,
     base_params: PyTree,
-    batches: Batch | OriginBatch,
+    batches: AnyBatch,
     key: Array,
     reference: LoraParams | None = None,
     *,
@@ -278,7 +278,7 @@ def batch_ways(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def place_batch(batch: Batch | OriginBatch, mesh: Mesh) -> Batch | OriginBatch:
+def place_batch(batch: AnyBatch, mesh: Mesh) -> AnyBatch:
     """Host arrays, the same in every process, as global arrays over the mesh."""
 
     def place(array: np.ndarray) -> Array:
@@ -303,7 +303,7 @@ def compile_step(
     def step(
         state: TrainState,
         base_params: PyTree,
-        batches: Batch | OriginBatch,
+        batches: AnyBatch,
         key: Array,
         *,
         layout: Layout,

@@ -16,6 +16,7 @@ from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
 from dart_jax.sft.examples import Example, tokenize
+from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.loop import train
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
@@ -25,6 +26,7 @@ from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
     check_weighting,
+    drifted_targets,
     mix_replay,
     repair_requests,
     weight_report,
@@ -45,6 +47,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """What M_DART depends on; not on how many cycles there are to be."""
     repair = run.section("repair")
     repair.pop("cycles")
+    repair["loss"] = loss_identity(run.config.repair.loss)
     return {
         **run.common_inputs(),
         "model": run.model_input(),
@@ -65,12 +68,13 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
 
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
-    """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
+    """Write `adapters/M_DART`; a copy of M_int when nothing is repaired."""
     config = run.config.repair
     path = run.folder / cycle.path("audit/drift_cases.jsonl")
     cases = on_first(lambda: read_jsonl(path, DriftCase))
-    repairs = _repair_targets(run, cases, cycle)
-    training = on_first(lambda: _write_training_set(run, repairs, cycle))
+    # Without epochs, nobody is asked for targets that nothing would be trained on.
+    repairs = _repair_targets(run, cases if config.epochs else [], cycle)
+    training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
         on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
         return
@@ -92,11 +96,15 @@ def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[
     return accepted
 
 
-def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> list[Target]:
-    """Repairs and replay; empty when there is nothing to repair."""
+def _write_training_set(
+    run: Run, repairs: Sequence[Target], cases: Sequence[DriftCase], cycle: Cycle
+) -> list[Target]:
+    """Repairs, replay and, where the loss is for them, drifted rationales; empty without repairs."""
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     share, seed = run.config.repair.replay, run.config.run.seed
     training = mix_replay(repairs, distill, share, seed) if repairs else []
+    if run.config.repair.loss.unlikelihood_weight > 0:
+        training += drifted_targets(repairs, cases)
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     report = json.dumps(weight_report(training), indent=2)
     write_text(run.folder / cycle.path("repair/weights.json"), report + "\n")
@@ -104,11 +112,11 @@ def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> li
 
 
 def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
-    why = (
-        f"the teacher's targets for {cases} drift cases were all rejected"
-        if cases
-        else ("no drift case was confirmed")
-    )
+    why = "no drift case was confirmed"
+    if run.config.repair.epochs == 0:
+        why = "repair.epochs is 0: distill only"
+    elif cases:
+        why = f"the teacher's targets for {cases} drift cases were all rejected"
     print(f"nothing to repair ({why}): {cycle.after} is {cycle.before}", flush=True)
     remove(run.adapter_path(cycle.after))
     shutil.copytree(run.adapter_path(cycle.before), run.adapter_path(cycle.after))
@@ -127,6 +135,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         folder,
         lora=config.lora,
         sft=replace(config.sft, epochs=config.repair.epochs),
+        loss=config.repair.loss,
         epochs=config.repair.epochs,
         learning_rate=config.repair.learning_rate,
         seed=config.run.seed + cycle.number,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.prompts.templates import repair_messages
 from dart_jax.records import DriftCase, Question, Severity, Target, digest
 from dart_jax.teach.config import RepairConfig
@@ -76,10 +77,29 @@ def mix_replay(
     return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
 
 
+def drifted_targets(repairs: Iterable[Target], cases: Iterable[DriftCase]) -> list[Target]:
+    """The rationale that each repair replaces, to be made less likely; at the repair's weight.
+
+    The analysis alone: the conclusion after it may be right. A case without any has none.
+    """
+    texts = {case.question_id: analysis_text(case.candidate_text) for case in cases}
+    drifted = [(repair, texts[repair.question_id]) for repair in repairs]
+    return [
+        replace(repair, stage="drifted", completion=text, provider="drifted", attempts=0)
+        for repair, text in drifted
+        if text
+    ]
+
+
 def weight_report(targets: Iterable[Target]) -> WeightReport:
-    """Example count and weight mass of repair targets by severity, and of the replay."""
+    """Example count and weight mass of repair targets by severity, and of the replay.
+
+    Drifted rationales, which mirror the repairs, are not in it.
+    """
     report = {name: {"examples": 0, "weight": 0.0} for name in [*_names(), "replay"]}
     for target in targets:
+        if target.stage == "drifted":
+            continue
         row = report["replay" if target.severity is None else target.severity.name.lower()]
         row["examples"] += 1
         row["weight"] += target.weight
