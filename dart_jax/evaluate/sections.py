@@ -101,6 +101,11 @@ def same_model(summary: dict) -> str:
     if not summary["m_dart_is_m_int"]:
         return ""
     confirmed = summary["drift_pool"]["confirmed"]
+    if summary.get("distill_only"):
+        return (
+            "**M_DART is M_int**: distill only (`repair.epochs` is 0); "
+            f"{confirmed} drift cases of the drift pool were not repaired."
+        )
     why = (
         f"{confirmed} drift cases were confirmed on the drift pool but none got an acceptable "
         "repair target"

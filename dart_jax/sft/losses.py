@@ -25,6 +25,8 @@ is (H(r) - b) p/q, b the mean score. Its gradient is the one above while p = q, 
 later p/q leaves the other tokens' ratios out, as PPO does, and is clipped as there to
 [1 - CLIP, 1 + CLIP] where going further would lower the loss: what was drawn from M0 says nothing
 about a model that is no longer near it. |H(r) - b| is the example's weight, its sign the source.
+They are drawn as `decode` says, so that E_q is M0's own distribution at temperature 1 and top-p 1
+only, and a sharpened one below. The conclusion line, which H does not read, is not trained on here.
 """
 
 from __future__ import annotations

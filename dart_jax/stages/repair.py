@@ -16,12 +16,12 @@ from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
 from dart_jax.sft.examples import Example, tokenize
-from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.loop import train
+from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
-from dart_jax.stages.targets import collect_targets, label_questions
+from dart_jax.stages.targets import collect_targets, label_questions, scorer_input
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
@@ -58,9 +58,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train", "validation"),
         "teacher": teacher_input(run),
-        "scorer": {
-            k: v for k, v in run.section("audit").items() if k.startswith(("scorer", "screen"))
-        },
+        "scorer": scorer_input(run),
         "repair": repair,
         "lora": run.section("lora"),
         "sft": run.section("sft"),
@@ -99,7 +97,7 @@ def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[
 def _write_training_set(
     run: Run, repairs: Sequence[Target], cases: Sequence[DriftCase], cycle: Cycle
 ) -> list[Target]:
-    """Repairs, replay and, where the loss is for them, drifted rationales; empty without repairs."""
+    """Repairs, replay and, where the loss has a part for it, what drifted; none without repairs."""
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     share, seed = run.config.repair.replay, run.config.run.seed
     training = mix_replay(repairs, distill, share, seed) if repairs else []
