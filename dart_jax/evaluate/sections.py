@@ -14,7 +14,7 @@ _ESSENTIALS = {
     "model": ("path",),
     "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
     "lora": ("rank", "alpha", "dropout"),
-    "sft": ("epochs", "batch_size", "learning_rate"),
+    "sft": ("epochs", "batch_size", "learning_rate", "loss"),
     "decode": (),
     "teacher": ("provider", "model", "label"),
     "judge": ("provider", "model"),
@@ -28,7 +28,7 @@ _ESSENTIALS = {
         "pool_splits",
         "max_prompts",
     ),
-    "repair": ("severity_weights", "replay", "epochs", "learning_rate"),
+    "repair": ("severity_weights", "replay", "epochs", "learning_rate", "loss"),
     "run": ("seed",),
 }
 """What a reader needs at a glance, () for the whole section; all of it is saved with the run."""
@@ -245,7 +245,16 @@ def limits(summary: dict, config: Mapping[str, Any]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
+def loss_words(loss: Mapping[str, Any]) -> str:
+    """`focal, focal_gamma 2, kl_weight 1`: settings of a `LossConfig`, as far as they matter."""
+    names = ("unlikelihood_weight", "kl_weight", "toxicity_weight")
+    names = ("focal_gamma", *names) if loss["fn"] == "focal" else names
+    return ", ".join([loss["fn"], *(f"{name} {loss[name]:g}" for name in names if loss[name])])
+
+
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return escape(loss_words(value))
     listed = isinstance(value, (list, tuple))
     return escape(" ".join(map(str, value)) if listed else str(value))
 
