@@ -102,7 +102,7 @@ def _write_training_set(
     share, seed = run.config.repair.replay, run.config.run.seed
     training = mix_replay(repairs, distill, share, seed) if repairs else []
     if run.config.repair.loss.unlikelihood_weight > 0:
-        training += drifted_targets(repairs, cases)
+        training += drifted_targets(training, cases)
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     report = json.dumps(weight_report(training), indent=2)
     write_text(run.folder / cycle.path("repair/weights.json"), report + "\n")

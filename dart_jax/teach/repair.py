@@ -77,17 +77,18 @@ def mix_replay(
     return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
 
 
-def drifted_targets(repairs: Iterable[Target], cases: Iterable[DriftCase]) -> list[Target]:
-    """The rationale that each repair replaces, to be made less likely; at the repair's weight.
+def drifted_targets(training: Iterable[Target], cases: Iterable[DriftCase]) -> list[Target]:
+    """The rationale that each repair of a training set replaces, to be made less likely.
 
-    The analysis alone: the conclusion after it may be right. A case without any has none.
+    At the repair's weight, and as often as the repair is there. The analysis alone: the conclusion
+    after it may be right. A case without any analysis has none.
     """
     texts = {case.question_id: analysis_text(case.candidate_text) for case in cases}
-    drifted = [(repair, texts[repair.question_id]) for repair in repairs]
+    repairs = (target for target in training if target.stage == "repair")
     return [
-        replace(repair, stage="drifted", completion=text, provider="drifted", attempts=0)
-        for repair, text in drifted
-        if text
+        Target(r.question_id, "drifted", texts[r.question_id], r.weight, r.severity, "drifted")
+        for r in repairs
+        if texts[r.question_id]
     ]
 
 

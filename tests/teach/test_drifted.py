@@ -24,7 +24,8 @@ def test_a_drifted_rationale_mirrors_its_repair():
         case("b", "Rejected."),
         case("c", "Conclusion: YES"),
     ]
-    found = drifted_targets([repair("a", 1.5), repair("c")], cases)
+    replayed = Target("b", "distill", "Good.\nConclusion: NO")
+    found = drifted_targets([repair("a", 1.5), repair("c"), replayed], cases)
     expected = Target("a", "drifted", "They are bad.", 1.5, Severity.SEVERE, "drifted", 0)
     assert found == [expected]
 
