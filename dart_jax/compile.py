@@ -243,7 +243,7 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
     from dart_jax.model.lora import init_lora
     from dart_jax.model.packed_attention import Layout
-    from dart_jax.sft.batch import Batch
+    from dart_jax.sft.batch import Batch, OriginBatch
     from dart_jax.sft.optimizer import make_optimizer, make_schedule
     from dart_jax.sft.step import TrainState, batch_ways, jit_step, step_spec
 
@@ -263,9 +263,13 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
     batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
     layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
     spec = step_spec(architecture, config.lora, config.sft, mesh)
+    if spec.token_loss:
+        origins = jax.ShapeDtypeStruct((*shape[:2], layout.segments), jnp.int32)
+        batch = OriginBatch(*batch, origins, origins)
+    reference = state.lora_params if spec.needs_reference else None
     base_params = _base(config, architecture)
     step = jit_step(spec, optimizer, mesh, state, base_params, shape, layout)
-    return step.lower(state, base_params, batch, key), shape
+    return step.lower(state, base_params, batch, key, reference), shape
 
 
 def _lower_decode(

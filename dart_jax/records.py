@@ -130,9 +130,10 @@ class Target(_Record):
 
     Attributes:
         question_id: The question that it answers.
-        stage: `distill` or `repair`.
-        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; for an
-            unlabelled row of own data, its text as written.
+        stage: `distill` or `repair`; or what a model has said, to be made less likely (`drifted`:
+            of a drift case; `penalised`: scored worse than the mean) or more (`preferred`).
+        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; of an
+            unlabelled row as written; of what a model has said, the analysis alone.
         weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
         severity: Of the drift that this target repairs; None for distill targets.
         provider: Who wrote it: `file`, `local` or `openai`, with the model's name.
@@ -141,7 +142,7 @@ class Target(_Record):
     """
 
     question_id: str
-    stage: Literal["distill", "repair"]
+    stage: Literal["distill", "repair", "drifted", "penalised", "preferred"]
     completion: str
     weight: float = 1.0
     severity: Severity | None = None

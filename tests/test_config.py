@@ -10,6 +10,7 @@ import pytest
 
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.config import STAGES, DartConfig, make_parser, parse, parse_stages
+from dart_jax.sft.config import LossConfig
 
 ROOT = Path(__file__).parents[1]
 FIELDS = [
@@ -21,6 +22,11 @@ LIMITS = [
     (f"{role}.limits", field)
     for role in ("teacher", "judge")
     for field in dataclasses.fields(LimitsConfig)
+]
+LOSSES = [
+    (f"{stage}.loss", field)
+    for stage in ("sft", "repair")
+    for field in dataclasses.fields(LossConfig)
 ]
 FIXED = {
     "run": {"name", "root", "seed"},
@@ -45,7 +51,7 @@ def unspaced(text):
 
 
 @pytest.mark.parametrize(
-    ("section", "field"), FIELDS + LIMITS, ids=lambda part: getattr(part, "name", part)
+    ("section", "field"), FIELDS + LIMITS + LOSSES, ids=lambda part: getattr(part, "name", part)
 )
 def test_help_explains_every_setting(section, field, help_text):
     doc = attrgetter(section)(DartConfig()).__doc__
@@ -110,6 +116,10 @@ def yaml(tmp_path):
         ("data:\n  suite: maxi\n", "data.suite"),
         ("repair:\n  severity_weights: [1, 2, 3]\n", "repair.severity_weights"),
         ("lora:\n  rank: 0\n", "lora.rank"),
+        ("repair:\n  loss:\n    kl: 1\n", "repair.loss.kl"),
+        ("repair:\n  loss:\n    toxicity_weight: 1\n", "repair.loss.toxicity_weight"),
+        ("sft:\n  loss:\n    kl_weight: 1\n", "sft.loss.kl_weight"),
+        ("sft:\n  loss:\n    focal_gamma: -1\n", "sft.loss.focal_gamma"),
         ("lora:\n  targets: [q, z]\n", "lora.targets"),
     ],
 )

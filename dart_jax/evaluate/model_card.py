@@ -308,6 +308,8 @@ def _listed(section: str, values: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, Mapping) and "fn" in value:
+        return sections.loss_words(value)
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

@@ -14,7 +14,7 @@ _ESSENTIALS = {
     "model": ("path",),
     "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
     "lora": ("rank", "alpha", "dropout"),
-    "sft": ("epochs", "batch_size", "learning_rate"),
+    "sft": ("epochs", "batch_size", "learning_rate", "loss"),
     "decode": (),
     "teacher": ("provider", "model", "label"),
     "judge": ("provider", "model"),
@@ -36,6 +36,7 @@ _ESSENTIALS = {
         "replay",
         "epochs",
         "learning_rate",
+        "loss",
     ),
     "run": ("seed",),
 }
@@ -121,6 +122,11 @@ def same_model(summary: dict) -> str:
     if not summary["m_dart_is_m_int"]:
         return ""
     confirmed = summary["drift_pool"]["confirmed"]
+    if summary.get("distill_only"):
+        return (
+            "**M_DART is M_int**: distill only (`repair.epochs` is 0); "
+            f"{confirmed} drift cases of the drift pool were not repaired."
+        )
     why = (
         f"{confirmed} drift cases were confirmed on the drift pool but none got an acceptable "
         "repair target"
@@ -260,7 +266,16 @@ def limits(summary: dict, config: Mapping[str, Any]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
+def loss_words(loss: Mapping[str, Any]) -> str:
+    """`focal, focal_gamma 2, kl_weight 1`: settings of a `LossConfig`, as far as they matter."""
+    names = ("unlikelihood_weight", "kl_weight", "toxicity_weight")
+    names = ("focal_gamma", *names) if loss["fn"] == "focal" else names
+    return ", ".join([loss["fn"], *(f"{name} {loss[name]:g}" for name in names if loss[name])])
+
+
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return escape(loss_words(value))
     listed = isinstance(value, (list, tuple))
     return escape(" ".join(map(str, value)) if listed else str(value))
 

@@ -27,6 +27,7 @@ def build_summary(
     rejects: Mapping[str, Mapping[str, Mapping[str, int]]],
     labels: Mapping[str, float | int | None] | None,
     seconds: Mapping[str, float],
+    distill_only: bool = False,
 ) -> dict:
     """Assemble the summary of a run; nothing is computed here but the drift reduction.
 
@@ -46,6 +47,7 @@ def build_summary(
         rejects: Number of rejected targets by stage, reason and benchmark.
         labels: `teach.labels.label_summary` of the training questions; None with gold labels.
         seconds: Wall-clock seconds by stage.
+        distill_only: Whether there was to be no repair (`repair.epochs: 0`).
 
     Returns:
         A JSON-able dictionary. `m_dart_is_m_int` is true where there was nothing to repair:
@@ -76,6 +78,7 @@ def build_summary(
         "rejects": {stage: dict(reasons) for stage, reasons in rejects.items()},
         "labels": labels,
         "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
+        "distill_only": distill_only,
         "seconds": dict(seconds),
     }
     json.dumps(summary, allow_nan=False)  # a nan here must not reach the file

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dart_jax.model.attention import SHARED
 from dart_jax.model.packed_attention import Layout
-from dart_jax.sft.examples import Example
+from dart_jax.sft.examples import SOURCES, Example
 
 
 class Batch(NamedTuple):
@@ -41,6 +41,26 @@ class Batch(NamedTuple):
     segment_ids: Int[Array, "B T"]
 
 
+class OriginBatch(NamedTuple):
+    """A `Batch` with what a loss of tokens (`sft.losses`) may look at, too.
+
+    Attributes:
+        sources: Index in `SOURCES` of each segment's source; the first segment has id 1.
+        severities: Its severity; 0 for none.
+    """
+
+    tokens: Int[Array, "B T"]
+    targets: Int[Array, "B T"]
+    loss_weights: Float[Array, "B T"]
+    positions: Int[Array, "B T"]
+    segment_ids: Int[Array, "B T"]
+    sources: Int[Array, "B S"]
+    severities: Int[Array, "B S"]
+
+
+AnyBatch = Batch | OriginBatch
+
+
 @dataclass(frozen=True)
 class StepBatch:
     """What one optimizer step consumes.
@@ -54,6 +74,16 @@ class StepBatch:
     batch: Batch
     layout: Layout
     examples: np.ndarray
+
+
+def with_origins(step: StepBatch, examples: Sequence[Example]) -> OriginBatch:
+    """A step's arrays with the source and the severity of each segment."""
+    sources, severities = np.zeros_like(step.examples), np.zeros_like(step.examples)
+    for place, index in np.ndenumerate(step.examples):
+        if index >= 0:
+            sources[place] = SOURCES.index(examples[index].source)
+            severities[place] = examples[index].severity or 0
+    return OriginBatch(*step.batch, sources, severities)
 
 
 def shared_prefix(examples: Sequence[Example]) -> int:

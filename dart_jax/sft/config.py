@@ -1,7 +1,49 @@
 """Settings of supervised fine-tuning, shared by the distill and the repair stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the loss of a token is; `sft.losses` has the formulas.
+
+    Attributes:
+        fn: Loss of the tokens of a target: cross_entropy, focal, or a function of your own as module.function, importable from the current directory.
+        focal_gamma: Exponent of focal, which is (1 - p)^gamma times the cross-entropy; 0 is the cross-entropy.
+        reference: Give your own function the starting adapter's cross-entropy and the KL divergence from it; costs a second forward pass.
+        unlikelihood_weight: Of repair.loss only. Above 0, the drifted rationale of every repaired case is trained on, too, with this times -log(1 - p), at the weight of its repair.
+        kl_weight: Of repair.loss only. Above 0, the loss of replayed targets is this times KL(starting adapter || trained adapter) over the whole vocabulary, in place of fn; needs repair.replay.
+        toxicity_weight: Of sft.loss only. Above 0, M0 answers the training questions, the scorer scores it, and this times the expected score is added to the distill loss (joint toxicity regularisation).
+    """
+
+    fn: str = "cross_entropy"
+    focal_gamma: float = 2.0
+    reference: bool = False
+    unlikelihood_weight: float = 0.0
+    kl_weight: float = 0.0
+    toxicity_weight: float = 0.0
+
+    def check(self, key: str, *foreign: str) -> None:
+        """Raises ValueError, naming the setting under `key`.
+
+        Args:
+            foreign: Settings that have no meaning there.
+        """
+        for name in ("focal_gamma", "unlikelihood_weight", "kl_weight", "toxicity_weight"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{key}.{name}: {value}; give a number from 0")
+        for name in foreign:
+            if getattr(self, name):
+                other = "sft.loss" if key == "repair.loss" else "repair.loss"
+                raise ValueError(f"{key}.{name}: {getattr(self, name)}; set {other}.{name} instead")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the weighted cross-entropy and nothing else."""
+        parts = (self.unlikelihood_weight, self.kl_weight, self.toxicity_weight)
+        return self.fn == "cross_entropy" and not any(parts)
 
 
 @dataclass(frozen=True)
@@ -21,6 +63,7 @@ class SftConfig:
         weight_decay: Decoupled weight decay (AdamW).
         clip_norm: Global gradient norm limit.
         normaliser: What the loss sum is divided by; weighted_tokens makes weight k equal to k copies.
+        loss: The loss of a token in the distill stage (repair has its own).
         loss_chunk: Supervised positions that meet the vocabulary at once, on each device.
         remat: What the backward pass recomputes: none; projections (all but the matrix products with weights: faster than none on a CPU, a quarter of its memory); layer (everything: least memory, a third slower).
         checkpoint_every: Steps between checkpoints; a crash loses at most these.
@@ -39,12 +82,14 @@ class SftConfig:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     normaliser: Literal["weighted_tokens", "tokens", "examples"] = "weighted_tokens"
+    loss: LossConfig = field(default_factory=LossConfig)
     loss_chunk: int = 256
     remat: Literal["none", "projections", "layer"] = "projections"
     checkpoint_every: int = 10
     profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        self.loss.check("sft.loss", "unlikelihood_weight", "kl_weight")
         for key in (
             "epochs",
             "batch_size",

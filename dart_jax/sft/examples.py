@@ -11,6 +11,9 @@ from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Question, Target
 from dart_jax.sft.token_weights import token_weights
 
+SOURCES = ("distill", "repair", "drifted", "penalised", "preferred")
+"""What an example is for: `Target.stage`."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -22,7 +25,7 @@ class Example:
         prompt_length: Leading tokens that carry no loss.
         weight: Multiplies the loss of every completion token.
         severity: Of the drift that it repairs; None for distill targets.
-        source: The stage that its target was written for, `distill` or `repair`.
+        source: What its target is for, one of `SOURCES`.
         token_weights: One number a completion token, end of turn included, that multiplies
             `weight`; a token of weight 0 is not supervised. None: all are 1.
     """
@@ -65,7 +68,7 @@ def tokenize(
     Raises:
         ValueError: An example longer than `max_length`, with its id and length.
     """
-    examples = [_tokenize_one(target, questions, tokenizer) for target in targets]
+    examples = [_tokenize_one(target, questions, tokenizer, max_length) for target in targets]
     for example in examples:
         if len(example.tokens) > max_length:
             raise ValueError(
@@ -76,10 +79,14 @@ def tokenize(
 
 
 def _tokenize_one(
-    target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer
+    target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer, max_length: int
 ) -> Example:
     prompt = tokenizer.encode_prompt(answer_messages(questions[target.question_id]))
-    completion = tokenizer.encode_completion(target.completion)
+    if target.stage in ("distill", "repair"):
+        completion = tokenizer.encode_completion(target.completion)
+    else:
+        # What a model has said, as far as it fits: its end of turn is no part of the rationale.
+        completion = tokenizer.encode_text(target.completion)[: max(max_length - len(prompt), 0)]
     weights = None
     if target.spans:
         offsets = tokenizer.completion_offsets(target.completion)

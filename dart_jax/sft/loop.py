@@ -17,10 +17,12 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.processes import is_first
-from dart_jax.sft.batch import StepBatch
+from dart_jax.records import digest
+from dart_jax.sft.batch import StepBatch, with_origins
 from dart_jax.sft.checkpoint import Checkpoints
-from dart_jax.sft.config import SftConfig
+from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.examples import Example
+from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.monitor import Monitor
 from dart_jax.sft.optimizer import make_optimizer, make_schedule
 from dart_jax.sft.packing import Plan, make_plan
@@ -51,11 +53,15 @@ def train(
     learning_rate: float,
     seed: int,
     title: str,
+    loss: LossConfig | None = None,
 ) -> LoraParams:
     """Train adapters from `initial` on weighted examples; resumes from `folder` if it can.
 
     The examples are taken as they are: nothing is merged, dropped or reweighted here. In the
     folder: `log.jsonl` (`StepLog`), `tensorboard/` and `checkpoint/`.
+
+    Args:
+        loss: In place of `sft.loss`.
 
     Raises:
         NonFiniteLoss: With the step, the example ids and what to try.
@@ -68,14 +74,23 @@ def train(
     optimizer = make_optimizer(schedule, sft)
     like = jax.eval_shape(lambda params: _state(params, optimizer), initial)
     shardings = state_shardings(like, mesh)
-    compiled = compile_step(step_spec(model.config, lora, sft, mesh), optimizer, mesh, like)
+    spec = step_spec(model.config, lora, sft, mesh, loss)
+    compiled = compile_step(spec, optimizer, mesh, like)
+    # The step donates its state: what it starts from has to stay where it is the reference.
+    reference = jax.device_put(initial, shardings.lora_params) if spec.needs_reference else None
     key = jax.random.key(seed)
 
     def step(state: TrainState, batch: StepBatch) -> tuple[TrainState, Metrics]:
-        rows = place_batch(batch.batch, mesh)
-        return compiled(state, model.base_params, rows, key, layout=batch.layout)
+        arrays = with_origins(batch, examples) if spec.token_loss else batch.batch
+        rows = place_batch(arrays, mesh)
+        return compiled(
+            state, model.base_params, rows, key, layout=batch.layout, reference=reference
+        )
 
     whose = identity(model, lora, sft, plan, learning_rate, key)
+    if spec.token_loss:
+        origins = digest([(example.source, example.severity) for example in examples])
+        whose |= {"loss": loss_identity(spec.token_loss.config), "origins": origins}
     stopping = False
     with StopRequest() as stop, Checkpoints(folder / "checkpoint", whose) as checkpoints:
         state = checkpoints.restore(like, shardings)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
 from dart_jax.model.sharding import constrain
-from dart_jax.sft.batch import Batch
+from dart_jax.sft.batch import AnyBatch
 
 
 class SegmentSums(NamedTuple):
@@ -45,7 +45,7 @@ def segment_sums(
 
 
 def normalised_weights(
-    batch: Batch, normaliser: str, segments: int
+    batch: AnyBatch, normaliser: str, segments: int
 ) -> tuple[Float[Array, "B T"], Array]:
     """Token weights of the loss sum, and the batch's share of the divisor (a scalar)."""
     weights = batch.loss_weights
@@ -133,22 +133,11 @@ def _scan_chunks(
     with_grad: bool,
 ) -> tuple[tuple[Array, Array], Array | None]:
     """((sum, cross-entropy of each position), gradient of the sum in hidden)."""
-    B, M, _ = hidden.shape
-    pad = -M % chunk
-
-    def split(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)))
-        return x.reshape(B, -1, chunk, *x.shape[2:]).swapaxes(0, 1)
-
-    def join(x: Array) -> Array:
-        return x.swapaxes(0, 1).reshape(B, M + pad, *x.shape[3:])[:, :M]
+    M = hidden.shape[1]
 
     def body(total: Array, piece: tuple[Array, Array, Array]) -> tuple[Array, tuple]:
         h, t, w = (constrain(x, mesh, "rows", *(None,) * (x.ndim - 1)) for x in piece)
-        logits = jnp.einsum(
-            "bcd,dv->bcv", h.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
-        )
-        logits = constrain(logits, mesh, "rows", None, "vocab")
+        logits = chunk_logits(h, kernel, mesh)
         shift = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         each = (shift - jnp.take_along_axis(logits, t[..., None], axis=-1))[..., 0]
         total = total + jnp.sum(w * each)
@@ -159,6 +148,28 @@ def _scan_chunks(
         grad = jnp.einsum("bcv,dv->bcd", grad_logits, kernel, preferred_element_type=jnp.float32)
         return total, (each, constrain(grad.astype(hidden.dtype), mesh, "batch", None, None))
 
-    pieces = tuple(map(split, (hidden, targets, weights)))
+    pieces = tuple(split_chunks(x, chunk) for x in (hidden, targets, weights))
     total, (each, grads) = jax.lax.scan(body, jnp.zeros((), jnp.float32), pieces)
-    return (total, join(each)), None if grads is None else join(grads)
+    return (total, join_chunks(each, M)), None if grads is None else join_chunks(grads, M)
+
+
+def split_chunks(x: Shaped[Array, "B M ..."], chunk: int) -> Shaped[Array, "N B C ..."]:
+    """Pieces of C = `chunk` positions, the last one padded with zeros."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk), *((0, 0),) * (x.ndim - 2)))
+    return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+
+
+def join_chunks(x: Shaped[Array, "N B C ..."], positions: int) -> Shaped[Array, "B M ..."]:
+    """The first M = `positions` of these pieces, put together again."""
+    x = x.swapaxes(0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :positions]
+
+
+def chunk_logits(
+    hidden: Float[Array, "B C D"], kernel: Float[Array, "D V"], mesh: Mesh | None
+) -> Float[Array, "B C V"]:
+    """Float32 logits of a chunk, split over the vocabulary."""
+    logits = jnp.einsum(
+        "bcd,dv->bcv", hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+    )
+    return constrain(logits, mesh, "rows", None, "vocab")

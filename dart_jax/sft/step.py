@@ -26,8 +26,8 @@ from dart_jax.model.sharding import (
     sharding_of,
     tree_shardings,
 )
-from dart_jax.sft.batch import Batch
-from dart_jax.sft.config import SftConfig
+from dart_jax.sft.batch import AnyBatch
+from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.loss import (
     SegmentSums,
     cross_entropy_sum,
@@ -35,6 +35,8 @@ from dart_jax.sft.loss import (
     normalised_weights,
     segment_sums,
 )
+from dart_jax.sft.losses import TokenLoss, Tokens, token_loss
+from dart_jax.sft.token_terms import token_terms
 
 
 class TrainState(NamedTuple):
@@ -54,6 +56,7 @@ class Metrics(NamedTuple):
         update_norm: Global norm of the change of the adapters.
         tokens: Tokens that are not padding; a row's shared prefix counts once.
         examples: `SegmentSums` of [A, B, S] arrays.
+        parts: What each part of a `TokenLoss` adds to `loss`; empty for the plain one.
     """
 
     loss: Array
@@ -61,6 +64,7 @@ class Metrics(NamedTuple):
     update_norm: Array
     tokens: Array
     examples: SegmentSums
+    parts: dict[str, Array] | None = None
 
 
 class StepSpec(NamedTuple):
@@ -70,6 +74,7 @@ class StepSpec(NamedTuple):
         loss_chunk: In supervised positions of all rows.
         activations, mesh: See `llama.forward`.
         attention: `sft.attention`.
+        token_loss: None for the plain weighted cross-entropy.
     """
 
     config: LlamaConfig
@@ -80,10 +85,22 @@ class StepSpec(NamedTuple):
     activations: str | None = None
     mesh: Mesh | None = None
     attention: str = "auto"
+    token_loss: TokenLoss | None = None
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the step is given the starting adapter."""
+        return self.token_loss is not None and self.token_loss.needs_reference
 
 
-def step_spec(config: LlamaConfig, lora: LoraConfig, sft: SftConfig, mesh: Mesh) -> StepSpec:
-    """Pick what the step needs out of the sections."""
+def step_spec(
+    config: LlamaConfig,
+    lora: LoraConfig,
+    sft: SftConfig,
+    mesh: Mesh,
+    loss: LossConfig | None = None,
+) -> StepSpec:
+    """Pick what the step needs out of the sections; `loss` replaces `sft.loss`."""
     return StepSpec(
         config,
         lora,
@@ -94,24 +111,28 @@ def step_spec(config: LlamaConfig, lora: LoraConfig, sft: SftConfig, mesh: Mesh)
         activations="float32" if platform_of(mesh) == "cpu" else None,
         mesh=mesh,
         attention=sft.attention,
+        token_loss=token_loss(loss or sft.loss),
     )
 
 
 def loss(
     lora_params: LoraParams,
     base_params: PyTree,
-    batch: Batch,
+    batch: AnyBatch,
     spec: StepSpec,
     layout: Layout,
     dropout_key: Array | None = None,
-) -> tuple[Array, tuple[Array, SegmentSums]]:
+    reference: LoraParams | None = None,
+) -> tuple[Array, tuple[Array, SegmentSums, dict[str, Array]]]:
     """Weighted loss sum of one micro-batch [B, T]; differentiate in argument 0 only.
 
     Args:
+        batch: With origins where there is a `spec.token_loss`.
         dropout_key: None for evaluation.
+        reference: The starting adapter, where `spec.needs_reference`; it has no dropout.
 
     Returns:
-        The sum, and with it its normaliser and what each example contributed.
+        The sum, and with it its normaliser, what each example contributed, and the sum's parts.
     """
     dtype = base_params["embed"].dtype
     attention = training_attention(
@@ -121,20 +142,18 @@ def loss(
         layout,
         spec.mesh,
     )
-    hidden, _ = forward(
-        spec.config,
-        base_params,
-        lora_params,
-        batch.tokens,
-        batch.positions,
-        attention,
+    run = partial(
+        forward,
+        tokens=batch.tokens,
+        positions=batch.positions,
+        attention=attention,
         lora_scale=spec.lora.scale,
         dropout_rate=spec.lora.dropout,
-        dropout_key=dropout_key,
         remat=spec.remat,
         activations=spec.activations,
         mesh=spec.mesh,
     )
+    hidden, _ = run(spec.config, base_params, lora_params, dropout_key=dropout_key)
     weights, normaliser = normalised_weights(batch, spec.normaliser, layout.segments)
     picked = partial(gather_supervised, batch.loss_weights, layout.supervised)
     hidden, targets, weights, plain, segment_ids = picked(
@@ -142,44 +161,69 @@ def loss(
     )
     chunk = -(-spec.loss_chunk // hidden.shape[0])
     head = head_kernel(base_params)
-    total, each = cross_entropy_sum(hidden, head, targets, weights, chunk, spec.mesh)
+    if spec.token_loss is None:
+        total, each = cross_entropy_sum(hidden, head, targets, weights, chunk, spec.mesh)
+        parts = {}
+    else:
+        if spec.needs_reference:
+            (reference,) = picked(run(spec.config, base_params, reference)[0])
+        terms = token_terms(hidden, reference, head, targets, chunk, spec.mesh)
+        origins = [_of_tokens(x, segment_ids) for x in (batch.sources, batch.severities)]
+        losses = spec.token_loss(Tokens(*terms, plain, *origins, segment_ids))
+        parts = {
+            name: jnp.sum(jnp.where(plain > 0, weights * values, 0.0))
+            for name, values in losses.items()
+        }
+        total, each = sum(parts.values()), terms.cross_entropy
     carries = (plain > 0).astype(jnp.float32)
     sums = (segment_sums(segment_ids, x, layout.segments) for x in (carries * each, plain, carries))
-    return total, (normaliser, SegmentSums(*sums))
+    return total, (normaliser, SegmentSums(*sums), parts)
+
+
+def _of_tokens(of_segments: Array, segment_ids: Array) -> Array:
+    """Each token's value out of those of the segments [B, S]; [B, M]."""
+    return jnp.take_along_axis(of_segments, jnp.maximum(segment_ids - 1, 0), axis=1)
 
 
 def gradients(
     lora_params: LoraParams,
     base_params: PyTree,
-    batches: Batch,
+    batches: AnyBatch,
     spec: StepSpec,
     layout: Layout,
     key: Array | None,
-) -> tuple[LoraParams, Array, SegmentSums]:
-    """Adapter gradients and loss of [A, B, T] micro-batches, as if they were one batch."""
+    reference: LoraParams | None = None,
+) -> tuple[LoraParams, Array, SegmentSums, dict[str, Array]]:
+    """Adapter gradients, loss, sums of examples and parts of the loss of [A, B, T] micro-batches.
+
+    As if they were one batch.
+    """
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def add(sums: PyTree, scanned: tuple[Batch, Array]) -> tuple[PyTree, SegmentSums]:
+    def add(sums: PyTree, scanned: tuple[AnyBatch, Array]) -> tuple[PyTree, tuple]:
         batch, index = scanned
         micro_key = None if key is None else jax.random.fold_in(key, index)
-        (loss_sum, (normaliser, examples)), grads = value_and_grad(
-            lora_params, base_params, batch, spec, layout, micro_key
+        (loss_sum, (normaliser, examples, parts)), grads = value_and_grad(
+            lora_params, base_params, batch, spec, layout, micro_key, reference
         )
-        return jax.tree.map(jnp.add, sums, (grads, loss_sum, normaliser)), examples
+        return jax.tree.map(jnp.add, sums, (grads, loss_sum, normaliser)), (examples, parts)
 
     zeros = (jax.tree.map(jnp.zeros_like, lora_params), jnp.zeros(()), jnp.zeros(()))
     indices = jnp.arange(batches.tokens.shape[0])
-    (grads, loss_sum, normaliser), examples = jax.lax.scan(add, zeros, (batches, indices))
+    sums, (examples, parts) = jax.lax.scan(add, zeros, (batches, indices))
+    grads, loss_sum, normaliser = sums
     # A step whose every weight is 0 has no loss: 0, not 0/0.
     divisor = jnp.where(normaliser > 0, normaliser, 1.0)
-    return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor, examples
+    parts = {name: part.sum() / divisor for name, part in parts.items()}
+    return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor, examples, parts
 
 
 def train_step(
     state: TrainState,
     base_params: PyTree,
-    batches: Batch,
+    batches: AnyBatch,
     key: Array,
+    reference: LoraParams | None = None,
     *,
     spec: StepSpec,
     optimizer: optax.GradientTransformation,
@@ -188,8 +232,8 @@ def train_step(
     """One optimizer step; the dropout noise depends on (key, step, micro-batch, layer) only."""
     step_key = jax.random.fold_in(key, state.step)
     use_key = step_key if spec.lora.dropout > 0 else None
-    grads, mean, examples = gradients(
-        state.lora_params, base_params, batches, spec, layout, use_key
+    grads, mean, examples, parts = gradients(
+        state.lora_params, base_params, batches, spec, layout, use_key, reference
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.lora_params)
     lora_params = optax.apply_updates(state.lora_params, updates)
@@ -199,6 +243,7 @@ def train_step(
         update_norm=optax.tree.norm(updates),
         tokens=(batches.segment_ids != 0).sum().astype(jnp.float32),
         examples=examples,
+        parts=parts,
     )
     return TrainState(state.step + 1, lora_params, opt_state), metrics
 
@@ -224,7 +269,7 @@ def _moment_shardings(opt_state: PyTree, lora: PyTree, whole: PyTree) -> PyTree:
 
 
 def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> jax.sharding.NamedSharding:
-    """[A, B, T] arrays are split over B."""
+    """[A, B, T] and [A, B, S] arrays are split over B."""
     return sharding_of(mesh, (None, "batch", None), shape)
 
 
@@ -233,14 +278,14 @@ def batch_ways(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+def place_batch(batch: AnyBatch, mesh: Mesh) -> AnyBatch:
     """Host arrays, the same in every process, as global arrays over the mesh."""
 
     def place(array: np.ndarray) -> Array:
         sharding = batch_sharding(mesh, array.shape)
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-    return Batch(*map(place, batch))
+    return jax.tree.map(place, batch)
 
 
 def compile_step(
@@ -249,18 +294,25 @@ def compile_step(
     """`train_step` under jit: explicit shardings in and out, state donated.
 
     Returns:
-        A function (state, base_params, batches, key, *, layout), compiled once per shape.
+        A function (state, base_params, batches, key, *, layout, reference=None), compiled once
+        per shape; `reference` is the starting adapter where `spec.needs_reference`.
     """
 
     jitted: dict[tuple, Callable[..., Any]] = {}
 
     def step(
-        state: TrainState, base_params: PyTree, batches: Batch, key: Array, *, layout: Layout
+        state: TrainState,
+        base_params: PyTree,
+        batches: AnyBatch,
+        key: Array,
+        *,
+        layout: Layout,
+        reference: LoraParams | None = None,
     ) -> tuple[TrainState, Metrics]:
         kind = (batches.tokens.shape, layout)
         if kind not in jitted:
             jitted[kind] = jit_step(spec, optimizer, mesh, state, base_params, *kind)
-        return jitted[kind](state, base_params, batches, key)
+        return jitted[kind](state, base_params, batches, key, reference)
 
     return step
 
@@ -276,16 +328,18 @@ def jit_step(
 ) -> Any:
     """The jitted step for batches [A, B, T] = `shape`; what is lowered ahead of time, too.
 
+    It takes (state, base_params, batches, key, reference).
+
     Args:
         state, base_params: Arrays, or their `jax.ShapeDtypeStruct`.
     """
     states = state_shardings(state, mesh)
     base = tree_shardings(mesh, param_axes(spec.config), base_params)
-    rows = Batch(*(batch_sharding(mesh, shape) for _ in Batch._fields))
-    whole = replicated(mesh)
+    rows, whole = batch_sharding(mesh, shape), replicated(mesh)
+    reference = states.lora_params if spec.needs_reference else None
     return jax.jit(
         partial(train_step, spec=spec, optimizer=optimizer, layout=layout),
-        in_shardings=(states, base, rows, whole),
+        in_shardings=(states, base, rows, whole, reference),
         out_shardings=(states, whole),
         donate_argnums=0,
         compiler_options=compiler_options(mesh),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -51,7 +51,7 @@ class StepLog:
         loss: Loss sum divided by its normaliser.
         loss_by_severity: Mean cross-entropy, without weights, per supervised token of the step's
             repair examples, by the severity that they repair (`minor` to `extreme`).
-        loss_by_source: The same by where the examples come from (`distill`, `repair`, `replay`).
+        loss_by_source: The same by what the examples are for (`examples.SOURCES`).
         grad_norm: Global norm of the adapters' gradients before clipping.
         update_norm: Global norm of what the step added to the adapters.
         learning_rate: That the step used.
@@ -60,7 +60,8 @@ class StepLog:
         effective_examples: Effective sample size (sum w)^2 / sum w^2 (Kish 1965) over the step's
             examples; w is the mean loss weight of an example's supervised tokens.
         supervised_tokens, tokens, padded_tokens: As in `Speed`, a step.
-        flops: Needed floating-point operations (`train_flops`).
+        flops: Needed floating-point operations (`train_flops`), without a reference's.
+        loss_parts: What each part of a `TokenLoss` adds to `loss`; empty for the plain one.
     """
 
     step: int
@@ -78,6 +79,7 @@ class StepLog:
     padded_tokens: int
     flops: int
     speed: Speed
+    loss_parts: dict[str, float] = field(default_factory=dict)
 
 
 class Workload(NamedTuple):
@@ -132,6 +134,7 @@ def make_step_log(
         padded_tokens=counts.padded_tokens,
         flops=flops,
         speed=_speed(counts, flops, work.peak, seconds),
+        loss_parts={name: float(part) for name, part in (values.parts or {}).items()},
     )
 
 

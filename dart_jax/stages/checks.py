@@ -9,6 +9,7 @@ from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
 from dart_jax.model.load import resolve_path
 from dart_jax.processes import on_every, on_first
+from dart_jax.sft.losses import token_loss
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import check_service
@@ -24,9 +25,16 @@ def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
 
 
 def check_settings(run: Run) -> None:
-    """Fail now, not hours into a run, when a model, a key or a model name is missing."""
+    """Fail now, not hours into a run, when a loss, a model, a key or a model name is missing."""
+    on_every(lambda: _check_losses(run))
     on_every(lambda: _check_models(run))
     on_first(lambda: _check_services(run))
+
+
+def _check_losses(run: Run) -> None:
+    """A function of one's own is imported and traced; a name that is none is refused."""
+    token_loss(run.config.sft.loss, "sft.loss")
+    token_loss(run.config.repair.loss, "repair.loss")
 
 
 def _check_models(run: Run) -> None:

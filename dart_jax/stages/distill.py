@@ -1,4 +1,8 @@
-"""Stage distill: LoRA on (question -> rationale and conclusion); M0 becomes M_int."""
+"""Stage distill: LoRA on (question -> rationale and conclusion); M0 becomes M_int.
+
+With `sft.loss.toxicity_weight`, M0 answers the training questions first, and the scorer's view of
+its rationales is trained on, too (joint toxicity regularisation; see `sft.losses`).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,18 @@ from typing import Any
 
 import jax
 
+from dart_jax.audit.scorers import score_generations
+from dart_jax.generate.answers import answer_questions
 from dart_jax.model.lora import init_lora
 from dart_jax.processes import on_first
-from dart_jax.records import Target, read_jsonl
+from dart_jax.records import Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.loop import train
+from dart_jax.sft.losses import loss_identity
 from dart_jax.stages.context import Run
+from dart_jax.stages.targets import scorer_input
+from dart_jax.teach.joint import scored_targets
 
 OUTPUTS = ("adapters/M_int", "distill/log.jsonl")
 WORK = ("distill",)
@@ -20,6 +29,9 @@ WORK = ("distill",)
 
 def inputs(run: Run) -> dict[str, Any]:
     """What M_int depends on."""
+    joint = {}
+    if run.config.sft.loss.toxicity_weight > 0:
+        joint = {"decode": run.section("decode"), "scorer": scorer_input(run)}
     return {
         **run.common_inputs(),
         "model": run.model_input(),
@@ -28,7 +40,8 @@ def inputs(run: Run) -> dict[str, Any]:
         "targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train"),
         "lora": run.section("lora"),
-        "sft": run.section("sft"),
+        "sft": {**run.section("sft"), "loss": loss_identity(run.config.sft.loss)},
+        **joint,
     }
 
 
@@ -36,6 +49,8 @@ def execute(run: Run) -> None:
     """Train and write `adapters/M_int`."""
     config, model = run.config, run.model
     targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
+    if config.sft.loss.toxicity_weight > 0:
+        targets = [*targets, *_scored_targets(run)]
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(targets, run.questions, model.tokenizer, length)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
@@ -52,3 +67,30 @@ def execute(run: Run) -> None:
         title="distill",
     )
     run.save_adapter("M_int", trained)
+
+
+def _scored_targets(run: Run) -> list[Target]:
+    """M0's rationales on the training questions, with the weights that their scores give."""
+    answers = answer_questions(
+        run.model,
+        {},
+        run.splits["train"],
+        {"M0": run.folder / "distill/M0.jsonl"},
+        run.decode,
+        run.config.run.seed,
+    )["M0"]
+    answers = [answer for answer in answers if answer.stop is not None]  # the prompt had no room
+
+    def score() -> list[Target]:
+        scores = score_generations(answers, run.scorer, run.config.audit.batch_size, ("analysis",))
+        targets = scored_targets(answers, scores)
+        write_jsonl(run.folder / "distill/scored_targets.jsonl", targets)
+        penalised = sum(target.stage == "penalised" for target in targets)
+        print(
+            f"joint toxicity regularisation: of {len(answers)} answers of M0, {penalised} score "
+            f"above the mean, {len(targets) - penalised} below",
+            flush=True,
+        )
+        return targets
+
+    return on_first(score)

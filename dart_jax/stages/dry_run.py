@@ -136,6 +136,8 @@ def due_steps(run: Run, stages: Sequence[str]) -> list[Step]:
 def step_estimates(run: Run, step: Step) -> list[Estimate]:
     """Of each service that the step would ask."""
     teacher, judge = run.config.teacher, run.config.judge
+    if step.stage == "repair" and run.config.repair.epochs == 0:
+        return []
     if step.stage in ("teach", "repair") and teacher.provider in PRESETS:
         asking = _repair_asking(run, step) if step.cycle else _teach_asking(run)
         return [_estimate(run, step.name, "teacher", teacher, asking)]

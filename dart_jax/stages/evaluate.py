@@ -49,6 +49,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "model.quantize": run.config.model.quantize,
         "adapters": [hash_path(run.adapter_path(name)) for name in (*AUDITED, *_later(run))],
         "cycles": run.config.repair.cycles,
+        "distill only": run.config.repair.epochs == 0,
         "questions": run.split_input("train", "test"),
         "decode": run.section("decode"),
         "evaluate": run.section("evaluate"),
@@ -139,6 +140,7 @@ def _summary(
         },
         labels=_labels(run),
         seconds={step: taken[step] for step in _step_names(run)},
+        distill_only=config.repair.epochs == 0,
     )
 
 

@@ -17,14 +17,16 @@ from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_t
 from dart_jax.run_dir import hash_path, remove
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
+from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
-from dart_jax.stages.targets import collect_targets, label_questions
+from dart_jax.stages.targets import collect_targets, label_questions, scorer_input
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
     check_weighting,
+    drifted_targets,
     mix_replay,
     repair_requests,
     weight_report,
@@ -47,6 +49,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """What M_DART depends on; not on how many cycles there are to be."""
     repair = run.section("repair")
     repair.pop("cycles")
+    repair["loss"] = loss_identity(run.config.repair.loss)
     return {
         **run.common_inputs(),
         "model": run.model_input(),
@@ -57,9 +60,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train", "validation"),
         "teacher": teacher_input(run),
-        "scorer": {
-            k: v for k, v in run.section("audit").items() if k.startswith(("scorer", "screen"))
-        },
+        "scorer": scorer_input(run),
         "repair": repair,
         "lora": run.section("lora"),
         "sft": run.section("sft"),
@@ -67,10 +68,11 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
 
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
-    """Write `adapters/M_DART`; a copy of M_int when there is nothing to repair."""
+    """Write `adapters/M_DART`; a copy of M_int when nothing is repaired."""
     path = run.folder / cycle.path("audit/drift_cases.jsonl")
     cases = on_first(lambda: read_jsonl(path, DriftCase))
-    repairs = _repair_targets(run, cases, cycle)
+    # Without epochs, nobody is asked for targets that nothing would be trained on.
+    repairs = _repair_targets(run, cases if run.config.repair.epochs else [], cycle)
     training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
         on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
@@ -93,19 +95,26 @@ def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[
 def _write_training_set(
     run: Run, repairs: Sequence[Target], cases: Sequence[DriftCase], cycle: Cycle
 ) -> list[Target]:
-    """Repairs and replay as they are trained on; empty when there is nothing to repair."""
+    """Repairs, replay and, where the loss has a part for it, what drifted, as trained on.
+
+    Empty when there is nothing to repair.
+    """
     config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
     level = weight_level([target.weight for target in targets], config.max_weight_share)
     targets = capped(targets, level)
-    targets = mark_passages(targets, {c.question_id: c for c in cases}, config.span_weight)
+    by_id = {case.question_id: case for case in cases}
+    targets = mark_passages(targets, by_id, config.span_weight)
     sampled = config.weighting == "oversample"
     training = oversampled(targets, seed + cycle.number) if sampled else targets
     if sampled:
         check_copies(targets, training)
     report = weight_report(targets, training)
     check_weighting(report, config.weights, level, sampled)
+    if config.loss.unlikelihood_weight > 0:
+        drifted = drifted_targets(training, cases)
+        training = training + mark_passages(drifted, by_id, config.span_weight)
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     text = json.dumps(report, indent=2)
     write_text(run.folder / cycle.path("repair/weights.json"), text + "\n")
@@ -116,11 +125,11 @@ def _write_training_set(
 
 
 def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
-    why = (
-        f"the teacher's targets for {cases} drift cases were all rejected"
-        if cases
-        else ("no drift case was confirmed")
-    )
+    why = "no drift case was confirmed"
+    if run.config.repair.epochs == 0:
+        why = "repair.epochs is 0: distill only"
+    elif cases:
+        why = f"the teacher's targets for {cases} drift cases were all rejected"
     print(f"nothing to repair ({why}): {cycle.after} is {cycle.before}", flush=True)
     remove(run.adapter_path(cycle.after))
     shutil.copytree(run.adapter_path(cycle.before), run.adapter_path(cycle.after))
@@ -139,6 +148,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         folder,
         lora=config.lora,
         sft=replace(config.sft, epochs=config.repair.epochs),
+        loss=config.repair.loss,
         epochs=config.repair.epochs,
         learning_rate=config.repair.learning_rate,
         seed=config.run.seed + cycle.number,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dart_jax.processes import progress
 from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
@@ -75,6 +76,12 @@ def collect_targets(
         return order[result.question_id]
 
     return accepted.finish(position), rejected.finish(position)
+
+
+def scorer_input(run: Run) -> dict[str, Any]:
+    """What identifies the scorer of single texts."""
+    audit = run.section("audit").items()
+    return {key: value for key, value in audit if key.startswith(("scorer", "screen"))}
 
 
 def reject_counts(

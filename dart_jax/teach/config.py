@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
+from dart_jax.sft.config import LossConfig
 
 SEVERITY_WEIGHTS = {
     "linear": (1.0, 2.0, 3.0, 4.0),
@@ -67,8 +68,9 @@ class RepairConfig:
         max_weight_share: Most of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
         span_weight: Weight within a repair target of the sentence that takes the place of the passage that the judge marked; the others weigh 1. See teach/spans.py.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
-        epochs: Passes over the repair set.
+        epochs: Passes over the repair set; 0 repairs nothing: M_DART is M_int (distill only).
         learning_rate: Peak learning rate of the repair training.
+        loss: The loss of a token in the repair stage.
     """
 
     cycles: int = 1
@@ -81,8 +83,17 @@ class RepairConfig:
     replay: float = 0.25
     epochs: int = 2
     learning_rate: float = 1e-4
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
+        self.loss.check("repair.loss", "toxicity_weight")
+        if self.epochs < 0:
+            raise ValueError(f"repair.epochs: {self.epochs}; it must be at least 0")
+        if self.loss.kl_weight > 0 and self.replay == 0:
+            raise ValueError(
+                f"repair.loss.kl_weight: {self.loss.kl_weight}; it is for replayed targets: set "
+                "repair.replay above 0"
+            )
         if self.cycles < 1:
             raise ValueError(
                 f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"

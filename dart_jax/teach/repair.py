@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.prompts.templates import repair_messages
 from dart_jax.records import DriftCase, Question, Severity, Target, digest
 from dart_jax.teach.config import RepairConfig
@@ -76,10 +77,25 @@ def mix_replay(
     return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
 
 
+def drifted_targets(training: Iterable[Target], cases: Iterable[DriftCase]) -> list[Target]:
+    """The rationale that each repair of a training set replaces, to be made less likely.
+
+    At the repair's weight, and as often as the repair is there. The analysis alone: the conclusion
+    after it may be right. A case without any analysis has none.
+    """
+    texts = {case.question_id: analysis_text(case.candidate_text) for case in cases}
+    repairs = (target for target in training if target.stage == "repair")
+    return [
+        Target(r.question_id, "drifted", texts[r.question_id], r.weight, r.severity, "drifted")
+        for r in repairs
+        if texts[r.question_id]
+    ]
+
+
 def weight_report(
     targets: Iterable[Target], training: Iterable[Target] | None = None
 ) -> WeightReport:
-    """Targets and weight mass by severity, and of the replay.
+    """Targets and weight mass by severity, and of the replay; without drifted rationales.
 
     Args:
         targets: Each counts once.

@@ -18,10 +18,11 @@ from dart_jax.evaluate.report import (
     rewrite_report,
     write_report,
 )
+from dart_jax.evaluate.sections import loss_words, same_model
 from dart_jax.evaluate.summary import build_summary
 from dart_jax.model.config import LoraConfig, ModelConfig
 from dart_jax.records import DriftType, Opinion, Severity, Uncertain, write_text
-from dart_jax.sft.config import SftConfig
+from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 
 EVIL = "</pre></details> ![x](http://example.org) | \n\n# gone"
@@ -240,3 +241,21 @@ def test_cycles_are_shown_with_drift_and_accuracy_where_more_than_one_was_planne
     assert f"| 2 | M_DART | M_DART | 40 | 0 | 2 | 3 | 0 | {test}" in shown
     assert "3 cycles were planned; the last of these repaired nothing" in shown
     assert "were planned" not in page(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "cross_entropy"),
+        ({"kl_weight": 1.0}, "cross_entropy, kl_weight 1"),
+        ({"fn": "focal", "toxicity_weight": 0.5}, "focal, focal_gamma 2, toxicity_weight 0.5"),
+    ],
+)
+def test_the_loss_in_words(settings, words):
+    assert loss_words(dataclasses.asdict(LossConfig(**settings))) == words
+
+
+def test_distill_only_is_said(parts):
+    summary = build_summary(**{**parts, "repair": {}}, distill_only=True)
+    assert "distill only (`repair.epochs` is 0)" in same_model(summary)
+    assert "distill only" in console_table(summary)

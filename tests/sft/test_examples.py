@@ -75,3 +75,16 @@ def test_embedded_tokenizer_has_the_same_seam(model):
         completion = example.tokens[example.prompt_length :]
         assert completion[-1] == embedded.end_of_turn
         assert embedded.decode(completion[:-1]) == target.completion
+
+
+@pytest.mark.parametrize("stage", ["drifted", "penalised", "preferred"])
+def test_what_a_model_has_said_is_cut_and_has_no_end_of_turn(stage, tokenizer):
+    said = Target("D1-diff-0001", stage, "They are all the same.", weight=0.3)
+    (whole,) = tokenize([said], QUESTIONS, tokenizer, 4096)
+    assert tokenizer.decode(whole.tokens[whole.prompt_length :]) == said.completion
+    assert tokenizer.end_of_turn not in whole.tokens[whole.prompt_length :]
+    assert (whole.source, whole.weight) == (stage, 0.3)
+    row = fill_row([whole], 0, len(whole.tokens) + 5)
+    assert tokenizer.decode(row.targets[row.loss_weights > 0].tolist()) == said.completion
+    (cut,) = tokenize([said], QUESTIONS, tokenizer, whole.prompt_length + 4)
+    assert cut.tokens == whole.tokens[: whole.prompt_length + 4]
