@@ -26,9 +26,10 @@ def model_metrics(
 ) -> dict:
     """Accuracy by condition, decision rates and bootstrap intervals of one model.
 
-    An unparseable generation counts as wrong and as not YES. Rows are ordered by question id
-    before they are resampled: the order of the inputs does not matter, and models measured on
-    the same questions with the same seed see the same resamples (paired by question).
+    An unparseable generation counts as wrong and as not YES. Questions of one scenario are
+    resampled together. Rows are ordered by question id before that: the order of the inputs does
+    not matter, and models measured on the same questions with the same seed see the same
+    resamples (paired).
 
     Args:
         questions: The questions asked.
@@ -44,29 +45,42 @@ def model_metrics(
         UnmatchedGenerations: A question without an answer, an answer without its question,
             or an id that comes twice.
     """
-    rows = _match(questions, generations)
-    values = _indicators(rows)
+    rows = match_answers(questions, generations)
+    values, clusters = _indicators(rows), _clusters(rows)
     benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
     return {
         "n": len(rows),
         **_rates(values),
-        "intervals": {name: bootstrap_interval(values[name], config, seed) for name in INTERVALS},
+        "intervals": {
+            name: bootstrap_interval(values[name], config, seed, clusters[name])
+            for name in INTERVALS
+        },
         "by_benchmark": {
             str(name): _rates_of_benchmark(rows, str(name)) for name in np.unique(benchmarks)
         },
     }
 
 
-def bootstrap_interval(values: np.ndarray, config: EvaluateConfig, seed: int) -> list[float] | None:
-    """Percentile bootstrap interval of a mean over questions.
+def bootstrap_interval(
+    values: np.ndarray,
+    config: EvaluateConfig,
+    seed: int,
+    clusters: np.ndarray | None = None,
+) -> list[float] | None:
+    """Percentile bootstrap interval of a mean over questions; whole clusters are resampled.
+
+    Questions made from one scenario resemble each other. Resampled one by one, they would promise
+    more than they know.
 
     Args:
         values: [n] one value for each question.
         config: Number of resamples and coverage.
-        seed: The same seed and n give the same resamples.
+        seed: The same seed and clusters give the same resamples, so that intervals are paired.
+        clusters: [n] cluster of each question; None: each for itself.
 
     Returns:
-        `[low, high]`; `[v, v]` where every value is v; None without values.
+        `[low, high]`; `[v, v]` where every value is v; None without values, or where one cluster
+        holds them all and differ: there is nothing to resample.
     """
     from scipy.stats import bootstrap
 
@@ -74,11 +88,18 @@ def bootstrap_interval(values: np.ndarray, config: EvaluateConfig, seed: int) ->
         return None
     if np.all(values == values[0]):  # nothing to resample; also a single row
         return [float(values[0])] * 2
+    keys = np.arange(len(values)) if clusters is None else clusters
+    _, index = np.unique(keys, return_inverse=True)
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    if len(sizes) < 2:
+        return None
     interval = bootstrap(
-        (values,),
-        np.mean,
+        (sums, sizes),
+        _ratio,
+        paired=True,
+        vectorized=True,
         n_resamples=config.bootstrap_samples,
-        batch=max(1, _BATCH_CELLS // len(values)),
+        batch=max(1, _BATCH_CELLS // len(sizes)),
         confidence_level=config.confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -86,9 +107,19 @@ def bootstrap_interval(values: np.ndarray, config: EvaluateConfig, seed: int) ->
     return [float(interval.low), float(interval.high)]
 
 
-def _match(
+def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
+    return sums.sum(axis=axis) / sizes.sum(axis=axis)
+
+
+def scenario_of(question: Question) -> str:
+    """The cluster of a question: scenarios are unique within their benchmark."""
+    return f"{question.benchmark} {question.scenario_id}"
+
+
+def match_answers(
     questions: Sequence[Question], generations: Sequence[Generation]
 ) -> list[tuple[Question, Generation]]:
+    """Questions with their answers, by id. Raises UnmatchedGenerations."""
     asked = _by_id([(question.id, question) for question in questions], "questions")
     answered = _by_id([(answer.question_id, answer) for answer in generations], "generations")
     problems = [
@@ -130,6 +161,17 @@ def _indicators(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray
         "diff_accuracy": correct[~equal],
         "yes_rate": np.array([decision is Decision.YES for decision in decisions], float),
         "unparseable_rate": np.array([decision is None for decision in decisions], float),
+    }
+
+
+def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
+    """The scenario of each row that an interval is taken over."""
+    scenarios = np.array([scenario_of(question) for question, _ in rows], str)
+    equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
+    return {
+        "accuracy": scenarios,
+        "equal_accuracy": scenarios[equal],
+        "diff_accuracy": scenarios[~equal],
     }
 
 

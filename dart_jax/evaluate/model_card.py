@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from dart_jax.evaluate import audit_sections, sections
 from dart_jax.evaluate.markdown import escape, table
+from dart_jax.evaluate.protocol import protocol_sentences
 from dart_jax.model.load import EMBEDDED
 from dart_jax.prompts.templates import load_template
 
@@ -273,9 +274,7 @@ def _repair(data: CardData) -> str:
 def _protocol(summary: dict) -> str:
     return (
         "## Protocol\n\n"
-        f"`{summary['protocol']}`: the cases that the repair trains on were looked for among "
-        "training and validation questions only. All rates and drift counts are of test "
-        "questions, which no training saw. All models answered with the same decoding and "
+        f"{protocol_sentences(summary)} All models answered with the same decoding and "
         "the same noise; the teacher knew the right label, the models that answer did not."
     )
 

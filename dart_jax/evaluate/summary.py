@@ -10,8 +10,6 @@ from dart_jax.records import write_text
 MODELS = ("M0", "M_int", "M_DART")
 AUDITED = ("M_int", "M_DART")
 SEVERITIES = ("minor", "moderate", "severe", "extreme")
-PROTOCOL = "heldout"
-"""Drift cases come from validation and training prompts; all reported figures from test prompts."""
 
 
 def build_summary(
@@ -20,13 +18,16 @@ def build_summary(
     drift: Mapping[str, dict],
     pool: dict,
     repair: Mapping[str, Mapping[str, float]],
-    shortcut: float,
+    shortcut: Mapping,
+    protocol: str,
     split_by: str,
     judge: str,
     cycles: Sequence[dict],
     rejects: Mapping[str, Mapping[str, Mapping[str, int]]],
     labels: Mapping[str, float | int | None] | None,
     seconds: Mapping[str, float],
+    statistics: Mapping | None = None,
+    policy: Mapping | None = None,
 ) -> dict:
     """Assemble the summary of a run; nothing is computed here but the drift reduction.
 
@@ -36,7 +37,8 @@ def build_summary(
         pool: The same of M_int on the drift pool, whence the repair cases come.
         repair: By severity name: `{"examples": count, "weight_mass": sum of example weights}`
             of the repair targets; empty where nothing was repaired.
-        shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1].
+        shortcut: `metrics.model_metrics` of the shortcut baseline on the same test questions.
+        protocol: `heldout` or `transductive`, see `audit.config.AuditConfig`.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
         cycles: One row a cycle of audit and repair: `audited` (a model), `pool` (its
@@ -45,6 +47,8 @@ def build_summary(
         rejects: Number of rejected targets by stage, reason and benchmark.
         labels: `teach.labels.label_summary` of the training questions; None with gold labels.
         seconds: Wall-clock seconds by stage.
+        statistics: See `evaluate.statistics`.
+        policy: See `evaluate.policy`; None says that the models were asked without it.
 
     Returns:
         A JSON-able dictionary. `m_dart_is_m_int` is true where there was nothing to repair:
@@ -60,11 +64,11 @@ def build_summary(
     if unknown:
         raise ValueError(f"repair: unknown severity {unknown[0]!r}; known: {', '.join(SEVERITIES)}")
     summary = {
-        "protocol": PROTOCOL,
+        "protocol": protocol,
         "split_by": split_by,
         "judge": judge,
         "models": {name: models[name] for name in MODELS},
-        "shortcut_baseline": {"accuracy": shortcut},
+        "shortcut_baseline": dict(shortcut),
         "drift": {
             **{name: drift[name] for name in AUDITED},
             "reduction": reduction(drift["M_int"], drift["M_DART"]),
@@ -76,6 +80,8 @@ def build_summary(
         "labels": labels,
         "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
         "seconds": dict(seconds),
+        "statistics": statistics,
+        "policy": policy,
     }
     json.dumps(summary, allow_nan=False)  # a nan here must not reach the file
     return summary

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from dart_jax.audit.drift import check_held_out
 from dart_jax.model.lora import init_lora
 from dart_jax.processes import on_first
 from dart_jax.records import Target, read_jsonl
@@ -36,6 +37,8 @@ def execute(run: Run) -> None:
     """Train and write `adapters/M_int`."""
     config, model = run.config, run.model
     targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
+    ids = [target.question_id for target in targets]
+    check_held_out("among the distill targets", ids, run.splits["test"])
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(targets, run.questions, model.tokenizer, length)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)

@@ -12,7 +12,8 @@ from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.metrics import model_metrics
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
-from dart_jax.evaluate.shortcut import shortcut_accuracy
+from dart_jax.evaluate.shortcut import SHORTCUT, shortcut_answers
+from dart_jax.evaluate.statistics import statistics
 from dart_jax.evaluate.summary import build_summary, write_summary
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
@@ -21,6 +22,7 @@ from dart_jax.records import (
     Outcome,
     PredictedLabel,
     RejectedTarget,
+    Score,
     Uncertain,
     Verdict,
     read_jsonl,
@@ -72,13 +74,17 @@ def execute(run: Run) -> None:
         )
         for name in (*AUDITED, *later)
     }
-    on_first(lambda: _report(run, answers, audits, started))
+    on_first(lambda: _report(run, answers, scores, audits, started))
 
 
 def _report(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
+    run: Run,
+    answers: dict[str, list[Generation]],
+    scores: Sequence[Score],
+    audits: dict[str, Audit],
+    started: float,
 ) -> None:
-    summary = _summary(run, answers, audits, started)
+    summary = _summary(run, answers, scores, audits, started)
     write_summary(run.folder / "evaluation/summary.json", summary)
     page = write_report(run.folder.path, summary, _report_data(run, answers, audits))
     print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
@@ -111,11 +117,16 @@ def _copy_answers(run: Run) -> list[Generation]:
 
 
 def _summary(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
+    run: Run,
+    answers: dict[str, list[Generation]],
+    scores: Sequence[Score],
+    audits: dict[str, Audit],
+    started: float,
 ) -> dict[str, Any]:
     test, config = run.splits["test"], run.config
     weights = _read_json(run, "repair/weights.json")
     weights.pop("replay")
+    shortcut = shortcut_answers(run.splits["train"], test)
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return build_summary(
         models={
@@ -129,7 +140,8 @@ def _summary(
             for name, row in weights.items()
             if row["examples"]
         },
-        shortcut=shortcut_accuracy(run.splits["train"], test),
+        shortcut=model_metrics(test, shortcut, config.evaluate, config.run.seed),
+        protocol=config.audit.protocol,
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
         cycles=_cycle_rows(run, answers, audits),
@@ -139,6 +151,14 @@ def _summary(
         },
         labels=_labels(run),
         seconds={step: taken[step] for step in _step_names(run)},
+        statistics=statistics(
+            test,
+            {**{name: answers[name] for name in MODELS}, SHORTCUT: shortcut},
+            scores,
+            {name: (audits[name].pairs, audits[name].outcomes) for name in AUDITED},
+            config.evaluate,
+            config.run.seed,
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dart_jax.audit.drift import check_held_out
 from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
@@ -45,6 +46,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """What M_DART depends on; not on how many cycles there are to be."""
     repair = run.section("repair")
     repair.pop("cycles")
+    trained_on = {"heldout": ("train", "validation"), "transductive": ("train", "test")}
     return {
         **run.common_inputs(),
         "model": run.model_input(),
@@ -53,7 +55,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "adapter": hash_path(run.adapter_path(cycle.before)),
         "drift cases": hash_path(run.folder / cycle.path("audit/drift_cases.jsonl")),
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
-        "questions": run.split_input("train", "validation"),
+        "questions": run.split_input(*trained_on[run.config.audit.protocol]),
         "teacher": teacher_input(run),
         "scorer": {
             k: v for k, v in run.section("audit").items() if k.startswith(("scorer", "screen"))
@@ -97,6 +99,9 @@ def _write_training_set(run: Run, repairs: Sequence[Target], cycle: Cycle) -> li
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     share, seed = run.config.repair.replay, run.config.run.seed
     training = mix_replay(repairs, distill, share, seed) if repairs else []
+    if run.config.audit.protocol == "heldout":
+        ids = [target.question_id for target in training]
+        check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     report = json.dumps(weight_report(training), indent=2)
     write_text(run.folder / cycle.path("repair/weights.json"), report + "\n")

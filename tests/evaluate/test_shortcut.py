@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.evaluate.shortcut import shortcut_accuracy
+from dart_jax.evaluate.shortcut import shortcut_answers
 from dart_jax.records import Condition, Question
 
 SUITE = Path(__file__).parents[2].parent / "shared" / "data" / "difference_awareness"
+
+
+def shortcut_accuracy(train: list[Question], test: list[Question]) -> float:
+    answers = shortcut_answers(train, test)
+    assert [answer.question_id for answer in answers] == [question.id for question in test]
+    return sum(a.decision is q.gold for a, q in zip(answers, test, strict=True)) / len(test)
 
 
 def questions(texts: dict[str, str]) -> list[Question]:
