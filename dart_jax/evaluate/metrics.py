@@ -82,8 +82,6 @@ def bootstrap_interval(
         `[low, high]`; `[v, v]` where every value is v; None without values, or where one cluster
         holds them all and differ: there is nothing to resample.
     """
-    from scipy.stats import bootstrap
-
     if not len(values):
         return None
     if np.all(values == values[0]):  # nothing to resample; also a single row
@@ -93,22 +91,15 @@ def bootstrap_interval(
     sums, sizes = np.bincount(index, weights=values), np.bincount(index)
     if len(sizes) < 2:
         return None
-    interval = bootstrap(
-        (sums, sizes),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=config.bootstrap_samples,
-        batch=max(1, _BATCH_CELLS // len(sizes)),
-        confidence_level=config.confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return [float(interval.low), float(interval.high)]
-
-
-def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
-    return sums.sum(axis=axis) / sizes.sum(axis=axis)
+    means, rng = [], np.random.default_rng(seed)
+    batch = max(1, _BATCH_CELLS // len(sizes))
+    for done in range(0, config.bootstrap_samples, batch):
+        count = min(batch, config.bootstrap_samples - done)
+        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
+    low, high = np.quantile(np.concatenate(means), tails)
+    return [float(low), float(high)]
 
 
 def scenario_of(question: Question) -> str:

@@ -284,9 +284,13 @@ def _limits(summary: dict, config: Mapping[str, Any]) -> str:
 
 
 def _further(config: Mapping[str, Any]) -> Iterator[str]:
+    parts = {
+        "heldout": "Trained on one part of a suite and measured on another part of it",
+        "transductive": "Trained and measured on the same suite, repaired on its test prompts",
+    }
     yield (
-        "Trained on one part of a suite and measured on another part of it: not comparable with "
-        "models that never saw the suite, and no evidence for questions of another kind."
+        f"{parts[config['audit']['protocol']]}: not comparable with models that never saw the "
+        "suite, and no evidence for questions of another kind."
     )
     if config["data"]["suite"] == "mini":
         yield (

@@ -67,6 +67,6 @@ def test_the_page_shows_the_sides(parts):
     found = policy_summary(QUESTIONS, sides, CONFIG, 0)
     page = policy_section(build_summary(**parts, policy=found))
     assert page.startswith("## Explanation policy")
-    assert "| M_int | without |" in page and "| M_int | with |" in page
+    assert r"| M\_int | without |" in page and r"| M\_int | with |" in page
     assert "protocol heldout, split by row" in page
     assert policy_section(build_summary(**parts)) == ""

@@ -137,7 +137,7 @@ def test_the_policy_side_by_side(copied, settings, tmp_path, summary_of, capsys)
         assert len(longer) == 1 and longer.pop() > 10, "the policy is in every prompt"
         assert [a.text for a in plain] != [a.text for a in asked]
     page = (copied / "report/report.md").read_text("utf-8")
-    assert "## Explanation policy" in page and "| M_DART | with |" in page
+    assert "## Explanation policy" in page and r"| M\_DART | with |" in page
     assert (copied / "evaluation/tables/policy.csv").is_file()
 
     assert main(settings(tmp_path, evaluate__policy="with")) == 0
