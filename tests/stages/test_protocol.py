@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from dart_jax.audit.drift import TestLeak
+from dart_jax.audit import drift
 from dart_jax.config import STAGES, parse
 from dart_jax.evaluate.summary import MODELS
 from dart_jax.records import DriftCase, Generation, Target, read_jsonl, write_jsonl
@@ -88,11 +88,11 @@ def test_a_test_question_in_a_training_set_stops_the_stage(copied, settings, tmp
     run = Run(config, RunDir(config.run))
     leaked = run.splits["test"][0].id
     target = Target(leaked, "distill", "Text.\nConclusion: NO")
-    with pytest.raises(TestLeak, match=rf"in the repair set \(protocol heldout\): {leaked}"):
+    with pytest.raises(drift.TestLeak, match=rf"in the repair set \(protocol heldout\): {leaked}"):
         repair._write_training_set(run, [target], FIRST)
     path = run.folder / "teach/targets.jsonl"
     write_jsonl(path, [target, *read_jsonl(path, Target)])
-    with pytest.raises(TestLeak, match=rf"among the distill targets: {leaked}"):
+    with pytest.raises(drift.TestLeak, match=rf"among the distill targets: {leaked}"):
         distill.execute(run)
 
 
