@@ -91,7 +91,10 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
-    print(f"run {folder.path}: {config.data.suite}, split by {config.data.split_by}: {sizes}")
+    print(
+        f"run {folder.path}: {config.data.suite}, protocol {config.audit.protocol}, "
+        f"split by {config.data.split_by}: {sizes}"
+    )
     last = max(STAGES.index(stage) for stage in stages)
     checked = False
     total = len(STAGES) + 2 * (config.repair.cycles - 1)

@@ -51,6 +51,7 @@ class AuditConfig:
     """What is audited, how it is screened and who decides.
 
     Attributes:
+        protocol: heldout (drift cases and repair targets come from the prompts of pool_splits; no test prompt is ever trained on) or transductive (the paper's: the drift pool is the test prompts, so that repair trains on the prompts that are reported on).
         mode: screen_then_judge (the paper's: the judge sees what the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) or screen_only (no judge: the scorer's delta gives the severity).
         scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
         scorer_models: For hf: one or two model names or folders, the mean of their harm probabilities counts; for detoxify: variant name or checkpoint file.
@@ -60,11 +61,12 @@ class AuditConfig:
         views: What is scored: analysis (the text before the conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.
         severity_bins: For screen_only: the least delta of a minor, moderate, severe and extreme case; a pair below the first is no case.
-        pool_splits: Splits whose prompts may yield drift cases; test is not allowed.
+        pool_splits: Under protocol heldout: splits whose prompts may yield drift cases, of train and validation.
         max_prompts: Most pool prompts, spread evenly over benchmarks and conditions.
         batch_size: Texts per scorer batch.
     """
 
+    protocol: Literal["heldout", "transductive"] = "heldout"
     mode: Literal["screen_then_judge", "judge_all", "screen_only"] = "screen_then_judge"
     scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
     scorer_models: tuple[str, ...] = ()
@@ -92,3 +94,8 @@ class AuditConfig:
             raise ValueError(
                 f"audit.severity_bins: {tuple(self.severity_bins)}; give four rising numbers"
             )
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The splits whose prompts may yield drift cases, as the protocol says."""
+        return ("test",) if self.protocol == "transductive" else self.pool_splits

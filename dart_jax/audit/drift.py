@@ -1,7 +1,8 @@
 """From verdicts to drift cases and counts, and the rule that keeps the two apart.
 
-`protocol: heldout`: the cases that repair trains on come from validation and training prompts;
-the drift that is reported is measured on test prompts.
+`audit.protocol: heldout`: the cases that repair trains on come from validation and training
+prompts; the drift that is reported is measured on test prompts. `transductive`, as in the paper:
+both are of the test prompts.
 """
 
 from bisect import bisect_right
@@ -25,7 +26,7 @@ POOL_SPLITS = ("train", "validation")
 
 
 class TestLeak(ValueError):
-    """A test question is in the drift pool."""
+    """A test question is where the protocol does not allow it."""
 
 
 class TooManyFailures(RuntimeError):
@@ -204,7 +205,8 @@ def check_pool_splits(splits: Sequence[str]) -> None:
     if "test" in splits:
         raise ValueError(
             "audit.pool_splits contains test, but the protocol is heldout: drift is reported on "
-            f"test prompts, so that nothing may be repaired on them; use {', '.join(POOL_SPLITS)}"
+            f"test prompts, so that nothing may be repaired on them; use {', '.join(POOL_SPLITS)}, "
+            "or audit.protocol transductive, which says so in every table"
         )
     unknown = [split for split in splits if split not in POOL_SPLITS]
     if unknown or not splits:
@@ -212,15 +214,18 @@ def check_pool_splits(splits: Sequence[str]) -> None:
         raise ValueError(f"audit.pool_splits is {found}; choose from {', '.join(POOL_SPLITS)}")
 
 
-def check_pool(pool_questions: Iterable[Question], test_questions: Iterable[Question]) -> None:
-    """Refuse a drift pool that shares a question with the test split.
+def check_held_out(what: str, ids: Iterable[str], test_questions: Iterable[Question]) -> None:
+    """Refuse test questions among those that are audited for repair or trained on.
+
+    Args:
+        what: Where they would be, for the message.
 
     Raises:
         TestLeak: naming the shared ids.
     """
-    shared = {question.id for question in pool_questions} & {q.id for q in test_questions}
+    shared = set(ids) & {question.id for question in test_questions}
     if shared:
-        raise TestLeak(f"test questions in the drift pool (protocol heldout): {listed(shared)}")
+        raise TestLeak(f"test questions {what}: {listed(shared)}")
 
 
 def _case(pair: Pair, verdict: Verdict) -> DriftCase:

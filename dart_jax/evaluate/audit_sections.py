@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from dart_jax.evaluate.markdown import escape, table
+from dart_jax.evaluate.protocol import protocol_words
 from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType, Opinion, Uncertain
@@ -29,6 +30,7 @@ def drift(summary: dict) -> str:
         part
         for part in (
             "## Drift",
+            f"Pairs of answers; {protocol_words(summary)}.",
             table(("audited against M0", *_COUNTS, *SEVERITIES, *types), rows),
             "The judge sees each pair in both orders, as a first and a second text. Confirmed: it "
             "finds the audited model's text worse in both; the milder opinion counts. Uncertain: "

@@ -3,7 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
-from dart_jax.evaluate.sections import percent, same_model
+from dart_jax.evaluate.protocol import protocol_words
+from dart_jax.evaluate.sections import percent, same_model, with_baseline
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 
 _COLUMNS = 100
@@ -13,8 +14,7 @@ def console_table(summary: dict) -> str:
     """Results and drift of a run as aligned plain text, at most 100 columns wide."""
     count = summary["models"]["M0"]["n"]
     parts = [
-        f"protocol {summary['protocol']}, split by {summary['split_by']}, "
-        f"{count} test questions; figures in %",
+        f"{protocol_words(summary)}, {count} test questions; figures in %",
         aligned(_results(summary)),
         aligned(_drift(summary)),
     ]
@@ -28,13 +28,14 @@ def console_table(summary: dict) -> str:
 def _results(summary: dict) -> list[tuple[str, ...]]:
     keys = ("equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")
     rows = [("model", "accuracy", "interval", "EQUAL", "DIFF", "YES rate", "unparseable")]
-    for name, row in summary["models"].items():
+    for name, row in with_baseline(summary).items():
+        name = "shortcut" if name not in summary["models"] else name
         bounds = row["intervals"]["accuracy"]
         interval = "n/a" if bounds is None else " - ".join(map(percent, bounds))
         rows.append(
             (name, percent(row["accuracy"]), interval, *(percent(row[key]) for key in keys))
         )
-    return [*rows, ("shortcut", percent(summary["shortcut_baseline"]["accuracy"]), *[""] * 5)]
+    return rows
 
 
 def _drift(summary: dict) -> list[tuple[str, ...]]:

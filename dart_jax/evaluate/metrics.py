@@ -1,7 +1,7 @@
 """Difference-awareness metrics of one model on one set of questions, with intervals."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,9 +27,9 @@ def model_metrics(
     """Accuracy by condition, decision rates and bootstrap intervals of one model.
 
     An unparseable generation counts as wrong and as not YES. Unlabelled questions (own data) are
-    in no rate; `unlabelled` is their number. Rows are ordered by question id
-    before they are resampled: the order of the inputs does not matter, and models measured on
-    the same questions with the same seed see the same resamples (paired by question).
+    in no rate; `unlabelled` is their number. Questions of one scenario are resampled together.
+    Rows are ordered by question id before that: the order of the inputs does not matter, and
+    models measured on the same questions with the same seed see the same resamples (paired).
 
     Args:
         questions: The questions asked.
@@ -46,53 +46,79 @@ def model_metrics(
         UnmatchedGenerations: A question without an answer, an answer without its question,
             or an id that comes twice.
     """
-    matched = _match(questions, generations)
+    matched = match_answers(questions, generations)
     rows = [row for row in matched if row[0].condition is not None]
-    values = _indicators(rows)
+    values, clusters = _indicators(rows), _clusters(rows)
     benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
     return {
         "n": len(rows),
         "unlabelled": len(matched) - len(rows),
         **_rates(values),
-        "intervals": {name: bootstrap_interval(values[name], config, seed) for name in INTERVALS},
+        "intervals": {
+            name: bootstrap_interval(values[name], config, seed, clusters[name])
+            for name in INTERVALS
+        },
         "by_benchmark": {
             str(name): _rates_of_benchmark(rows, str(name)) for name in np.unique(benchmarks)
         },
     }
 
 
-def bootstrap_interval(values: np.ndarray, config: EvaluateConfig, seed: int) -> list[float] | None:
-    """Percentile bootstrap interval of a mean over questions.
+def bootstrap_interval(
+    values: np.ndarray,
+    config: EvaluateConfig,
+    seed: int,
+    clusters: np.ndarray | None = None,
+) -> list[float] | None:
+    """Percentile bootstrap interval of a mean over questions; whole clusters are resampled.
+
+    Questions made from one scenario resemble each other. Resampled one by one, they would promise
+    more than they know.
 
     Args:
         values: [n] one value for each question.
         config: Number of resamples and coverage.
-        seed: The same seed and n give the same resamples.
+        seed: The same seed and clusters give the same resamples, so that intervals are paired.
+        clusters: [n] cluster of each question; None: each for itself.
 
     Returns:
-        `[low, high]`; `[v, v]` where every value is v; None without values.
+        `[low, high]`; `[v, v]` where every value is v; None without values, or where one cluster
+        holds them all and differ: there is nothing to resample.
     """
-    from scipy.stats import bootstrap
-
     if not len(values):
         return None
     if np.all(values == values[0]):  # nothing to resample; also a single row
         return [float(values[0])] * 2
-    interval = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=config.bootstrap_samples,
-        batch=max(1, _BATCH_CELLS // len(values)),
-        confidence_level=config.confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return [float(interval.low), float(interval.high)]
+    keys = np.arange(len(values)) if clusters is None else clusters
+    _, index = np.unique(keys, return_inverse=True)
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    if len(sizes) < 2:
+        return None
+    means, rng = [], np.random.default_rng(seed)
+    batch = max(1, _BATCH_CELLS // len(sizes))
+    for done in range(0, config.bootstrap_samples, batch):
+        count = min(batch, config.bootstrap_samples - done)
+        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
+    low, high = np.quantile(np.concatenate(means), tails)
+    return [float(low), float(high)]
 
 
-def _match(
+def labelled(questions: Iterable[Question]) -> list[Question]:
+    """Those of which it is known what is right."""
+    return [question for question in questions if question.condition is not None]
+
+
+def scenario_of(question: Question) -> str:
+    """The cluster of a question: scenarios are unique within their benchmark."""
+    return f"{question.benchmark} {question.scenario_id}"
+
+
+def match_answers(
     questions: Sequence[Question], generations: Sequence[Generation]
 ) -> list[tuple[Question, Generation]]:
+    """Questions with their answers, by id. Raises UnmatchedGenerations."""
     asked = _by_id([(question.id, question) for question in questions], "questions")
     answered = _by_id([(answer.question_id, answer) for answer in generations], "generations")
     problems = [
@@ -108,6 +134,19 @@ def _match(
             "; ".join(problems) + "; evaluate a model on the very questions it was decoded for"
         )
     return [(asked[key], answered[key]) for key in sorted(asked)]
+
+
+def match_labelled(
+    questions: Sequence[Question], generations: Sequence[Generation]
+) -> list[tuple[Question, Generation]]:
+    """Labelled questions with their answers, by id; answers to unlabelled ones may be there.
+
+    Raises:
+        UnmatchedGenerations: As `match_answers`.
+    """
+    unlabelled = {question.id for question in questions if question.condition is None}
+    judged = [answer for answer in generations if answer.question_id not in unlabelled]
+    return match_answers(labelled(questions), judged)
 
 
 def _by_id(items: list[tuple[str, object]], what: str) -> dict:
@@ -134,6 +173,17 @@ def _indicators(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray
         "diff_accuracy": correct[~equal],
         "yes_rate": np.array([decision is Decision.YES for decision in decisions], float),
         "unparseable_rate": np.array([decision is None for decision in decisions], float),
+    }
+
+
+def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
+    """The scenario of each row that an interval is taken over."""
+    scenarios = np.array([scenario_of(question) for question, _ in rows], str)
+    equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
+    return {
+        "accuracy": scenarios,
+        "equal_accuracy": scenarios[equal],
+        "diff_accuracy": scenarios[~equal],
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from dart_jax.evaluate import audit_sections, sections
 from dart_jax.evaluate.markdown import escape, table
+from dart_jax.evaluate.protocol import protocol_sentences
 from dart_jax.model.load import EMBEDDED
 from dart_jax.prompts.templates import load_template
 
@@ -329,9 +330,7 @@ def _repair(data: CardData) -> str:
 def _protocol(summary: dict) -> str:
     return (
         "## Protocol\n\n"
-        f"`{summary['protocol']}`: the cases that the repair trains on were looked for among "
-        "training and validation questions only. All rates and drift counts are of test "
-        "questions, which no training saw. All models answered with the same decoding and "
+        f"{protocol_sentences(summary)} All models answered with the same decoding and "
         "the same noise; the teacher knew the right label, the models that answer did not."
     )
 
@@ -341,9 +340,13 @@ def _limits(summary: dict, config: Mapping[str, Any]) -> str:
 
 
 def _further(config: Mapping[str, Any]) -> Iterator[str]:
+    parts = {
+        "heldout": "Trained on one part of a suite and measured on another part of it",
+        "transductive": "Trained and measured on the same suite, repaired on its test prompts",
+    }
     yield (
-        "Trained on one part of a suite and measured on another part of it: not comparable with "
-        "models that never saw the suite, and no evidence for questions of another kind."
+        f"{parts[config['audit']['protocol']]}: not comparable with models that never saw the "
+        "suite, and no evidence for questions of another kind."
     )
     if config["data"]["suite"] == "mini":
         yield (

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.chat.usage import USAGE, read_usage
-from dart_jax.evaluate import audit_error, audit_sections, plots, sections
-from dart_jax.records import DriftType, Severity, Uncertain, from_json, to_json, write_text
+from dart_jax.evaluate import audit_error, audit_sections, plots, sections, statistics_sections
+from dart_jax.evaluate.protocol import protocol_words
+from dart_jax.records import (
+    BadRecord,
+    DriftType,
+    Severity,
+    Uncertain,
+    from_json,
+    to_json,
+    write_text,
+)
 
 CALIBRATION = "audit/calibration.json"
 ANNOTATION_METRICS = "audit/annotation_metrics.json"
@@ -84,7 +93,10 @@ def rewrite_report(run_path: Path) -> Path:
         FileNotFoundError, BadRecord: The run was not evaluated, or by another version.
     """
     data = run_path / _DATA
-    summary = json.loads((run_path / "evaluation/summary.json").read_text(encoding="utf-8"))
+    path = run_path / "evaluation/summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if "statistics" not in summary:
+        raise BadRecord(f"{path} is an earlier version's; run the stage evaluate again")
     extras = from_json(data.read_text(encoding="utf-8"), ReportData, where=str(data))
     return _write(run_path, summary, extras)
 
@@ -98,20 +110,24 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         f"# DART run {sections.name_of(extras.config)}",
         sections.what_was_run(summary, extras.config),
         sections.results(summary, extras.confidence),
-        _image("accuracy_by_benchmark", "Accuracy by benchmark and overall"),
+        _image("accuracy_by_benchmark", "Accuracy by benchmark and overall", summary),
         sections.by_benchmark(summary),
+        statistics_sections.statistics(summary),
+        statistics_sections.policy(summary),
         audit_sections.drift(summary),
         audit_error.by_scorer(extras.above_tau),
-        _image("delta_histogram", "Score differences and the threshold tau"),
-        _image("severity", "Confirmed drift by severity"),
+        _image("delta_histogram", "Score differences and the threshold tau", summary),
+        _image("severity", "Confirmed drift by severity", summary),
         audit_sections.uncertain(extras.uncertain),
         audit_error.noise_floor(calibration, summary),
-        _image("null_deltas", "Score differences of M0 against itself") if calibration else "",
+        _image("null_deltas", "Score differences of M0 against itself", summary)
+        if calibration
+        else "",
         audit_error.people(annotations),
         sections.repair(summary),
         audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
         sections.rejects(summary),
-        _image("loss", "Training loss by step"),
+        _image("loss", "Training loss by step", summary),
         sections.seconds(summary),
         sections.usage(read_usage(run_path / USAGE)),
         sections.examples(extras.examples[:3]),
@@ -138,5 +154,5 @@ def _draw(
         plots.null_histogram(calibration, folder / "null_deltas.png")
 
 
-def _image(name: str, words: str) -> str:
-    return f"![{words}]({name}.png)"
+def _image(name: str, words: str, summary: dict) -> str:
+    return f"![{words}]({name}.png)\n\n*{words}; {protocol_words(summary)}.*"

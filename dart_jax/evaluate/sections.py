@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from dart_jax.chat.usage import Usage
 from dart_jax.evaluate.markdown import escape, preformatted, table
+from dart_jax.evaluate.metrics import RATES
+from dart_jax.evaluate.protocol import protocol_sentences, protocol_words
 from dart_jax.evaluate.summary import MODELS
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ _ESSENTIALS = {
     "teacher": ("provider", "model", "label"),
     "judge": ("provider", "model"),
     "audit": (
+        "protocol",
         "mode",
         "scorer",
         "scorers",
@@ -64,9 +67,7 @@ def what_was_run(summary: dict, config: Mapping[str, Any]) -> str:
     return "\n\n".join(
         (
             "## What was run",
-            f"Protocol `{summary['protocol']}`: drift cases for repair come from training and "
-            "validation questions; accuracy and drift are reported on test questions "
-            f"({summary['models']['M0']['n']}, split by `{summary['split_by']}`).",
+            protocol_sentences(summary),
             table(("section", "settings"), rows, words=2),
         )
     )
@@ -85,20 +86,18 @@ def results(summary: dict, confidence: float) -> str:
             percent(row["yes_rate"]),
             percent(row["unparseable_rate"]),
         )
-        for name, row in summary["models"].items()
+        for name, row in with_baseline(summary).items()
     ]
-    shortcut = percent(summary["shortcut_baseline"]["accuracy"])
-    rows.append(("*shortcut baseline*", shortcut, "", "", "", ""))
     return "\n\n".join(
         part
         for part in (
             "## Results",
             table(header, rows),
-            "Per cent of the test questions. An unparseable answer counts as wrong and as not "
-            f"YES. Brackets: {covered} percentile bootstrap intervals, resampled by question. "
-            "The shortcut baseline is TF-IDF with logistic regression on the questions' wording "
-            "alone, fitted on the same training questions: accuracy below it may come from "
-            "wording.",
+            f"Per cent of the test questions; {protocol_words(summary)}. An unparseable answer "
+            f"counts as wrong and as not YES. Brackets: {covered} percentile bootstrap intervals, "
+            "resampled by scenario. The shortcut baseline is TF-IDF with logistic regression on "
+            "the questions' wording alone, fitted on the same training questions: accuracy below "
+            "it may come from wording.",
             unlabelled(summary),
             same_model(summary),
         )
@@ -115,6 +114,15 @@ def unlabelled(summary: dict) -> str:
         f"{count} more test questions have no label: they were answered and audited, and are in "
         "none of these rates."
     )
+
+
+def with_baseline(summary: dict) -> dict[str, dict]:
+    """The metrics of each model, and of the shortcut baseline after them."""
+    return {**summary["models"], "*shortcut baseline*": summary["shortcut_baseline"]}
+
+
+_NOTHING: dict[str, Any] = {"n": 0, **dict.fromkeys(RATES)}
+"""The rates of a baseline that could not be fitted."""
 
 
 def same_model(summary: dict) -> str:
@@ -137,11 +145,12 @@ def same_model(summary: dict) -> str:
 
 
 def by_benchmark(summary: dict) -> str:
-    """Accuracy of each model on each benchmark."""
+    """Accuracy of each model and of the shortcut baseline on each benchmark."""
     models = summary["models"]
+    shown = [*(models[name] for name in MODELS), summary["shortcut_baseline"]]
     rows = []
     for benchmark in sorted({key for row in models.values() for key in row["by_benchmark"]}):
-        found = [models[name]["by_benchmark"][benchmark] for name in MODELS]
+        found = [row["by_benchmark"].get(benchmark, _NOTHING) for row in shown]
         rows.append(
             (
                 escape(benchmark),
@@ -153,8 +162,9 @@ def by_benchmark(summary: dict) -> str:
                 ),
             )
         )
-    header = ("benchmark", "n", *MODELS, *(f"{name} EQUAL / DIFF" for name in MODELS))
-    return "## By benchmark\n\n" + table(header, rows)
+    names = (*MODELS, "shortcut")
+    header = ("benchmark", "n", *names, *(f"{name} EQUAL / DIFF" for name in names))
+    return f"## By benchmark\n\nPer cent; {protocol_words(summary)}.\n\n" + table(header, rows)
 
 
 def repair(summary: dict) -> str:

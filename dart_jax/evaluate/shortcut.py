@@ -6,14 +6,18 @@ results table shows what a linear classifier on TF-IDF features reaches on the s
 
 from collections.abc import Sequence
 
-from dart_jax.records import Condition, Question
+from dart_jax.records import Condition, Decision, Generation, Question
+
+SHORTCUT = "shortcut"
 
 # On validation rows of the real suite, weaker penalties than this bring no more than noise.
 _INVERSE_PENALTY = 30.0
 
 
-def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> float | None:
-    """Accuracy of TF-IDF (1- and 2-grams) and logistic regression on the test questions.
+def shortcut_answers(
+    train: Sequence[Question], test: Sequence[Question]
+) -> list[Generation] | None:
+    """What TF-IDF (1- and 2-grams) and logistic regression conclude on the test questions.
 
     Unlabelled questions (own data) are left aside.
 
@@ -22,8 +26,9 @@ def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> fl
         test: Questions that the models are measured on.
 
     Returns:
-        Accuracy in [0, 1]; None where questions are unlabelled and those with a label are too few
-        to fit or to measure it.
+        Answers of the model `shortcut`, without a text, in the order of `test`: they are measured
+        like those of any model. None where questions are unlabelled and those with a label are
+        too few to fit or to measure it.
 
     Raises:
         ValueError: No test question, or training questions of one condition only.
@@ -41,7 +46,21 @@ def shortcut_accuracy(train: Sequence[Question], test: Sequence[Question]) -> fl
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     )
     classifier.fit([question.text for question in train], _labels(train))
-    return float(classifier.score([question.text for question in test], _labels(test)))
+    found = classifier.predict([question.text for question in test])
+    return [_answer(question, diff) for question, diff in zip(test, found, strict=True)]
+
+
+def _answer(question: Question, diff: bool) -> Generation:
+    return Generation(
+        question_id=question.id,
+        model=SHORTCUT,
+        text="",
+        decision=Decision.YES if diff else Decision.NO,
+        unparseable=None,
+        stop=None,
+        prompt_tokens=0,
+        new_tokens=0,
+    )
 
 
 def _labels(questions: Sequence[Question]) -> list[bool]:

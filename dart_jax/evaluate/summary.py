@@ -10,8 +10,6 @@ from dart_jax.records import write_text
 MODELS = ("M0", "M_int", "M_DART")
 AUDITED = ("M_int", "M_DART")
 SEVERITIES = ("minor", "moderate", "severe", "extreme")
-PROTOCOL = "heldout"
-"""Drift cases come from validation and training prompts; all reported figures from test prompts."""
 
 
 def build_summary(
@@ -20,7 +18,8 @@ def build_summary(
     drift: Mapping[str, dict],
     pool: dict,
     repair: Mapping[str, Mapping[str, float]],
-    shortcut: float | None,
+    shortcut: Mapping,
+    protocol: str,
     split_by: str,
     judge: str,
     cycles: Sequence[dict],
@@ -28,6 +27,8 @@ def build_summary(
     labels: Mapping[str, float | int | None] | None,
     seconds: Mapping[str, float],
     distill_only: bool = False,
+    statistics: Mapping | None = None,
+    policy: Mapping | None = None,
 ) -> dict:
     """Assemble the summary of a run; nothing is computed here but the drift reduction.
 
@@ -37,8 +38,9 @@ def build_summary(
         pool: The same of M_int on the drift pool, whence the repair cases come.
         repair: By severity name: `{"examples": count, "weight_mass": sum of example weights}`
             of the repair targets; empty where nothing was repaired.
-        shortcut: Accuracy of the shortcut baseline on the same test questions, in [0, 1]; None
-            where it could not be fitted.
+        shortcut: `metrics.model_metrics` of the shortcut baseline on the same test questions; of
+            no question where it could not be fitted.
+        protocol: `heldout` or `transductive`, see `audit.config.AuditConfig`.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
         cycles: One row a cycle of audit and repair: `audited` (a model), `pool` (its
@@ -48,6 +50,8 @@ def build_summary(
         labels: `teach.labels.label_summary` of the training questions; None with gold labels.
         seconds: Wall-clock seconds by stage.
         distill_only: Whether there was to be no repair (`repair.epochs: 0`).
+        statistics: See `evaluate.statistics`; None where no test question has a label.
+        policy: See `evaluate.policy`; None says that the models were asked without it.
 
     Returns:
         A JSON-able dictionary. `m_dart_is_m_int` is true where there was nothing to repair:
@@ -63,11 +67,11 @@ def build_summary(
     if unknown:
         raise ValueError(f"repair: unknown severity {unknown[0]!r}; known: {', '.join(SEVERITIES)}")
     summary = {
-        "protocol": PROTOCOL,
+        "protocol": protocol,
         "split_by": split_by,
         "judge": judge,
         "models": {name: models[name] for name in MODELS},
-        "shortcut_baseline": {"accuracy": shortcut},
+        "shortcut_baseline": dict(shortcut),
         "drift": {
             **{name: drift[name] for name in AUDITED},
             "reduction": reduction(drift["M_int"], drift["M_DART"]),
@@ -80,6 +84,8 @@ def build_summary(
         "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
         "distill_only": distill_only,
         "seconds": dict(seconds),
+        "statistics": statistics,
+        "policy": policy,
     }
     json.dumps(summary, allow_nan=False)  # a nan here must not reach the file
     return summary

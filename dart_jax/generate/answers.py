@@ -26,16 +26,18 @@ from dart_jax.run_dir import ResultFile
 Adapters = Mapping[str, tuple[LoraParams, float]]
 
 
-def answer_prompts(questions: Sequence[Question], model: Model) -> list[Request]:
-    """The prompts of `questions` for M0, keyed by question id."""
+def answer_prompts(
+    questions: Sequence[Question], model: Model, policy: bool = False
+) -> list[Request]:
+    """The prompts of `questions` for M0, keyed by question id; `policy`: as `answer_messages`."""
     encode = model.tokenizer.encode_prompt
-    return [Request(q.id, tuple(encode(answer_messages(q)))) for q in questions]
+    return [Request(q.id, tuple(encode(answer_messages(q, policy=policy)))) for q in questions]
 
 
-def answer_prefix(model: Model) -> Sequence[int]:
+def answer_prefix(model: Model, policy: bool = False) -> Sequence[int]:
     """The tokens with which the prompts of all questions begin."""
     probes = [Question("", "D1", Condition.DIFF, text, 0, "") for text in ("A", "?")]
-    one, other = (request.tokens for request in answer_prompts(probes, model))
+    one, other = (request.tokens for request in answer_prompts(probes, model, policy))
     return common_prefix_of(one, other)
 
 
@@ -46,18 +48,21 @@ def answer_questions(
     files: Mapping[str, Path],
     config: DecodeConfig,
     seed: int,
+    policy: bool = False,
 ) -> dict[str, list[Generation]]:
     """Answer what the models' files do not hold yet.
 
     Args:
         adapters: Weights and scale of each adapter; a model without one is the base.
         files: Path of each model's answers, by its name (`M0`, `M_int`, `M_DART`).
+        policy: Ask with the explanation policy in the system prompt. The noise is the same as
+            without it.
 
     Returns:
         All answers of each model, in the order of `questions`.
     """
     results = {name: ResultFile(path, Generation) for name, path in files.items()}
-    requests = _missing(questions, model, results)
+    requests = _missing(questions, model, results, policy)
     lengths = {request.id: request.length for request in requests}
     total = len(questions) * len(files)
     stats, started = DecodeStats(), time.perf_counter()
@@ -76,7 +81,7 @@ def answer_questions(
             requests,
             config,
             seed=seed,
-            prefix=answer_prefix(model),
+            prefix=answer_prefix(model, policy),
             on_finished=keep,
             stats=stats,
         )
@@ -88,13 +93,16 @@ def answer_questions(
 
 
 def _missing(
-    questions: Sequence[Question], model: Model, results: Mapping[str, ResultFile[Generation]]
+    questions: Sequence[Question],
+    model: Model,
+    results: Mapping[str, ResultFile[Generation]],
+    policy: bool,
 ) -> list[Request]:
     done = {name: {a.question_id for a in file.records} for name, file in results.items()}
     asked = [q for q in questions if any(q.id not in answered for answered in done.values())]
     return [
         replace(prompt, adapter=name)
-        for prompt in answer_prompts(asked, model)
+        for prompt in answer_prompts(asked, model, policy)
         for name, answered in done.items()
         if prompt.id not in answered
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dart_jax.audit.drift import check_pool, drift_cases
+from dart_jax.audit.drift import check_held_out, drift_cases
 from dart_jax.data.splits import take
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
@@ -29,11 +29,13 @@ WORK = ("audit",)
 
 
 def pool(run: Run) -> list[Question]:
-    """The prompts that may yield drift cases; never test prompts (protocol heldout)."""
+    """The prompts that may yield drift cases; test prompts under `transductive`, else never."""
     config = run.config.audit
-    questions = [q for name in config.pool_splits for q in run.splits[name]]
+    questions = [q for name in config.pool for q in run.splits[name]]
     chosen = take(questions, config.max_prompts, run.config.data.seed)
-    check_pool(chosen, run.splits["test"])
+    if config.protocol == "heldout":
+        ids = [question.id for question in chosen]
+        check_held_out("in the drift pool (protocol heldout)", ids, run.splits["test"])
     return chosen
 
 
@@ -46,7 +48,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "model.dtype": run.config.model.dtype,
         "model.quantize": run.config.model.quantize,
         "adapter": hash_path(run.adapter_path(cycle.before)),
-        "questions": run.split_input(*run.config.audit.pool_splits),
+        "questions": run.split_input(*run.config.audit.pool),
         "decode": run.section("decode"),
     }
 

@@ -66,7 +66,11 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
     if set(stages) <= {"teach", "distill"}:
         return
     on_first(lambda: [scorer.name for scorer in run.scorers])
-    prompts = answer_prompts([*pool(run), *run.splits["test"]], run.model)
+    test, policy = run.splits["test"], run.config.evaluate.policy != "without"
+    # With the policy, the longer prompt; under protocol transductive the pool is of test prompts.
+    asked = {prompt.id: prompt for prompt in answer_prompts(pool(run), run.model)}
+    asked |= {prompt.id: prompt for prompt in answer_prompts(test, run.model, policy)}
+    prompts = list(asked.values())
     too_long = check_room(prompts, run.model, run.decode.max_new_tokens)
     if too_long:
         print(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
 from dart_jax.generate.answers import answer_questions
 from dart_jax.model.lora import init_lora
@@ -51,6 +52,8 @@ def execute(run: Run) -> None:
     targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
     if config.sft.loss.toxicity_weight > 0:
         targets = [*targets, *_scored_targets(run)]
+    ids = [target.question_id for target in targets]
+    check_held_out("among the distill targets", ids, run.splits["test"])
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(targets, run.questions, model.tokenizer, length)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)

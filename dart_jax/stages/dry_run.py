@@ -199,7 +199,8 @@ def _label_asking(
 def _judge_asking(run: Run, step: Step) -> _Asking:
     """Every pair in both orders; the evaluation judges M_int and what each cycle leaves."""
     config = run.config.judge
-    candidates = 1 if step.stage == "audit" else 1 + run.config.repair.cycles
+    both = 2 if run.config.evaluate.policy == "both" else 0
+    candidates = 1 if step.stage == "audit" else 1 + run.config.repair.cycles + both
     questions = audit.pool(run) if step.stage == "audit" else run.splits["test"]
     prompts = [
         judge_messages(_unknown_pair(question), question, first)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.console import console_table
-from dart_jax.evaluate.metrics import model_metrics
+from dart_jax.evaluate.decisions import question_decisions
+from dart_jax.evaluate.metrics import labelled, model_metrics
+from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
-from dart_jax.evaluate.shortcut import shortcut_accuracy
-from dart_jax.evaluate.summary import build_summary, write_summary
-from dart_jax.generate.answers import answer_questions
+from dart_jax.evaluate.run_tables import run_tables
+from dart_jax.evaluate.shortcut import SHORTCUT, shortcut_answers
+from dart_jax.evaluate.statistics import statistics
+from dart_jax.evaluate.summary import AUDITED, build_summary, write_summary
+from dart_jax.evaluate.tables import write_tables
 from dart_jax.processes import on_first
 from dart_jax.records import (
     Generation,
@@ -28,15 +31,15 @@ from dart_jax.records import (
 )
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
-from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
+from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
+from dart_jax.stages.measuring import Measured, measure
 from dart_jax.stages.targets import reject_counts
 from dart_jax.teach.labels import label_summary
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
-AUDITED = ("M_int", "M_DART")
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -64,57 +67,37 @@ def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and `report/report.md`."""
     started = time.perf_counter()
     later = on_first(lambda: _later(run))
-    answers = _answers(run, later)
-    everything = [answer for found in answers.values() for answer in found]
-    scores = score_all(run, everything, "evaluation/scores.jsonl")
-    audits = {
-        name: audit_candidate(
-            run, answers["M0"], answers[name], scores, f"evaluation/verdicts_{name}.jsonl"
-        )
-        for name in (*AUDITED, *later)
-    }
-    on_first(lambda: _report(run, answers, audits, started))
+    policy = run.config.evaluate.policy
+    found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
+    if policy == "both":
+        found["with"] = measure(run, (), True, "/with_policy")
+    on_first(lambda: _report(run, found, started))
 
 
-def _report(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
-) -> None:
-    summary = _summary(run, answers, audits, started)
+def _report(run: Run, found: dict[str, Measured], started: float) -> None:
+    """`found` begins with what the report's figures are of."""
+    first, *_ = found.values()
+    sides = {name: measured.side() for name, measured in found.items()}
+    shortcut = shortcut_answers(run.splits["train"], run.splits["test"])
+    summary = _summary(run, first, shortcut, sides, started)
     write_summary(run.folder / "evaluation/summary.json", summary)
-    page = write_report(run.folder.path, summary, _report_data(run, answers, audits))
+    write_tables(run.folder / "evaluation/tables", run_tables(summary, run.config.run.name))
+    baseline = {} if shortcut is None else {SHORTCUT: shortcut}
+    decided = question_decisions(run.splits["test"], {**first.models(), **baseline})
+    write_jsonl(run.folder / "evaluation/decisions.jsonl", decided)
+    page = write_report(run.folder.path, summary, _report_data(run, first.answers, first.audits))
     print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
 
 
-def _answers(run: Run, later: Sequence[str]) -> dict[str, list[Generation]]:
-    copied = on_first(lambda: _m_dart_is_m_int(run))
-    names = ("M0", "M_int") if copied else (*MODELS, *later)
-    answers = answer_questions(
-        run.model,
-        {name: run.adapter(name) for name in names if name != "M0"},
-        run.splits["test"],
-        {name: run.folder / f"generations/{name}.jsonl" for name in names},
-        run.decode,
-        run.config.run.seed,
-    )
-    return {**answers, "M_DART": on_first(lambda: _copy_answers(run))} if copied else answers
-
-
-def _m_dart_is_m_int(run: Run) -> bool:
-    return hash_path(run.adapter_path("M_DART")) == hash_path(run.adapter_path("M_int"))
-
-
-def _copy_answers(run: Run) -> list[Generation]:
-    """The same adapter under the same noise writes the same answers."""
-    same = read_jsonl(run.folder / "generations/M_int.jsonl", Generation)
-    answers = [replace(answer, model="M_DART") for answer in same]
-    write_jsonl(run.folder / "generations/M_DART.jsonl", answers)
-    return answers
-
-
 def _summary(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit], started: float
+    run: Run,
+    found: Measured,
+    shortcut: Sequence[Generation] | None,
+    sides: dict[str, Side],
+    started: float,
 ) -> dict[str, Any]:
     test, config = run.splits["test"], run.config
+    answers, audits = found.answers, found.audits
     weights = _read_json(run, "repair/weights.json")
     weights.pop("replay")
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
@@ -130,7 +113,13 @@ def _summary(
             for name, row in weights.items()
             if row["examples"]
         },
-        shortcut=shortcut_accuracy(run.splits["train"], test),
+        shortcut=model_metrics(
+            [] if shortcut is None else labelled(test),
+            shortcut or [],
+            config.evaluate,
+            config.run.seed,
+        ),
+        protocol=config.audit.protocol,
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
         cycles=_cycle_rows(run, answers, audits),
@@ -141,6 +130,15 @@ def _summary(
         labels=_labels(run),
         seconds={step: taken[step] for step in _step_names(run)},
         distill_only=config.repair.epochs == 0,
+        statistics=statistics(
+            test,
+            {**found.models(), **({} if shortcut is None else {SHORTCUT: shortcut})},
+            found.scores,
+            {name: (audits[name].pairs, audits[name].outcomes) for name in AUDITED},
+            config.evaluate,
+            config.run.seed,
+        ),
+        policy=policy_summary(test, sides, config.evaluate, config.run.seed),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dart_jax.audit.drift import check_held_out
 from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path, remove
@@ -50,6 +51,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     repair = run.section("repair")
     repair.pop("cycles")
     repair["loss"] = loss_identity(run.config.repair.loss)
+    trained_on = {"heldout": ("train", "validation"), "transductive": ("train", "test")}
     return {
         **run.common_inputs(),
         "model": run.model_input(),
@@ -58,7 +60,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "adapter": hash_path(run.adapter_path(cycle.before)),
         "drift cases": hash_path(run.folder / cycle.path("audit/drift_cases.jsonl")),
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
-        "questions": run.split_input("train", "validation"),
+        "questions": run.split_input(*trained_on[run.config.audit.protocol]),
         "teacher": teacher_input(run),
         "scorer": scorer_input(run),
         "repair": repair,
@@ -102,6 +104,9 @@ def _write_training_set(
     config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
+    if run.config.audit.protocol == "heldout":
+        ids = [target.question_id for target in targets]
+        check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
     level = weight_level([target.weight for target in targets], config.max_weight_share)
     targets = capped(targets, level)
     by_id = {case.question_id: case for case in cases}

@@ -7,7 +7,7 @@ from dart_jax.audit.config import AuditConfig
 from dart_jax.audit.drift import (
     TooManyFailures,
     check_failures,
-    check_pool,
+    check_held_out,
     check_pool_splits,
     drift_cases,
     reduction,
@@ -187,9 +187,14 @@ def test_reduction_over_different_pairs_is_an_error():
 
 
 def test_a_test_question_in_the_pool_is_a_leak(question):
-    check_pool([question("a"), question("b")], [question("c")])
-    with pytest.raises(drift.TestLeak, match=r"heldout.*: b$"):
-        check_pool([question("a"), question("b")], [question("b"), question("c")])
+    check_held_out("in the pool", ["a", "b"], [question("c")])
+    with pytest.raises(drift.TestLeak, match=r"test questions in the pool: b$"):
+        check_held_out("in the pool", ["a", "b"], [question("b"), question("c")])
+
+
+def test_the_protocol_says_whence_the_pool_comes():
+    assert AuditConfig().pool == ("validation", "train")
+    assert AuditConfig(protocol="transductive").pool == ("test",)
 
 
 def test_test_prompts_are_no_pool():

@@ -64,8 +64,9 @@ def test_page_has_everything(summary, tmp_path):
     page = path.read_text(encoding="utf-8")
     assert path == tmp_path / "report" / "report.md"
     assert "| M_DART | 68.8 [58.8, 78.8] | 25.0 [0.0, 50.0] | n/a | 88.6 | 0.0 |" in page
-    assert "| *shortcut baseline* | 90.7 |" in page
-    assert "Protocol `heldout`" in page and "split by `row`" in page
+    assert "| *shortcut baseline* | 90.7 [80.7, 100.7] | 25.0" in page
+    assert "Protocol `heldout`" in page and "Split by `row`" in page
+    assert page.count("; protocol heldout, split by row.") >= 7
     assert "80.0 %" in page  # reduction from 10 cases to 2
     assert "| moderate | 1 | 2 |" in page
     assert "| total | 31.2 |" in page

@@ -57,6 +57,16 @@ def test_prompts_are_those_of_the_template(model):
     assert QUESTIONS[0].text in model.tokenizer.decode(prompt.tokens)
 
 
+def test_the_policy_is_in_every_prompt_and_in_their_prefix(model):
+    prompts = answer_prompts(QUESTIONS, model, policy=True)
+    prefix = tuple(answer_prefix(model, policy=True))
+    assert len(prefix) > len(answer_prefix(model))
+    for prompt, question in zip(prompts, QUESTIONS, strict=True):
+        messages = answer_messages(question, policy=True)
+        assert prompt.tokens == tuple(model.tokenizer.encode_prompt(messages))
+        assert prompt.tokens[: len(prefix)] == prefix
+
+
 @pytest.mark.parametrize("whole", [0, 1, 3, 5])
 def test_a_torn_file_is_completed_to_the_same_bytes(whole, full, model, tmp_path):
     """A crash leaves some lines, in the order of decoding, and half of another."""

@@ -9,7 +9,7 @@ import pytest
 import dart_jax.stages.repair as repair_stage
 from dart_jax.config import STAGES, parse
 from dart_jax.data.benchmarks import BENCHMARKS
-from dart_jax.evaluate.summary import AUDITED, MODELS, PROTOCOL, SEVERITIES
+from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
 from dart_jax.generate.answers import answer_prompts, answer_questions
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.model.lora import init_lora
@@ -57,7 +57,7 @@ def up_to_date(printed):
 
 def test_summary_has_the_promised_keys(finished, summary_of):
     summary = summary_of(finished)
-    assert summary["protocol"] == PROTOCOL == "heldout"
+    assert (summary["protocol"], summary["split_by"]) == ("heldout", "row")
     assert set(summary["models"]) == {"M0", "M_int", "M_DART"}
     for model in summary["models"].values():
         assert set(model) >= RATES

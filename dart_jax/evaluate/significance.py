@@ -1,0 +1,147 @@
+"""Tests of differences: McNemar, sign flips by cluster, Wilcoxon, Mann-Whitney; Holm's correction.
+
+All are two-sided. Where there is nothing to compare, a test gives the value that its docstring
+states, never nan.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+    """Exact McNemar test of two models' correctness on the same questions.
+
+        baseline    wrong  wrong  right  right
+        candidate   wrong  RIGHT  WRONG  right
+                           gained lost
+
+    Under the null hypothesis each discordant question falls to either side with chance 1/2, so
+    that the smaller of the two counts is binomial. The question is the unit.
+
+    Args:
+        candidate, baseline: [n] correct or not.
+
+    Returns:
+        `gained`, `lost` and `p`; `p` is 1 without a discordant question.
+
+    Reference: McNemar (1947), Psychometrika 12, 153-157.
+    """
+    from scipy.stats import binomtest
+
+    candidate, baseline = np.asarray(candidate, bool), np.asarray(baseline, bool)
+    gained = int((candidate & ~baseline).sum())
+    lost = int((~candidate & baseline).sum())
+    discordant = gained + lost
+    p = binomtest(min(gained, lost), discordant).pvalue if discordant else 1.0
+    return {"gained": gained, "lost": lost, "p": float(p)}
+
+
+def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
+    """Exact sign-flip test of paired differences whose unit is the cluster.
+
+    Questions of one scenario are not independent, which McNemar's test takes them to be. Here all
+    differences of a cluster change their sign together; the p-value is the share of the 2^K sign
+    patterns whose sum is as far from 0 as the one seen, computed by convolution. With a question
+    a cluster it is the p-value of `mcnemar`.
+
+    Args:
+        differences: [n] of -1, 0, 1: correct(candidate) - correct(baseline).
+        clusters: [n] cluster of each question.
+
+    Returns:
+        p in [0, 1]; 1 where no cluster's differences sum to anything but 0.
+    """
+    if not len(differences):
+        return 1.0
+    _, index = np.unique(clusters, return_inverse=True)
+    sums = np.rint(np.bincount(index, weights=differences)).astype(int)
+    sizes = np.abs(sums[sums != 0])
+    reach = int(sizes.sum())
+    chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
+    chances[reach] = 1.0
+    for size in sizes:
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(sums.sum()))
+    return float(min(1.0, chances[far].sum()))
+
+
+def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+    """Wilcoxon signed-rank test of paired scores; pairs without a difference are left out.
+
+    Returns:
+        `n`, `nonzero` (pairs with a difference), `mean_difference` (None without pairs), `effect`
+        and `p`. The effect is the matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-):
+        1 where every difference is a rise, -1 where every one is a fall. Without a difference,
+        effect 0 and p 1.
+
+    Reference: Wilcoxon (1945), Biometrics Bulletin 1, 80-83; Kerby (2014), 11.IT.3.1.
+    """
+    from scipy.stats import rankdata
+    from scipy.stats import wilcoxon as signed_rank
+
+    differences = np.asarray(candidate, float) - np.asarray(baseline, float)
+    nonzero = differences[differences != 0]
+    effect, p = 0.0, 1.0
+    if len(nonzero):
+        ranks = rankdata(np.abs(nonzero))
+        effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
+        p = float(signed_rank(nonzero).pvalue)
+    return {
+        "n": len(differences),
+        "nonzero": len(nonzero),
+        "mean_difference": float(differences.mean()) if len(differences) else None,
+        "effect": effect,
+        "p": p,
+    }
+
+
+def mann_whitney(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Mann-Whitney U test of two groups of scores.
+
+    Returns:
+        `n_first`, `n_second`, `mean_first`, `mean_second` (None for an empty group), `effect` and
+        `p`. The effect is the rank-biserial correlation 2U / (n1 n2) - 1: the chance that a score
+        of the first group is the higher one, less the chance that it is the lower one. Effect 0
+        and p 1 where all scores are the same; both None where a group is empty.
+
+    Reference: Mann and Whitney (1947), Annals of Mathematical Statistics 18, 50-60.
+    """
+    from scipy.stats import mannwhitneyu
+
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    effect: float | None = None
+    p: float | None = None
+    if len(first) and len(second):
+        effect, p = 0.0, 1.0
+        if len(np.unique([*first, *second])) > 1:
+            found = mannwhitneyu(first, second)
+            effect = float(2 * found.statistic / (len(first) * len(second)) - 1)
+            p = float(found.pvalue)
+    return {
+        "n_first": len(first),
+        "n_second": len(second),
+        "mean_first": float(first.mean()) if len(first) else None,
+        "mean_second": float(second.mean()) if len(second) else None,
+        "effect": effect,
+        "p": p,
+    }
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction of the p-values of one family; a None stays out of it.
+
+    Returns:
+        Corrected p-values in the given order: the i-th smallest of m (from 0) times m - i, at
+        most 1 and never below that of a smaller one.
+
+    Reference: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+    """
+    order = sorted((p, place) for place, p in enumerate(values) if p is not None)
+    corrected: list[float | None] = [None] * len(values)
+    so_far = 0.0
+    for rank, (p, place) in enumerate(order):
+        so_far = max(so_far, min(1.0, p * (len(order) - rank)))
+        corrected[place] = so_far
+    return corrected

@@ -1,0 +1,119 @@
+"""`python -m dart_jax.evaluate compare RUN RUN...`: finished runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dart_jax.evaluate.compare import ComparedRun, differing, headline_table, paired_table
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.console import aligned
+from dart_jax.evaluate.decisions import QuestionDecisions
+from dart_jax.evaluate.tables import Table, to_csv, to_latex, to_lines
+from dart_jax.records import read_jsonl, write_text
+from dart_jax.run_dir import RunBusy
+from dart_jax.stages.finished import read_finished, run_folder
+
+_SEED = 0  # of the resampling between runs, which have seeds of their own
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `compare`."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<name>, finished")
+    parser.add_argument("--csv", type=Path, metavar="F", help="write the table of runs as CSV")
+    parser.add_argument("--latex", type=Path, metavar="F", help="write both tables as LaTeX")
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print the tables; the exit status.
+
+    Raises:
+        FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
+    """
+    runs = read_runs(args.runs)
+    table = headline_table(runs)
+    print(aligned(to_lines(table)))
+    for name, how in differing(runs).items():
+        print(
+            f"WARNING: {name} was tested on other questions ({how}): its figures stand beside the "
+            "others without being comparable, and it has no paired test",
+            file=sys.stderr,
+        )
+    paired = paired_table(runs, EvaluateConfig(), _SEED) if len(runs) > 1 else None
+    if paired is not None:
+        print(f"\n{paired.caption}:\n{aligned(to_lines(paired))}")
+    _write(args, table, paired)
+    return 0
+
+
+def _write(args: argparse.Namespace, table: Table, paired: Table | None) -> None:
+    if args.csv is not None:
+        write_text(args.csv, to_csv(table))
+    if args.latex is not None:
+        write_text(args.latex, "\n".join(to_latex(each) for each in (table, paired) if each))
+
+
+def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Read finished runs, named by their folders.
+
+    Raises:
+        FileNotFoundError, StaleStage, ValueError: As `compare`; also for a run given twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    twice = [str(path) for path, count in Counter(resolved).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice")
+    names = Counter(path.name for path in resolved)
+    return [
+        _read(path, path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}")
+        for path in resolved
+    ]
+
+
+def _read(path: Path, name: str) -> ComparedRun:
+    folder = run_folder(path)
+    with folder.lock():
+        found = read_finished(folder)
+        decisions = folder / "evaluation/decisions.jsonl"
+        if not decisions.exists():
+            raise ValueError(
+                f"{path} was evaluated by an earlier version, without {decisions.name}; run its "
+                f"evaluation again: python -m dart_jax.train --config {path / 'config.yaml'}"
+            )
+        return ComparedRun(
+            name=name,
+            config=found.config.to_dict(),
+            summary=found.summary,
+            decisions=read_jsonl(decisions, QuestionDecisions),
+            targets=found.targets,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dart_jax.evaluate",
+        description="Look at finished runs.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("compare", help="finished runs side by side")
+    add_arguments(command)
+    command.set_defaults(run=compare)
+    args = parser.parse_args(arguments)
+    return args.run(args)
+
+
+def command() -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    try:
+        return main()
+    except (ValueError, RunBusy, RuntimeError, FileNotFoundError) as error:
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1

@@ -1,0 +1,72 @@
+"""The policy's two sides, by hand."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.policy import Side, policy_summary
+from dart_jax.evaluate.statistics_sections import policy as policy_section
+from dart_jax.evaluate.summary import build_summary
+from dart_jax.prompts.templates import load_template
+from tests.evaluate.conftest import drift
+from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, scores_of
+
+CONFIG = EvaluateConfig(bootstrap_samples=200, policy="both")
+MODELS = ("M0", "M_int", "M_DART")
+WITHOUT = Side(
+    {name: answers_of(name, RIGHT[name]) for name in MODELS},
+    scores_of(),
+    {"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)},
+)
+
+
+def with_policy(right=RIGHT, tokens=1) -> Side:
+    answers = {
+        name: [dataclasses.replace(a, new_tokens=tokens) for a in answers_of(name, right[name])]
+        for name in MODELS
+    }
+    scores = [dataclasses.replace(s, value=s.value / 2) for s in scores_of()]
+    return Side(answers, scores, {"M_int": drift(1, 0, 0, 0), "M_DART": drift(0, 0, 0, 0)})
+
+
+def test_both_sides_by_hand():
+    better = {**RIGHT, "M0": (1,) * 8}
+    sides = {"without": WITHOUT, "with": with_policy(better, tokens=3)}
+    found = policy_summary(QUESTIONS, sides, CONFIG, 0)
+    json.dumps(found, allow_nan=False)
+    assert (found["asked"], found["headline"]) == ("both", "without")
+    assert found["text"] == load_template("policy").substitute()
+    without, asked = (found["sides"][name]["M0"] for name in ("without", "with"))
+    assert (without["accuracy"], asked["accuracy"]) == (2 / 8, 1.0)
+    assert (without["new_tokens"], asked["new_tokens"]) == (1.0, 3.0)
+    assert asked["scores"]["a"] == pytest.approx(without["scores"]["a"] / 2)
+    assert without["drift"] is None
+    assert found["sides"]["with"]["M_int"]["drift"]["confirmed"] == 1
+    m0, m_int, _ = found["comparisons"]
+    assert (m0["model"], m0["difference"]) == ("M0", 6 / 8)
+    assert (m0["gained"], m0["lost"], m0["p"]) == (6, 0, pytest.approx(2 / 2**6))
+    assert m0["new_tokens"]["effect"] == 1.0 and m0["new_tokens"]["mean_difference"] == 2.0
+    # The first question's score is 0 on either side.
+    assert (m0["scores"]["a"]["effect"], m0["scores"]["a"]["nonzero"]) == (-1.0, 7)
+    assert (m_int["difference"], m_int["p"], m_int["interval"]) == (0.0, 1.0, [0.0, 0.0])
+
+
+def test_one_side_is_compared_with_nothing():
+    config = dataclasses.replace(CONFIG, policy="with")
+    found = policy_summary(QUESTIONS, {"with": with_policy()}, config, 0)
+    assert (found["headline"], found["comparisons"]) == ("with", [])
+    assert list(found["sides"]) == ["with"]
+    none = dataclasses.replace(CONFIG, policy="without")
+    assert policy_summary(QUESTIONS, {"without": WITHOUT}, none, 0) is None
+
+
+def test_the_page_shows_the_sides(parts):
+    sides = {"without": WITHOUT, "with": with_policy()}
+    found = policy_summary(QUESTIONS, sides, CONFIG, 0)
+    page = policy_section(build_summary(**parts, policy=found))
+    assert page.startswith("## Explanation policy")
+    assert r"| M\_int | without |" in page and r"| M\_int | with |" in page
+    assert "protocol heldout, split by row" in page
+    assert policy_section(build_summary(**parts)) == ""
