@@ -38,7 +38,7 @@ def run_job(tmp_path_factory):
             port = free.getsockname()[1]
         common = {
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
             "PYTHONPATH": str(ROOT),
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": str(count),

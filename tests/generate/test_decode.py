@@ -121,10 +121,9 @@ def adapters(lora_params):
     return {"M_int": (lora_params, SCALE), "M_DART": (few, 2.0)}
 
 
-@pytest.mark.parametrize("slots", [5, 24])
-def test_a_row_among_other_models_is_the_row_of_its_model_alone(model, lora_params, slots):
+def test_a_row_among_other_models_is_the_row_of_its_model_alone(model, lora_params):
     """M0 in a pair is M0 alone; and the three do say different things."""
-    config = dataclasses.replace(SAMPLED, slots=slots)
+    config = dataclasses.replace(SAMPLED, slots=5)
     asked = [dataclasses.replace(p, adapter=name) for name in ADAPTERS for p in PROMPTS]
     mixed = decode(model, adapters(lora_params), asked, config, seed=5)
     assert [(c.id, c.adapter) for c in mixed] == [(r.id, r.adapter) for r in asked]

@@ -43,7 +43,7 @@ def folder(settings, tmp_path_factory):
     command = [sys.executable, PROGRAM, root, json.dumps(plan)]
     environment = {
         **os.environ,
-        "XLA_FLAGS": "",  # one device
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # one device
         "PYTHONPATH": str(PROGRAM.parents[2]),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
