@@ -11,6 +11,7 @@ from typing import Any
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.metrics import model_metrics
+from dart_jax.evaluate.page_data import QUESTIONS
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
 from dart_jax.evaluate.shortcut import shortcut_accuracy
 from dart_jax.evaluate.summary import build_summary, write_summary
@@ -28,6 +29,7 @@ from dart_jax.records import (
 )
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
+from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
@@ -60,7 +62,7 @@ def inputs(run: Run) -> dict[str, Any]:
 
 
 def execute(run: Run) -> None:
-    """Write generations, `evaluation/summary.json` and `report/report.md`."""
+    """Write generations, `evaluation/summary.json` and the report."""
     started = time.perf_counter()
     later = on_first(lambda: _later(run))
     answers = _answers(run, later)
@@ -80,8 +82,10 @@ def _report(
 ) -> None:
     summary = _summary(run, answers, audits, started)
     write_summary(run.folder / "evaluation/summary.json", summary)
+    asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
+    write_jsonl(run.folder / QUESTIONS, asked.values())
     page = write_report(run.folder.path, summary, _report_data(run, answers, audits))
-    print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
+    print(f"\n{console_table(summary)}\n\nreport: {page}, and index.html beside it", flush=True)
 
 
 def _answers(run: Run, later: Sequence[str]) -> dict[str, list[Generation]]:
