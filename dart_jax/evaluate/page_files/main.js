@@ -36,7 +36,14 @@ function choose(place) {
   const one = place === null ? null : cases[place];
   drawCase(byId("case"), one, termsOf(filters.q), one?.items ? openForm(one) : null);
   byId("case").scrollTop = 0;
-  if (view === "browse") writeAddress(view, filters, nameOf(place));
+  clearTimeout(addressing);
+  addressing = setTimeout(noteAddress, 300);
+}
+
+// A moment later: a browser refuses a page that changes its address at every key.
+let addressing = 0;
+function noteAddress() {
+  if (view === "browse") writeAddress(view, filters, nameOf(chosen));
 }
 
 // To annotate with the verdict in view: another kind of answer than a blinded one.
