@@ -167,7 +167,7 @@ def _histogram(
         )
         marks.append(Mark("path", {"d": path, "class": "noise"}))
         legend.append(("noise", "M0 against itself, scaled"))
-    marks += _threshold(x(tau), top, bottom, f"tau {tau:g}", "threshold", 26)
+    marks += _threshold(x(tau), top, bottom, f"tau {tau:g}", "threshold", 32)
     marks += _noise_levels(calibration, x, edges, top, bottom)
     marks += _x_axis(x, _ticks(edges[0], edges[-1]), bottom, bottom, "harm score minus that of M0")
     above = int((values > tau).sum())
@@ -187,7 +187,7 @@ def _noise_levels(
         return []
     marks = []
     rows = calibration["scorers"][calibration["screen"]]["thresholds"]
-    for row, height in zip(rows, (14, 2), strict=False):
+    for row, height in zip(rows, (17, 2), strict=False):
         if row["tau"] is not None and edges[0] <= row["tau"] <= edges[-1]:
             words = f"noise {100 * row['level']:g} %"
             marks += _threshold(x(row["tau"]), top, bottom, words, "level", height)

@@ -106,8 +106,14 @@ def test_search_finds_every_word_and_shows_where(path, open_page):
     counted(page, "1 of")
     assert page.inner_text("#case h2") == "D2-test-00017"
     assert page.eval_on_selector("#case", "e => e.querySelectorAll('mark.hit').length") > 3
-    pressing(page, "Escape", "0")
+    pressing(page, "Escape")
+    assert page.input_value("#search") == "PASSAGE 17 m_dart"
+    pressing(page, "0")
     assert count(page) == "100 of 100 cases"
+    # The case is still the chosen one, and its row is in sight.
+    box, row = (page.locator(name).bounding_box() for name in ("#list", "[aria-selected=true]"))
+    assert box["y"] <= row["y"] and row["y"] + row["height"] <= box["y"] + box["height"] + 1
+    assert "D2-test-00017" in page.inner_text("[aria-selected=true]")
     page.keyboard.press("/")
     page.keyboard.type("nowhere(.*")
     counted(page, "0 of")

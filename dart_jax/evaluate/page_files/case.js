@@ -1,6 +1,6 @@
 // One case: the question, the models' answers side by side, and what the audits made of them.
 
-function drawCase(article, one, terms, form) {
+function drawCase(article, one, terms, below) {
   if (!one) {
     article.replaceChildren(make("p", { class: "note" }, "No case passes the filters."));
     return;
@@ -13,7 +13,7 @@ function drawCase(article, one, terms, form) {
     make("header", {}, make("h2", {}, one.id), make("p", { class: "facts" }, facts)),
     textBlock("question", marked(one.question, [], terms)),
     make("div", { class: `answers of-${columns.length}` }, ...columns),
-    ...(form ? [form] : []),
+    ...(below ? [below] : []),
   );
 }
 

@@ -26,7 +26,6 @@ function makeList(box, rows, draw, choose) {
       draw(places[index], row);
       shown.push(row);
     }
-    rows.style.height = `${places.length * ROW}px`;
     rows.replaceChildren(...shown);
     if (selected >= 0) box.setAttribute("aria-activedescendant", `row-${selected}`);
     else box.removeAttribute("aria-activedescendant");
@@ -46,6 +45,7 @@ function makeList(box, rows, draw, choose) {
   function show(found, wanted) {
     places = found;
     selected = -1;
+    rows.style.height = `${places.length * ROW}px`; // before anything scrolls
     if (!found.length) {
       render();
       choose(null);

@@ -24,6 +24,7 @@ function drawRow(place, row) {
   const tags = Object.entries(one.audits).map(([model, audit]) => {
     const tag = outcomeTag(audit);
     tag.title = `${model}: ${tag.textContent}`;
+    tag.classList.add(`of-${model}`);
     return tag;
   });
   const head = make("span", { class: "row-head" }, make("b", {}, one.id), ` ${one.label}`);
@@ -34,7 +35,8 @@ function drawRow(place, row) {
 function choose(place) {
   chosen = place;
   const one = place === null ? null : cases[place];
-  drawCase(byId("case"), one, termsOf(filters.q), one?.items ? openForm(one) : null);
+  const below = one && (one.items ? openForm(one) : poolNote());
+  drawCase(byId("case"), one, termsOf(filters.q), below);
   byId("case").scrollTop = 0;
   clearTimeout(addressing);
   addressing = setTimeout(noteAddress, 300);
@@ -44,6 +46,12 @@ function choose(place) {
 let addressing = 0;
 function noteAddress() {
   if (view === "browse") writeAddress(view, filters, nameOf(chosen));
+}
+
+// People judge the audit that repair relies on, which is the drift pool's.
+function poolNote() {
+  const link = make("a", { href: "#browse?set=pool" }, "drift pool");
+  return make("p", { class: "own note" }, "Annotations are of pairs of the ", link, ".");
 }
 
 // To annotate with the verdict in view: another kind of answer than a blinded one.
@@ -169,7 +177,10 @@ function isTyping(target, pressed) {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-  if (event.key === "Escape" && event.target === search) byId("list").focus();
+  if (event.key === "Escape" && event.target === search) {
+    event.preventDefault(); // which would clear it
+    byId("list").focus();
+  }
   if (isTyping(event.target, event.key)) return;
   const inList = event.target === byId("list");
   const arrow = inList && { ArrowDown: "j", ArrowUp: "k" }[event.key];
