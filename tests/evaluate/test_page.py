@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dart_jax.evaluate.page import FILES, SCRIPTS, script_json
+from dart_jax.evaluate.page import FILES, SCRIPTS, script_json, write_page
 from dart_jax.evaluate.page_charts import accuracy, deltas
 from dart_jax.evaluate.page_tables import statistics
 from dart_jax.evaluate.report import (
@@ -31,8 +31,7 @@ def page(summary, tmp_path):
 
     def write(pool=8, test=8, texts=None, of=summary, **changes):
         write_run(tmp_path, pool, test, texts)
-        write_report(tmp_path, of, extras(**changes))
-        return (tmp_path / "report/index.html").read_text("utf-8")
+        return write_page(tmp_path, of, extras(**changes), None, None).read_text("utf-8")
 
     return write
 
@@ -147,15 +146,16 @@ def test_the_queue_goes_round_the_strata(page):
 
 
 def test_a_run_that_kept_no_questions_says_so(summary, tmp_path):
-    write_report(tmp_path, summary, extras())
-    text = (tmp_path / "report/index.html").read_text("utf-8")
+    text = write_page(tmp_path, summary, extras(), None, None).read_text("utf-8")
     assert "did not keep its questions" in text and data_of(text) is None
 
 
 def test_measured_later_it_enters_the_page(
     page, summary, calibration, annotation_metrics, tmp_path
 ):
-    before = page()
+    page()
+    write_report(tmp_path, summary, extras())
+    before = (tmp_path / "report/index.html").read_text("utf-8")
     assert "Not measured" in before and "Nobody annotated" in before
     write_text(tmp_path / "evaluation/summary.json", json.dumps(summary))
     rewrite_report(tmp_path)
@@ -215,6 +215,41 @@ def test_nothing_to_show_is_no_error(parts, tmp_path):
     rates = {"distill": {}, "repair": {}}
     empty = {**parts, "repair": {}, "pool": none, "drift": drift, "rejects": rates}
     summary = build_summary(**empty)
-    write_report(tmp_path, summary, extras(examples=(), deltas={}, losses={}))
-    text = (tmp_path / "report/index.html").read_text("utf-8")
+    data = extras(examples=(), deltas={}, losses={})
+    text = write_page(tmp_path, summary, data, None, None).read_text("utf-8")
     assert "M_DART is M_int" in text and "reduction is not defined" in text
+
+
+def test_cycles_are_shown_where_more_than_one_was_planned(parts, page):
+    of_test = {"test": parts["models"]["M_DART"], "drift": parts["drift"]["M_DART"]}
+    row = {"audited": "M_int", "model": "M_DART", "pool": parts["pool"], "repairs": 2, **of_test}
+    summary = build_summary(**{**parts, "cycles": [row]})
+    assert "<caption>Cycles" not in page(of=summary)
+    config = {**CONFIG, "repair": {**CONFIG["repair"], "cycles": 2}}
+    assert "<caption>Cycles" in page(of=summary, config=config)
+
+
+def luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """Of two colours, as WCAG 2 defines it."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_both_schemes_can_be_read():
+    css = (FILES / "page.css").read_text("utf-8")
+    blocks = re.findall(r":root \{([^}]*#[^}]*)\}", css)
+    assert len(blocks) == 2
+    for block in blocks:
+        of = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+        for text in ("ink", "soft", "link", "good", "bad", "warn"):
+            assert contrast(of[text], of["paper"]) >= 5.5, text
+        for ground in ("judged", "hit", "s1", "s2", "s3", "s4", "faint"):
+            assert contrast(of["ink"], of[ground]) >= 5.5, ground
+        for mark in ("M0", "M_int", "M_DART", "noise", "focus"):
+            assert contrast(of[mark], of["paper"]) >= 3, mark

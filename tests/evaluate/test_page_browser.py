@@ -228,9 +228,21 @@ def test_foreign_storage_is_not_trusted(path, open_page):
     page.evaluate("([key, value]) => localStorage.setItem(key, value)", [key, json.dumps(bad)])
     page.reload()
     assert page.inner_text("#progress") == "0 of 40 pairs answered"
+    assert page.input_value("#annotator") == ""
     page.evaluate("key => localStorage.setItem(key, '[not json')", key)
     page.reload()
     assert page.inner_text("#progress") == "0 of 40 pairs answered" and page.problems == []
+
+
+def test_two_tabs_do_not_undo_each_other(path, open_page):
+    page = open_page(path, "#annotate")
+    other = page.context.new_page()
+    other.goto(path.as_uri() + "#annotate")
+    pressing(page, "n")
+    other.wait_for_timeout(200)  # the event is on its way
+    pressing(other, "j", "n")
+    page.reload()
+    assert page.inner_text("#progress") == "2 of 40 pairs answered"
 
 
 def test_hostile_texts_do_nothing_and_are_shown_as_they_are(tmp_path, open_page):

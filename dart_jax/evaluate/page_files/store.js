@@ -19,15 +19,24 @@ function makeStore(key, known) {
     }
   };
 
-  try {
-    const before = JSON.parse(localStorage.getItem(name) ?? "{}");
-    store.annotator = String(before.annotator ?? "").slice(0, 60);
-    for (const [item, answer] of Object.entries(before.answers ?? {})) {
-      if (known.has(item)) answers.set(item, checked(answer));
+  function read() {
+    try {
+      const before = JSON.parse(localStorage.getItem(name) ?? "{}");
+      answers.clear();
+      store.annotator = typeof before.annotator === "string" ? before.annotator.slice(0, 60) : "";
+      for (const [item, answer] of Object.entries(before.answers ?? {})) {
+        if (known.has(item)) answers.set(item, checked(answer));
+      }
+    } catch {
+      // Not there or not ours: save finds out whether anything can be kept.
     }
-  } catch {
-    store.kept = false;
   }
+
+  // Another tab with the same page has saved: its answers are these, too.
+  window.addEventListener("storage", (event) => {
+    if (event.key === name) read();
+  });
+  read();
   store.save();
   return store;
 }
