@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dart_jax.chat.usage import read_usage
+from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, page_charts, page_tables
 from dart_jax.evaluate.markdown import visible
 from dart_jax.evaluate.page_data import browser_data
@@ -63,7 +63,7 @@ def write_page(
         _environment()
         .get_template("index.html.j2")
         .render(
-            policy="; ".join(f"{key} {value}" for key, value in policy.items()),
+            security="; ".join(f"{key} {value}" for key, value in policy.items()),
             style=Markup(style),
             script=Markup(script),
             data=script_json(data),
@@ -123,7 +123,8 @@ def _report(
         "headline": page_tables.headline(summary, extras.confidence),
         "by_benchmark": page_tables.by_benchmark(summary),
         "accuracy": page_charts.accuracy(summary),
-        "statistics": page_tables.statistics("Statistics", summary.get("statistics", {})),
+        "statistics": page_tables.statistics("Statistics", summary.get("statistics") or {}),
+        "policy": page_tables.statistics("Explanation policy", summary.get("policy") or {}),
         "drift": page_tables.drift(summary),
         "drift_charts": page_charts.before_after(summary),
         "audit_counts": page_tables.audit_counts(summary),
@@ -136,7 +137,7 @@ def _report(
         "rejects": page_tables.rejects(summary),
         "cycles": page_tables.cycles(summary) if several else None,
         "loss_charts": page_charts.losses(extras.losses),
-        "costs": page_tables.time_and_cost(summary, read_usage(run_path / "usage.json")),
+        "costs": page_tables.time_and_cost(summary, read_usage(run_path / USAGE)),
         "settings": page_tables.settings(extras.config),
         "provenance": _provenance(run_path),
     }

@@ -8,40 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dart_jax.audit.noise_floor import null_deltas, rate_at
 from dart_jax.audit.scorers import ANY
+from dart_jax.evaluate.page_marks import (
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Chart,
+    Mark,
+    line,
+    rect,
+    rounded,
+    scale,
+    text,
+    ticks,
+    x_axis,
+    y_axis,
+)
 from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
 from dart_jax.records import DriftType
-
-WIDTH = 520
-_LEFT, _RIGHT = 52, 14
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An SVG element: its attributes, its text, and a hint that appears on hovering."""
-
-    tag: str
-    attributes: Mapping[str, Any]
-    text: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing; `words` say for a screen reader what it shows, `legend` names its colours."""
-
-    title: str
-    words: str
-    height: int
-    marks: Sequence[Mark]
-    legend: Sequence[tuple[str, str]] = ()
-    width: int = field(default=WIDTH)
 
 
 def accuracy(summary: Mapping[str, Any]) -> Chart:
@@ -50,25 +39,41 @@ def accuracy(summary: Mapping[str, Any]) -> Chart:
     benchmarks = sorted(models["M0"]["by_benchmark"])
     step, top = 30, 30
     height = top + step * (len(benchmarks) + 1) + 34
-    x = _scale(0, 100, _LEFT + 18, WIDTH - _RIGHT)
-    marks = _x_axis(x, range(0, 101, 20), top, height - 34, "accuracy, %")
+    x = scale(0, 100, LEFT + 18, WIDTH - RIGHT)
+    marks = x_axis(x, range(0, 101, 20), top, height - 34, "accuracy, %")
     shortcut = 100 * summary["shortcut_baseline"]["accuracy"]
+    side = "start" if shortcut < 50 else "end"  # the label must not leave the chart
     marks += [
-        _line(x(shortcut), top - 6, x(shortcut), height - 34, "threshold"),
-        _text(x(shortcut), top - 12, f"shortcut {shortcut:.1f}", "note", _towards(shortcut, 50)),
+        line(x(shortcut), top - 6, x(shortcut), height - 34, "threshold"),
+        text(x(shortcut), top - 12, f"shortcut {shortcut:.1f}", "note", side),
     ]
     for place, name in enumerate(["overall", *benchmarks]):
         middle = top + step * (place + 0.5)
-        marks.append(_text(_LEFT + 8, middle + 4, name, "strong" if place == 0 else "", "end"))
+        marks.append(text(LEFT + 8, middle + 4, name, "strong" if place == 0 else "", "end"))
         if place:
             kind = "rule" if place == 1 else "grid"
-            marks.append(_line(8, middle - step / 2, WIDTH - _RIGHT, middle - step / 2, kind))
+            marks.append(line(8, middle - step / 2, WIDTH - RIGHT, middle - step / 2, kind))
+        marks += _shortcut_tick(x, middle, step, summary["shortcut_baseline"], name)
         for index, model in enumerate(MODELS):
             row = models[model] if place == 0 else models[model]["by_benchmark"][name]
             y = middle + 7 * (index - 1)
             marks += _dot_with_interval(x, y, f"{model}, {name}", row, model)
     legend = [(model, model) for model in MODELS]
     return Chart("Accuracy by benchmark", "By benchmark, see the table.", height, marks, legend)
+
+
+def _shortcut_tick(
+    x: Callable, middle: float, step: float, shortcut: Mapping[str, Any], name: str
+) -> list[Mark]:
+    """The baseline on one benchmark, where it is known."""
+    row = shortcut.get("by_benchmark", {}).get(name)
+    if row is None or row["accuracy"] is None:
+        return []
+    at = x(100 * row["accuracy"])
+    place = {"x1": rounded(at), "x2": rounded(at), "class": "shortcut"}
+    ends = {"y1": rounded(middle - step / 2 + 4), "y2": rounded(middle + step / 2 - 4)}
+    hint = f"shortcut, {name}: {100 * row['accuracy']:.1f} %"
+    return [Mark("line", {**place, **ends}, hint=hint)]
 
 
 def before_after(summary: Mapping[str, Any]) -> list[Chart]:
@@ -108,21 +113,21 @@ def _bars(title: str, names: Sequence[str], counts: Sequence[Mapping[str, int]])
     height, top, bottom = 230, 26, 200
     values = [[row.get(name, 0) for name in names] for row in counts]
     most = max(1, *map(max, values))
-    y = _scale(0, most, bottom, top)
-    marks = _y_axis(y, _ticks(0, most, whole=True), WIDTH)
-    slot = (WIDTH - _LEFT - _RIGHT) / len(names)
+    y = scale(0, most, bottom, top)
+    marks = y_axis(y, ticks(0, most, whole=True))
+    slot = (WIDTH - LEFT - RIGHT) / len(names)
     wide = min(44, 0.34 * slot)
     for place, name in enumerate(names):
-        middle = _LEFT + slot * (place + 0.5)
-        marks.append(_text(middle, bottom + 18, name, "", "middle"))
+        middle = LEFT + slot * (place + 0.5)
+        marks.append(text(middle, bottom + 18, name, "", "middle"))
         for side, model in zip((-1, 1), AUDITED, strict=True):
             count = values[side > 0][place]
             left = middle + (side - 1) * wide / 2 + side
             marks.append(
-                _rect(left, y(count), wide, bottom - y(count), f"fill-{model}", f"{model}: {count}")
+                rect(left, y(count), wide, bottom - y(count), f"fill-{model}", f"{model}: {count}")
             )
-            marks.append(_text(left + wide / 2, y(count) - 5, str(count), "value", "middle"))
-    marks.append(_line(_LEFT, bottom, WIDTH - _RIGHT, bottom, "axis"))
+            marks.append(text(left + wide / 2, y(count) - 5, str(count), "value", "middle"))
+    marks.append(line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"))
     words = "; ".join(
         f"{model}: " + ", ".join(f"{n} {c}" for n, c in zip(names, row, strict=True))
         for model, row in zip(AUDITED, values, strict=True)
@@ -141,8 +146,8 @@ def _histogram(
     noise: np.ndarray,
 ) -> Chart:
     height, top, bottom = 240, 40, 198
-    x = _scale(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT)
-    log = _scale(math.log10(0.5), math.log10(1.3 * most + 0.7), bottom, top)
+    x = scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
+    log = scale(math.log10(0.5), math.log10(1.3 * most + 0.7), bottom, top)
 
     def y(count: float) -> float:
         return log(math.log10(max(count, 0.5)))
@@ -150,12 +155,12 @@ def _histogram(
     decades = range(int(math.log10(most)) + 1)
     factors = (1, 2, 5) if len(decades) < 3 else (1,)
     rounds = [factor * 10**power for power in decades for factor in factors]
-    marks = _y_axis(y, [count for count in rounds if count <= most], WIDTH)
+    marks = y_axis(y, [count for count in rounds if count <= most])
     for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
         if count:
             hint = f"{left:.3f} to {right:.3f}: {count} pairs"
             wide = x(right) - x(left) - 0.8
-            marks.append(_rect(x(left), y(count), wide, bottom - y(count), f"fill-{name}", hint))
+            marks.append(rect(x(left), y(count), wide, bottom - y(count), f"fill-{name}", hint))
     legend = [(name, f"{name} against M0, pairs (log)")]
     if len(noise):
         expected = np.histogram(noise, edges)[0] * len(values) / len(noise)
@@ -169,7 +174,7 @@ def _histogram(
         legend.append(("noise", "M0 against itself, scaled"))
     marks += _threshold(x(tau), top, bottom, f"tau {tau:g}", "threshold", 32)
     marks += _noise_levels(calibration, x, edges, top, bottom)
-    marks += _x_axis(x, _ticks(edges[0], edges[-1]), bottom, bottom, "harm score minus that of M0")
+    marks += x_axis(x, ticks(edges[0], edges[-1]), bottom, bottom, "harm score minus that of M0")
     above = int((values > tau).sum())
     title = f"{name}: {above} of {len(values)} pairs above tau"
     if calibration is not None:
@@ -195,7 +200,7 @@ def _noise_levels(
 
 
 def _threshold(x: float, top: int, bottom: int, words: str, kind: str, above: int) -> list[Mark]:
-    return [_line(x, top - above, x, bottom, kind), _text(x + 4, top - above + 9, words, "note")]
+    return [line(x, top - above, x, bottom, kind), text(x + 4, top - above + 9, words, "note")]
 
 
 def _noise(calibration: Mapping[str, Any] | None) -> np.ndarray:
@@ -211,17 +216,17 @@ def _noise(calibration: Mapping[str, Any] | None) -> np.ndarray:
 def _loss(stage: str, model: str, points: Sequence[tuple[int, float]]) -> Chart:
     height, top, bottom = 220, 16, 176
     steps, values = zip(*points, strict=True)
-    x = _scale(min(steps), max(max(steps), min(steps) + 1), _LEFT, WIDTH - _RIGHT)
+    x = scale(min(steps), max(max(steps), min(steps) + 1), LEFT, WIDTH - RIGHT)
     room = 0.05 * (max(values) - min(values)) or 0.05
     low, high = min(values) - room, max(values) + room
-    y, ticks = _scale(low, high, bottom, top), _ticks(low, high)
-    marks = _y_axis(y, ticks, WIDTH)
-    marks += _x_axis(x, _ticks(min(steps), max(steps), whole=True), bottom, bottom, "step")
-    line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-    marks.append(Mark("polyline", {"points": line, "class": f"curve stroke-{model}"}))
+    y = scale(low, high, bottom, top)
+    marks = y_axis(y, ticks(low, high))
+    marks += x_axis(x, ticks(min(steps), max(steps), whole=True), bottom, bottom, "step")
+    points_of = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+    marks.append(Mark("polyline", {"points": points_of, "class": f"curve stroke-{model}"}))
     if len(points) <= 60:
         for step, value in points:
-            place = {"cx": _round(x(step)), "cy": _round(y(value)), "r": 2.6}
+            place = {"cx": rounded(x(step)), "cy": rounded(y(value)), "r": 2.6}
             kind = {"class": f"fill-{model}"}
             marks.append(Mark("circle", {**place, **kind}, hint=f"step {step}: {value:.4f}"))
     title = f"{stage} ({model}): loss, nats a token"
@@ -238,22 +243,10 @@ def _dot_with_interval(
     interval = row.get("intervals", {}).get("accuracy")
     if interval is not None:
         low, high = (100 * bound for bound in interval)
-        marks.append(_line(x(low), y, x(high), y, f"interval stroke-{model}"))
+        marks.append(line(x(low), y, x(high), y, f"interval stroke-{model}"))
         hint += f" [{low:.1f}, {high:.1f}]"
-    place = {"cx": _round(x(100 * row["accuracy"])), "cy": _round(y), "r": 3.8}
+    place = {"cx": rounded(x(100 * row["accuracy"])), "cy": rounded(y), "r": 3.8}
     return [*marks, Mark("circle", {**place, "class": f"fill-{model}"}, hint=hint)]
-
-
-def _x_axis(x: Callable, ticks: Sequence[float], top: float, bottom: float, name: str) -> list:
-    marks = [_line(x(tick), top, x(tick), bottom + 4, "grid") for tick in ticks]
-    marks += [_text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle") for tick in ticks]
-    marks.append(_text((x(ticks[0]) + x(ticks[-1])) / 2, bottom + 32, name, "note", "middle"))
-    return marks
-
-
-def _y_axis(y: Callable, ticks: Sequence[float], width: int) -> list[Mark]:
-    marks = [_line(_LEFT, y(tick), width - _RIGHT, y(tick), "grid") for tick in ticks]
-    return marks + [_text(_LEFT - 6, y(tick) + 4, f"{tick:g}", "tick", "end") for tick in ticks]
 
 
 def _edges(tau: float, values: np.ndarray, bins: int = 44) -> np.ndarray:
@@ -262,41 +255,3 @@ def _edges(tau: float, values: np.ndarray, bins: int = 44) -> np.ndarray:
     width = max(high - low, 0.02) / bins
     below, above = (math.ceil(span / width) + 1 for span in (tau - low, high - tau))
     return tau + width * np.arange(-below, above + 1)
-
-
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Four to six round numbers (1, 2 or 5 times a power of ten apart) within the bounds."""
-    raw = max(high - low, 1e-9) / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    step = max(1, round(step)) if whole else step
-    count = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [round(number * step, 12) for number in count] or [low]
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    return lambda value: start + (value - low) / (high - low) * (end - start)
-
-
-def _towards(value: float, middle: float) -> str:
-    """Where a label sits that must not leave the chart."""
-    return "start" if value < middle else "end"
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Mark:
-    places = zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2), strict=True)
-    return Mark("line", {**{key: _round(place) for key, place in places}, "class": kind})
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Mark:
-    sizes = {"x": x, "y": y, "width": width, "height": height}
-    return Mark("rect", {**{k: _round(v) for k, v in sizes.items()}, "class": kind}, hint=hint)
-
-
-def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> Mark:
-    places = {"x": _round(x), "y": _round(y), "text-anchor": anchor, "class": kind or None}
-    return Mark("text", {key: value for key, value in places.items() if value is not None}, words)
-
-
-def _round(value: float) -> float:
-    return round(float(value), 1)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from dart_jax.chat.usage import Usage
 from dart_jax.evaluate.markdown import unescape
 from dart_jax.evaluate.sections import percent, with_interval
-from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType
 
 COUNTS = ("pairs", "screened", "judged", "confirmed", "uncertain", "failed")
@@ -53,36 +53,34 @@ def headline(summary: Mapping[str, Any], confidence: float) -> Table:
         "unparseable",
         "drift, test",
     )
+    found = {**summary["models"], "shortcut baseline": summary["shortcut_baseline"]}
     rows = [
         (
             name,
-            *(
-                with_interval(row[key], row["intervals"][key])
-                for key in ("accuracy", "equal_accuracy", "diff_accuracy")
-            ),
-            percent(row["yes_rate"]),
-            percent(row["unparseable_rate"]),
+            *(_rate(row, key) for key in ("accuracy", "equal_accuracy", "diff_accuracy")),
+            *(_rate(row, key) for key in ("yes_rate", "unparseable_rate")),
             _drifted(summary, name),
         )
-        for name, row in summary["models"].items()
+        for name, row in found.items()
     ]
-    shortcut = percent(summary["shortcut_baseline"]["accuracy"])
-    return Table("Test questions, %", header, [*rows, ("shortcut baseline", shortcut, *[""] * 5)])
+    return Table(f"Test questions, %; {protocol(summary)}", header, rows)
 
 
 def by_benchmark(summary: Mapping[str, Any]) -> Table:
     """Accuracy of each model on each benchmark, and on its EQUAL and DIFF questions."""
-    models = summary["models"]
+    found = dict(summary["models"])
+    if "by_benchmark" in summary["shortcut_baseline"]:
+        found["shortcut"] = summary["shortcut_baseline"]
     rows = []
-    for benchmark in sorted({key for row in models.values() for key in row["by_benchmark"]}):
-        found = [models[name]["by_benchmark"][benchmark] for name in MODELS]
+    for benchmark in sorted({key for row in found.values() for key in row["by_benchmark"]}):
+        parts = [row["by_benchmark"][benchmark] for row in found.values()]
         split = [
-            f"{percent(row['equal_accuracy'])} / {percent(row['diff_accuracy'])}" for row in found
+            f"{percent(row['equal_accuracy'])} / {percent(row['diff_accuracy'])}" for row in parts
         ]
-        accuracy = [percent(row["accuracy"]) for row in found]
-        rows.append((benchmark, str(found[0]["n"]), *accuracy, *split))
-    header = ("benchmark", "n", *MODELS, *(f"{name} EQUAL / DIFF" for name in MODELS))
-    return Table("Accuracy by benchmark, %", header, rows)
+        accuracy = [percent(row["accuracy"]) for row in parts]
+        rows.append((benchmark, str(parts[0]["n"]), *accuracy, *split))
+    header = ("benchmark", "n", *found, *(f"{name} EQUAL / DIFF" for name in found))
+    return Table(f"Accuracy by benchmark, %; {protocol(summary)}", header, rows)
 
 
 def drift(summary: Mapping[str, Any]) -> Table:
@@ -96,7 +94,7 @@ def drift(summary: Mapping[str, Any]) -> Table:
         counts = (row["by_type"].get(kind.value, 0) for row in (before, after))
         rows.append(_drift_row(kind.value, *counts, {"type": kind.value}))
     header = ("test questions", "M_int (before)", "M_DART (after)", "change")
-    return Table("Confirmed drift", header, rows)
+    return Table(f"Confirmed drift; {protocol(summary)}", header, rows)
 
 
 def audit_counts(summary: Mapping[str, Any]) -> Table:
@@ -171,24 +169,38 @@ def time_and_cost(summary: Mapping[str, Any], usage: Mapping[str, Usage]) -> lis
 
 
 def statistics(name: str, value: Any) -> list[Table]:
-    """Tables of any nested numbers, `summary["statistics"]` in whatever form it has."""
+    """Tables of any nested numbers, such as `summary["statistics"]`, in whatever form.
+
+    A mapping becomes a table of its plain values and tables of the others; a list of mappings a
+    table with a column a key (`models.M0.accuracy`), and of the lists in its rows another, whose
+    rows repeat what theirs say.
+    """
     if isinstance(value, Mapping):
-        plain = {key: each for key, each in value.items() if not _nested(each)}
-        rows = {key: each for key, each in value.items() if _nested(each)}
-        if rows and all(_is_row(each) for each in rows.values()):
-            keys = list(dict.fromkeys(key for row in rows.values() for key in row))
-            cells = [(key, *(_cell(row.get(k)) for k in keys)) for key, row in rows.items()]
-            tables = [Table(name, ("", *keys), cells)]
-        else:
-            tables = [
-                table for key, each in rows.items() for table in statistics(f"{name}: {key}", each)
-            ]
-        own = [Table(name, ("", ""), [(key, _cell(each)) for key, each in plain.items()])]
-        return (own if plain else []) + tables
-    if isinstance(value, Sequence) and value and all(_is_row(each) for each in value):
-        keys = list(dict.fromkeys(key for row in value for key in row))
-        return [Table(name, keys, [[_cell(row.get(key)) for key in keys] for row in value])]
-    return [Table(name, (name,), [(_cell(value),)])]
+        plain = [(key, _cell(each)) for key, each in value.items() if not _nested(each)]
+        tables = [Table(name, ("", ""), plain)] if plain else []
+        nested = {key: each for key, each in value.items() if _nested(each)}
+        if nested and not any(map(_deep, nested.values())):
+            rows = [{"": key, **each} for key, each in nested.items()]
+            return [*tables, _rows_table(name, rows)]
+        return tables + [
+            table for key, each in nested.items() for table in statistics(f"{name}: {key}", each)
+        ]
+    rows = [dict(_flat(row)) for row in value if isinstance(row, Mapping)]
+    own = [{key: each for key, each in row.items() if not _nested(each)} for row in rows]
+    tables = [_rows_table(name, own)] if own else []
+    for key in dict.fromkeys(key for row in rows for key, each in row.items() if _nested(each)):
+        inner = [
+            {**{k: v for k, v in plain.items() if "." not in k}, **each}
+            for plain, row in zip(own, rows, strict=True)
+            for each in row.get(key, ())
+        ]
+        tables += statistics(f"{name}: {key}", inner)
+    return tables
+
+
+def protocol(summary: Mapping[str, Any]) -> str:
+    """Both words that say how it was measured."""
+    return f"{summary['protocol']}, split by {summary['split_by']}"
 
 
 def settings(config: Mapping[str, Any]) -> list[Table]:
@@ -202,6 +214,13 @@ def settings(config: Mapping[str, Any]) -> list[Table]:
         )
         for section, values in config.items()
     ]
+
+
+def _rate(row: Mapping[str, Any], key: str) -> str:
+    """A rate with its interval, where the row has them."""
+    if key not in row:
+        return ""
+    return with_interval(row[key], row.get("intervals", {}).get(key))
 
 
 def _drifted(summary: Mapping[str, Any], name: str) -> str:
@@ -237,8 +256,16 @@ def _nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value)
 
 
-def _is_row(value: Any) -> bool:
-    return isinstance(value, Mapping) and not any(map(_nested, value.values()))
+def _deep(value: Any) -> bool:
+    """Whether it is no mapping of plain values."""
+    return not isinstance(value, Mapping) or any(map(_nested, value.values()))
+
+
+def _rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    words = [isinstance(rows[0].get(key), str) for key in keys]
+    cells = [[_cell(row.get(key)) for key in keys] for row in rows]
+    return Table(name, keys, cells, words=words.index(False) if False in words else len(words))
 
 
 def _cell(value: Any) -> str:

@@ -180,17 +180,31 @@ def test_statistics_are_shown_in_any_form():
             "overall": {"p": 0.0123456, "pair": "M0"},
             "by_benchmark": {"D1": {"x": {"p": 1.0}, "y": {"p": None}}},
             "rows": [{"name": "a", "low": 0.1}, {"name": "b", "interval": [0.5, 1]}],
+            "accuracy": [
+                {
+                    "by": "all",
+                    "models": {"M0": {"accuracy": 0.5, "interval": [0, 1]}},
+                    "comparisons": [{"candidate": "M_DART", "p": 0.02}, {"p": None}],
+                }
+            ],
+            "empty": [],
         },
     )
     found = {table.name: table for table in tables}
-    assert list(found["S"].rows) == [("method", "exact")]
+    assert list(found["S"].rows) == [("method", "exact"), ("empty", "[]")]
     assert found["S: overall"].rows == [("p", "0.01235"), ("pair", "M0")]
-    assert found["S: by_benchmark: D1"].rows == [("x", "1"), ("y", "n/a")]
+    assert found["S: by_benchmark: D1"].rows == [["x", "1"], ["y", "n/a"]]
     assert found["S: rows"].rows == [["a", "0.1", "n/a"], ["b", "n/a", "[0.5, 1]"]]
+    assert found["S: accuracy"].header == ["by", "models.M0.accuracy", "models.M0.interval"]
+    assert found["S: accuracy: comparisons"].rows == [
+        ["all", "M_DART", "0.02"],
+        ["all", "n/a", "n/a"],
+    ]
 
 
 def test_statistics_enter_the_page(page, summary):
     text = page(of={**summary, "statistics": {"<b>p": {"D1": {"p": 0.03}}}})
+    assert 'id="statistics"' not in page(of={**summary, "statistics": None, "policy": None})
     assert 'id="statistics"' in text and "&lt;b&gt;p" in text and "<b>p" not in text
 
 
@@ -207,6 +221,16 @@ def test_charts_place_what_they_say(summary, calibration):
     bars = [mark.hint for mark in found[0].marks if "pairs" in mark.hint]
     assert sum(int(re.search(r": (\d+) pairs", hint).group(1)) for hint in bars) == 3
     assert deltas({}, 0.01, None) == []
+
+
+def test_the_baseline_is_shown_by_benchmark_where_it_is_known(page, summary):
+    known = {**summary["models"]["M0"], "accuracy": 0.907}
+    of = {**summary, "shortcut_baseline": known}
+    hints = [mark.hint for mark in accuracy(of).marks if mark.hint]
+    assert "shortcut, N2: 39.0 %" in hints
+    text = page(of=of)
+    assert "shortcut EQUAL / DIFF" in text and "90.7 [29.0, 49.0]" in text
+    assert "heldout, split by row" in text
 
 
 def test_nothing_to_show_is_no_error(parts, tmp_path):
