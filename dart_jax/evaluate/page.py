@@ -22,6 +22,7 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, page_charts, page_tables
 from dart_jax.evaluate.markdown import visible
 from dart_jax.evaluate.page_data import browser_data
+from dart_jax.evaluate.page_statistics import statistics
 from dart_jax.evaluate.sections import percent
 from dart_jax.records import write_text
 
@@ -123,8 +124,8 @@ def _report(
         "headline": page_tables.headline(summary, extras.confidence),
         "by_benchmark": page_tables.by_benchmark(summary),
         "accuracy": page_charts.accuracy(summary),
-        "statistics": page_tables.statistics("Statistics", summary.get("statistics") or {}),
-        "policy": page_tables.statistics("Explanation policy", summary.get("policy") or {}),
+        "statistics": statistics("Statistics", summary.get("statistics") or {}),
+        "policy": statistics("Explanation policy", summary.get("policy") or {}),
         "drift": page_tables.drift(summary),
         "drift_charts": page_charts.before_after(summary),
         "audit_counts": page_tables.audit_counts(summary),

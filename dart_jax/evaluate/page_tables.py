@@ -168,36 +168,6 @@ def time_and_cost(summary: Mapping[str, Any], usage: Mapping[str, Usage]) -> lis
     return tables
 
 
-def statistics(name: str, value: Any) -> list[Table]:
-    """Tables of any nested numbers, such as `summary["statistics"]`, in whatever form.
-
-    A mapping becomes a table of its plain values and tables of the others; a list of mappings a
-    table with a column a key (`models.M0.accuracy`), and of the lists in its rows another, whose
-    rows repeat what theirs say.
-    """
-    if isinstance(value, Mapping):
-        plain = [(key, _cell(each)) for key, each in value.items() if not _nested(each)]
-        tables = [Table(name, ("", ""), plain)] if plain else []
-        nested = {key: each for key, each in value.items() if _nested(each)}
-        if nested and not any(map(_deep, nested.values())):
-            rows = [{"": key, **each} for key, each in nested.items()]
-            return [*tables, _rows_table(name, rows)]
-        return tables + [
-            table for key, each in nested.items() for table in statistics(f"{name}: {key}", each)
-        ]
-    rows = [dict(_flat(row)) for row in value if isinstance(row, Mapping)]
-    own = [{key: each for key, each in row.items() if not _nested(each)} for row in rows]
-    tables = [_rows_table(name, own)] if own else []
-    for key in dict.fromkeys(key for row in rows for key, each in row.items() if _nested(each)):
-        inner = [
-            {**{k: v for k, v in plain.items() if "." not in k}, **each}
-            for plain, row in zip(own, rows, strict=True)
-            for each in row.get(key, ())
-        ]
-        tables += statistics(f"{name}: {key}", inner)
-    return tables
-
-
 def protocol(summary: Mapping[str, Any]) -> str:
     """Both words that say how it was measured."""
     return f"{summary['protocol']}, split by {summary['split_by']}"
@@ -209,7 +179,7 @@ def settings(config: Mapping[str, Any]) -> list[Table]:
         Table(
             section,
             ("setting", "value"),
-            [(key, _value(each)) for key, each in _flat(values) if not key.endswith("api_key_env")],
+            [(key, _value(each)) for key, each in flat(values) if not key.endswith("api_key_env")],
             words=2,
         )
         for section, values in config.items()
@@ -250,40 +220,12 @@ def _usage_row(account: str, row: Usage) -> tuple[str, ...]:
     return (account, *(f"{count:,}" for count in (*counts, *tokens)), cost)
 
 
-def _nested(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return True
-    return isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value)
-
-
-def _deep(value: Any) -> bool:
-    """Whether it is no mapping of plain values."""
-    return not isinstance(value, Mapping) or any(map(_nested, value.values()))
-
-
-def _rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    words = [isinstance(rows[0].get(key), str) for key in keys]
-    cells = [[_cell(row.get(key)) for key in keys] for row in rows]
-    return Table(name, keys, cells, words=words.index(False) if False in words else len(words))
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return "n/a"
-        case float():
-            return f"{value:.4g}"
-        case list():
-            return f"[{', '.join(map(_cell, value))}]"
-    return str(value)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Keys and plain values of nested mappings: `limits.max_tokens`."""
     found = []
     for key, value in values.items():
         nested = isinstance(value, Mapping)
-        found += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
+        found += flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
     return found
 
 

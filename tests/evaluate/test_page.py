@@ -10,7 +10,7 @@ import pytest
 
 from dart_jax.evaluate.page import FILES, SCRIPTS, script_json, write_page
 from dart_jax.evaluate.page_charts import accuracy, deltas
-from dart_jax.evaluate.page_tables import statistics
+from dart_jax.evaluate.page_statistics import statistics
 from dart_jax.evaluate.report import (
     ANNOTATION_METRICS,
     CALIBRATION,
@@ -179,7 +179,7 @@ def test_statistics_are_shown_in_any_form():
             "method": "exact",
             "overall": {"p": 0.0123456, "pair": "M0"},
             "by_benchmark": {"D1": {"x": {"p": 1.0}, "y": {"p": None}}},
-            "rows": [{"name": "a", "low": 0.1}, {"name": "b", "interval": [0.5, 1]}],
+            "rows": [{"name": "a", "low": 0.1}, {"name": "b", "low": 0.7, "interval": [0.5, 1]}],
             "accuracy": [
                 {
                     "by": "all",
@@ -194,8 +194,8 @@ def test_statistics_are_shown_in_any_form():
     assert list(found["S"].rows) == [("method", "exact"), ("empty", "[]")]
     assert found["S: overall"].rows == [("p", "0.01235"), ("pair", "M0")]
     assert found["S: by_benchmark: D1"].rows == [["x", "1"], ["y", "n/a"]]
-    assert found["S: rows"].rows == [["a", "0.1", "n/a"], ["b", "n/a", "[0.5, 1]"]]
-    assert found["S: accuracy"].header == ["by", "models.M0.accuracy", "models.M0.interval"]
+    assert found["S: rows"].rows == [["a", "0.1"], ["b", "0.7 [0.5, 1]"]]
+    assert found["S: accuracy"].header == ["by", "models.M0.accuracy"]
     assert found["S: accuracy: comparisons"].rows == [
         ["all", "M_DART", "0.02"],
         ["all", "n/a", "n/a"],
