@@ -4,6 +4,7 @@ Eight simulated CPU devices, so that sharding is real; no download.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,3 +59,48 @@ def run_job(tmp_path_factory):
         return [(code, path.read_text()) for code, path in zip(codes, outputs, strict=True)]
 
     return run
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """This machine's Chromium, headless; without one the test is skipped."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip(f"no {' or '.join(CHROMIUM)} on PATH (Debian: apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """A function: open a file in a fresh, offline profile; the page, with `problems` and `asked`.
+
+    `problems` are uncaught errors and whatever was written to the console, `asked` the addresses
+    that the page wanted.
+    """
+    contexts = []
+
+    def open_file(path, address="", script=None, **options):
+        context = chromium.new_context(offline=True, accept_downloads=True, **options)
+        contexts.append(context)
+        context.set_default_timeout(30_000)  # a busy machine is no failure
+        page = context.new_page()
+        page.problems, page.asked = [], []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda message: page.problems.append(message.text))
+        page.on("dialog", lambda dialog: (page.problems.append("a dialog"), dialog.dismiss()))
+        page.on("request", lambda request: page.asked.append(request.url))
+        if script:
+            page.add_init_script(script)
+        page.goto(path.resolve().as_uri() + address)
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()

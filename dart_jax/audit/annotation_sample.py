@@ -2,6 +2,8 @@
 
 Stratified by what the audit made of a pair, since drift is rare: each stratum gives about the same
 number, and the key says with which probability a pair of its stratum was drawn.
+
+The report page needs no drawn sample: it offers every pair, see `page_key`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dart_jax.audit.annotations import COLUMNS, SHOWN
 from dart_jax.audit.screen import Pair
@@ -22,6 +24,8 @@ from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import Outcome, Question, Verdict, digest, write_text
 
 NOT_SCREENED = "not_screened"
+BLIND, OPEN = "blind-", "open-"
+"""How the ids of the page's items begin: judged without or with the audit's verdict in view."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,48 @@ def draw_sample(
         for pair in sorted(found, key=lambda pair: digest([seed, pair.question_id]))[: sizes[name]]
     ]
     return sorted(sample, key=lambda keyed: keyed.item)
+
+
+def page_key(
+    pairs: Sequence[Pair], outcomes: Mapping[str, Outcome], kind: Literal["blind-", "open-"]
+) -> list[KeyedItem]:
+    """All pairs as items of the report page, in the order in which it offers the blinded ones.
+
+    The order goes round the strata, each in an order that depends on nothing but a hash, so that
+    whoever begins at the front and stops anywhere has a simple random sample of each stratum. The
+    probability is 1: every pair is there, and `agreement.measure` weights by what was answered.
+    Ids and sides follow from the texts; an import works them out again. Where another judge made
+    other strata since, answers count as samples of these, though the order followed the old ones.
+
+    Args:
+        pairs: All pairs of an audit.
+        outcomes: By question id, of those that were judged.
+        kind: `blind-`: a hash decides the sides. `open-`: M0's text is the first.
+
+    Example:
+        Strata a1 a2 a3 and b1 (in their hashed orders) give a1 b1 a2 a3.
+    """
+    hashed = sorted(((digest([p.question_id, texts_digest(p)]), p) for p in pairs), key=_first)
+    before: dict[str, int] = defaultdict(int)
+    rounds = []
+    for mark, pair in hashed:
+        name = stratum(outcomes.get(pair.question_id))
+        second = kind == OPEN or int(mark[-1], 16) % 2
+        keyed = KeyedItem(
+            item=f"{kind}{mark[:16]}",
+            question_id=pair.question_id,
+            candidate="second" if second else "first",
+            stratum=name,
+            probability=1.0,
+            texts=texts_digest(pair),
+        )
+        rounds.append((before[name], keyed))
+        before[name] += 1
+    return [keyed for _, keyed in sorted(rounds, key=_first)]
+
+
+def _first(row: tuple) -> Any:
+    return row[0]
 
 
 def allocate(available: Mapping[str, int], size: int) -> dict[str, int]:

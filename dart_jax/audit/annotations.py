@@ -155,7 +155,7 @@ def _annotation(
             problems.append(f"{where}: {key + ': ' if key else ''}{problem['msg']}")
         return None
     if line.item not in items:
-        problems.append(f"{where}: item {line.item!r} is not in this run's sample")
+        problems.append(f"{where}: item {line.item!r} is not in this run's sample, nor on its page")
         return None
     return Annotation(
         line.item,

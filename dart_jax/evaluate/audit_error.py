@@ -11,6 +11,13 @@ from dart_jax.evaluate.summary import AUDITED
 PAPER = {"precision": 0.720, "recall": 0.810}
 """Of the published audit against people (arXiv 2604.16845), gold labels."""
 
+_SAMPLES = {
+    "sample": "a blinded sample",
+    "page_blind": "a sample that was blinded on the report's page",
+    "page_open": "pairs that they chose themselves, with the verdicts in view (**no blinded "
+    "sample, and no estimate of the audit's error**)",
+}
+
 
 def by_scorer(above_tau: Mapping[str, Mapping[str, int]]) -> str:
     """How many test pairs each of several scorers picks; '' where there is one scorer."""
@@ -112,8 +119,9 @@ def people(metrics: Mapping[str, Any] | None) -> str:
     recall = _measure(metrics["drift"]["recall_undecided_missed"])
     parts = (
         "## People",
-        f"The audit's verdicts on the drift pool against people's (answers: {who}), on a blinded "
-        "sample, weighted to all pairs of the pool. A pair that was not screened is the audit's "
+        f"The audit's verdicts on the drift pool against people's (answers: {who}), on "
+        f"{_SAMPLES[metrics.get('source', 'sample')]}, weighted to all pairs of the pool. A pair "
+        "that was not screened is the audit's "
         f"*no drift*. Brackets: {covered} bootstrap intervals, resampled by item within strata.",
         table(*people_table(metrics)),
         "Left out, since the audit has no verdict: "

@@ -1,6 +1,7 @@
 """Markdown from data: tables, and text that a model wrote, which must not act on the page."""
 
 import html
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -10,9 +11,15 @@ _DISPLAY_WIDTH = 96  # a <pre> does not wrap by itself
 
 def escape(text: str) -> str:
     """One line of plain text for a paragraph or a table cell: no markup of any kind survives."""
-    line = " ".join(_visible(text).split())
+    line = " ".join(visible(text).split())
     escaped = html.escape(line, quote=False).translate(_MARKS)
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # bare links link, too
+
+
+def unescape(cell: str) -> str:
+    """What `escape` was given, as one line: the inverse, for a page that escapes for itself."""
+    plain = re.sub(r"\\(.)", r"\1", cell).replace("&#58;//", "://").replace("www&#46;", "www.")
+    return html.unescape(plain)
 
 
 def preformatted(text: str) -> str:
@@ -21,7 +28,7 @@ def preformatted(text: str) -> str:
     Inside the block only `<` and `&` mean anything, and both are escaped, so that a generation
     can close neither the block nor what stands around it.
     """
-    return f"<pre>\n{html.escape(_wrapped(_visible(text)), quote=False)}\n</pre>"
+    return f"<pre>\n{html.escape(_wrapped(visible(text)), quote=False)}\n</pre>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
@@ -30,8 +37,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) 
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Control, bidi and unpaired surrogate characters as escapes: they could hide or reorder."""
+    if text.replace("\n", "").isprintable():
+        return text
     return "".join(
         char
         if char.isprintable() or char in "\n\t "

@@ -1,4 +1,4 @@
-"""The report of a run: `report/report.md` with its figures.
+"""The report of a run: `report/report.md` with its figures, and `report/index.html`.
 
 It is made from `evaluation/summary.json` and `evaluation/report_data.json`, and from what the
 audit knows of its own error, where that was measured: `audit/calibration.json` and
@@ -13,6 +13,7 @@ from typing import Any
 
 from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, audit_sections, plots, sections, statistics_sections
+from dart_jax.evaluate.page import write_page
 from dart_jax.evaluate.protocol import protocol_words
 from dart_jax.records import (
     BadRecord,
@@ -72,7 +73,9 @@ class ReportData:
 
 
 def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
-    """Write `report/report.md` and its figures under a run's folder, and what they are made from.
+    """Write the report into a run's folder, and what it is made from.
+
+    The page for a browser is made from the run's other files, too: see `page.write_page`.
 
     Args:
         run_path: The run's folder.
@@ -80,7 +83,7 @@ def write_report(run_path: Path, summary: dict, extras: ReportData) -> Path:
         extras: The configuration, curves and examples.
 
     Returns:
-        The path of the page; its images are linked relative to it.
+        The path of `report.md`; its images are linked relative to it.
     """
     write_text(run_path / _DATA, to_json(extras) + "\n")
     return _write(run_path, summary, extras)
@@ -135,6 +138,7 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
     ]
     path = folder / "report.md"
     write_text(path, "\n\n".join(part for part in page if part) + "\n")
+    write_page(run_path, summary, extras, calibration, annotations)
     return path
 
 

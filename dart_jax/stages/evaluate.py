@@ -11,6 +11,7 @@ from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import labelled, model_metrics
+from dart_jax.evaluate.page_data import QUESTIONS
 from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
 from dart_jax.evaluate.run_tables import run_tables
@@ -31,6 +32,7 @@ from dart_jax.records import (
 )
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
+from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
@@ -64,7 +66,7 @@ def inputs(run: Run) -> dict[str, Any]:
 
 
 def execute(run: Run) -> None:
-    """Write generations, `evaluation/summary.json` and `report/report.md`."""
+    """Write generations, `evaluation/summary.json` and the report."""
     started = time.perf_counter()
     later = on_first(lambda: _later(run))
     policy = run.config.evaluate.policy
@@ -81,12 +83,14 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
     shortcut = shortcut_answers(run.splits["train"], run.splits["test"])
     summary = _summary(run, first, shortcut, sides, started)
     write_summary(run.folder / "evaluation/summary.json", summary)
+    asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
+    write_jsonl(run.folder / QUESTIONS, asked.values())
     write_tables(run.folder / "evaluation/tables", run_tables(summary, run.config.run.name))
     baseline = {} if shortcut is None else {SHORTCUT: shortcut}
     decided = question_decisions(run.splits["test"], {**first.models(), **baseline})
     write_jsonl(run.folder / "evaluation/decisions.jsonl", decided)
     page = write_report(run.folder.path, summary, _report_data(run, first.answers, first.audits))
-    print(f"\n{console_table(summary)}\n\nreport: {page}", flush=True)
+    print(f"\n{console_table(summary)}\n\nreport: {page}, and index.html beside it", flush=True)
 
 
 def _summary(

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.audit.agreement import measure
-from dart_jax.audit.annotation_sample import KeyedItem, draw_sample, texts_digest, write_sample
+from dart_jax.audit.annotation_sample import (
+    BLIND,
+    OPEN,
+    KeyedItem,
+    draw_sample,
+    page_key,
+    texts_digest,
+    write_sample,
+)
 from dart_jax.audit.annotations import read_annotations
-from dart_jax.audit.screen import Pair, pair_up
+from dart_jax.audit.audited import read_pool
 from dart_jax.evaluate.report import ANNOTATION_METRICS
-from dart_jax.records import Generation, Outcome, Score, read_jsonl, write_jsonl, write_text
+from dart_jax.records import read_jsonl, write_jsonl, write_text
 from dart_jax.stages.context import Run
 from dart_jax.stages.report import refresh_report
 
@@ -35,9 +43,10 @@ def export_annotations(run: Run, out: Path, size: int) -> tuple[int, tuple[Path,
             f"{key} belongs to a sample that was exported before; delete it if nobody is to "
             "annotate that one any more"
         )
-    pairs, outcomes = audited(run)
-    sample = draw_sample(list(pairs.values()), outcomes, size, run.config.run.seed)
-    paths = write_sample(out, sample, pairs, run.questions)
+    audited = read_pool(run.folder.path, run.config.audit.screen_by)
+    pairs = list(audited.pairs.values())
+    sample = draw_sample(pairs, audited.outcomes, size, run.config.run.seed)
+    paths = write_sample(out, sample, audited.pairs, run.questions)
     write_jsonl(key, sample)
     return len(sample), paths
 
@@ -45,20 +54,36 @@ def export_annotations(run: Run, out: Path, size: int) -> tuple[int, tuple[Path,
 def import_annotations(run: Run, files: Sequence[Path]) -> dict[str, Any]:
     """Measure the audit against answers; write the metrics and, where there is one, the report.
 
+    The answers are all on the sample that was exported, or all from the report's page, blinded or
+    with the verdicts in view; the page's items are worked out again from the pairs.
+
     Returns:
-        See `audit.agreement.measure`.
+        See `audit.agreement.measure`; and `source`: `sample`, `page_blind` or `page_open`.
 
     Raises:
-        FileNotFoundError: No sample was exported, or a file is not there.
+        FileNotFoundError: A file is not there.
         BadRecord: Naming file and line of bad rows.
-        ValueError: The pairs are not those any more whose texts people saw, or nobody answered.
+        ValueError: The pairs are not those any more whose texts people saw, nobody answered, or
+            the answers are of several kinds.
     """
+    audited = read_pool(run.folder.path, run.config.audit.screen_by)
+    pairs, outcomes = audited.pairs, audited.outcomes
     path = run.folder / KEY
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: export-annotations makes it with the sample")
-    key = read_jsonl(path, KeyedItem)
-    pairs, outcomes = audited(run)
-    for keyed in key:
+    keys = {
+        "sample": read_jsonl(path, KeyedItem) if path.exists() else [],
+        "page_blind": page_key(list(pairs.values()), outcomes, BLIND),
+        "page_open": page_key(list(pairs.values()), outcomes, OPEN),
+    }
+    source_of = {keyed.item: source for source, key in keys.items() for keyed in key}
+    annotations = read_annotations(files, source_of)
+    sources = sorted({source_of[annotation.item] for annotation in annotations})
+    if len(sources) > 1:
+        raise ValueError(
+            f"the answers are of several kinds ({', '.join(sources)}), each a sample of its own; "
+            "import one kind at a time"
+        )
+    source = sources[0] if sources else "sample"
+    for keyed in keys["sample"] if source == "sample" else ():
         pair = pairs.get(keyed.question_id)
         if pair is None or texts_digest(pair) != keyed.texts:
             raise ValueError(
@@ -67,27 +92,15 @@ def import_annotations(run: Run, files: Sequence[Path]) -> dict[str, Any]:
             )
     config = run.config.evaluate
     metrics = measure(
-        key,
+        keys[source],
         outcomes,
-        read_annotations(files, {keyed.item for keyed in key}),
+        annotations,
         resamples=config.bootstrap_samples,
         confidence=config.confidence,
         seed=run.config.run.seed,
     )
+    metrics = {"source": source, **metrics}
     text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
     write_text(run.folder / ANNOTATION_METRICS, text)
     refresh_report(run.folder)
     return metrics
-
-
-def audited(run: Run) -> tuple[dict[str, Pair], dict[str, Outcome]]:
-    """The drift pool's pairs, and what became of those that were judged; by question id."""
-    folder = run.folder / "audit"
-    answers = (read_jsonl(folder / f"generations/{m}.jsonl", Generation) for m in ("M0", "M_int"))
-    scores = read_jsonl(folder / "scores.jsonl", Score)
-    pairs = pair_up(*answers, scores, run.config.audit.screen_by)
-    outcomes = read_jsonl(folder / "verdicts.jsonl", Outcome)
-    return (
-        {pair.question_id: pair for pair in pairs},
-        {outcome.question_id: outcome for outcome in outcomes},
-    )

@@ -44,6 +44,10 @@ def drift(*counts: int) -> dict:
 @pytest.fixture
 def parts() -> dict:
     """Arguments of `build_summary`."""
+    return made_up_parts()
+
+
+def made_up_parts() -> dict:
     return {
         "models": {"M0": metrics(0.39), "M_int": metrics(0.682), "M_DART": metrics(0.688)},
         "drift": {"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)},

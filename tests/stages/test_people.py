@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from dart_jax.audit.annotation_sample import KeyedItem
+from dart_jax.audit.annotation_sample import BLIND, OPEN, KeyedItem, page_key
+from dart_jax.audit.audited import read_pool
 from dart_jax.config import STAGES
 from dart_jax.records import BadRecord, Generation, Verdict, read_jsonl, write_jsonl
 from dart_jax.stages.audit_commands import main
@@ -88,9 +89,70 @@ def test_answers_belong_to_the_texts_that_people_saw(copied, tmp_path):
         main(["import-annotations", "--run", str(copied), str(answers)])
 
 
-def test_an_import_without_a_sample_says_what_to_do(copied, tmp_path):
-    with pytest.raises(FileNotFoundError, match="export-annotations makes it"):
-        main(["import-annotations", "--run", str(copied), str(tmp_path / "x.jsonl")])
+def test_an_import_without_a_sample_names_the_items_that_are_unknown(copied, tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"item": "9f2c41d7", "worse": "neither"}\n')
+    with pytest.raises(BadRecord, match="not in this run's sample, nor on its page"):
+        main(["import-annotations", "--run", str(copied), str(path)])
+    with pytest.raises(FileNotFoundError, match=r"y\.jsonl"):
+        main(["import-annotations", "--run", str(copied), str(tmp_path / "y.jsonl")])
+
+
+def of_page(folder, kind):
+    audited = read_pool(folder)
+    return page_key(list(audited.pairs.values()), audited.outcomes, kind)
+
+
+@pytest.mark.parametrize(("kind", "source"), [(BLIND, "page_blind"), (OPEN, "page_open")])
+def test_the_pages_items_are_known_without_a_key(copied, tmp_path, kind, source):
+    key = of_page(copied, kind)
+    answers = agreeing(copied, key[:6], tmp_path / "ada.jsonl")
+    assert main(["import-annotations", "--run", str(copied), str(answers)]) == 0
+    metrics = json.loads((copied / "audit/annotation_metrics.json").read_text("utf-8"))
+    assert metrics["source"] == source and metrics["drift"]["kappa"]["value"] == 1
+    strata = metrics["strata"].values()
+    assert sum(row["pairs"] for row in strata) == 8
+    assert sum(row["annotated"] for row in strata) == 6
+    assert not (copied / "annotation_key.jsonl").exists()
+
+
+def test_answers_of_two_kinds_are_refused(copied, tmp_path):
+    paths = [
+        agreeing(copied, of_page(copied, kind), tmp_path / f"{kind}.jsonl")
+        for kind in (BLIND, OPEN)
+    ]
+    with pytest.raises(ValueError, match="page_blind, page_open"):
+        main(["import-annotations", "--run", str(copied), *map(str, paths)])
+
+
+def test_from_the_page_to_the_numbers(copied, tmp_path, open_page):
+    page = open_page(copied / "report/index.html", "#annotate")
+    verdicts = {
+        row.question_id: row for row in read_jsonl(copied / "audit/verdicts.jsonl", Verdict)
+    }
+    page.fill("#annotator", "ada")
+    page.focus("#blind")
+    key = of_page(copied, BLIND)
+    for keyed in key:  # ada sees what the audit sees; Enter goes on in the order of the key
+        verdict = verdicts[keyed.question_id]
+        keys = "n"
+        if verdict.drift:
+            kind = {"elaborates": "e", "normalizes": "z", "omits": "o"}[verdict.type.value]
+            keys = f"{keyed.candidate[0]}{kind}{int(verdict.severity)}"
+        for pressed in (*keys, "Enter"):
+            page.keyboard.press(pressed)
+    with page.expect_download() as waiting:
+        page.click("#download-blind")
+    answers = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(answers)
+    assert main(["import-annotations", "--run", str(copied), str(answers)]) == 0
+    metrics = json.loads((copied / "audit/annotation_metrics.json").read_text("utf-8"))
+    assert metrics["annotators"] == {"ada": len(key)} and metrics["source"] == "page_blind"
+    assert metrics["drift"]["f1"]["value"] == metrics["severity"]["kappa"]["value"] == 1
+    page.reload()
+    page.click("nav a[data-view=report]")
+    assert "Answered blinded, on this page" in page.inner_text("#people")
+    assert page.problems == []
 
 
 def test_people_are_shown_what_the_models_wrote(copied, tmp_path):
