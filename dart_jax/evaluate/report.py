@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.evaluate import audit_error, audit_sections, plots, sections
+from dart_jax.evaluate.wider_sections import wider
 from dart_jax.records import DriftType, Severity, Uncertain, from_json, to_json, write_text
 
 CALIBRATION = "audit/calibration.json"
@@ -107,6 +108,7 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         audit_error.noise_floor(calibration, summary),
         _image("null_deltas", "Score differences of M0 against itself") if calibration else "",
         audit_error.people(annotations),
+        wider(run_path),
         sections.repair(summary),
         audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
         sections.rejects(summary),
