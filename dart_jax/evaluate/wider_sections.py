@@ -9,6 +9,7 @@ from typing import Any
 
 from dart_jax.evaluate.markdown import escape, table
 from dart_jax.evaluate.sections import percent, with_interval
+from dart_jax.run_dir import hash_path
 
 OPEN_ENDED = "open_ended/summary.json"
 EXTERNAL = "external/{suite}/summary.json"
@@ -22,11 +23,17 @@ _LOCAL = (
 
 def wider(run_path: Path) -> str:
     """All sections of a run that were measured; '' where none was."""
+    found = [run_path / OPEN_ENDED] if (run_path / OPEN_ENDED).exists() else []
     parts = []
-    if (path := run_path / OPEN_ENDED).exists():
-        parts.append(open_ended(json.loads(path.read_text(encoding="utf-8"))))
-    for path in sorted(run_path.glob(EXTERNAL.format(suite="*"))):
-        parts.append(external(json.loads(path.read_text(encoding="utf-8"))))
+    for path in [*found, *sorted(run_path.glob(EXTERNAL.format(suite="*")))]:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        section = external if "suite" in summary else open_ended
+        adapters = summary["adapters"].items()
+        if any(hash_path(run_path / "adapters" / name) != value for name, value in adapters):
+            name = path.relative_to(run_path)
+            parts.append(f"{name} is of models that were trained anew since: run it again.")
+        else:
+            parts.append(section(summary))
     return "\n\n".join(parts)
 
 

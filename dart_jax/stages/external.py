@@ -53,6 +53,7 @@ from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score
 from dart_jax.stages.context import Run
 from dart_jax.stages.report import refresh_report
 from dart_jax.stages.wider import (
+    adapter_hashes,
     answers_of,
     grade_missing,
     identity_of,
@@ -101,6 +102,7 @@ def evaluate_external(
         "run.seed": run.config.run.seed,
         "suite": identity_of(prompts),
         "of": len(everything),
+        "adapters": adapter_hashes(run, candidates),
         "answers": {name: identity_of(found) for name, found in answers.items()},
         "evaluate": run.section("evaluate"),
     }
@@ -143,6 +145,7 @@ def _audit(
         "suite": prompts[0].suite,
         "prompts": len(prompts),
         "of": of,
+        "adapters": adapter_hashes(run, list(audits)),
         "mode": run.config.audit.mode,
         "judge": "none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
         "confidence": run.config.evaluate.confidence,

@@ -31,6 +31,7 @@ from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.report import refresh_report
 from dart_jax.stages.wider import (
+    adapter_hashes,
     answers_of,
     grade_missing,
     identity_of,
@@ -63,6 +64,7 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
         **judge_input(run),
         "run.seed": run.config.run.seed,
         "queries": identity_of(queries),
+        "adapters": adapter_hashes(run, candidates),
         "answers": {name: identity_of(found) for name, found in answers.items()},
         "evaluate": run.section("evaluate"),
     }
@@ -118,6 +120,7 @@ def _write_summary(
     config = run.config.evaluate
     summary = {
         "queries": len(queries),
+        "adapters": adapter_hashes(run, [name for name in models if name != "M0"]),
         "judge": graded[0].judge,
         "confidence": config.confidence,
         "models": {

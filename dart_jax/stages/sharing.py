@@ -25,23 +25,30 @@ from dart_jax.stages.cycles import later_models
 from dart_jax.stages.providers import STORE
 from dart_jax.stages.steps import Step
 
-# Inputs of a stage on which no answer of M0 depends; every other one has to be equal.
+# Inputs of a stage on which no model's answer depends; every other one has to be equal.
 _FREE = {
-    "audit": {"adapter", "audit", "judge"},
-    "evaluate": {
-        "adapters",
-        "audit",
-        "cycles",
-        "drift pool",
-        "evaluate",
-        "judge",
-        "labels",
-        "rejects",
-        "weights",
-    },
+    "audit": {"adapter", "judge"},
+    "evaluate": {"adapters", "cycles", "drift pool", "judge", "labels", "rejects", "weights"},
 }
+# The same within a section. What a later version adds counts as deciding, until it is named here.
+_FREE_FIELDS = {
+    "audit": {
+        "batch_size",
+        "mode",
+        "scorer",
+        "scorer_labels",
+        "scorer_models",
+        "scorers",
+        "screen_by",
+        "severity_bins",
+        "tau",
+        "views",
+    },
+    "evaluate": {"bootstrap_samples", "confidence"},
+}
+# Where answers to test prompts are audited, the drift pool is another matter.
+_FREE_IN_EVALUATE = {"audit": {*_FREE_FIELDS["audit"], "pool_splits", "max_prompts"}}
 _JUDGED_BY = ("audit", "judge")
-_POOL = ("pool_splits", "max_prompts")
 
 
 @dataclass
@@ -101,20 +108,30 @@ def _same_files(
     run: Run, step: Step, ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> Iterator[str]:
     """Files of the stage that say the same in both runs."""
-    free = _FREE[step.stage]
-    if any(ours.get(key) != theirs.get(key) for key in (ours.keys() | theirs.keys()) - free):
+    if _deciding(step.stage, ours) != _deciding(step.stage, theirs):
         return
-    same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
     if step.stage == "audit":
-        if all(ours["audit"][key] == theirs["audit"][key] for key in _POOL):
-            yield "audit/generations/M0.jsonl"
-            if ours["adapter"] == theirs["adapter"]:
-                yield step.cycle.path(f"audit/generations/{step.cycle.before}.jsonl")
+        yield "audit/generations/M0.jsonl"
+        if ours["adapter"] == theirs["adapter"]:
+            yield step.cycle.path(f"audit/generations/{step.cycle.before}.jsonl")
         return
     yield "generations/M0.jsonl"
+    same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
     names = ("M_int", "M_DART", *later_models(run.folder.path, run.config.repair.cycles))
     for name, one, other in zip(names, ours["adapters"], theirs["adapters"], strict=False):
         if one == other:
             yield f"generations/{name}.jsonl"
             if same_judge:
                 yield f"evaluation/verdicts_{name}.jsonl"
+
+
+def _deciding(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs, and fields of sections, on which the models' answers depend."""
+    free = {**_FREE_FIELDS, **(_FREE_IN_EVALUATE if stage == "evaluate" else {})}
+    return {
+        key: {name: row for name, row in value.items() if name not in free[key]}
+        if key in free
+        else value
+        for key, value in inputs.items()
+        if key not in _FREE[stage]
+    }

@@ -191,6 +191,11 @@ def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed:
     return [items[index] for index in chosen]
 
 
+def adapter_hashes(run: Run, names: Sequence[str]) -> dict[str, str | None]:
+    """What tells the report that its run has other models since."""
+    return {name: hash_path(run.adapter_path(name)) for name in names}
+
+
 def plain(text: str) -> tuple[Message, ...]:
     """A text as a user's message."""
     return ({"role": "user", "content": text},)

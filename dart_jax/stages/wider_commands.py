@@ -113,10 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
     args, args.settings = parser.parse_known_args(arguments)
-    wrong = [s for s in args.settings if not s.startswith(tuple(f"--{name}." for name in _FREE))]
-    # A value that stands by itself follows a setting.
-    if wrong and (wrong[0].startswith("-") or args.settings[0] == wrong[0]):
-        parser.error(f"unrecognized argument {wrong[0]}")
+    known = tuple(f"--{name}." for name in _FREE)
+    for index, given in enumerate(args.settings):
+        # What begins without dashes is the value of the setting before it.
+        if not given.startswith(known) and (given.startswith("--") or index == 0):
+            parser.error(f"unrecognized argument {given}")
     args.command(args)
     return 0
 

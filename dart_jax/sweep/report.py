@@ -31,7 +31,7 @@ _COLUMNS = {
     "drift_reduction": "reduction",
 }
 # A variant that differs in one of these is measured otherwise than the rest.
-_MEASURED_BY = ("data", "decode", "audit", "judge")
+_MEASURED_BY = ("data", "decode", "audit", "judge", "evaluate")
 
 
 def write_results(sweep: Sweep, complete: Sequence[int], failures: Sequence[Failure]) -> None:

@@ -132,6 +132,7 @@ def test_answers_of_equal_models_are_taken(candidate):
     assert candidate() == {*GENERATED, "evaluation/verdicts_M_int.jsonl"}
     assert candidate(audit={"tau": 0.3}) == GENERATED
     assert candidate(judge={"model": "other"}) == GENERATED
+    assert candidate(audit={"max_prompts": 3}, evaluate={"confidence": 0.9}) == GENERATED
 
 
 @pytest.mark.parametrize(
