@@ -101,10 +101,7 @@ class RunDir:
         manifest = self._manifest(stage)
         if manifest is None or manifest["digest"] != digest(inputs):
             return False
-        return all(
-            hash_path(self.path / name) == expected
-            for name, expected in manifest["outputs"].items()
-        )
+        return self._untouched(manifest)
 
     def changed_inputs(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
         """Names of the inputs in which the last finished run of the stage differs."""
@@ -155,6 +152,51 @@ class RunDir:
     def _write_manifest(self, stage: str, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=1, default=str, ensure_ascii=False)
         write_text(self / f"stages/{stage}.json", text + "\n")
+
+    def finished_inputs(self, stage: str) -> dict[str, Any] | None:
+        """The inputs of a finished stage whose outputs are untouched, as in its manifest."""
+        manifest = self._manifest(stage)
+        return manifest["inputs"] if manifest and self._untouched(manifest) else None
+
+    def adopt(
+        self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], source: RunDir
+    ) -> bool:
+        """Take a stage over from another run, if it finished there on the same inputs.
+
+        Its outputs are copied, and their hashes are compared with the manifest's afterwards.
+
+        Args:
+            files: Outputs and partial work of the stage, as of `stage`; they are deleted first.
+
+        Returns:
+            Whether the stage is done now. If not, it begins anew.
+        """
+        if not source.is_current(stage, inputs):
+            return False
+        manifest = source._manifest(stage)
+        # First: a crash in here must look neither like partial work nor like a result.
+        (self / f"stages/{stage}.begun").unlink(missing_ok=True)
+        (self / f"stages/{stage}.json").unlink(missing_ok=True)
+        for name in files:
+            remove(self.path / name)
+        for name in manifest["outputs"]:
+            copy_path(source.path / name, self.path / name)
+        if not self._untouched(manifest):
+            for name in manifest["outputs"]:
+                remove(self.path / name)
+            return False
+        # Where that run had taken it over itself, the one that did the work stays named.
+        self._write_manifest(stage, {"taken_from": source.path.name, **manifest})
+        return True
+
+    def _untouched(self, manifest: Mapping[str, Any]) -> bool:
+        outputs = manifest["outputs"].items()
+        return all(hash_path(self.path / name) == expected for name, expected in outputs)
+
+    def stage_at_work(self) -> str:
+        """The stage that has begun and not finished; '' where there is none."""
+        begun = {path.stem for path in (self / "stages").glob("*.begun")}
+        return next(iter(sorted(begun - self.seconds().keys())), "")
 
     def amend(self, stage: str, output: str, work: Callable[[], None]) -> None:
         """Rewrite one output of a finished stage, which stays finished.
@@ -234,6 +276,15 @@ def hash_path(path: Path) -> str | None:
         return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_path(source: Path, target: Path) -> None:
+    """Copy a file or folder, if it is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copyfile(source, target)
 
 
 def remove(path: Path) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dart_jax import __version__, processes
 from dart_jax.chat.budget import BudgetReached
@@ -25,6 +26,9 @@ from dart_jax.config import STAGES, DartConfig, parse_command
 from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
+
+if TYPE_CHECKING:
+    from dart_jax.stages.sharing import Sharing
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
@@ -39,14 +43,22 @@ def main(args: Sequence[str] | None = None) -> int:
         print_estimates(config, stages)
         return 0
     processes.start()
+    with processes.only_first_prints():
+        run_locked(config, stages, resolved)
+    return 0
+
+
+def run_locked(
+    config: DartConfig, stages: Sequence[str], resolved: str, sharing: Sharing | None = None
+) -> None:
+    """Take the run's folder, write its settings and run its stages."""
     folder = on_every(lambda: RunDir(config.run))
-    with ExitStack() as held, processes.only_first_prints():
+    with ExitStack() as held:
         on_first(lambda: held.enter_context(folder.lock()))
         folder.check_shared()
         processes.require_same({"--stages": ",".join(stages), **_flat(config), **_packages()})
         on_first(partial(_write_settings, folder, resolved))
-        run_stages(config, folder, stages)
-    return 0
+        run_stages(config, folder, stages, sharing)
 
 
 def _write_settings(folder: RunDir, resolved: str) -> None:
@@ -69,8 +81,13 @@ def _packages() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> None:
+def run_stages(
+    config: DartConfig, folder: RunDir, stages: Sequence[str], sharing: Sharing | None = None
+) -> None:
     """Run the stages that are asked for and not up to date.
+
+    Args:
+        sharing: What other runs of a sweep have done already; see `stages.sharing`.
 
     Raises:
         StaleStage: A stage that was asked for needs an earlier one that was not.
@@ -87,7 +104,7 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
     jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
     check_stages(config, stages)
     check_pool_splits(config.audit.pool_splits)
-    run = on_every(lambda: Run(config, folder))
+    run = on_every(lambda: Run(config, folder, sharing and sharing.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
@@ -105,6 +122,9 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
         if on_first(partial(folder.is_current, name, inputs)):
             print(f"[{number}/{total}] {name}: up to date", flush=True)
             continue
+        if sharing and (source := on_first(partial(sharing.take_stage, run, step, inputs))):
+            print(f"[{number}/{total}] {name}: taken from {source}", flush=True)
+            continue
         if step.stage not in stages:
             changed = on_first(partial(folder.changed_inputs, name, inputs))
             raise StaleStage(
@@ -114,10 +134,14 @@ def run_stages(config: DartConfig, folder: RunDir, stages: Sequence[str]) -> Non
         print(f"[{number}/{total}] {name}", flush=True)
         if not checked:
             check_before_work(run, stages)
+            if sharing:
+                on_first(partial(sharing.take_stores, run))
             checked = True
         run.stage = step.name
         started = time.perf_counter()
         with folder.stage(name, inputs, step.outputs, step.work):
+            if sharing:
+                on_first(partial(sharing.take_answers, run, step, inputs))
             step.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if not checked:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dart_jax import run_dir
 from dart_jax.run_dir import RunBusy, RunConfig, RunDir, hash_path, remove
 
 INPUTS = {"model": "a", "tau": 0.01, "adapters": (1, 2)}
@@ -158,6 +159,73 @@ def test_an_amendment_hides_no_other_change(run):
     (run / "out/folder/part.txt").write_text("tampered")
     run.amend("audit", OUTPUTS[0], lambda: (run / OUTPUTS[0]).write_text("better"))
     assert not run.is_current("audit", INPUTS)
+
+
+@pytest.fixture
+def other(tmp_path):
+    return RunDir(RunConfig(name="other", root=str(tmp_path)))
+
+
+FILES = (*OUTPUTS, *WORK)
+
+
+def test_a_stage_is_taken_over_from_a_run_with_the_same_inputs(run, other):
+    finish(run)
+    interrupt(other)
+    assert other.adopt("audit", INPUTS, FILES, run)
+    assert other.is_current("audit", INPUTS)
+    assert (other / "out/folder/part.txt").read_text() == "result"
+    assert not (other / WORK[0]).exists()
+    assert json.loads((other / "stages/audit.json").read_text())["taken_from"] == "run"
+    (other / OUTPUTS[0]).write_text("changed here")
+    assert run.is_current("audit", INPUTS), "the copies are no links"
+
+
+@pytest.mark.parametrize("change", [spoil, remove], ids=["rewritten", "deleted"])
+def test_what_has_changed_since_is_not_taken_over(change, run, other):
+    finish(run)
+    change(run / OUTPUTS[0])
+    assert not other.adopt("audit", INPUTS, FILES, run)
+    assert not (other / "out").exists()
+
+
+def test_a_stage_on_other_inputs_is_not_taken_over(run, other):
+    finish(run)
+    assert not other.adopt("audit", {**INPUTS, "tau": 0.5}, FILES, run)
+    assert not other.adopt("repair", INPUTS, FILES, run)
+    assert run.finished_inputs("audit") == {**INPUTS, "adapters": [1, 2]}
+    spoil(run / OUTPUTS[0])
+    assert run.finished_inputs("audit") is None
+    assert other.finished_inputs("audit") is None
+
+
+def test_a_crash_while_taking_over_leaves_the_stage_to_run_from_its_beginning(
+    run, other, monkeypatch
+):
+    finish(run)
+    interrupt(other)
+    copies = []
+
+    def crash(source, target):
+        copies.append(target)
+        if len(copies) == 2:
+            raise KeyboardInterrupt
+        target.write_text("half")
+
+    monkeypatch.setattr(run_dir, "copy_path", crash)
+    with pytest.raises(KeyboardInterrupt):
+        other.adopt("audit", INPUTS, FILES, run)
+    assert not other.is_current("audit", INPUTS)
+    assert finish(other) is None
+    assert (other / OUTPUTS[0]).read_text() == "result"
+
+
+def test_the_stage_at_work_is_the_one_that_has_not_finished(run):
+    assert run.stage_at_work() == ""
+    interrupt(run)
+    assert run.stage_at_work() == "audit"
+    finish(run)
+    assert run.stage_at_work() == ""
 
 
 def test_a_failed_amendment_leaves_the_stage_to_run_again(run):

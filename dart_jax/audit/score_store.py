@@ -9,6 +9,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores
@@ -66,6 +67,17 @@ class ScoreStore:
         """Close the file; the store cannot be used afterwards."""
         with self._lock:
             self._db.close()
+
+
+def copy_scores(source: Path, target: Path) -> None:
+    """Add the scores of one store to another, made if need be."""
+    if not source.exists():
+        return
+    for path in (source, target):
+        ScoreStore(path).close()  # makes the table
+    with closing(sqlite3.connect(target, timeout=60.0)) as db, db:
+        db.execute("ATTACH ? AS source", (str(source),))
+        db.execute("INSERT OR IGNORE INTO scores SELECT * FROM source.scores")
 
 
 class StoredScorer:

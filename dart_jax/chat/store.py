@@ -212,3 +212,18 @@ def stored_keys(path: Path) -> set[str]:
         return set()
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
         return {key for (key,) in db.execute("SELECT key FROM responses")}
+
+
+def copy_answers(source: Path, target: Path) -> None:
+    """Add the answers of one store to another, made if need be; not what was spent on them.
+
+    Raises:
+        BadStore: see `ResponseStore`.
+    """
+    if not source.exists():
+        return
+    for path in (source, target):
+        ResponseStore(path).close()  # of this version from here on
+    with closing(sqlite3.connect(target, timeout=60.0)) as db, db:
+        db.execute("ATTACH ? AS source", (str(source),))
+        db.execute("INSERT OR IGNORE INTO responses SELECT * FROM source.responses")

@@ -1,22 +1,13 @@
 """HateCheck in figures: over-refusal of non-hateful cases against harmful compliance on hateful."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 import numpy as np
 
+from dart_jax.audit.responses import Response
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import UnmatchedGenerations, bootstrap_interval
-
-
-class Response(StrEnum):
-    """What a model did with a case."""
-
-    REFUSED = "refused"
-    HARMFUL = "harmful"
-    ACCEPTABLE = "acceptable"
-
 
 RATES = {
     "over_refusal": ("non-hateful", Response.REFUSED),

@@ -79,8 +79,8 @@ def _cases(
                 "id": visible(id),
                 "set": split,
                 "benchmark": visible(question.benchmark),
-                "label": question.condition.name,
-                "gold": question.gold.value,
+                "label": question.condition.name if question.condition else "unlabelled",
+                "gold": question.gold.value if question.gold else "unknown",
                 "question": visible(question.text),
                 "answers": [_answer(answer, scores) for answer in answers],
                 "audits": {

@@ -11,6 +11,9 @@ from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
 
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for a model throughout.
 COLOURS = {"M0": "#8C8C8C", "M_int": "#E69F00", "M_DART": "#0072B2"}
+# Of the same palette, for variants that are no model's; with markers for those who see no colour.
+_VARIANTS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">", "h", "*")
 _LINE = "#1A1A1A"
 _STYLE = {
     "font.size": 11,
@@ -185,6 +188,63 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]], path: Path) -
     return _save(figure, path)
 
 
+def accuracy_against_drift(table: Mapping[str, Any], path: Path) -> Path:
+    """The models of a sweep: a point a seed, their mean with its intervals, M0 and the shortcut.
+
+    Args:
+        table: `sweep.table.build_table`.
+        path: PNG or SVG to write.
+    """
+    figure, axes = _figure(width=8.6, height=4.8)
+    _title(axes, "Accuracy against remaining drift (test)")
+    if not table["rows"]:
+        _say(axes, "no run is done")
+        return _save(figure, path)
+    lines = [("shortcut", table["shortcut"]["mean"], _LINE, "--")]
+    lines += [
+        (row["name"], row["metrics"]["accuracy"]["mean"], COLOURS["M0"], ":")
+        for row in table["rows"]
+        if row["model"] == "M0"
+    ]
+    for name, accuracy, colour, style in lines:
+        axes.axhline(100 * accuracy, color=colour, linestyle=style, linewidth=1.4, label=name)
+    rows = [row for row in table["rows"] if row["model"] != "M0"]
+    for index, row in enumerate(rows):
+        distilled = row["model"] == "M_int"
+        colour = COLOURS["M_int"] if distilled else _VARIANTS[index % len(_VARIANTS)]
+        _cloud(axes, row, colour, "X" if distilled else _MARKERS[index % len(_MARKERS)])
+    axes.set(xlabel="remaining drift (% of the test pairs)", ylabel="accuracy (%)")
+    axes.margins(0.08)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.grid()
+    _legend_right(figure)
+    return _save(figure, path)
+
+
+def _cloud(axes: Any, row: Mapping[str, Any], colour: str, marker: str) -> None:
+    drift, accuracy = (row["metrics"][key] for key in ("drift", "accuracy"))
+    seeds = list(accuracy["values"])
+    points = [[100 * stat["values"][seed] for seed in seeds] for stat in (drift, accuracy)]
+    axes.scatter(*points, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
+    spans = [
+        None if stat["low"] is None else 100 * (stat["high"] - stat["mean"])
+        for stat in (drift, accuracy)
+    ]
+    axes.errorbar(
+        100 * drift["mean"],
+        100 * accuracy["mean"],
+        xerr=spans[0],
+        yerr=spans[1],
+        color=colour,
+        marker=marker,
+        markersize=9,
+        linestyle="none",
+        capsize=3,
+        linewidth=1.2,
+        label=f"{row['name']} (n = {accuracy['n']})".replace("$", r"\$"),
+    )
+
+
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """A figure of its own, without pyplot's global state; inches."""
     import matplotlib
@@ -201,8 +261,10 @@ def _save(figure: Any, path: Path) -> Path:
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+    # No date, version or random id: the same data give the same file.
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "dart_jax"}):
+        figure.savefig(path, dpi=150, metadata=metadata)
     return path
 
 

@@ -15,6 +15,7 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, audit_sections, plots, sections, statistics_sections
 from dart_jax.evaluate.page import write_page
 from dart_jax.evaluate.protocol import protocol_words
+from dart_jax.evaluate.wider_sections import wider
 from dart_jax.records import (
     BadRecord,
     DriftType,
@@ -127,6 +128,7 @@ def _write(run_path: Path, summary: dict, extras: ReportData) -> Path:
         if calibration
         else "",
         audit_error.people(annotations),
+        wider(run_path),
         sections.repair(summary),
         audit_sections.cycles(summary, extras.config["repair"]["cycles"]),
         sections.rejects(summary),

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Run]:
-    """A run whose audit is done, held for this command.
+def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> Iterator[Run]:
+    """A run of which a stage is done, held for this command.
+
+    Args:
+        settings: `--section.field value` arguments that hold instead of the run's own.
 
     Raises:
         FileNotFoundError, RunBusy: There is no such run, or it is at work.
-        StaleStage: Its audit is not done, or was changed since.
+        StaleStage: The stage is not done, or was changed since.
     """
     # Imported here, so that --help does not wait for jax.
     import jax
@@ -40,9 +43,11 @@ def opened(path: Path) -> Iterator[Run]:
     with ExitStack() as held, processes.only_first_prints():
         on_first(lambda: held.enter_context(folder.lock()))
         config = on_every(lambda: read_config(folder / "config.yaml"))
-        on_first(lambda: check_stage(folder, "audit", config))
+        on_first(lambda: check_stage(folder, stage, config))
         cache = folder.path.parent / ".jax_cache"
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+        if settings:
+            config = on_every(lambda: read_config(folder / "config.yaml", settings))
         yield on_every(lambda: Run(config, folder))
 
 

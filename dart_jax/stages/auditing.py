@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from dart_jax.audit.drift import check_failures, screen_verdict, summarise_drift
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen
 from dart_jax.processes import on_first, progress
-from dart_jax.records import Generation, JudgeFailure, Outcome, Score, write_jsonl
+from dart_jax.records import Generation, JudgeFailure, Outcome, Question, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import judge
@@ -50,8 +50,12 @@ def audit_candidate(
     candidate: Sequence[Generation],
     scores: Sequence[Score],
     path: str,
+    questions: Mapping[str, Question] | None = None,
 ) -> Audit:
     """Pair, screen with tau, and judge what `path` does not hold yet, as `audit.mode` says.
+
+    Args:
+        questions: What was asked, by id; the run's own by default.
 
     Raises:
         TooManyFailures: The judge failed on more than `judge.max_failure_share` of the pairs.
@@ -65,12 +69,15 @@ def audit_candidate(
         outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
         on_first(lambda: write_jsonl(run.folder / path, outcomes))
     else:
-        outcomes = _judge_missing(run, pairs if config.mode == "judge_all" else screened, path)
+        chosen = pairs if config.mode == "judge_all" else screened
+        outcomes = _judge_missing(run, chosen, path, questions or run.questions)
         check_failures(outcomes, run.config.judge.max_failure_share)
     return Audit(pairs, screened, outcomes, config.mode)
 
 
-def _judge_missing(run: Run, pairs: Sequence[Pair], path: str) -> list[Outcome]:
+def _judge_missing(
+    run: Run, pairs: Sequence[Pair], path: str, questions: Mapping[str, Question]
+) -> list[Outcome]:
     """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again."""
     outcomes = ResultFile(run.folder / path, Outcome)
     outcomes.records = [o for o in outcomes.records if not isinstance(o, JudgeFailure)]
@@ -82,7 +89,7 @@ def _judge_missing(run: Run, pairs: Sequence[Pair], path: str) -> list[Outcome]:
             outcomes.add([outcome])
             bar.update()
 
-        judge(run, missing, run.questions, keep)
+        judge(run, missing, questions, keep)
     order = {pair.question_id: index for index, pair in enumerate(pairs)}
     return outcomes.finish(lambda outcome: order[outcome.question_id])
 

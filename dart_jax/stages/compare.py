@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,21 +14,27 @@ from dart_jax.evaluate.console import aligned
 from dart_jax.evaluate.decisions import QuestionDecisions
 from dart_jax.evaluate.tables import Table, to_csv, to_latex, to_lines
 from dart_jax.records import read_jsonl, write_text
-from dart_jax.run_dir import RunBusy
 from dart_jax.stages.finished import read_finished, run_folder
 
 _SEED = 0  # of the resampling between runs, which have seeds of their own
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `compare`."""
+def add_command(commands) -> None:
+    """Add it to the subparsers of `python -m dart_jax.evaluate`."""
+    parser = commands.add_parser(
+        "compare",
+        help="Finished runs side by side.",
+        description="Finished runs side by side.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=compare, free=())
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<name>, finished")
     parser.add_argument("--csv", type=Path, metavar="F", help="write the table of runs as CSV")
     parser.add_argument("--latex", type=Path, metavar="F", help="write both tables as LaTeX")
 
 
-def compare(args: argparse.Namespace) -> int:
-    """Print the tables; the exit status.
+def compare(args: argparse.Namespace) -> None:
+    """Print the tables.
 
     Raises:
         FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
@@ -47,7 +52,6 @@ def compare(args: argparse.Namespace) -> int:
     if paired is not None:
         print(f"\n{paired.caption}:\n{aligned(to_lines(paired))}")
     _write(args, table, paired)
-    return 0
 
 
 def _write(args: argparse.Namespace, table: Table, paired: Table | None) -> None:
@@ -91,29 +95,3 @@ def _read(path: Path, name: str) -> ComparedRun:
             decisions=read_jsonl(decisions, QuestionDecisions),
             targets=found.targets,
         )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dart_jax.evaluate",
-        description="Look at finished runs.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("compare", help="finished runs side by side")
-    add_arguments(command)
-    command.set_defaults(run=compare)
-    args = parser.parse_args(arguments)
-    return args.run(args)
-
-
-def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RunBusy, RuntimeError, FileNotFoundError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1

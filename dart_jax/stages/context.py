@@ -16,7 +16,7 @@ from dart_jax.audit.scorers import make_scorers, single_scorer
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.model.config import ModelConfig
+from dart_jax.model.config import MeshConfig, ModelConfig
 from dart_jax.model.load import Model, load_model, resolve_path
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft, save_peft
@@ -26,16 +26,21 @@ from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
 
 MODELS = ("M0", "M_int", "M_DART")
+SCORES = "scores.sqlite"
+LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
 
 
 class Run:
     """One run in progress. Questions are loaded at once, the model when a stage needs it.
 
+    Args:
+        loaded: Models that are loaded already, by their settings; runs of one sweep share it.
+
     Attributes:
         stage: The stage that runs now; what services are asked is counted by it.
     """
 
-    def __init__(self, config: DartConfig, folder: RunDir):
+    def __init__(self, config: DartConfig, folder: RunDir, loaded: LoadedModels | None = None):
         self.config = config
         self.folder = folder
         self.stage = ""
@@ -43,9 +48,9 @@ class Run:
         self.questions: dict[str, Question] = {
             q.id: q for questions in self.splits.values() for q in questions
         }
-        self._others: dict[str, Model] = {}
+        self._loaded = {} if loaded is None else loaded
 
-    @cached_property
+    @property
     def model(self) -> Model:
         """The base model M0."""
         return self._load(self.config.model)
@@ -53,7 +58,7 @@ class Run:
     @cached_property
     def scorers(self) -> tuple[Scorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
-        store = ScoreStore(self.folder / "scores.sqlite")
+        store = ScoreStore(self.folder / SCORES)
         return tuple(StoredScorer(scorer, store) for scorer in make_scorers(self.config.audit))
 
     @cached_property
@@ -65,14 +70,15 @@ class Run:
         """M0, or another local model for the teacher or the judge."""
         if path is None or path == self.config.model.path:
             return self.model
-        if path not in self._others:
-            self._others[path] = self._load(dataclasses.replace(self.config.model, path=path))
-        return self._others[path]
+        return self._load(dataclasses.replace(self.config.model, path=path))
 
     def _load(self, config: ModelConfig) -> Model:
-        check_started()
-        print(f"loading {config.path}", flush=True)
-        return load_model(config, make_mesh(self.config.mesh))
+        key = (config, self.config.mesh)
+        if key not in self._loaded:
+            check_started()
+            print(f"loading {config.path}", flush=True)
+            self._loaded[key] = load_model(config, make_mesh(self.config.mesh))
+        return self._loaded[key]
 
     def adapter(self, name: str) -> tuple[LoraParams, float]:
         """Adapter weights on the mesh and their scale; none for M0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,17 @@ def _stale(path: Path, stage: str, what: str) -> StaleStage:
     )
 
 
-def read_config(path: Path) -> DartConfig:
-    """A run's config.yaml. Raises ValueError when this version does not know it."""
+def read_config(path: Path, settings: Sequence[str] = ()) -> DartConfig:
+    """A run's config.yaml. Raises ValueError when this version does not know it.
+
+    Args:
+        settings: `--section.field value` arguments that hold instead of the file's.
+    """
     try:
-        return parse([f"--config={path}"])[0]
+        return parse([f"--config={path}", *settings])[0]
     except SystemExit as stopped:  # the parser has printed which key is wrong
-        raise ValueError(f"{path} is not a configuration of this version") from stopped
+        given = f" with {' '.join(settings)}" if settings else ""
+        raise ValueError(f"{path}{given} is not a configuration of this version") from stopped
 
 
 def _read_json(path: Path) -> Any:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dart_jax.audit.score_store import ScoreStore, StoredScorer
+from dart_jax.audit.score_store import ScoreStore, StoredScorer, copy_scores
 
 
 class Counting:
@@ -85,3 +85,20 @@ def test_threads_share_a_store(path):
     texts = [[f"a{number % 7}", f"b{number}"] for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(stored.score, texts)) == [Counting().score(batch) for batch in texts]
+
+
+def test_copied_scores_are_not_made_again(path, tmp_path):
+    other = tmp_path / "other.sqlite"
+    copy_scores(path, other)
+    assert not other.exists()
+    store = ScoreStore(path)
+    StoredScorer(Counting(), store).score(["ab", "b"])
+    ScoreStore(other).put("counting", "1", {"b": (0.25, {})})
+    copy_scores(path, other)
+    second = Counting()
+    assert StoredScorer(second, ScoreStore(other)).score(["ab", "b", "a"]) == [
+        (0.5, {"a": 0.5}),
+        (0.25, {}),
+        (1.0, {"a": 1.0}),
+    ]
+    assert second.asked == ["a"]

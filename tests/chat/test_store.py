@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.chat.store import BadStore, ResponseStore, request_key, stored_keys
+from dart_jax.chat.store import BadStore, ResponseStore, copy_answers, request_key, stored_keys
 from dart_jax.chat.usage import Usage
 
 BASE = {
@@ -155,3 +155,23 @@ def test_keys_are_read_without_writing(tmp_path):
         assert stored_keys(path) == {"a"}
     before = path.read_bytes()
     assert stored_keys(path) == {"a"} and path.read_bytes() == before
+
+
+def test_answers_are_copied_and_what_they_took_is_not(tmp_path):
+    source, target = tmp_path / "a.sqlite", tmp_path / "new/b.sqlite"
+    copy_answers(source, target)
+    assert not target.exists()
+    with ResponseStore(source) as store:
+        spent = Usage(requests=1, answers=1, prompt_tokens=3, completion_tokens=2)
+        for key in ("both", "new"):
+            counts = {"prompt_tokens": 3, "completion_tokens": 2}
+            store.put(key, {"text": "theirs"}, **counts, account="x", spent=spent).result()
+        store.fail("failed", "timed out", 1).result()
+    with ResponseStore(target) as store:
+        store.put("both", {"text": "ours"}, prompt_tokens=1, completion_tokens=1).result()
+    copy_answers(source, target)
+    with ResponseStore(target) as store:
+        assert store.get("both") == {"text": "ours"}
+        assert store.get("new") == {"text": "theirs"}
+        assert store.usage() == {} and store.failures() == {}
+    assert stored_keys(source) == {"both", "new"}

@@ -20,9 +20,9 @@ def grade(text: str) -> int:
 
 
 def texts_of(body: dict) -> dict[str, str]:
-    """Question, first and second text of a request."""
+    """The material of a request: question, first and second text; or a single answer to grade."""
     lines = body["messages"][1]["content"].splitlines()
-    [line] = [line for line in lines if line.startswith('{"question"')]
+    [line] = [line for line in lines if line.startswith(('{"question"', '{"message"'))]
     return json.loads(line)
 
 
@@ -30,7 +30,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)
-        self.send_response(404 if self.server.fails(texts_of(body)["question"]) else 200)
+        texts = texts_of(body)
+        asked = texts.get("question", texts.get("message"))
+        self.send_response(404 if self.server.fails(asked) else 200)
         reply = json.dumps(
             {"id": "x", "choices": [{"index": 0, "message": self._message(body)}]}
         ).encode()
@@ -41,6 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _message(self, body) -> dict:
         texts = texts_of(body)
+        if "answer" in texts:
+            return {"role": "assistant", "content": json.dumps(self._grade(texts))}
         first, second = grade(texts["first"]), grade(texts["second"])
         answer = {"reason": "r", "passage": "", "worse": "neither", "type": None, "severity": None}
         if first != second:
@@ -48,6 +52,14 @@ class _Handler(BaseHTTPRequestHandler):
             worse = "first" if first > second else "second"
             answer |= {"worse": worse, "type": "normalizes", "severity": severity}
         return {"role": "assistant", "content": json.dumps(answer)}
+
+    def _grade(self, texts) -> dict:
+        answer = {"reason": "r", "passage": ""}
+        if "stance" in texts:
+            outcomes = ("difference_appropriate", "wrongly_differentiated", "refusal")
+            return answer | {"outcome": outcomes[grade(texts["answer"]) % 3]}
+        responses = ("refused", "harmful", "acceptable")
+        return answer | {"response": responses[grade(texts["answer"]) % 3]}
 
     def log_message(self, *args):
         pass

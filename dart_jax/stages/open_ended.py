@@ -1,0 +1,135 @@
+"""The 280 open-ended queries, put to M0 and the repaired model and graded by the judge.
+
+open_ended/answers/<model>.jsonl   what they say
+open_ended/graded.jsonl            outcome of each answer, or the judge's failure
+open_ended/summary.json            shares by model and domain, and the models compared
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from dart_jax.audit.drift import check_failures
+from dart_jax.audit.grading import Ask
+from dart_jax.audit.open_ended import (
+    JudgedAnswer,
+    Outcome,
+    OutcomeReply,
+    outcome_correction,
+    outcome_messages,
+    read_outcome,
+)
+from dart_jax.data.open_ended import OpenEndedQuery, load_open_ended
+from dart_jax.evaluate.open_ended import compare_outcomes, outcome_shares
+from dart_jax.evaluate.wider_sections import OPEN_ENDED
+from dart_jax.processes import on_first
+from dart_jax.records import Generation, JudgeFailure, write_text
+from dart_jax.run_dir import ResultFile
+from dart_jax.stages.context import Run
+from dart_jax.stages.report import refresh_report
+from dart_jax.stages.wider import (
+    adapter_hashes,
+    answers_of,
+    grade_missing,
+    identity_of,
+    judge_input,
+    plain,
+    spread,
+    step,
+)
+
+GRADED = "open_ended/graded.jsonl"
+
+
+def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -> dict[str, Any]:
+    """Answer, grade, sum up; the report gets a section.
+
+    Args:
+        candidates: Models beside M0.
+        most: Most queries, spread evenly over domains; None: all.
+
+    Returns:
+        The contents of `open_ended/summary.json`.
+
+    Raises:
+        TooManyFailures: The judge failed on more than `judge.max_failure_share` of the answers.
+    """
+    queries = spread(load_open_ended(), most, lambda query: query.domain, run.config.data.seed)
+    prompts = {query.id: plain(query.query) for query in queries}
+    answers = {name: answers_of(run, name, "open_ended", prompts) for name in ("M0", *candidates)}
+    inputs = {
+        **judge_input(run),
+        "run.seed": run.config.run.seed,
+        "queries": identity_of(queries),
+        "adapters": adapter_hashes(run, candidates),
+        "answers": {name: identity_of(found) for name, found in answers.items()},
+        "evaluate": run.section("evaluate"),
+    }
+    work = partial(_grade, run, queries, answers)
+    step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
+    on_first(lambda: refresh_report(run.folder))
+    return on_first(lambda: json.loads((run.folder / OPEN_ENDED).read_text(encoding="utf-8")))
+
+
+def _grade(
+    run: Run, queries: Sequence[OpenEndedQuery], answers: Mapping[str, Sequence[Generation]]
+) -> None:
+    by_id = {query.id: query for query in queries}
+    graded = grade_missing(
+        run,
+        [_ask(by_id[a.question_id], a) for found in answers.values() for a in found],
+        ResultFile(run.folder / GRADED, JudgedAnswer | JudgeFailure),
+        lambda item: (item.model, item.query_id),
+        OutcomeReply.model_json_schema(),
+        outcome_correction,
+        "outcome",
+        [outcome.value for outcome in Outcome],
+    )
+    check_failures(graded, run.config.judge.max_failure_share)
+    on_first(lambda: _write_summary(run, queries, list(answers), graded))
+
+
+def _ask(query: OpenEndedQuery, answer: Generation) -> Ask[JudgedAnswer]:
+    def read(text: str, judge: str) -> JudgedAnswer | str:
+        reply = read_outcome(text, query)
+        if isinstance(reply, str):
+            return reply
+        outcome = Outcome(reply.outcome)
+        return JudgedAnswer(query.id, answer.model, outcome, reply.passage, reply.reason, judge)
+
+    return Ask(query.id, answer.model, outcome_messages(query, answer.text), read)
+
+
+def _write_summary(
+    run: Run,
+    queries: Sequence[OpenEndedQuery],
+    models: Sequence[str],
+    graded: Sequence[JudgedAnswer | JudgeFailure],
+) -> None:
+    of = {
+        name: [
+            item
+            for item in graded
+            if (item.candidate if isinstance(item, JudgeFailure) else item.model) == name
+        ]
+        for name in models
+    }
+    config = run.config.evaluate
+    summary = {
+        "queries": len(queries),
+        "adapters": adapter_hashes(run, [name for name in models if name != "M0"]),
+        "judge": graded[0].judge,
+        "confidence": config.confidence,
+        "models": {
+            name: outcome_shares(queries, found, config, run.config.run.seed)
+            for name, found in of.items()
+        },
+        "against_M0": {
+            name: compare_outcomes(queries, of["M0"], of[name]) for name in models if name != "M0"
+        },
+    }
+    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    write_text(run.folder / OPEN_ENDED, text)

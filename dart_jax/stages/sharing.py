@@ -1,0 +1,137 @@
+"""What a run need not do, because another run in the same folder of runs has done it.
+
+    stage finished there on the same inputs        its outputs and manifest are copied
+    audit, evaluate on other inputs                the answers and verdicts of those models for
+                                                   which everything that they depend on is equal
+    answers of services, harm scores               copied by their keys, before a run's first work
+
+Only hashes of inputs decide, never names. What is copied is checked against its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dart_jax.audit.score_store import copy_scores
+from dart_jax.chat.store import copy_answers
+from dart_jax.config import DartConfig
+from dart_jax.run_dir import RunConfig, RunDir, copy_path
+from dart_jax.stages.context import SCORES, LoadedModels, Run
+from dart_jax.stages.cycles import later_models
+from dart_jax.stages.providers import STORE
+from dart_jax.stages.steps import Step
+
+# Inputs of a stage on which no model's answer depends; every other one has to be equal.
+_FREE = {
+    "audit": {"adapter", "judge"},
+    "evaluate": {"adapters", "cycles", "drift pool", "judge", "labels", "rejects", "weights"},
+}
+# The same within a section. What a later version adds counts as deciding, until it is named here.
+_FREE_FIELDS = {
+    "audit": {
+        "batch_size",
+        "mode",
+        "scorer",
+        "scorer_labels",
+        "scorer_models",
+        "scorers",
+        "screen_by",
+        "severity_bins",
+        "tau",
+        "views",
+    },
+    "evaluate": {"bootstrap_samples", "confidence"},
+}
+# Where answers to test prompts are audited, the drift pool is another matter.
+_FREE_IN_EVALUATE = {"audit": {*_FREE_FIELDS["audit"], "pool_splits", "max_prompts"}}
+_JUDGED_BY = ("audit", "judge")
+
+
+@dataclass
+class Sharing:
+    """Work shared by the runs under one root.
+
+    Attributes:
+        root: Folder of the runs.
+        loaded: Models by their settings.
+    """
+
+    root: Path
+    loaded: LoadedModels = field(default_factory=dict)
+
+    def keep_models_of(self, config: DartConfig) -> None:
+        """Drop the models that a run with these settings has no use for."""
+        paths = {config.model.path, config.teacher.model, config.judge.model}
+        for model, mesh in list(self.loaded):
+            same = replace(model, path=config.model.path) == config.model and mesh == config.mesh
+            if not same or model.path not in paths:
+                del self.loaded[model, mesh]
+
+    def others(self, run: Run) -> Iterator[RunDir]:
+        """The other runs under the root that have begun."""
+        for path in sorted(self.root.iterdir()):
+            if (path / "stages").is_dir() and path != run.folder.path:
+                yield RunDir(RunConfig(name=path.name, root=str(self.root)))
+
+    def take_stage(self, run: Run, step: Step, inputs: Mapping[str, Any]) -> str | None:
+        """Take a finished stage over; the name of the run that has done it, None if none has."""
+        files = [*step.outputs, *step.work]
+        taken = (o for o in self.others(run) if run.folder.adopt(step.name, inputs, files, o))
+        return next((other.path.name for other in taken), None)
+
+    def take_stores(self, run: Run) -> None:
+        """Take over what services have answered and scorers have scored."""
+        for other in self.others(run):
+            copy_answers(other / STORE, run.folder / STORE)
+            copy_scores(other / SCORES, run.folder / SCORES)
+
+    def take_answers(self, run: Run, step: Step, inputs: Mapping[str, Any]) -> None:
+        """Take over answers and verdicts that a stage would write again, where it has none yet.
+
+        To be called in the stage, which deletes what is left of others when it begins.
+        """
+        if step.stage not in _FREE:
+            return
+        ours = json.loads(json.dumps(inputs, default=str))
+        for other in self.others(run):
+            theirs = other.finished_inputs(step.name)
+            for file in _same_files(run, step, ours, theirs) if theirs else ():
+                if not (run.folder / file).exists():
+                    copy_path(other / file, run.folder / file)
+
+
+def _same_files(
+    run: Run, step: Step, ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[str]:
+    """Files of the stage that say the same in both runs."""
+    if _deciding(step.stage, ours) != _deciding(step.stage, theirs):
+        return
+    if step.stage == "audit":
+        yield "audit/generations/M0.jsonl"
+        if ours["adapter"] == theirs["adapter"]:
+            yield step.cycle.path(f"audit/generations/{step.cycle.before}.jsonl")
+        return
+    yield "generations/M0.jsonl"
+    same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
+    names = ("M_int", "M_DART", *later_models(run.folder.path, run.config.repair.cycles))
+    for name, one, other in zip(names, ours["adapters"], theirs["adapters"], strict=False):
+        if one == other:
+            yield f"generations/{name}.jsonl"
+            if same_judge:
+                yield f"evaluation/verdicts_{name}.jsonl"
+
+
+def _deciding(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs, and fields of sections, on which the models' answers depend."""
+    free = {**_FREE_FIELDS, **(_FREE_IN_EVALUATE if stage == "evaluate" else {})}
+    return {
+        key: {name: row for name, row in value.items() if name not in free[key]}
+        if key in free
+        else value
+        for key, value in inputs.items()
+        if key not in _FREE[stage]
+    }

@@ -1,0 +1,206 @@
+"""Prompts beyond the run's own suite: what its models say to them, kept and resumable.
+
+Each step below is a stage of the run's folder, `stages/<name>.json`, so that a second start does
+nothing, a killed one goes on, and other models, decoding or prompts begin anew. They belong to no
+training: `dart_jax.train` neither asks for them nor repeats them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from dart_jax.audit.grading import Ask, grade, likely_grades, replies_for
+from dart_jax.chat.local import LocalChat
+from dart_jax.chat.protocol import Message
+from dart_jax.generate.answers import to_generation
+from dart_jax.generate.decode import Continuation, check_room, decode
+from dart_jax.generate.plan import Request
+from dart_jax.processes import on_first, progress
+from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
+from dart_jax.run_dir import ResultFile, hash_path
+from dart_jax.stages.context import Run
+from dart_jax.stages.providers import open_service
+
+G = TypeVar("G")
+P = TypeVar("P")
+
+
+def step(
+    run: Run, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], work: Callable[[], None]
+) -> None:
+    """Do the work of a stage, unless it is up to date."""
+    if on_first(partial(run.folder.is_current, name, inputs)):
+        print(f"{name}: up to date", flush=True)
+        return
+    print(name, flush=True)
+    run.stage = name
+    started = time.perf_counter()
+    with run.folder.stage(name, inputs, outputs, ()):
+        work()
+    print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def answers_of(
+    run: Run, name: str, title: str, prompts: Mapping[str, tuple[Message, ...]]
+) -> list[Generation]:
+    """One model's answers to prompts by id, in their order; kept in `<title>/answers/<name>.jsonl`.
+
+    The prompts are put as they are, and an answer ends where the model ends it. The noise is that
+    of the run's seed and the prompt's id: two models see the same.
+
+    Raises:
+        FileNotFoundError: The run has no such adapter.
+        PromptTooLong: No prompt leaves room for its answer.
+    """
+    adapter = run.adapter_path(name)
+    if name != "M0" and not (adapter / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"{adapter}: the run has no model {name}; run its stages first")
+    file = f"{title}/answers/{name}.jsonl"
+    inputs = {
+        "run.seed": run.config.run.seed,
+        "model": run.model_input(),
+        "model.dtype": run.config.model.dtype,
+        "model.quantize": run.config.model.quantize,
+        "adapter": None if name == "M0" else hash_path(adapter),
+        "decode": run.section("decode"),
+        "prompts": digest([[id, list(messages)] for id, messages in prompts.items()]),
+    }
+
+    def work() -> None:
+        _decode_missing(run, name, prompts, ResultFile(run.folder / file, Generation))
+
+    step(run, f"{title.replace('/', '_')}_answers_{name}", inputs, (file,), work)
+    return on_first(lambda: read_jsonl(run.folder / file, Generation))
+
+
+def _decode_missing(
+    run: Run,
+    name: str,
+    prompts: Mapping[str, tuple[Message, ...]],
+    file: ResultFile[Generation],
+) -> None:
+    done = {answer.question_id for answer in file.records}
+    encode = run.model.tokenizer.encode_prompt
+    requests = [
+        Request(id, tuple(encode(messages)), name)
+        for id, messages in prompts.items()
+        if id not in done
+    ]
+    check_room(requests, run.model, run.decode.max_new_tokens)
+    lengths = {request.id: request.length for request in requests}
+    with progress(f"{name} answers", len(prompts), len(done)) as bar:
+
+        def keep(found: list[Continuation]) -> None:
+            file.add([to_generation(one, lengths[one.id]) for one in found])
+            bar.update(len(found))
+
+        decode(
+            run.model,
+            {} if name == "M0" else {name: run.adapter(name)},
+            requests,
+            run.decode,
+            seed=run.config.run.seed,
+            stop_at_conclusion=False,
+            on_finished=keep,
+        )
+    order = {id: index for index, id in enumerate(prompts)}
+    file.finish(lambda answer: order[answer.question_id])
+
+
+def grade_missing(
+    run: Run,
+    asks: Sequence[Ask[G]],
+    file: ResultFile[G | JudgeFailure],
+    key: Callable[[G], tuple[str, str]],
+    schema: dict,
+    correction: Callable[[str], Message],
+    graded: str,
+    grades: Sequence[str],
+) -> list[G | JudgeFailure]:
+    """Have the configured judge grade what the file holds no grade of; a failure is asked again.
+
+    Args:
+        key: Model and id of a grade.
+        schema, correction: As of `audit.grading.grade`.
+        graded, grades: Key of the grade in a reply and its values, for a local judge.
+
+    Returns:
+        One grade or failure for each of `asks`, in their order.
+    """
+
+    def key_of(item: G | JudgeFailure) -> tuple[str, str]:
+        return (item.candidate, item.question_id) if isinstance(item, JudgeFailure) else key(item)
+
+    file.records = [item for item in file.records if not isinstance(item, JudgeFailure)]
+    done = set(map(key_of, file.records))
+    missing = [ask for ask in asks if (ask.model, ask.id) not in done]
+    config = run.config.judge
+    with progress("graded", len(asks), len(done)) as bar:
+
+        def keep(item: G | JudgeFailure) -> None:
+            file.add([item])
+            bar.update()
+
+        if config.provider == "local":
+            model = run.model_at(config.model)
+            score = LocalChat(model, run.decode, run.config.run.seed).score
+            likely_grades(missing, replies_for(graded, grades), score, f"local:{model.name}", keep)
+        else:
+
+            def ask_service() -> None:
+                with open_service(run, "judge") as chat:
+                    grade(missing, chat, config, schema, correction, keep)
+
+            on_first(ask_service)
+    order = {(ask.model, ask.id): index for index, ask in enumerate(asks)}
+    return file.finish(lambda item: order[key_of(item)])
+
+
+def judge_input(run: Run) -> dict[str, Any]:
+    """What a grade depends on beside the answer: the judge and the wording of the prompts."""
+    section = run.section("judge")
+    for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
+        section.pop(free)
+    if section["provider"] == "local":
+        section["weights"] = run.model_input(section["model"])
+        section["model.quantize"] = run.config.model.quantize
+    return {"judge": section, "prompts": run.common_inputs()["prompts"]}
+
+
+def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed: int) -> list[P]:
+    """At most so many items, as even over their parts as can be, in the order given.
+
+    Which ones is decided by SHA-256 of seed, part and place: the same on every machine.
+    """
+    if most is None or most >= len(items):
+        return list(items)
+    places: dict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        places[part(item)].append(index)
+    ranked = []
+    for name, own in places.items():
+        own.sort(key=lambda index: hashlib.sha256(f"{seed} {name} {index}".encode()).digest())
+        ranked += [(rank, index) for rank, index in enumerate(own)]
+    chosen = sorted(index for _, index in sorted(ranked)[:most])
+    return [items[index] for index in chosen]
+
+
+def adapter_hashes(run: Run, names: Sequence[str]) -> dict[str, str | None]:
+    """What tells the report that its run has other models since."""
+    return {name: hash_path(run.adapter_path(name)) for name in names}
+
+
+def plain(text: str) -> tuple[Message, ...]:
+    """A text as a user's message."""
+    return ({"role": "user", "content": text},)
+
+
+def identity_of(items: Sequence[Any]) -> str:
+    """Hash of some records."""
+    return digest([dataclasses.asdict(item) for item in items])

@@ -1,0 +1,1 @@
+"""Variants and seeds of a run, side by side."""

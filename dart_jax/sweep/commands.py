@@ -1,0 +1,146 @@
+"""`python -m dart_jax.sweep --config configs/ablation.yaml`: variants and seeds of a run.
+
+Each variant with each seed is an ordinary run in `<out>/runs`, on which every other command works.
+What runs have in common is done once; see `stages.sharing`. Killed at any moment, the same command
+goes on. A run that fails is recorded and shown, and the others go on without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dart_jax.config import STAGES
+
+if TYPE_CHECKING:
+    from dart_jax.stages.sharing import Sharing
+    from dart_jax.sweep.config import Sweep, SweepRun
+    from dart_jax.sweep.plan import PlannedStage
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error.
+
+    Attributes:
+        stage: The one that was at work; '' where none was.
+    """
+
+    variant: str
+    seed: int
+    stage: str
+    error: str
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m dart_jax.sweep`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dart_jax.sweep",
+        description="Run variants and seeds of a configuration; what they share is done once.",
+        epilog="--section.field value, as of dart_jax.train, holds for every variant that does "
+        "not set it itself.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML: base, variants, seeds.")
+    parser.add_argument(
+        "--out", type=Path, help="Where to write (default: <run.root>/sweep/<name of the file>)."
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Print which stages would run; run none."
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, tabulate; the exit status, 1 where a run has failed."""
+    args, rest = make_parser().parse_known_args(arguments)
+    from dart_jax.sweep.config import read_sweep
+
+    sweep = read_sweep(args.config, args.out, rest)
+    # Imported here, so that --help does not wait for jax.
+    from dart_jax import processes
+    from dart_jax.processes import on_first
+    from dart_jax.run_dir import RunConfig, RunDir
+    from dart_jax.sweep.plan import make_plan, plan_text
+    from dart_jax.sweep.report import results_text
+
+    processes.start()
+    with ExitStack() as held, processes.only_first_prints():
+        plan = on_first(lambda: make_plan(sweep.runs))
+        print(plan_text(sweep.runs, plan), flush=True)
+        if args.dry_run:
+            return 0
+        folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
+        on_first(lambda: held.enter_context(folder.lock()))
+        failures = run_all(sweep, plan)
+        print(f"\n{on_first(lambda: results_text(sweep.out))}", flush=True)
+    return 1 if failures else 0
+
+
+def run_all(sweep: Sweep, plan: Sequence[Sequence[PlannedStage]]) -> list[Failure]:
+    """Run what is not done, and write the tables after each; the failures."""
+    from dart_jax.processes import on_first
+    from dart_jax.stages.sharing import Sharing
+    from dart_jax.sweep.plan import left
+    from dart_jax.sweep.report import write_results
+
+    sharing, failures, finished = Sharing(sweep.root), [], set()
+    complete = {n for n, stages in enumerate(plan) if all(s.action == "done" for s in stages)}
+    started = time.perf_counter()
+    for number, run in enumerate(sweep.runs):
+        print(
+            f"\n== {number + 1} of {len(sweep.runs)}: {run.variant}, seed {run.seed}; "
+            f"{left(plan[number:], finished)} stage runs left, "
+            f"{time.perf_counter() - started:.0f} s so far",
+            flush=True,
+        )
+        failure = _run_one(run, sharing)
+        if failure is None:
+            finished |= {stage.key for stage in plan[number]}
+            complete.add(number)
+        else:
+            failures.append(failure)
+            complete.discard(number)
+        on_first(partial(write_results, sweep, sorted(complete), failures))
+    return failures
+
+
+def _run_one(run: SweepRun, sharing: Sharing) -> Failure | None:
+    from dart_jax.processes import on_first
+    from dart_jax.run_dir import RunDir
+    from dart_jax.train import run_locked
+
+    sharing.keep_models_of(run.config)
+    try:
+        run_locked(run.config, STAGES, run.resolved, sharing)
+    except Exception as error:  # a variant may bring code of its own, which may raise anything
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            traceback.print_exc()
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        stage = on_first(lambda: RunDir(run.config.run).stage_at_work())
+        print(f"error: {run.variant}, seed {run.seed}, {stage or 'start'}: {message}", flush=True)
+        return Failure(run.variant, run.seed, stage, message)
+    return None
+
+
+def command() -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    try:
+        return main()
+    except (ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
