@@ -88,7 +88,7 @@ def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
 
 
 def test_nothing_to_evaluate_on_is_said_at_once(tuned):
-    with pytest.raises(ValueError, match=r"data\.split_by none .* --stages teach,distill"):
+    with pytest.raises(ValueError, match=r"data\.split_by none .*\(--stages teach,distill\)"):
         tuned(chats(2), "--stages=teach,distill,evaluate")
 
 
