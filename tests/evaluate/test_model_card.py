@@ -181,3 +181,22 @@ def test_limits_follow_the_settings(data):
     assert "knows profanity" not in card
     assert "ask for evaluation, not training" in card
     assert _front_matter(card)["datasets"] == ["difference_awareness"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "datasets"),
+    [
+        ({"data__suite": "jsonl", "data__file": "/home/someone/own.jsonl"}, None),
+        ({"data__suite": "hub", "data__hub": "owner/set"}, ["owner/set"]),
+        ({"data__suite": "hub", "data__hub": "/home/someone/set"}, ["set"]),
+    ],
+)
+def test_a_fine_tuning_claims_nothing_that_was_not_measured(changes, datasets, data):
+    config = _config(model__path="/home/someone/Model", **changes)
+    card = model_card(dataclasses.replace(data, summary=None, weights={}, config=config))
+    front = _front_matter(card)
+    assert (front.get("datasets"), front["tags"]) == (datasets, ["lora", "jax"])
+    assert "on 120 examples (rows without a target to train on: 8)" in card
+    for hidden in ("someone", "DART", "Conclusion", "39.0"):
+        assert hidden not in card
+    ast.parse(_code(card))
