@@ -28,7 +28,10 @@ from dart_jax.stages.steps import Step
 # Inputs of a stage on which no model's answer depends; every other one has to be equal.
 _FREE = {
     "audit": {"adapter", "judge"},
-    "evaluate": {"adapters", "cycles", "drift pool", "judge", "labels", "rejects", "weights"},
+    "evaluate": {
+        *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "rejects"),
+        "weights",
+    },
 }
 # The same within a section. What a later version adds counts as deciding, until it is named here.
 _FREE_FIELDS = {
@@ -47,7 +50,7 @@ _FREE_FIELDS = {
     "evaluate": {"bootstrap_samples", "confidence"},
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
-_FREE_IN_EVALUATE = {"audit": {*_FREE_FIELDS["audit"], "pool_splits", "max_prompts"}}
+_FREE_IN_EVALUATE = {"audit": {*_FREE_FIELDS["audit"], "pool_splits", "protocol", "max_prompts"}}
 _JUDGED_BY = ("audit", "judge")
 
 
