@@ -64,9 +64,12 @@ def run_job(tmp_path_factory):
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """This machine's Chromium, headless; without one the test is skipped."""
+    """This machine's Chromium, headless; without one the test is skipped.
+
+    It runs an event loop in this thread, beside which no other can run: for one file's tests only.
+    """
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.skip(f"no {' or '.join(CHROMIUM)} on PATH (Debian: apt-get install chromium)")

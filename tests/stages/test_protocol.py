@@ -13,8 +13,7 @@ from dart_jax.config import STAGES, parse
 from dart_jax.evaluate.summary import MODELS
 from dart_jax.records import DriftCase, Generation, Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import RunDir, StaleStage
-from dart_jax.stages import compare as compare_stage
-from dart_jax.stages import distill, repair
+from dart_jax.stages import distill, evaluate_commands, repair
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST
 from dart_jax.train import main
@@ -89,7 +88,7 @@ def test_a_test_question_in_a_training_set_stops_the_stage(copied, settings, tmp
     leaked = run.splits["test"][0].id
     target = Target(leaked, "distill", "Text.\nConclusion: NO")
     with pytest.raises(drift.TestLeak, match=rf"in the repair set \(protocol heldout\): {leaked}"):
-        repair._write_training_set(run, [target], FIRST)
+        repair._write_training_set(run, [target], [], FIRST)
     path = run.folder / "teach/targets.jsonl"
     write_jsonl(path, [target, *read_jsonl(path, Target)])
     with pytest.raises(drift.TestLeak, match=rf"among the distill targets: {leaked}"):
@@ -152,7 +151,7 @@ def test_runs_side_by_side(finished, transductive, tmp_path, capsys):
     other, _ = transductive
     files = [tmp_path / "runs.csv", tmp_path / "runs.tex"]
     arguments = ["compare", str(finished), str(other), f"--csv={files[0]}", f"--latex={files[1]}"]
-    assert compare_stage.main(arguments) == 0
+    assert evaluate_commands.main(arguments) == 0
     printed = capsys.readouterr()
     assert "WARNING" not in printed.err
     names = [f"{folder.parent.name}/run" for folder in (finished, other)]
@@ -177,7 +176,7 @@ def test_other_questions_are_warned_of_and_have_no_paired_test(
 ):
     assert main(settings(tmp_path, data__max_test=6)) == 0
     capsys.readouterr()
-    assert compare_stage.main(["compare", str(finished), str(copied)]) == 0
+    assert evaluate_commands.main(["compare", str(finished), str(copied)]) == 0
     printed = capsys.readouterr()
     assert "WARNING" in printed.err and "6 test questions, 6 of them among the 8" in printed.err
     assert "same questions" not in printed.out
@@ -185,9 +184,9 @@ def test_other_questions_are_warned_of_and_have_no_paired_test(
 
 def test_what_is_no_finished_run_is_refused_by_name(finished, copied, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing is no run"):
-        compare_stage.main(["compare", str(finished), str(tmp_path / "nothing")])
+        evaluate_commands.main(["compare", str(finished), str(tmp_path / "nothing")])
     (copied / "stages/evaluate.json").unlink()
     with pytest.raises(StaleStage, match=rf"{copied}: stage evaluate is not finished"):
-        compare_stage.main(["compare", str(finished), str(copied)])
+        evaluate_commands.main(["compare", str(finished), str(copied)])
     with pytest.raises(ValueError, match="given twice"):
-        compare_stage.main(["compare", str(finished), str(finished)])
+        evaluate_commands.main(["compare", str(finished), str(finished)])

@@ -7,6 +7,7 @@ import yaml
 
 from dart_jax.sweep.config import read_sweep
 
+ROOT = Path(__file__).parents[2]
 BASE = "base: {data: {max_train: 4}}\n"
 
 
@@ -40,9 +41,15 @@ def test_variants_change_the_base_and_seeds_come_outermost(read):
     assert (a.run.name, a.run.seed, a.run.root) == ("a-seed3", 3, "there/sweep/try/runs")
     assert a.data.max_train == b.data.max_train == a.sft.batch_size == b.sft.batch_size == 4
     assert (a.sft.learning_rate, b.sft.learning_rate) == (0.5, 1e-4)
-    assert a.repair.severity_weights == (1, 2, 3, 4)
-    assert b.repair.severity_weights == (1, 1, 1, 1)
+    assert a.repair.weights == (1, 2, 3, 4)
+    assert b.repair.weights == (1, 1, 1, 1)
     assert yaml.safe_load(sweep.runs[1].resolved)["sft"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize("name", ["ablation", "smollm2_sweep"])
+def test_shipped_sweeps_are_read(name):
+    sweep = read_sweep(ROOT / f"configs/{name}.yaml", None, [])
+    assert len(sweep.runs) == 3 * len({run.variant for run in sweep.runs}) >= 9
 
 
 def test_the_base_is_a_file_beside_it(read, tmp_path):
