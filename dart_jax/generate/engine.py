@@ -5,9 +5,10 @@ whose ranks stand side by side in one joint adapter (`lora.mix_adapters`), so th
 with the base weights run once for all rows and a row's own scales say whose delta it gets.
 
     prefill_prefix   the tokens with which all prompts begin, once for every model
-    admit            the rest of some prompts, into free slots; their first new token
+    prefill          the rest of some prompts; their first new token
+    admit            prefilled prompts into free slots
     decode_block     BLOCK more tokens for every slot
-    compact          to fewer slots, when prompts have run out
+    move             to fewer slots, when prompts have run out; to more pages, when they have
 
 What `decode_block` carries from one step to the next are the small `recent` stores; the rows' own
 columns are read only, and donated, so that the scatter at its end works in place.
@@ -28,12 +29,13 @@ from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.kv_cache import (
     KVCache,
     LayerCache,
+    Pages,
     Store,
     append_columns,
     as_layer,
     attend_stores,
     empty_cache,
-    insert_rows,
+    insert_columns,
     join_columns,
     rows_of,
     write_column,
@@ -75,8 +77,9 @@ class Slots(NamedTuple):
     """Everything that changes while rows decode.
 
     Attributes:
-        own: Keys and values of each row's own tokens: [B, K, S, H] a layer.
-        lengths: Columns of `own` in use [B].
+        own: Keys and values of each row's own tokens: [B, K, S, H] a layer, or [Q, K, C, H] in
+            Q pages of C columns. New tokens begin at the next multiple of BLOCK behind the prompt.
+        prompt: Tokens of each row's own prompt [B].
         token: Newest token of each row, not yet fed [B].
         count: New tokens so far [B].
         limit: New tokens at which the row ends [B].
@@ -86,7 +89,7 @@ class Slots(NamedTuple):
     """
 
     own: KVCache
-    lengths: Int[Array, " B"]
+    prompt: Int[Array, " B"]
     token: Int[Array, " B"]
     count: Int[Array, " B"]
     limit: Int[Array, " B"]
@@ -96,7 +99,7 @@ class Slots(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """Some prompts without their shared prefix, right-padded, and the slots that they go to.
+    """Some prompts without their shared prefix, right-padded.
 
     Where there are fewer than P, the first stands in for the others: it is written again.
     """
@@ -106,7 +109,6 @@ class Prompts(NamedTuple):
     limit: Int[Array, " P"]
     model: Int[Array, " P"]
     keys: Array
-    slots: Int[Array, " P"]
 
 
 def _placed(slots: Slots, mesh: Mesh) -> Slots:
@@ -118,11 +120,11 @@ def _placed(slots: Slots, mesh: Mesh) -> Slots:
     return slots._replace(own=jax.tree.map(cache, slots.own))
 
 
-def empty_slots(spec: DecodeSpec, rows: int, columns: int, dtype: jnp.dtype) -> Slots:
-    """Slots in which nothing runs."""
+def empty_slots(spec: DecodeSpec, rows: int, pages: int, columns: int, dtype: jnp.dtype) -> Slots:
+    """Slots in which nothing runs, with so many pages; as many as rows where each has one."""
     slots = Slots(
-        own=empty_cache(spec.config, rows, columns, cache_dtype(spec.mesh, dtype)),
-        lengths=jnp.zeros((rows,), jnp.int32),
+        own=empty_cache(spec.config, pages, columns, cache_dtype(spec.mesh, dtype)),
+        prompt=jnp.zeros((rows,), jnp.int32),
         token=jnp.zeros((rows,), jnp.int32),
         count=jnp.zeros((rows,), jnp.int32),
         limit=jnp.zeros((rows,), jnp.int32),
@@ -179,27 +181,58 @@ def _prefix_mask(prefix: KVCache, model: Int[Array, " B"]) -> Bool[Array, "B 1 S
     return (jnp.arange(M).repeat(P)[None] == model[:, None])[:, None]
 
 
-def admit(
-    slots: Slots, weights: Weights, prefix: KVCache | None, prompts: Prompts, spec: DecodeSpec
-) -> tuple[Slots, Int[Array, " P"]]:
-    """Run prompts, put them into their slots, and sample each one's first new token."""
+def prefill(
+    weights: Weights, prefix: KVCache | None, prompts: Prompts, spec: DecodeSpec
+) -> tuple[KVCache, Int[Array, " P"]]:
+    """Keys and values of some prompts, and each one's first new token."""
     hidden, cache = _prefill(weights, prompts.tokens, prompts.model, prefix, spec)
     last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
     index = jnp.zeros_like(prompts.lengths)
-    token = _next_token(logits_of(weights.base, last), prompts.keys, index, spec)
-    done = _is_stop(token, spec) | (prompts.limit == 1)
-    at = prompts.slots
+    return cache, _next_token(logits_of(weights.base, last), prompts.keys, index, spec)
+
+
+def admit(
+    slots: Slots,
+    prompts: Prompts,
+    cache: KVCache,
+    token: Int[Array, " P"],
+    at: Int[Array, " P"],
+    places: Int[Array, "P w"],
+    spec: DecodeSpec,
+) -> Slots:
+    """Put prefilled prompts into slots.
+
+    Args:
+        cache, token: From `prefill`.
+        at: The slots.
+        places: Their pages, or the slots again where each has one page.
+    """
     updated = Slots(
-        own=insert_rows(slots.own, at, cache),
-        lengths=slots.lengths.at[at].set(prompts.lengths),
+        own=insert_columns(slots.own, places, cache),
+        prompt=slots.prompt.at[at].set(prompts.lengths),
         token=slots.token.at[at].set(token),
         count=slots.count.at[at].set(1),
         limit=slots.limit.at[at].set(prompts.limit),
-        done=slots.done.at[at].set(done),
+        done=slots.done.at[at].set(_is_stop(token, spec) | (prompts.limit == 1)),
         model=slots.model.at[at].set(prompts.model),
         keys=slots.keys.at[at].set(prompts.keys),
     )
-    return _placed(updated, spec.mesh), token
+    return _placed(updated, spec.mesh)
+
+
+def aligned(length: Any) -> Any:
+    """The next multiple of BLOCK: where the new tokens of a prompt so long begin."""
+    return -(-length // BLOCK) * BLOCK
+
+
+def _filled(slots: Slots, used: Int[Array, " B"], pages: Pages | None) -> Bool[Array, "Q 1 C"]:
+    """Which columns of `own` hold a token: those before `used`, but for the gap."""
+    columns, prompt = jnp.arange(slots.own[0].columns)[None], slots.prompt
+    if pages is not None:
+        columns = pages.start[:, None] + columns
+        prompt, used = prompt[pages.owner], used[pages.owner]
+    prompt, used = prompt[:, None], used[:, None]
+    return ((columns < prompt) | ((columns >= aligned(prompt)) & (columns < used)))[:, None]
 
 
 def decode_block(
@@ -207,12 +240,14 @@ def decode_block(
     weights: Weights,
     prefix: KVCache | None,
     going: Bool[Array, " B"],
+    pages: Pages | None,
     spec: DecodeSpec,
 ) -> tuple[Slots, Int[Array, "B R"]]:
     """Up to BLOCK more tokens for each row; stops early when every row has ended.
 
     Args:
         going: Rows that the host has not ended [B].
+        pages: Of the rows; None where each has a single one.
 
     Returns:
         The slots, and the new tokens [B, BLOCK]: a row's first `count` - its former count.
@@ -220,8 +255,9 @@ def decode_block(
     B = slots.token.shape[0]
     start = 0 if prefix is None else prefix[0].columns
     visible = None if prefix is None else _prefix_mask(prefix, slots.model)
-    columns = slots.own[0].columns
-    filled = (jnp.arange(columns)[None] < slots.lengths[:, None])[:, None]
+    # Every block before this one was full, or the row has ended.
+    used = aligned(slots.prompt) + slots.count - 1
+    filled = _filled(slots, used, pages)
     scales = weights.scales[slots.model][:, None]
 
     def step(carry: tuple) -> tuple:
@@ -231,7 +267,7 @@ def decode_block(
         def attention(query: Array, key: Array, value: Array, past: tuple) -> tuple[Array, tuple]:
             shared, own, new = past
             new = write_column(new, index, as_layer(key, value))
-            stores = [Store(own, filled), Store(new, so_far)]
+            stores = [Store(own, filled, pages=pages), Store(new, so_far)]
             if shared is not None:
                 stores.insert(0, Store(shared, visible, shared=True))
             return attend_stores(query, stores), (shared, own, new)
@@ -242,7 +278,7 @@ def decode_block(
             weights.base,
             weights.lora,
             token[:, None],
-            (start + slots.lengths + index)[:, None],
+            (start + slots.prompt + count - 1)[:, None],
             attention,
             lora_scale=scales,
             activations=_activations(spec),
@@ -263,16 +299,18 @@ def decode_block(
     recent = empty_cache(spec.config, B, BLOCK, slots.own[0].key.dtype)
     start_of = (zero, slots.token, slots.count, slots.done | ~going, recent, made)
     _, token, count, done, recent, made = jax.lax.while_loop(go_on, step, start_of)
-    # Rows that ended write, too, and nobody reads it: their slots are refilled from column 0.
-    stored = append_columns(slots.own, slots.lengths, recent)
-    lengths = jnp.minimum(slots.lengths + BLOCK, columns - BLOCK)
-    slots = slots._replace(own=stored, lengths=lengths, token=token, count=count, done=done)
+    # Rows that ended write, too, and nobody reads it: a slot is refilled from column 0, and the
+    # page of a row that has none is nobody's.
+    stored = append_columns(slots.own, used, recent, pages)
+    slots = slots._replace(own=stored, token=token, count=count, done=done)
     return _placed(slots, spec.mesh), made
 
 
-def compact(slots: Slots, keep: Int[Array, " b"], spec: DecodeSpec) -> Slots:
-    """These rows only."""
-    return _placed(jax.tree.map(lambda array: array[keep], slots), spec.mesh)
+def move(slots: Slots, rows: Int[Array, " b"], places: Int[Array, " q"], spec: DecodeSpec) -> Slots:
+    """These rows only, and these pages; the rows again where each has one page."""
+    own = jax.tree.map(lambda array: array[places], slots.own)
+    rest = jax.tree.map(lambda array: array[rows], slots._replace(own=()))
+    return _placed(rest._replace(own=own), spec.mesh)
 
 
 def cache_dtype(mesh: Mesh, dtype: jnp.dtype) -> jnp.dtype:
@@ -314,9 +352,10 @@ class Programs(NamedTuple):
 
     empty_slots: Any
     prefill_prefix: Any
+    prefill: Any
     admit: Any
     decode_block: Any
-    compact: Any
+    move: Any
 
 
 @cache
@@ -324,9 +363,10 @@ def programs(mesh: Mesh) -> Programs:
     """For the devices of a mesh; the slots that go in are donated."""
     jit = partial(jax.jit, static_argnames="spec", compiler_options=compiler_options(mesh))
     return Programs(
-        partial(jax.jit, static_argnames=("spec", "rows", "columns", "dtype"))(empty_slots),
+        jax.jit(empty_slots, static_argnames=("spec", "rows", "pages", "columns", "dtype")),
         jit(prefill_prefix),
+        jit(prefill),
         jit(admit, donate_argnames="slots"),
         jit(decode_block, donate_argnames="slots"),
-        jit(compact),
+        jit(move),
     )

@@ -64,7 +64,7 @@ def lower_block(
     numbers = of((rows,), jnp.int32)
     slots = Slots(
         own=jax.tree.map(cached, own),
-        lengths=numbers,
+        prompt=numbers,
         token=numbers,
         count=numbers,
         limit=numbers,
@@ -74,4 +74,5 @@ def lower_block(
     )
     # Stop tokens do not change the program's size.
     spec = DecodeSpec(config, decode.temperature, decode.top_p, decode.top_k, (0,), 0, mesh)
-    return programs(mesh).decode_block.lower(slots, weights, None, of((rows,), jnp.bool_), spec)
+    going = of((rows,), jnp.bool_)
+    return programs(mesh).decode_block.lower(slots, weights, None, going, None, spec)

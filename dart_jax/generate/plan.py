@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 
 from jax.sharding import Mesh
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.engine import BLOCK
-from dart_jax.model.sharding import RULES
+from dart_jax.generate.engine import BLOCK, aligned
+from dart_jax.generate.pages import PAGE
+from dart_jax.model.sharding import RULES, platform_of
 
 # A shared prefix is computed apart in whole multiples of this; the rest stays with the prompts.
 _PREFIX_STEP = 16
-_COLUMN_STEP = 64
 # Tokens of one prefill on one device: enough for full speed, and few slots that wait for it.
 _PREFILL_TOKENS = 512
 # Slots that wait to be refilled together are at most one in so many.
@@ -52,6 +53,7 @@ class Plan:
         prefix: Tokens computed once for all.
         slots: Rows.
         columns: Tokens that a row's own cache has room for.
+        pages: Pages of a row that needs all columns; 1 where rows have no pages.
         ways: Devices over which rows are spread.
     """
 
@@ -60,13 +62,15 @@ class Plan:
     prefix: tuple[int, ...]
     slots: int
     columns: int
+    pages: int
     ways: int
 
-    def prefill_shape(self, request: Request) -> tuple[int, int]:
-        """Padded length of a prompt's own tokens, and prompts prefilled together."""
-        T = bucket(request.length - len(self.prefix))
+    def prefill_shape(self, waiting: Iterable[Request]) -> tuple[int, int]:
+        """Padded length of the next prompts' own tokens, and how many are prefilled together."""
+        most = max(self.ways, self.slots // _SHARE)
+        T = bucket(max(r.length for r in islice(waiting, most)) - len(self.prefix))
         rows = 1 << max(1, _PREFILL_TOKENS // T).bit_length() - 1
-        return T, min(rows * self.ways, max(self.ways, self.slots // _SHARE))
+        return T, min(rows * self.ways, most)
 
     def smaller(self, running: int) -> int:
         """The slots to go on with: halved as often as `running` rows and the devices allow."""
@@ -100,15 +104,18 @@ def make_plan(
     names = tuple(dict.fromkeys(request.adapter for request in requests))
     order = sorted(requests, key=lambda r: (-r.length, r.id, names.index(r.adapter)))
     longest = order[0].length - shared
-    room = longest + -(-config.max_new_tokens // BLOCK) * BLOCK + BLOCK
-    room = max(room, bucket(longest))
+    room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, bucket(longest))
+    pages = -(-room // PAGE)
+    # Elsewhere, rows stay where their devices are and are read whole: pages are not measured there.
+    paged = mesh.size == 1 and platform_of(mesh) == "cpu"
     ways = prod(mesh.shape[axis] for axis in RULES["batch"])
     return Plan(
         order=tuple(order),
         adapters=names,
         prefix=order[0].tokens[:shared],
         slots=_slots(len(requests), config.slots, ways),
-        columns=-(-room // _COLUMN_STEP) * _COLUMN_STEP,
+        columns=pages * PAGE,
+        pages=pages if paged else 1,
         ways=ways,
     )
 

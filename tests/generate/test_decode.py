@@ -255,6 +255,21 @@ def test_slots_are_refilled_and_given_up(writer, ids):
     assert {shape for shape in stats.shapes if shape[0] == "prefill"} == {("prefill", 2, 16)}
 
 
+def test_near_the_end_the_model_that_writes_more_is_first(writer, ids):
+    """Two slots for four pairs, once the first pair has shown who writes more."""
+    asked = [
+        Request(f"{name}{index}", ids("z", first), adapter=name)
+        for index in range(4)
+        for name, first in (("long", "g"), ("short", "c"))
+    ]
+    seen = []
+    config = dataclasses.replace(GREEDY, slots=2, max_new_tokens=40)
+    decode(writer, {}, asked, config, seed=0, on_finished=seen.append)
+    order = [c.id for some in seen for c in some]
+    assert sorted(order) == sorted(request.id for request in asked)
+    assert order[0] == "short0" and order[-2:] == ["short2", "short3"]
+
+
 def test_two_requests_of_one_id_and_model_are_refused(model):
     with pytest.raises(ValueError, match="two requests for q0 under M0"):
         decode(model, {}, [PROMPTS[0], PROMPTS[0]], GREEDY, seed=0)

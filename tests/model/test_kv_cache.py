@@ -7,12 +7,14 @@ import pytest
 
 from dart_jax.model.attention import dense_attention
 from dart_jax.model.kv_cache import (
+    LayerCache,
+    Pages,
     Store,
     append_columns,
     as_layer,
     attend_stores,
     empty_cache,
-    insert_rows,
+    insert_columns,
     join_columns,
     rows_of,
     write_column,
@@ -61,7 +63,7 @@ def test_rows_and_columns_land_where_they_should(dtype):
 
     @jax.jit
     def write(cache):
-        return append_columns(insert_rows(cache, rows, (new,)), lengths, (more,))
+        return append_columns(insert_columns(cache, rows[:, None], (new,)), lengths, (more,))
 
     [found] = write((cache,))
     for side, old, some, last in zip(*map(plain, (found, cache, new, more)), strict=True):
@@ -70,6 +72,60 @@ def test_rows_and_columns_land_where_they_should(dtype):
         for row, length in enumerate([3, 4, 0, 1]):
             expected[row, :, length : length + 2] = last[row]
         np.testing.assert_array_equal(side, expected)
+
+
+# Rows of at most 3 pages of 4 columns: row 0 has two, row 1 three, row 2 none.
+TABLE = np.asarray([[5, 2, 0], [1, 3, 6], [0, 0, 0]])
+OWNER, START = np.asarray([0, 1, 0, 1, 0, 0, 1]), np.asarray([12, 0, 4, 4, 12, 0, 8])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pages_are_the_columns_of_their_rows(dtype):
+    """5 columns of two rows, then two of each row behind them: as in rows of 12 columns."""
+    pages = Pages(*map(jnp.asarray, (TABLE, OWNER, START)))
+    pool, rows = layer(0, 7, 4, dtype), layer(2, 3, 12, dtype)
+    new, more = layer(4, 2, 5, dtype), layer(6, 3, 2, dtype)
+    lengths = jnp.asarray([6, 10, 0])
+
+    @jax.jit
+    def in_pages(pool):
+        inserted = insert_columns(pool, pages.table[jnp.asarray([1, 0]), :2], (new,))
+        return append_columns(inserted, lengths, (more,), pages)
+
+    inserted = insert_columns((rows,), jnp.asarray([[1], [0]]), (new,))
+    [expected], [found] = append_columns(inserted, lengths, (more,)), in_pages((pool,))
+    for side, whole, old in zip(*map(plain, (found, expected, pool)), strict=True):
+        np.testing.assert_array_equal(side[4], old[4], "a page of nobody")
+        for row, columns in ((0, [*range(5), 6, 7]), (1, [*range(5), 10, 11])):
+            joined = np.concatenate(side[TABLE[row]], axis=1)
+            np.testing.assert_array_equal(joined[:, columns], whole[row][:, columns])
+
+
+def test_attention_to_pages_is_attention_to_rows_and_does_not_know_where_they_lie():
+    """A row sees its own columns but for a gap; its result is the same in any pages, to the bit."""
+    query, recent, rows = drawn(9, 3, 1, 6, 4), layer(2, 3, 4), layer(4, 3, 12)
+    seen = np.asarray([[1] * 3 + [0] + [1] * 3 + [0] * 5, [1] * 11 + [0], [0] * 12], bool)
+    so_far = Store(recent, jnp.asarray([[[True, True, False, False]]]))
+    expected = attend_stores(query, [Store(rows, jnp.asarray(seen)[:, None]), so_far])
+
+    def in_pages(table, each):
+        count = 1 + table.max()
+        owner, start = np.zeros(count, int), np.full(count, 12)
+        mask = np.zeros((count, 1, 4), bool)
+        key, value = map(np.array, layer(6, count, 4))
+        for row, place in np.argwhere(table):
+            page, columns = table[row, place], slice(4 * place, 4 * place + 4)
+            owner[page], start[page], mask[page, 0] = row, 4 * place, seen[row, columns]
+            key[page], value[page] = rows.key[row][..., columns], rows.value[row][:, columns]
+        pages = Pages(*map(jnp.asarray, (table[:, :each], owner, start)))
+        pool = LayerCache(jnp.asarray(key), jnp.asarray(value))
+        store = Store(pool, jnp.asarray(mask), pages=pages)
+        return np.asarray(jax.jit(lambda query: attend_stores(query, [store, so_far]))(query))
+
+    found = in_pages(TABLE, 3)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    elsewhere = np.asarray([[7, 8, 0, 0, 0], [4, 1, 9, 0, 0], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(in_pages(elsewhere, 5), found)
 
 
 @pytest.mark.parametrize("T", [1, 3])
