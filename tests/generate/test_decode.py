@@ -258,16 +258,16 @@ def test_slots_are_refilled_and_given_up(writer, ids):
 def test_near_the_end_the_model_that_writes_more_is_first(writer, ids):
     """Two slots for four pairs, once the first pair has shown who writes more."""
     asked = [
-        Request(f"{name}{index}", ids("z", first), adapter=name)
+        Request(f"q{index}", ids("z", first), adapter=name)
         for index in range(4)
         for name, first in (("long", "g"), ("short", "c"))
     ]
     seen = []
     config = dataclasses.replace(GREEDY, slots=2, max_new_tokens=40)
-    decode(writer, {}, asked, config, seed=0, on_finished=seen.append)
-    order = [c.id for some in seen for c in some]
-    assert sorted(order) == sorted(request.id for request in asked)
-    assert order[0] == "short0" and order[-2:] == ["short2", "short3"]
+    found = decode(writer, {}, asked, config, seed=0, on_finished=seen.append)
+    order = [(c.id, c.adapter) for some in seen for c in some]
+    assert sorted(order) == sorted((c.id, c.adapter) for c in found)
+    assert order[0] == ("q0", "short") and order[-2:] == [("q2", "short"), ("q3", "short")]
 
 
 def test_two_requests_of_one_id_and_model_are_refused(model):
