@@ -10,8 +10,8 @@ class DecodeStats:
     """Counters that `decode` adds to.
 
     Attributes:
-        shapes: Kind (`prefix`, `prefill`, `slots`), rows and tokens of every shape run. Each
-            prefill and each number of slots is compiled once.
+        shapes: Kind (`prefix`, `prefill`, `slots`, `pages`), rows and tokens of every shape run.
+            Each prefill, and each number of slots with its number of pages, is compiled once.
         prompt_tokens: Prefilled, without padding; a shared prefix once a model.
         padded_tokens: Prefilled, with padding.
         new_tokens: In the rows' texts.
