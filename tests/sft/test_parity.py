@@ -52,7 +52,7 @@ def _ours(config, params, lora_params, lora, examples, folder):
     found = make_plan(examples, SftConfig(batch_size=len(examples)), epochs=1, seed=0)[0]
     run = jax.jit(gradients, static_argnames=("spec", "layout", "key"))
     batch = jax.tree.map(jnp.asarray, found.batch)
-    grads, loss, _ = run(lora_params, params, batch, spec=spec, layout=found.layout, key=None)
+    grads, loss, *_ = run(lora_params, params, batch, spec=spec, layout=found.layout, key=None)
     save_peft(folder, grads, lora, "gradients")
     return load_file(folder / TENSOR_FILE), float(loss)
 
