@@ -93,15 +93,12 @@ def run_stages(
         StaleStage: A stage that was asked for needs an earlier one that was not.
     """
     # Imported here, so that --help does not wait for jax.
-    import jax
-
     from dart_jax.audit.drift import check_pool_splits
     from dart_jax.stages.checks import check_before_work, check_settings, check_stages
     from dart_jax.stages.context import Run
     from dart_jax.stages.steps import steps
 
-    cache = folder.path.parent / ".jax_cache"
-    jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+    processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
     check_pool_splits(config.audit.pool_splits)
     run = on_every(lambda: Run(config, folder, sharing and sharing.loaded))

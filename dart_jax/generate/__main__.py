@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dart_jax.processes import keep_compiled
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -45,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (args.prompts is None) != (args.out is None):
         parser.error("--prompts and --out go together")
     # Imported here, so that --help does not wait for jax.
-    import jax
 
     from dart_jax.stages.asking import answer_file, load_models, read_run, talk
     from dart_jax.stages.prompt_file import read_prompts
@@ -57,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = dataclasses.replace(config.decode, **changes)
     seed = config.run.seed if args.seed is None else args.seed
     prompts = None if args.prompts is None else read_prompts(args.prompts)
-    cache = args.run.resolve().parent / ".jax_cache"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    keep_compiled(args.run.resolve().parent)
     asked = load_models(args.run, names, config)
     if prompts is not None:
         stats = answer_file(asked, prompts, args.out, settings, seed)

@@ -31,7 +31,6 @@ def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> It
         StaleStage: The stage is not done, or was changed since.
     """
     # Imported here, so that --help does not wait for jax.
-    import jax
 
     from dart_jax import processes
     from dart_jax.processes import on_every, on_first
@@ -44,8 +43,7 @@ def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> It
         on_first(lambda: held.enter_context(folder.lock()))
         config = on_every(lambda: read_config(folder / "config.yaml"))
         on_first(lambda: check_stage(folder, stage, config))
-        cache = folder.path.parent / ".jax_cache"
-        jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+        processes.keep_compiled(folder.path.parent)
         if settings:
             config = on_every(lambda: read_config(folder / "config.yaml", settings))
         yield on_every(lambda: Run(config, folder))
