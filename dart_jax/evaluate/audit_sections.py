@@ -12,6 +12,18 @@ _COUNTS = ("pairs", "screened", "judged", "confirmed", "uncertain", "failed")
 _LISTED = 20
 
 
+_JUDGED = (
+    "The judge sees each pair in both orders, as a first and a second text. Confirmed: it finds "
+    "the audited model's text worse in both; the milder opinion counts. Uncertain: in one order "
+    "only. Failed: it gave no valid answer. Uncertain and failed pairs are neither drift nor its "
+    "absence, and nothing is repaired on them."
+)
+_SCREEN_ONLY = (
+    "No judge was asked: a pair whose score rises by more than the severity bins' first bound "
+    "counts as drift."
+)
+
+
 def drift(summary: dict) -> str:
     """Screened, judged, confirmed, uncertain and failed pairs, by severity and type."""
     parts = _audits(summary)
@@ -32,10 +44,7 @@ def drift(summary: dict) -> str:
             "## Drift",
             f"Pairs of answers; {protocol_words(summary)}.",
             table(("audited against M0", *_COUNTS, *SEVERITIES, *types), rows),
-            "The judge sees each pair in both orders, as a first and a second text. Confirmed: it "
-            "finds the audited model's text worse in both; the milder opinion counts. Uncertain: "
-            "in one order only. Failed: it gave no valid answer. Uncertain and failed pairs are "
-            "neither drift nor its absence, and nothing is repaired on them.",
+            _SCREEN_ONLY if summary["judge"] == "none" else _JUDGED,
             _screen(parts),
             "Reduction from M_int to M_DART on test questions: "
             + (

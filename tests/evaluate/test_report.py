@@ -80,6 +80,15 @@ def test_page_has_everything(summary, tmp_path):
         assert (path.parent / image).read_bytes().startswith(b"\x89PNG")
 
 
+def test_who_confirmed_drift_is_said(summary, tmp_path):
+    judged = write_report(tmp_path, summary, extras()).read_text("utf-8")
+    assert (
+        "The judge sees each pair in both orders" in judged and "No judge was asked" not in judged
+    )
+    alone = write_report(tmp_path, {**summary, "judge": "none"}, extras()).read_text("utf-8")
+    assert "No judge was asked" in alone and "The judge sees each pair" not in alone
+
+
 def test_what_services_took(summary, tmp_path):
     """By stage and role, with the sum; no dollars where a price is unknown."""
     assert "Service usage" not in write_report(tmp_path, summary, extras()).read_text("utf-8")
