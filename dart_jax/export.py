@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dart_jax.records import write_text
 from dart_jax.run_dir import remove
+from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
     from dart_jax.model.merged import Dtype, MergeReport
@@ -264,17 +265,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RuntimeError, OSError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
-        return 130
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main, stopped="stopped; nothing was written")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dart_jax.bench import client, generate, load, quantize, train
 from dart_jax.records import write_text
+from dart_jax.shell import exit_status
 
 COMMANDS = {
     "train": train,
@@ -40,16 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main, (ValueError, RuntimeError, FileNotFoundError), stopped="")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dart_jax.processes import keep_compiled
+from dart_jax.shell import exit_status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,17 +81,8 @@ def _typed() -> Iterator[str]:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main, (ValueError, RuntimeError, FileNotFoundError))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import-annotations   what they say, against the audit's verdicts
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
     from dart_jax.stages.context import Run
@@ -129,14 +129,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RuntimeError, OSError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dart_jax.config import STAGES
+from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
     from dart_jax.stages.sharing import Sharing
@@ -133,14 +133,5 @@ def _run_one(run: SweepRun, sharing: Sharing) -> Failure | None:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, RuntimeError, OSError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main)
