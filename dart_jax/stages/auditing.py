@@ -99,10 +99,15 @@ def audit_inputs(run: Run) -> dict[str, Any]:
     audit = run.section("audit")
     if audit["mode"] == "screen_only":
         return {"audit": audit}
-    judge_section = run.section("judge")
+    return {"audit": audit, "judge": judge_identity(run)}
+
+
+def judge_identity(run: Run) -> dict[str, Any]:
+    """What of the judge its answers depend on; not how it is reached, nor what it may cost."""
+    section = run.section("judge")
     for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
-        judge_section.pop(free)
-    if judge_section["provider"] == "local":
-        judge_section["weights"] = run.model_input(judge_section["model"])
-        judge_section["model.quantize"] = run.config.model.quantize
-    return {"audit": audit, "judge": judge_section}
+        section.pop(free)
+    if section["provider"] == "local":
+        section["weights"] = run.model_input(section["model"])
+        section["model.quantize"] = run.config.model.quantize
+    return section

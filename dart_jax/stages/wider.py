@@ -24,6 +24,7 @@ from dart_jax.generate.plan import Request
 from dart_jax.processes import on_first, progress
 from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
+from dart_jax.stages.auditing import judge_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import open_service
 
@@ -164,13 +165,7 @@ def grade_missing(
 
 def judge_input(run: Run) -> dict[str, Any]:
     """What a grade depends on beside the answer: the judge and the wording of the prompts."""
-    section = run.section("judge")
-    for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
-        section.pop(free)
-    if section["provider"] == "local":
-        section["weights"] = run.model_input(section["model"])
-        section["model.quantize"] = run.config.model.quantize
-    return {"judge": section, "prompts": run.common_inputs()["prompts"]}
+    return {"judge": judge_identity(run), "prompts": run.common_inputs()["prompts"]}
 
 
 def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed: int) -> list[P]:
