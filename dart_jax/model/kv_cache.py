@@ -24,6 +24,7 @@ layer's slice before using it, which on a CPU takes as long as the attention its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -219,9 +220,9 @@ def _attend(query: Array, store: Store) -> tuple[Array, Array, Array]:
     else:
         scores = scores.reshape(B, K, G, T, -1)
     scores = jnp.where(mask, scores, MASKED)
-    peak = jnp.max(scores, axis=-1, keepdims=True)
+    peak = _highest(scores)
     weights = jnp.exp(scores - peak)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
+    total = _total(weights)
     rows = 1 if store.shared else B
     out = jnp.einsum(
         "bkts,bksh->bkth",
@@ -233,6 +234,32 @@ def _attend(query: Array, store: Store) -> tuple[Array, Array, Array]:
         out = out.reshape(K, B, G, T, H).swapaxes(0, 1)
         return peak.swapaxes(0, 1), total.swapaxes(0, 1), out
     return peak, total, out.reshape(B, K, G, T, H)
+
+
+def _highest(scores: Float[Array, "*n S"]) -> Float[Array, "*n 1"]:
+    """The largest of the last axis.
+
+    XLA's CPU backend does not vectorise a reduction of the last axis, but does the maximum of
+    quarters. With `_total`, 62 instead of 72 ms for a step's attention (96 rows with four pages
+    and a prefix of 80 columns, thirty layers, two CPU cores).
+    """
+
+    def of_quarters(scores: Array) -> Array:
+        parts = 4 if scores.shape[-1] % 4 == 0 else 1
+        return reduce(jnp.maximum, jnp.split(scores, parts, -1)).max(axis=-1, keepdims=True)
+
+    return jax.lax.platform_dependent(
+        scores, cpu=of_quarters, default=lambda scores: scores.max(axis=-1, keepdims=True)
+    )
+
+
+def _total(weights: Float[Array, "*n S"]) -> Float[Array, "*n 1"]:
+    """The sum of the last axis; on a CPU as a product, which is vectorised."""
+    return jax.lax.platform_dependent(
+        weights,
+        cpu=lambda weights: weights @ jnp.ones((weights.shape[-1], 1), weights.dtype),
+        default=lambda weights: weights.sum(axis=-1, keepdims=True),
+    )
 
 
 def _attend_pages(query: Array, store: Store, pages: Pages) -> tuple[Array, Array, Array]:
