@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.data.config import DataConfig
@@ -59,7 +59,8 @@ def split(
 
     By row, each stratum's shares are met to within one question. By scenario, all rows of a
     (benchmark, scenario), of both conditions, stay together, and the shares are as near as a
-    greedy placement, largest scenarios first, brings them.
+    greedy placement, largest scenarios first, brings them. Questions of the same words stay
+    together, too, whatever their ids.
 
     Args:
         questions: With unique ids, in any order.
@@ -136,13 +137,35 @@ def _cost(
 
 
 def _groups(questions: list[Question], by: str, seed: int) -> list[list[Question]]:
-    """What stays together, largest group first, equal sizes in an order set by the seed."""
+    """What stays together, largest group first, equal sizes in an order set by the seed.
+
+    Rows or scenarios, and those that share a question's words: under another id it is no other
+    question.
+    """
+    keys = [(q.benchmark, q.id if by == "row" else q.scenario_id) for q in questions]
+    words = [(q.text, q.messages) for q in questions]
+    joined = _components(zip(keys, words, strict=True))
     groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
-    for question in questions:
-        key = question.id if by == "row" else question.scenario_id
-        groups[question.benchmark, key].append(question)
+    for key, question in zip(keys, questions, strict=True):
+        groups[joined[key]].append(question)
     ordered = sorted(groups, key=lambda key: (-len(groups[key]), _hash("split", seed, *key)))
     return [groups[key] for key in ordered]
+
+
+def _components(links: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The first key of each key's connected component, for pairs of a key and what it has."""
+    first: dict[Any, Any] = {}
+    members: dict[Any, list[Any]] = {}
+    owner: dict[Any, Any] = {}
+    for key, content in links:
+        mine = first.setdefault(key, key)
+        members.setdefault(mine, [key])
+        other = first[owner.setdefault(content, key)]
+        if other != mine:
+            moved = members.pop(mine)
+            members[other] += moved
+            first.update(dict.fromkeys(moved, other))
+    return first
 
 
 def _stratum(question: Question) -> Stratum:

@@ -112,8 +112,9 @@ def test_no_split_keeps_every_row_for_training(tmp_path):
 
 
 def test_unlabelled_rows_are_a_stratum_of_their_own(tmp_path):
-    rows = [CHAT | {"id": f"c{n}"} for n in range(10)]
-    rows += [PLAIN | {"id": f"p{n}"} for n in range(10)]
+    said = [{"role": "user", "content": f"Say {n}."} for n in range(10)]
+    rows = [CHAT | {"id": f"c{n}", "messages": [said[n]]} for n in range(10)]
+    rows += [PLAIN | {"id": f"p{n}", "question": f"Is it {n}?"} for n in range(10)]
     splits = make_splits(DataConfig(suite="jsonl", file=str(written(tmp_path, *rows))))
     for name, each in (("train", 8), ("validation", 1), ("test", 1)):
         assert sum(q.condition is None for q in splits[name]) == each, name
@@ -132,7 +133,9 @@ def test_the_missing_setting_is_named(suite, key):
 
 def test_own_benchmarks_are_split_and_dealt_evenly(tmp_path):
     rows = [
-        PLAIN | {"id": f"{benchmark}{label}{n}", "label": label, "benchmark": benchmark}
+        PLAIN
+        | {"id": (id := f"{benchmark}{label}{n}"), "question": f"{id}?"}
+        | {"label": label, "benchmark": benchmark}
         for benchmark in ("leave", "pay")
         for label in ("YES", "NO")
         for n in range(10)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -21,7 +22,7 @@ def _question(benchmark, condition, index, scenario):
         id=f"{benchmark}-{condition.value}-{index:04d}",
         benchmark=benchmark,
         condition=condition,
-        text="?",
+        text=f"{benchmark} {condition.value} {index} {scenario}?",
         answer=0,
         scenario_id=str(scenario),
     )
@@ -34,6 +35,26 @@ def _suite(rows=40, scenarios=13, families=FAMILIES):
         for condition in Condition
         for index in range(rows)
     ]
+
+
+@pytest.mark.parametrize("by", ["row", "scenario"])
+def test_the_same_words_under_another_id_stay_together(by):
+    """Whatever their benchmark, condition or scenario, and through a third question, too."""
+    questions = _suite(rows=30)
+    names = [("D1", 3), ("N2", 7), ("N2", 20), ("D4", 11)]
+    links = {name: f"the same words {index // 2}" for index, name in enumerate(names)}
+    for seed in range(20):
+        told = [
+            replace(q, text=links[q.benchmark, int(q.id[-4:])])
+            if (q.benchmark, int(q.id[-4:])) in links
+            else q
+            for q in questions
+        ]
+        splits = split(told, by=by, seed=seed)
+        for words in set(links.values()):
+            holders = [n for n, some in splits.items() if any(q.text == words for q in some)]
+            assert len(holders) == 1
+        assert sum(map(len, splits.values())) == len(questions)
 
 
 def _ids(splits):

@@ -95,6 +95,8 @@ def test_nothing_to_evaluate_on_is_said_at_once(tuned):
 def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, written, summary_of):
     """Trained on with a completion; decoded, audited and counted; in no accuracy."""
     rows = chats(10) + [{"id": f"bare-{n}", "question": f"Why {n}?"} for n in range(10)]
+    for n, row in enumerate(rows[:10]):  # rows of the same words would stay together
+        row["messages"] = [{"role": "user", "content": f"Which tea for guest {n}?"}]
     rows = [row | {"benchmark": row["id"][:4]} for row in rows]
     rows += [
         {
