@@ -38,6 +38,7 @@ from dart_jax.model.kv_cache import (
     insert_columns,
     join_columns,
     rows_of,
+    side_by_side,
     write_column,
 )
 from dart_jax.model.llama import forward, logits_of
@@ -255,6 +256,7 @@ def decode_block(
     B = slots.token.shape[0]
     start = 0 if prefix is None else prefix[0].columns
     visible = None if prefix is None else _prefix_mask(prefix, slots.model)
+    shared = (None,) * len(slots.own) if prefix is None else side_by_side(prefix)
     # Every block before this one was full, or the row has ended.
     used = aligned(slots.prompt) + slots.count - 1
     filled = _filled(slots, used, pages)
@@ -272,7 +274,6 @@ def decode_block(
                 stores.insert(0, Store(shared, visible, shared=True))
             return attend_stores(query, stores), (shared, own, new)
 
-        shared = (None,) * len(slots.own) if prefix is None else prefix
         hidden, past = forward(
             spec.config,
             weights.base,

@@ -6,6 +6,7 @@ comparable; and no row's noise depends on who shares its batch.
 """
 
 import hashlib
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -48,11 +49,22 @@ def nucleus(probabilities: Float[Array, "B C"], top_p: float) -> Array:
 def greedy(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
     """The most likely token of each row, the first of equals.
 
-    Two plain reductions: on a CPU they take a thirtieth of jnp.argmax's time.
+    Two plain reductions: on a CPU they take a thirtieth of jnp.argmax's time. There, the vocabulary
+    is looked at in parts, element by element: XLA vectorises that, and not a reduction of rows.
     """
+    return jax.lax.platform_dependent(
+        logits, cpu=partial(_first_largest, parts=16), default=partial(_first_largest, parts=1)
+    )
+
+
+def _first_largest(logits: Float[Array, "B V"], parts: int) -> Int[Array, " B"]:
     V = logits.shape[-1]
-    best = logits == jnp.max(logits, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(best, jnp.arange(V, dtype=jnp.int32), V - 1), axis=-1)
+    parts = parts if V % parts == 0 else 1
+    tokens = jnp.split(jnp.arange(V, dtype=jnp.int32), parts)
+    split = jnp.split(logits, parts, axis=-1)
+    best = reduce(jnp.maximum, split).max(axis=-1, keepdims=True)
+    first = [jnp.where(p == best, t, V - 1) for p, t in zip(split, tokens, strict=True)]
+    return reduce(jnp.minimum, first).min(axis=-1)
 
 
 def top_tokens(

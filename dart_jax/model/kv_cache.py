@@ -84,7 +84,8 @@ class Store(NamedTuple):
     """One of the stores that queries look at.
 
     Attributes:
-        cache: Of the rows, or, when `shared`, of all models and P tokens, or, with `pages`, a pool.
+        cache: Of the rows, or, when `shared`, a single row (see `side_by_side`), or, with `pages`,
+            a pool.
         mask: Which query of which row may look at which column: [B or 1, T or 1, S]; when
             `shared`, S is M * P. With `pages`, which may look at which page's columns: [Q, 1, C].
         shared: Whether every row looks at the same columns: then its products are over all rows.
@@ -165,6 +166,19 @@ def rows_of(prefix: KVCache, model: Int[Array, " B"]) -> KVCache:
     return jax.tree.map(lambda stored: stored[model], prefix)
 
 
+def side_by_side(cache: KVCache) -> KVCache:
+    """M rows of P columns as one row of M * P, for a shared store."""
+
+    def joined(layer: LayerCache) -> LayerCache:
+        _, K, _, H = layer.value.shape
+        return LayerCache(
+            layer.key.transpose(1, 2, 0, 3).reshape(1, K, H, -1),
+            layer.value.swapaxes(0, 1).reshape(1, K, -1, H),
+        )
+
+    return tuple(map(joined, cache))
+
+
 def join_columns(first: LayerCache, second: LayerCache) -> LayerCache:
     """The columns of both."""
     return LayerCache(
@@ -208,8 +222,6 @@ def _attend(query: Array, store: Store) -> tuple[Array, Array, Array]:
     mask = store.mask[:, None, None]
     if store.shared:
         # All rows as one matrix of queries for each key-value head.
-        key = key.transpose(1, 2, 0, 3).reshape(1, K, H, -1)
-        value = value.swapaxes(0, 1).reshape(1, K, -1, H)
         query = query.swapaxes(0, 1).reshape(1, K, -1, H)
     else:
         query = query.reshape(B, K, G * T, H)

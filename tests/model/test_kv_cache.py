@@ -17,6 +17,7 @@ from dart_jax.model.kv_cache import (
     insert_columns,
     join_columns,
     rows_of,
+    side_by_side,
     write_column,
 )
 
@@ -137,7 +138,8 @@ def test_attention_to_stores_is_attention_to_their_columns_side_by_side(T):
     of_model = (jnp.arange(2).repeat(5)[None] == models[:, None])[:, None]
     filled = (jnp.arange(6)[None] < jnp.asarray([2, 6, 0])[:, None])[:, None]
     so_far = (jnp.arange(4)[None] <= 1 + jnp.arange(T)[:, None])[None]
-    stores = [Store(prefix, of_model, shared=True), Store(own, filled), Store(recent, so_far)]
+    [shared] = side_by_side((prefix,))
+    stores = [Store(shared, of_model, shared=True), Store(own, filled), Store(recent, so_far)]
 
     joined = join_columns(rows_of((prefix,), models)[0], join_columns(own, recent))
     mask = [jnp.ones((B, 1, 5), bool), filled, so_far]
