@@ -76,28 +76,28 @@ def run(params, lora_params, reference, make_spec):
     return go
 
 
-def naive(lora_params, reference, params, spec, examples, normaliser, config):
-    """The loss of the module's docstring, one example at a time, with all logits in float32."""
+def naive(lora_params, reference, params, spec, examples, factors, config):
+    """The loss of the module's docstring, one example after another, with all logits in float32.
 
-    def log_probabilities(adapter, tokens):
-        positions = jnp.arange(len(tokens))[None]
-        attention = dense_attention(segment_mask(positions, jnp.ones_like(positions)))
+    Their rows are padded behind, which no earlier token sees.
+    """
+    length = max(len(example.tokens) for example in examples)
+    rows = jnp.array([(*e.tokens, *[0] * (length - len(e.tokens))) for e in examples])
+    positions = jnp.broadcast_to(jnp.arange(length), rows.shape)
+    attention = dense_attention(segment_mask(positions, jnp.ones_like(positions)))
+
+    def log_probabilities(adapter):
         hidden, _ = forward(
-            spec.config,
-            params,
-            adapter,
-            tokens[None],
-            positions,
-            attention,
-            lora_scale=spec.lora.scale,
+            spec.config, params, adapter, rows, positions, attention, lora_scale=spec.lora.scale
         )
-        return jax.nn.log_softmax(logits_of(params, hidden)[0])
+        return jax.nn.log_softmax(logits_of(params, hidden))
 
-    total = divisor = 0.0
-    for example in examples:
+    all_p, all_q = log_probabilities(lora_params), log_probabilities(reference)
+    total = 0.0
+    for row, example in enumerate(examples):
         tokens = jnp.array(example.tokens)
         places = slice(example.prompt_length - 1, len(tokens) - 1)
-        log_p, log_q = (log_probabilities(a, tokens)[places] for a in (lora_params, reference))
+        log_p, log_q = all_p[row, places], all_q[row, places]
         targets = tokens[example.prompt_length :, None]
         own, its = (jnp.take_along_axis(x, targets, axis=1)[:, 0] for x in (log_p, log_q))
         p, ratio = jnp.exp(own), jnp.exp(own - its)
@@ -108,26 +108,37 @@ def naive(lora_params, reference, params, spec, examples, normaliser, config):
             "penalised": config.toxicity_weight * jnp.where(ratio > 1 - CLIP, ratio, 1 - CLIP),
             "preferred": -config.toxicity_weight * jnp.where(ratio < 1 + CLIP, ratio, 1 + CLIP),
         }[example.source]
-        count = len(targets)
-        share = 1 / count if normaliser == "examples" else 1.0
-        total += example.weight * share * each.sum()
-        divisor += {"examples": 1, "tokens": count}.get(normaliser, example.weight * count)
-    return total / divisor
+        total += factors[row] * each.sum()
+    return total
+
+
+def factors_of(examples, normaliser):
+    """What each example's sum over its tokens is multiplied by."""
+    counts = np.array([len(example.tokens) - example.prompt_length for example in examples])
+    weights = np.array([example.weight for example in examples])
+    if normaliser == "examples":
+        return weights / counts / len(examples)
+    return weights / np.sum(weights * counts)
+
+
+@pytest.fixture(scope="module")
+def plain(make_spec, params, reference, make_mixed):
+    """A function of the adapter and `factors_of`: the plain loss of five examples, gradients."""
+    spec, examples = make_spec(), make_mixed(5)
+
+    def loss(lora, factors):
+        return naive(lora, reference, params, spec, examples, factors, EVERYTHING)
+
+    return jax.jit(jax.value_and_grad(loss))
 
 
 @pytest.mark.parametrize("normaliser", ["weighted_tokens", "examples"])
 def test_all_parts_are_the_plain_implementation(
-    normaliser, run, make_mixed, make_spec, params, lora_params, reference, assert_close
+    normaliser, run, plain, make_mixed, lora_params, assert_close
 ):
     examples = make_mixed(5)
     grads, value, parts = run(examples, EVERYTHING, normaliser=normaliser)
-    expected = jax.jit(
-        jax.value_and_grad(
-            lambda lora: naive(
-                lora, reference, params, make_spec(), examples, normaliser, EVERYTHING
-            )
-        )
-    )(lora_params)
+    expected = plain(lora_params, jnp.asarray(factors_of(examples, normaliser), jnp.float32))
     assert_close((grads, value), expected[::-1], rel=1e-4)
     assert float(sum(parts.values())) == pytest.approx(float(value), rel=1e-5)
     assert set(parts) == {"focal", "unlikelihood", "kl", "toxicity"}
