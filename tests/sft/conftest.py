@@ -60,16 +60,13 @@ def lora():
 @pytest.fixture(scope="session")
 def lora_params(config, lora):
     """An adapter whose B is not zero anywhere, so that A gets a gradient, too."""
-    shapes = jax.eval_shape(lambda: init_lora(jax.random.key(1), config, lora))
-    rng = np.random.default_rng(1)  # jax would compile each shape's numbers
-
-    def draw(kind, shape):
-        size = 0.6 * shape[1] ** -0.5 if kind == "A" else 0.1
-        return jnp.asarray(size * rng.normal(size=shape), jnp.float32)
-
+    fresh = init_lora(jax.random.key(1), config, lora)
     return {
-        target: {kind: draw(kind, leaf.shape) for kind, leaf in weights.items()}
-        for target, weights in shapes.items()
+        target: {
+            "A": weights["A"],
+            "B": 0.1 * jax.random.normal(jax.random.key(index), weights["B"].shape),
+        }
+        for index, (target, weights) in enumerate(fresh.items())
     }
 
 
