@@ -83,13 +83,16 @@ def model(tokenizer, one_device) -> Model:
 @pytest.fixture(scope="session")
 def lora_params():
     """An adapter on every projection that changes what the model says."""
-    fresh = init_lora(jax.random.key(1), CONFIG, LoraConfig(rank=4))
+    shapes = jax.eval_shape(lambda: init_lora(jax.random.key(1), CONFIG, LoraConfig(rank=4)))
+    rng = np.random.default_rng(1)  # jax would compile each shape's numbers
+
+    def draw(kind, shape):
+        size = 0.6 * shape[1] ** -0.5 if kind == "A" else 0.2
+        return jnp.asarray(size * rng.normal(size=shape), jnp.float32)
+
     return {
-        target: {
-            "A": weights["A"],
-            "B": 0.2 * jax.random.normal(jax.random.key(index), weights["B"].shape),
-        }
-        for index, (target, weights) in enumerate(fresh.items())
+        target: {kind: draw(kind, leaf.shape) for kind, leaf in weights.items()}
+        for target, weights in shapes.items()
     }
 
 
@@ -122,9 +125,9 @@ def chains(tokenizer, one_device):
         for first, second in (step for chain in chains for step in pairwise(chain)):
             assert successor[TOKENS.index(first)] == TOKENS.index(first), f"{first!r} has one"
             successor[TOKENS.index(first)] = TOKENS.index(second)
-        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), param_shapes(config))
-        params |= {"embed": jnp.eye(V), "final_norm": jnp.ones(V)}
-        params["head"] = 10 * jnp.eye(V)[successor]
+        params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), param_shapes(config))
+        params |= {"embed": np.eye(V), "final_norm": np.ones(V), "head": 10 * np.eye(V)[successor]}
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
         return Model(config, params, tokenizer, one_device, "chains")
 
     return make

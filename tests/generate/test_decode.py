@@ -27,7 +27,8 @@ def random_prompts(lengths) -> list[Request]:
     ]
 
 
-PROMPTS = random_prompts([3, 41, 17, 1, 64, 9, 30, 12])
+# Prefilled two at a time, in pieces of 32 and of 16 columns: each shape takes a second to compile.
+PROMPTS = random_prompts([3, 25, 17, 1, 32, 9, 30, 12])
 
 
 def by_id(found):
@@ -42,8 +43,11 @@ def said(model, prompts, config, lora_params=None, scale=0.0, seed=5, **settings
     return {c.id: (c.tokens, c.stop) for c in found}
 
 
-@pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize(
+    ("config", "adapted"),
+    [(GREEDY, False), (SAMPLED, False), (SAMPLED, True)],
+    ids=["greedy-base", "sampled-base", "sampled-adapter"],
+)
 def test_decoding_is_running_the_whole_row_again_for_every_token(
     config, adapted, model, lora_params, logits
 ):
@@ -77,8 +81,7 @@ def test_alone_in_any_order_and_in_any_number_of_slots_is_the_same(model):
     together = said(model, PROMPTS, SAMPLED)
     assert list(together) == [prompt.id for prompt in PROMPTS]
     assert said(model, PROMPTS[::-1], SAMPLED) == together
-    for slots in (1, 3, 64):
-        assert said(model, PROMPTS, dataclasses.replace(SAMPLED, slots=slots)) == together
+    assert said(model, PROMPTS, dataclasses.replace(SAMPLED, slots=3)) == together
     for prompt in PROMPTS[:3]:
         assert said(model, [prompt], SAMPLED) == {prompt.id: together[prompt.id]}
     long = Request("long", (50,) * 100)
@@ -87,7 +90,7 @@ def test_alone_in_any_order_and_in_any_number_of_slots_is_the_same(model):
 
 
 def test_one_of_64_is_the_one_alone(model):
-    many = random_prompts([5 + n % 40 for n in range(64)])
+    many = random_prompts([5 + n % 24 for n in range(64)])
     config = dataclasses.replace(SAMPLED, slots=64)
     together = said(model, many, config)
     for prompt in many[::16]:
