@@ -24,9 +24,54 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILED = tempfile.mkdtemp(prefix="dart_jax_compiled_")
     atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    if sys.dont_write_bytecode:
+        # Then launch/setup.sh's packages have none, and some thirty processes would compile all
+        # that they import: torch and transformers alone take several seconds.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = f"{COMPILED}/bytecode"
+if prefix := os.environ.get("PYTHONPYCACHEPREFIX"):
+    sys.dont_write_bytecode, sys.pycache_prefix = False, prefix
 
 ROOT = Path(__file__).parents[1]
+# The tests of this folder share a finished run, and what was traced and compiled for it.
+TOGETHER = "tests/stages"
+# What takes longest comes first: begun last, it would leave the other process without work.
+LONGEST = (
+    TOGETHER,
+    "tests/bench/test_generate.py",
+    "tests/sft/test_processes.py",
+    "tests/sweep",
+    "tests/generate/test_decode.py",
+    "tests/model/test_quantize.py",
+    "tests/bench",
+    "tests/sft/test_killed.py",
+    "tests/sft",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; `sort` keeps the order of the rest, and within a file."""
+
+    def place(item):
+        starts = [item.nodeid.startswith(start) for start in LONGEST]
+        return starts.index(True) if True in starts else len(starts)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """--dist=loadfile, for which the files of TOGETHER are one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
