@@ -73,17 +73,20 @@ def answers(folder, adapter, module, variant, **changes):
     return session.round(0), tokenizer
 
 
-@pytest.mark.parametrize("side", ["ours", "hf", "release"])
+STOPS = [
+    (CONCLUDED, StopReason.CONCLUSION, "Ages differ\n\nConclusion: YES"),
+    (["Ages", " differ", "<eos>"], StopReason.EOS, "Ages differ"),
+    (["Ages", " differ", "<eot>"], StopReason.EOS, "Ages differ"),
+    (["Ages", " differ"], StopReason.LENGTH, "Ages differ.Ages differ.Ages differ"),
+]
+
+
 @pytest.mark.parametrize(
-    ("chain_of", "stop", "text"),
-    [
-        (CONCLUDED, StopReason.CONCLUSION, "Ages differ\n\nConclusion: YES"),
-        (["Ages", " differ", "<eos>"], StopReason.EOS, "Ages differ"),
-        (["Ages", " differ", "<eot>"], StopReason.EOS, "Ages differ"),
-        (["Ages", " differ"], StopReason.LENGTH, "Ages differ.Ages differ.Ages differ"),
-    ],
+    ("side", "chain_of", "stop", "text"),
+    [*(("ours", *one) for one in STOPS), *(("hf", *one) for one in STOPS), ("release", *STOPS[0])],
 )
 def test_natural_stops(side, chain_of, stop, text, chain, tmp_path):
+    """`release` is `hf` with both models in memory."""
     from dart_jax.bench import hf_generate, ours_generate
 
     folder = chain(chain_of)

@@ -156,8 +156,12 @@ def test_not_gguf(tmp_path):
         open_gguf(path)
 
 
+@pytest.mark.slow
 def test_smollm2_matches_transformers(smollm2_path, logits, hf_logits):
-    """Float32 logits on a chat prompt, weights dequantised by each side."""
+    """Float32 logits on a chat prompt, weights dequantised by each side.
+
+    tests/sft/test_parity.py compares loss and gradients of the same weights.
+    """
     pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM
 
