@@ -225,10 +225,7 @@ def test_training_on_it_is_training_on_its_dense_form(scheme, remat, run, stored
     assert_close((hidden, grads), on_dense_base(scheme))
 
 
-@pytest.mark.parametrize(
-    ("scheme", "sizes"),
-    [pytest.param("int8", (1, 4, 2), marks=pytest.mark.slow), ("nf4", (2, 2, 2))],
-)
+@pytest.mark.parametrize(("scheme", "sizes"), [("int8", (1, 4, 2)), ("nf4", (2, 2, 2))])
 def test_on_a_mesh(scheme, sizes, run, wide, stored, on_dense_base):
     """Two and three tiles: some scales are split, some stay whole while their matrix is split."""
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[:8])
