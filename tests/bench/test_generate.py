@@ -1,4 +1,8 @@
-"""The whole command on a tiny model: both sides, each in its own process."""
+"""The whole command on a tiny model: both sides, each in its own process.
+
+The contest is slow: eight processes, half of which import torch. `test_generate_sides` has the
+sides themselves, `test_rounds` the processes.
+"""
 
 import json
 import os
@@ -28,12 +32,14 @@ def result(tiny_model, tmp_path_factory):
     return json.loads(out.read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_both_sides_decode_the_same_tokens(result):
     """Base and adapter, rows of several lengths; the adapter's answers are not the base's."""
     assert result["same_tokens"]["answers"] == 6
     assert result["same_tokens"]["tokens"] == 6 * 16
 
 
+@pytest.mark.slow
 def test_a_fixed_number_of_tokens_is_the_same_work(result):
     ours = result["ours"]["variants"]["ours-float32-b4"]
     for entry in (ours["fixed"], ours["sampled"], result["peers"]["hf-float32-b2"]["fixed"]):
@@ -44,6 +50,7 @@ def test_a_fixed_number_of_tokens_is_the_same_work(result):
         assert len(entry["round_seconds"]) == 1
 
 
+@pytest.mark.slow
 def test_natural_stops_are_the_same_on_both_sides(result):
     ours = result["ours"]["variants"]["ours-float32-b4"]["natural"]
     peer = result["peers"]["hf-float32-b2"]["natural"]
@@ -51,6 +58,7 @@ def test_natural_stops_are_the_same_on_both_sides(result):
     assert ours["new_tokens_per_answer"] == peer["new_tokens_per_answer"] <= 12
 
 
+@pytest.mark.slow
 def test_the_ratios_are_of_what_is_shown(result):
     ours, peers = result["ours"], result["peers"]
     mine = ours["variants"]["ours-float32-b4"]

@@ -1,4 +1,4 @@
-"""The whole command on a tiny model: both sides, each in its own process."""
+"""The whole command on a tiny model: both sides, each in its own process; the contest is slow."""
 
 import json
 import sys
@@ -21,6 +21,7 @@ def result(tiny_model, tmp_path_factory):
     return json.loads(out.read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_both_sides_compute_the_same_losses(result):
     """Without dropout, before and after one update."""
     found = result["same_losses"]
@@ -29,6 +30,7 @@ def test_both_sides_compute_the_same_losses(result):
     assert found["ours"][0] - found["ours"][1] > 1e-3, "the update must have an effect"
 
 
+@pytest.mark.slow
 def test_both_sides_did_the_same_work(result):
     ours, peer = result["ours"], result["peers"]["hf-float32-b2"]
     assert result["examples"] == 4
@@ -42,6 +44,7 @@ def test_both_sides_did_the_same_work(result):
         assert per_example[0] == pytest.approx(per_example[1], rel=0.5)
 
 
+@pytest.mark.slow
 def test_the_numbers_say_how_they_came_about(result):
     ours, peer = result["ours"], result["peers"]["hf-float32-b2"]
     assert set(result["ours"]["variants"]) == {"ours-float32"}
