@@ -39,7 +39,6 @@ TOGETHER = "tests/stages"
 # What takes longest comes first: begun last, it would leave the other process without work.
 LONGEST = (
     TOGETHER,
-    "tests/bench/test_generate.py",
     "tests/sft/test_processes.py",
     "tests/sweep",
     "tests/generate/test_decode.py",

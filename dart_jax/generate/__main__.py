@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (args.prompts is None) != (args.out is None):
         parser.error("--prompts and --out go together")
     # Imported here, so that --help does not wait for jax.
-
     from dart_jax.stages.asking import answer_file, load_models, read_run, talk
     from dart_jax.stages.prompt_file import read_prompts
 
