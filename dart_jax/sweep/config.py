@@ -1,6 +1,7 @@
 """The file of a sweep: a base configuration, what each variant changes, and the seeds.
 
     base: quickstart.yaml            # beside this file; or the sections themselves, inline
+    settings: {sft.epochs: 3}        # default none: changes of the base that all variants share
     seeds: [0, 1, 2]                 # default [0]
     variants:
       linear:
@@ -25,7 +26,7 @@ import yaml
 
 from dart_jax.config import DartConfig, make_parser
 
-_KEYS = {"base", "seeds", "variants"}
+_KEYS = {"base", "settings", "seeds", "variants"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -83,7 +84,7 @@ def read_sweep(path: Path, out: Path | None, base_args: Sequence[str]) -> Sweep:
         raise ValueError(f"{path}: unknown key {unknown[0]}; known: {', '.join(sorted(_KEYS))}")
     parser = make_parser()
     parser.exit_on_error = False
-    base = _base(parser, path, content.get("base"), base_args)
+    base = _base(parser, path, content, base_args)
     variants = _variants(path, content.get("variants"))
     seeds = _seeds(path, content.get("seeds", [0]))
     where = out or Path(base.run.root) / "sweep" / path.stem
@@ -95,9 +96,12 @@ def read_sweep(path: Path, out: Path | None, base_args: Sequence[str]) -> Sweep:
     return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs))
 
 
-def _base(parser: Any, path: Path, base: Any, args: Sequence[str]) -> Any:
-    """The configuration that the variants change, as the parser's namespace."""
-    where = f"{path}: base"
+def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[str]) -> Any:
+    """The configuration that the variants change, as the parser's namespace.
+
+    The command line comes last: `args` win over the sweep's own `settings`.
+    """
+    where, base = f"{path}: base", content.get("base")
     if isinstance(base, str):
         file = path.parent / base
         if not file.is_file():
@@ -105,14 +109,24 @@ def _base(parser: Any, path: Path, base: Any, args: Sequence[str]) -> Any:
         where, base = str(file), _load(file)
     if not isinstance(base, Mapping):
         raise ValueError(f"{where}: give a configuration's file name, or its sections")
-    given = _parsed(parser, base, parser.get_defaults(), where)
-    for flag in ("config", "dry_run", "stages"):
-        if getattr(given, flag) != getattr(parser.get_defaults(), flag):
-            raise ValueError(f"{where}: {flag} has no place in a sweep")
+    own = f"{path}: settings"
+    given = parser.get_defaults()
+    for place, settings in ((where, base), (own, _nested(_settings(own, content), own))):
+        given = _parsed(parser, settings, given, place)
+        for flag in ("config", "dry_run", "stages"):
+            if getattr(given, flag) != getattr(parser.get_defaults(), flag):
+                raise ValueError(f"{place}: {flag} has no place in a sweep")
     try:
         return parser.parse_args(list(args), namespace=given)
     except argparse.ArgumentError as error:
         raise ValueError(f"command line: {error}") from error
+
+
+def _settings(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = content.get("settings") or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: {given!r} is not section.field: value")
+    return given
 
 
 def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:

@@ -64,9 +64,21 @@ def test_the_base_is_a_file_beside_it(read, tmp_path):
     assert sweep.root == tmp_path / "o/runs"
 
 
+def test_what_all_variants_share_lies_between_the_base_and_the_command_line(read):
+    """A variant wins over the command line, that over `settings`, those over the base."""
+    shared = "settings: {data.max_train: 5, sft: {epochs: 7, batch_size: 2}, lora.rank: 3}\n"
+    sweep = read(BASE + shared + "variants: {a: , b: {lora.rank: 5}}", "--sft.epochs=9")
+    for run, rank in zip(sweep.runs, (3, 5), strict=True):
+        found = run.config.data.max_train, run.config.sft.epochs, run.config.sft.batch_size
+        assert (*found, run.config.lora.rank) == (5, 9, 2, rank)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("settings: {sft.nope: 1}\nvariants: {a: }", r"try\.yaml: settings: .*nope"),
+        ("settings: 3\nvariants: {a: }", r"settings: 3 is not"),
+        ("settings: {stages: teach}\nvariants: {a: }", r"settings: stages has no place"),
         ("variants: {a: , b: {repair.nope: 1}}", r"try\.yaml: variants\.b: .*repair.*nope"),
         ("variants: {a: {nope: 1}}", r"variants\.a: .*nope"),
         ("variants: {a: {sft.epochs: x}}", r"variants\.a: .*sft\.epochs"),
