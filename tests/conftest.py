@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiling import quickly_on
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the tests' time is compilation: level 0 halves it.
-FLAGS = "--xla_force_host_platform_device_count={} --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS.format(8)}"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quickly_on(8)}"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Runs of the same tiny model in many files: each program is compiled once for all of them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -86,7 +86,7 @@ def run_job(tmp_path_factory):
             port = free.getsockname()[1]
         common = {
             **os.environ,
-            "XLA_FLAGS": FLAGS.format(4),
+            "XLA_FLAGS": quickly_on(4),
             "PYTHONPATH": str(ROOT),
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": str(count),

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from dart_jax.bench.__main__ import main
+from tests.compiling import QUICKLY
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def result(tiny_model, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # One device, and quick to compile; one core, because on busy ones torch's threads wait
         # for each other at every small operation.
-        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        patch.setenv("XLA_FLAGS", QUICKLY)
         os.sched_setaffinity(0, {max(cores)})
         try:
             assert main(command.split()) == 0

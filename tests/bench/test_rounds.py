@@ -7,6 +7,7 @@ from dart_jax.bench.prepare import random_job
 from dart_jax.bench.rounds import tune
 from dart_jax.bench.worker import WorkerDied
 from dart_jax.model.config import LoraConfig
+from tests.compiling import QUICKLY
 
 UNKNOWN = Variant("theirs", "float32")
 
@@ -18,7 +19,7 @@ def job(tiny_config):
 
 def test_a_variant_that_fails_is_reported_and_the_others_go_on(job, tmp_path, monkeypatch):
     # One device, and quick to compile.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY)
     said = []
     works = Variant("ours", "float32", 4, "layer")
     [measured], failed = tune(job, [UNKNOWN, works], tmp_path, said.append)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from dart_jax.bench.__main__ import main
+from tests.compiling import QUICKLY
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def result(tiny_model, tmp_path_factory):
     command = f"train --model {tiny_model} {sizes} {types} --out {out}"
     with pytest.MonkeyPatch.context() as patch:
         # One device, and quick to compile.
-        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        patch.setenv("XLA_FLAGS", QUICKLY)
         assert main(command.split()) == 0
     return json.loads(out.read_text("utf-8"))
 

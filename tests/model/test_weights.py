@@ -23,6 +23,7 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.placing import Leaf, layer_writer
 from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.model.weights import LAYER_NAMES, TOP_NAMES, BadCheckpoint, load_params
+from tests.compiling import quickly_on
 
 INDEX = "model.safetensors.index.json"
 Q0 = "model.layers.0.self_attn.q_proj.weight"
@@ -114,12 +115,11 @@ def test_two_processes_read_their_own_slices(write, tensors):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    flags = "--xla_force_host_platform_device_count=4"
     root = str(Path(__file__).parents[2])
     running = [
         subprocess.Popen(
             [sys.executable, SCRIPT, folder, port, str(index)],
-            env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": root},
+            env=os.environ | {"XLA_FLAGS": quickly_on(4), "PYTHONPATH": root},
             stdout=subprocess.PIPE,
             text=True,
         )

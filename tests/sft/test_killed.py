@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.compiling import quickly_on
+
 PROGRAM = Path(__file__).with_name("killed_training.py")
 STEPS = 12
 KILL, TERM = int(signal.SIGKILL), int(signal.SIGTERM)
@@ -26,18 +28,14 @@ def random_kills() -> list[list]:
     ]
 
 
-HASTE = {
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # less to compile
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+HASTE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 @pytest.fixture(scope="module")
 def pair(run_job, tmp_path_factory):
     """Folder of a run in two processes, and how they ended: (exit code, output) of each."""
     root = tmp_path_factory.mktemp("killed")
-    device = "--xla_force_host_platform_device_count=1"
-    return root / "pair", run_job(PROGRAM, root / "pair", XLA_FLAGS=device, **HASTE)
+    return root / "pair", run_job(PROGRAM, root / "pair", XLA_FLAGS=quickly_on(1), **HASTE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def folder(pair):
     environment = {
         **os.environ,
         **HASTE,
-        "XLA_FLAGS": "",  # one device
+        "XLA_FLAGS": quickly_on(1),
         "PYTHONPATH": str(PROGRAM.parents[2]),
     }
     done = subprocess.run(

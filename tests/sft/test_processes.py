@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.compiling import quickly_on
+
 PROGRAM = Path(__file__).with_name("loss_curves.py")
 ONE = [1, 1, 1]
 # Each packing with every axis of the mesh; a mesh that two processes share is not repeated in one.
@@ -28,15 +30,13 @@ def curves(run_job, tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves")
 
     def job(count, plan):
-        flags = f"--xla_force_host_platform_device_count={8 // count}"
         file = folder / str(count)
         ended = run_job(
             PROGRAM,
             json.dumps(plan),
             file,
             count=count,
-            XLA_FLAGS=flags,
-            JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # compiling takes nearly all of the time
+            XLA_FLAGS=quickly_on(8 // count),
         )
         assert [code for code, _ in ended] == [0] * count, "\n".join(text for _, text in ended)
         return {

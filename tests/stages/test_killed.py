@@ -11,6 +11,7 @@ import pytest
 
 from dart_jax.config import STAGES
 from dart_jax.run_dir import hash_path
+from tests.compiling import QUICKLY
 
 PROGRAM = Path(__file__).with_name("killed_runs.py")
 KILLS = {
@@ -43,7 +44,7 @@ def folder(settings, tmp_path_factory):
     command = [sys.executable, PROGRAM, root, json.dumps(plan)]
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # one device
+        "XLA_FLAGS": QUICKLY,  # one device
         "PYTHONPATH": str(PROGRAM.parents[2]),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
