@@ -9,9 +9,10 @@ their hashes, and nothing else; it also makes the browser refuse any string as m
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, page_charts, page_tables
 from dart_jax.evaluate.markdown import visible
 from dart_jax.evaluate.page_data import browser_data
-from dart_jax.evaluate.page_statistics import statistics
 from dart_jax.evaluate.sections import percent
+from dart_jax.evaluate.statistics_sections import FOLDED, Part, policy_parts, tested
+from dart_jax.evaluate.tables import Table
 from dart_jax.records import write_text
 
 if TYPE_CHECKING:
@@ -124,8 +126,8 @@ def _report(
         "headline": page_tables.headline(summary, extras.confidence),
         "by_benchmark": page_tables.by_benchmark(summary),
         "accuracy": page_charts.accuracy(summary),
-        "statistics": statistics("Statistics", summary.get("statistics") or {}),
-        "policy": statistics("Explanation policy", summary.get("policy") or {}),
+        "statistics": _parts(tested(summary)),
+        "policy": _parts(policy_parts(summary)),
         "drift": page_tables.drift(summary),
         "drift_charts": page_charts.before_after(summary),
         "audit_counts": page_tables.audit_counts(summary),
@@ -142,6 +144,21 @@ def _report(
         "settings": page_tables.settings(extras.config),
         "provenance": _provenance(run_path),
     }
+
+
+def _parts(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    def folded(table: Table | None) -> page_tables.Table | None:
+        return table and dataclasses.replace(page_tables.from_table(table), name=FOLDED)
+
+    return [
+        {
+            "title": part.title,
+            "shown": page_tables.from_table(part.shown),
+            "folded": folded(part.folded),
+            "words": part.words,
+        }
+        for part in parts
+    ]
 
 
 def _noise(calibration: Mapping[str, Any] | None) -> list[page_tables.Table]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from dart_jax.chat.usage import Usage
+from dart_jax.evaluate import tables
 from dart_jax.evaluate.markdown import unescape
 from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
@@ -40,6 +41,12 @@ def from_markdown(name: str, part: tuple[Sequence[str], Sequence[Sequence[str]]]
     return Table(
         name, [unescape(cell) for cell in header], [[unescape(c) for c in row] for row in rows]
     )
+
+
+def from_table(table: tables.Table) -> Table:
+    """A table that is also written as CSV and LaTeX, its caption as its name."""
+    header, *rows = tables.to_lines(table)
+    return Table(table.caption, header, rows, words=tables.words(table))
 
 
 def headline(summary: Mapping[str, Any], confidence: float) -> Table:
@@ -156,16 +163,14 @@ def time_and_cost(summary: Mapping[str, Any], usage: Mapping[str, Usage]) -> lis
         (stage, f"{taken:,.1f}", percent(taken / total if total else 0))
         for stage, taken in seconds.items()
     ]
-    tables = [
-        Table("Time", ("stage", "seconds", "%"), [*rows, ("total", f"{total:,.1f}", "100.0")])
-    ]
+    found = [Table("Time", ("stage", "seconds", "%"), [*rows, ("total", f"{total:,.1f}", "100.0")])]
     if usage:
         used = [_usage_row(account, row) for account, row in usage.items()]
         used.append(_usage_row("total", sum(usage.values(), Usage())))
         header = ("stage/role", "requests", "answers", "failures", "stored")
         tokens = ("prompt tokens", "completion tokens", "US$")
-        tables.append(Table("Services", (*header, *tokens), used))
-    return tables
+        found.append(Table("Services", (*header, *tokens), used))
+    return found
 
 
 def protocol(summary: Mapping[str, Any]) -> str:

@@ -1,7 +1,10 @@
-"""The report's sections on statistics and on the explanation policy, each a piece of markdown."""
+"""The report's sections on statistics and on the explanation policy: their tables and words.
+
+`tested` and `policy_parts` serve the page, too; `statistics` and `policy` write markdown.
+"""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dart_jax.evaluate.markdown import escape
@@ -39,56 +42,98 @@ _TESTED = {
 }
 
 
+FOLDED = "By benchmark, descriptive and normative, DIFF and EQUAL"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tables of one kind.
+
+    Attributes:
+        shown: The table, or those of its rows that are about all questions.
+        folded: All of its rows, where `shown` has fewer.
+        words: What was measured or tested; '' where the caption says it.
+    """
+
+    title: str
+    shown: Table
+    folded: Table | None
+    words: str
+
+
+def tested(summary: Mapping[str, Any]) -> list[Part]:
+    """All tests, each with a sentence on what it tests; none in a summary without them."""
+    found = summary["statistics"]
+    if found is None:
+        return []
+    tables, parts = _tables(summary), []
+    covered = f"{100 * found['confidence']:g} %"
+    for name, (title, words) in _TESTED.items():
+        table = shown = tables[name]
+        if name != "accuracy_by_group":
+            shown = replace(table, rows=[row for row in table.rows if row["by"] == "all"])
+        folded = None if shown is table else table
+        parts.append(Part(title, shown, folded, words.format(covered=covered)))
+    return parts
+
+
+def policy_parts(summary: Mapping[str, Any]) -> list[Part]:
+    """The models asked without and with the policy; none where it was not used."""
+    if summary["policy"] is None:
+        return []
+    tables = _tables(summary)
+    parts = [Part("Both ways of asking", tables["policy"], None, "")]
+    if "policy_tests" in tables:
+        words = (
+            "Differences are with the policy less without it, on the same questions and under the "
+            "same noise: accuracy by McNemar's exact test and by scenario, harm scores and length "
+            "in tokens by Wilcoxon."
+        )
+        parts.append(Part("What it changes", tables["policy_tests"], None, words))
+    return parts
+
+
 def statistics(summary: Mapping[str, Any]) -> str:
-    """All tests, each with a sentence on what it tests; '' in a summary without them."""
+    """`tested` as markdown; '' where there is none."""
     found = summary["statistics"]
     if found is None:
         return ""
-    tables = {table.name: table for table in run_tables(summary, "")}
-    covered = f"{100 * found['confidence']:g} %"
-    parts = [
+    pieces = [
         "## Statistics",
         f"{found['questions']} test questions from {found['scenarios']} scenarios; "
         f"{found['resamples']} resamples. The same tables as CSV and LaTeX are in "
         "`evaluation/tables/`.",
     ]
-    for name, (title, words) in _TESTED.items():
-        table = tables[name]
-        if name == "accuracy_by_group":
-            shown = _captioned(table)
-        else:
-            overall = [row for row in table.rows if row["by"] == "all"]
-            shown = _captioned(replace(table, rows=overall)) + "\n\n" + _folded(table)
-        parts += [f"### {title}", shown, words.format(covered=covered)]
-    return "\n\n".join(parts)
+    for part in tested(summary):
+        pieces += [f"### {part.title}", _captioned(part.shown)]
+        if part.folded is not None:
+            pieces.append(_folded(part.folded))
+        pieces.append(part.words)
+    return "\n\n".join(pieces)
 
 
 def policy(summary: Mapping[str, Any]) -> str:
-    """The models asked without and with the policy; '' where it was not used."""
+    """`policy_parts` as markdown; '' where there is none."""
     found = summary["policy"]
     if found is None:
         return ""
-    tables = {table.name: table for table in run_tables(summary, "")}
-    parts = [
+    pieces = [
         "## Explanation policy",
         f"In the system prompt of every model, M0 included: *{escape(found['text'])}* "
         f"All figures outside this section are of answers {found['headline']} it. Drift is "
         "against M0 asked the same way.",
-        _captioned(tables["policy"]),
     ]
-    if "policy_tests" in tables:
-        parts += [
-            _captioned(tables["policy_tests"]),
-            "Differences are with the policy less without it, on the same questions and under the "
-            "same noise: accuracy by McNemar's exact test and by scenario, harm scores and length "
-            "in tokens by Wilcoxon.",
-        ]
-    return "\n\n".join(parts)
+    for part in policy_parts(summary):
+        pieces += [_captioned(part.shown), part.words]
+    return "\n\n".join(filter(None, pieces))
+
+
+def _tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    return {table.name: table for table in run_tables(summary, "")}
 
 
 def _folded(table: Table) -> str:
-    summary = "By benchmark, descriptive and normative, DIFF and EQUAL"
-    return f"<details>\n<summary>{summary}</summary>\n\n{to_markdown(table)}\n\n</details>"
+    return f"<details>\n<summary>{FOLDED}</summary>\n\n{to_markdown(table)}\n\n</details>"
 
 
 def _captioned(table: Table) -> str:

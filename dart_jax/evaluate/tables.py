@@ -64,7 +64,7 @@ class Table:
 
 def to_markdown(table: Table) -> str:
     """A markdown table; text cells are escaped."""
-    words = _words(table)
+    left = words(table)
     cells = [
         [
             markdown.escape(cell) if column.kind == "text" else cell
@@ -72,7 +72,7 @@ def to_markdown(table: Table) -> str:
         ]
         for row in _shown(table)
     ]
-    return markdown.table([column.title for column in table.columns], cells, words=words)
+    return markdown.table([column.title for column in table.columns], cells, words=left)
 
 
 def to_lines(table: Table) -> list[list[str]]:
@@ -104,7 +104,7 @@ def to_csv(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A LaTeX table; needs `\\usepackage{booktabs}`. Every cell is escaped."""
-    align = "l" * _words(table) + "r" * (len(table.columns) - _words(table))
+    align = "l" * words(table) + "r" * (len(table.columns) - words(table))
     lines = [[tex(cell) for cell in row] for row in to_lines(table)]
     header, *body = (" & ".join(row) + r" \\" for row in lines)
     return "\n".join(
@@ -145,7 +145,7 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _words(table: Table) -> int:
+def words(table: Table) -> int:
     """How many columns of text come first."""
     kinds = [column.kind == "text" for column in table.columns]
     return kinds.index(False) if False in kinds else len(kinds)

@@ -10,7 +10,6 @@ import pytest
 
 from dart_jax.evaluate.page import FILES, SCRIPTS, script_json, write_page
 from dart_jax.evaluate.page_charts import accuracy, deltas
-from dart_jax.evaluate.page_statistics import statistics
 from dart_jax.evaluate.report import (
     ANNOTATION_METRICS,
     CALIBRATION,
@@ -23,6 +22,28 @@ from tests.evaluate.page_run import write_run
 from tests.evaluate.test_report import CONFIG, extras
 
 HOSTILE = "</script><script>alert(1)</script><!--<script>\u2028\u202e<img src=x onerror=alert(1)>"
+
+
+def accuracy_of(by, group):
+    """A row of `statistics`: two models and their comparison."""
+    models = {
+        "M0": {"accuracy": 0.0, "interval": None},
+        "M_DART": {"accuracy": 0.5, "interval": [0.25, 0.75]},
+    }
+    tests = {"gained": 4, "lost": 0, "p": 0.0001, "p_holm": 0.125, "p_scenario": 0.25}
+    compared = {"candidate": "M_DART", "baseline": "M0", "difference": 0.5, "interval": None}
+    counts = {"by": by, "group": group, "n": 8, "scenarios": 5}
+    return {**counts, "models": models, "comparisons": [{**compared, **tests}]}
+
+
+STATISTICS = {
+    "questions": 8,
+    "scenarios": 5,
+    "confidence": 0.95,
+    "resamples": 50,
+    "accuracy": [accuracy_of("all", "all"), accuracy_of("benchmark", "<b>D1")],
+    "scores": {"paired": [], "unpaired": []},
+}
 
 
 @pytest.fixture
@@ -172,40 +193,18 @@ def test_measured_later_it_enters_the_page(
     assert "with the verdicts in view" in page_md
 
 
-def test_statistics_are_shown_in_any_form():
-    tables = statistics(
-        "S",
-        {
-            "method": "exact",
-            "overall": {"p": 0.0123456, "pair": "M0"},
-            "by_benchmark": {"D1": {"x": {"p": 1.0}, "y": {"p": None}}},
-            "rows": [{"name": "a", "low": 0.1}, {"name": "b", "low": 0.7, "interval": [0.5, 1]}],
-            "accuracy": [
-                {
-                    "by": "all",
-                    "models": {"M0": {"accuracy": 0.5, "interval": [0, 1]}},
-                    "comparisons": [{"candidate": "M_DART", "p": 0.02}, {"p": None}],
-                }
-            ],
-            "empty": [],
-        },
-    )
-    found = {table.name: table for table in tables}
-    assert list(found["S"].rows) == [("method", "exact"), ("empty", "[]")]
-    assert found["S: overall"].rows == [("p", "0.01235"), ("pair", "M0")]
-    assert found["S: by_benchmark: D1"].rows == [["x", "1"], ["y", "n/a"]]
-    assert found["S: rows"].rows == [["a", "0.1"], ["b", "0.7 [0.5, 1]"]]
-    assert found["S: accuracy"].header == ["by", "models.M0.accuracy"]
-    assert found["S: accuracy: comparisons"].rows == [
-        ["all", "M_DART", "0.02"],
-        ["all", "n/a", "n/a"],
-    ]
-
-
-def test_statistics_enter_the_page(page, summary):
-    text = page(of={**summary, "statistics": {"<b>p": {"D1": {"p": 0.03}}}})
+def test_statistics_enter_the_page_in_per_cent_with_what_they_test(page, summary):
+    """The overall rows at once, the groups folded; a name of a benchmark is no markup."""
+    text = page(of={**summary, "statistics": STATISTICS})
     assert 'id="statistics"' not in page(of={**summary, "statistics": None, "policy": None})
-    assert 'id="statistics"' in text and "&lt;b&gt;p" in text and "<b>p" not in text
+    section = text[text.index('id="statistics"') : text.index('id="drift"')]
+    assert "8 test questions from 5 scenarios" in section
+    assert section.count("<h3>") == 4 and "McNemar" in section
+    assert "50.0 [25.0, 75.0]" in section and "&lt; 0.001" in section
+    differences = section[section.index("<h3>Differences") : section.index("<h3>Harm scores, pai")]
+    at_once, folded = differences.split("<details>")
+    assert "&lt;b&gt;D1" not in at_once and "&lt;b&gt;D1" in folded
+    assert "<b>D1" not in text
 
 
 def test_charts_place_what_they_say(summary, calibration):
