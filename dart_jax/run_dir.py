@@ -112,7 +112,12 @@ class RunDir:
 
     @contextmanager
     def stage(
-        self, stage: str, inputs: Mapping[str, Any], outputs: Sequence[str], work: Sequence[str]
+        self,
+        stage: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        work: Sequence[str],
+        kept: Sequence[str] = (),
     ) -> Iterator[None]:
         """Run a stage's body; its manifest is written when the body ends without an error.
 
@@ -120,14 +125,17 @@ class RunDir:
             outputs: Files and folders, relative to the run, that make the stage's result.
             work: Further ones that only an interrupted stage needs; deleted with the outputs
                 unless the stage was interrupted on the same inputs.
+            kept: Files, in outputs or work, that these inputs would make again as they are.
         """
-        on_first(lambda: self._begin(stage, inputs, [*outputs, *work]))
+        on_first(lambda: self._begin(stage, inputs, [*outputs, *work], kept))
         started = time.perf_counter()
         yield
         seconds = round(time.perf_counter() - started, 2)
         on_first(lambda: self._finish(stage, inputs, outputs, seconds))
 
-    def _begin(self, stage: str, inputs: Mapping[str, Any], files: Sequence[str]) -> None:
+    def _begin(
+        self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], kept: Sequence[str]
+    ) -> None:
         begun = self / f"stages/{stage}.begun"
         manifest_path = self / f"stages/{stage}.json"
         interrupted = begun.exists() and not manifest_path.exists()
@@ -135,7 +143,7 @@ class RunDir:
             begun.unlink(missing_ok=True)  # first: a crash in here must not look like partial work
             manifest_path.unlink(missing_ok=True)
             for name in files:
-                remove(self.path / name)
+                remove(self.path / name, kept=[self.path / each for each in kept])
             write_text(begun, digest(inputs))
 
     def _finish(
@@ -287,9 +295,13 @@ def copy_path(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def remove(path: Path, kept: Sequence[Path] = ()) -> None:
+    """Delete a file or folder, if it is there; files to be kept stay, with their folders."""
+    if not any(each.is_relative_to(path) for each in kept):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    elif path.is_dir():
+        for inner in path.iterdir():
+            remove(inner, kept)

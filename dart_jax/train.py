@@ -96,6 +96,7 @@ def run_stages(
     from dart_jax.audit.drift import check_pool_splits
     from dart_jax.stages.checks import check_before_work, check_settings, check_stages
     from dart_jax.stages.context import Run
+    from dart_jax.stages.sharing import kept_files
     from dart_jax.stages.steps import steps
 
     processes.keep_compiled(folder.path.parent)
@@ -136,7 +137,10 @@ def run_stages(
             checked = True
         run.stage = step.name
         started = time.perf_counter()
-        with folder.stage(name, inputs, step.outputs, step.work):
+        kept = on_first(partial(kept_files, run, step, inputs))
+        if kept:
+            print(f"{name}: kept, as it would be the same: {', '.join(kept)}", flush=True)
+        with folder.stage(name, inputs, step.outputs, step.work, kept):
             if sharing:
                 on_first(partial(sharing.take_answers, run, step, inputs))
             step.execute(run)

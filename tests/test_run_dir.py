@@ -100,6 +100,17 @@ def test_changed_inputs_delete_partial_work_and_results(run):
     assert not run.is_current("audit", {**INPUTS, "tau": 0.5})
 
 
+def test_what_changed_inputs_would_make_again_is_kept(run):
+    """Files of an output folder and a whole output; everything beside them goes."""
+    finish(run)
+    (run / "out/folder/other.txt").write_text("of tau 0.01")
+    kept = ("out/folder/part.txt", "out/result.txt", "out/folder/never.txt")
+    with run.stage("audit", {**INPUTS, "tau": 0.5}, OUTPUTS, WORK, kept):
+        assert [p.name for p in (run / "out/folder").iterdir()] == ["part.txt"]
+        assert (run / "out/result.txt").read_text() == "result"
+    assert run.is_current("audit", {**INPUTS, "tau": 0.5})
+
+
 def test_the_manifest_says_what_went_in_and_what_came_out(run):
     finish(run)
     manifest = json.loads((run / "stages/audit.json").read_text())

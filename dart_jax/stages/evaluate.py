@@ -36,7 +36,7 @@ from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import MODELS, Run
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
-from dart_jax.stages.measuring import Measured, measure
+from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.targets import reject_counts
 from dart_jax.teach.labels import label_summary
 
@@ -72,7 +72,7 @@ def execute(run: Run) -> None:
     policy = run.config.evaluate.policy
     found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
     if policy == "both":
-        found["with"] = measure(run, (), True, "/with_policy")
+        found["with"] = measure(run, (), True, WITH_POLICY)
     on_first(lambda: _report(run, found, started))
 
 

@@ -14,6 +14,9 @@ from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, score_all
 from dart_jax.stages.context import MODELS, Run
 
+WITH_POLICY = "/with_policy"
+"""Folder of the second side, where the models are asked both ways."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -44,7 +47,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
     Args:
         later: Models of later cycles, beside M0, M_int and M_DART.
         policy: Whether the explanation policy is in the system prompt.
-        folder: Under `generations` and `evaluation`, such as `/with_policy`; '' for themselves.
+        folder: Under `generations` and `evaluation`, such as WITH_POLICY; '' for themselves.
     """
     answers = _answers(run, later, policy, f"generations{folder}")
     everything = [answer for found in answers.values() for answer in found]

@@ -1,11 +1,13 @@
-"""What a run need not do, because another run in the same folder of runs has done it.
+"""What a run need not do, because it has done it before, or another run of the same sweep has.
 
     stage finished there on the same inputs        its outputs and manifest are copied
     audit, evaluate on other inputs                the answers and verdicts of those models for
                                                    which everything that they depend on is equal
     answers of services, harm scores               copied by their keys, before a run's first work
 
-Only hashes of inputs decide, never names. What is copied is checked against its manifest.
+Only hashes of inputs decide, never names. What is copied is checked against its manifest. The
+second line holds for a single run, too, whose stage was finished and is run again: another
+`audit.tau` needs no new answers.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dart_jax.config import DartConfig
 from dart_jax.run_dir import RunConfig, RunDir, copy_path
 from dart_jax.stages.context import SCORES, LoadedModels, Run
 from dart_jax.stages.cycles import later_models
+from dart_jax.stages.measuring import WITH_POLICY
 from dart_jax.stages.providers import STORE
 from dart_jax.stages.steps import Step
 
@@ -107,6 +110,21 @@ class Sharing:
                     copy_path(other / file, run.folder / file)
 
 
+def kept_files(run: Run, step: Step, inputs: Mapping[str, Any]) -> list[str]:
+    """Answers and verdicts of this run that a stage which is run again would only repeat."""
+    before = run.folder.finished_inputs(step.name) if step.stage in _FREE else None
+    if before is None:
+        return []
+    found = _same_files(run, step, json.loads(json.dumps(inputs, default=str)), before)
+    own = [run.folder / name for name in (*step.outputs, *step.work)]
+    paths = {file: run.folder / file for file in found}
+    return [
+        file
+        for file, path in paths.items()
+        if path.exists() and any(path.is_relative_to(place) for place in own)
+    ]
+
+
 def _same_files(
     run: Run, step: Step, ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> Iterator[str]:
@@ -118,18 +136,27 @@ def _same_files(
         if ours["adapter"] == theirs["adapter"]:
             yield step.cycle.path(f"audit/generations/{step.cycle.before}.jsonl")
         return
-    yield "generations/M0.jsonl"
     same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
     names = ("M_int", "M_DART", *later_models(run.folder.path, run.config.repair.cycles))
-    for name, one, other in zip(names, ours["adapters"], theirs["adapters"], strict=False):
-        if one == other:
-            yield f"generations/{name}.jsonl"
+    pairs = zip(names, ours["adapters"], theirs["adapters"], strict=False)
+    same = [name for name, one, other in pairs if one == other]
+    both = all(inputs["evaluate"]["policy"] == "both" for inputs in (ours, theirs))
+    for folder in ("", WITH_POLICY) if both else ("",):
+        yield f"generations{folder}/M0.jsonl"
+        for name in same:
+            yield f"generations{folder}/{name}.jsonl"
             if same_judge:
-                yield f"evaluation/verdicts_{name}.jsonl"
+                yield f"evaluation{folder}/verdicts_{name}.jsonl"
 
 
 def _deciding(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs, and fields of sections, on which the models' answers depend."""
+    """The inputs, and fields of sections, on which the models' answers depend.
+
+    Asked both ways, the answers without the policy are those of a run without it.
+    """
+    if stage == "evaluate":
+        asked = "with" if inputs["evaluate"]["policy"] == "with" else "without"
+        inputs = {**inputs, "evaluate": {**inputs["evaluate"], "policy": asked}}
     free = {**_FREE_FIELDS, **(_FREE_IN_EVALUATE if stage == "evaluate" else {})}
     return {
         key: {name: row for name, row in value.items() if name not in free[key]}

@@ -10,6 +10,7 @@ import dart_jax.stages.repair as repair_stage
 from dart_jax.config import STAGES, parse
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
+from dart_jax.generate import answers
 from dart_jax.generate.answers import answer_prompts, answer_questions
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.model.lora import init_lora
@@ -106,14 +107,23 @@ def test_settings_that_change_no_result_repeat_nothing(copied, settings, tmp_pat
 
 
 def test_tau_repeats_the_audit_and_no_drift_leaves_m_int(
-    copied, settings, tmp_path, summary_of, capsys
+    copied, settings, tmp_path, summary_of, capsys, monkeypatch
 ):
-    """No delta exceeds 1, so nothing is confirmed: M_DART is M_int, said plainly."""
+    """No delta exceeds 1, so nothing is confirmed: M_DART is M_int, said plainly.
+
+    What M0 and M_int answer does not depend on tau, and no model is asked again.
+    """
+
+    def decode(model, adapters, requests, *_, **__):
+        assert not requests, "a model is asked again"
+
+    monkeypatch.setattr(answers, "decode", decode)
     before = times(copied)
     with_tau = settings(tmp_path, audit__tau=1.0)
     assert main(with_tau) == 0
     printed = capsys.readouterr().out
     assert up_to_date(printed) == ["teach", "distill"]
+    assert "evaluate: kept, as it would be the same: generations/M0.jsonl, gen" in printed
     assert "nothing to repair (no drift case was confirmed): M_DART is M_int" in printed
     after = times(copied)
     kept = ("teach/", "distill/", "adapters/M_int", "stages/teach", "stages/distill")
@@ -127,6 +137,23 @@ def test_tau_repeats_the_audit_and_no_drift_leaves_m_int(
     assert hash_path(copied / "adapters/M_int") == hash_path(copied / "adapters/M_DART")
     assert main(with_tau) == 0
     assert up_to_date(capsys.readouterr().out) == list(STAGES)
+
+
+def test_an_answer_that_was_changed_is_not_kept(copied, settings, tmp_path, capsys):
+    """Fewer bootstrap samples: the models' answers are kept where they are what was written."""
+    again = settings(tmp_path, evaluate__bootstrap_samples=40)
+    file = copied / "generations/M_DART.jsonl"
+    written = file.read_bytes()
+    file.write_bytes(written.replace(b"M_DART", b"M_CART", 1))
+    assert main(again) == 0
+    assert "kept" not in capsys.readouterr().out
+    assert file.read_bytes() == written
+    verdicts = (copied / "evaluation/verdicts_M_DART.jsonl").read_bytes()
+    assert main(settings(tmp_path, evaluate__bootstrap_samples=30)) == 0
+    printed = capsys.readouterr().out
+    assert "generations/M_DART.jsonl, evaluation/verdicts_M_DART.jsonl" in printed
+    assert file.read_bytes() == written
+    assert (copied / "evaluation/verdicts_M_DART.jsonl").read_bytes() == verdicts
 
 
 def test_another_drift_pool_reaches_the_report(copied, settings, tmp_path, summary_of):
