@@ -104,12 +104,14 @@ def _tuning_card(data: CardData, base: str) -> str:
     """Of a model that was trained and not measured: what can be said of it."""
     config = data.config
     own = config["data"]["suite"] in _OWN
+    repaired = data.adapter != "M_int"
+    then = ", then audited on questions of its training and repaired" if repaired else ""
     trained = (
         f"{escape(base)} fine-tuned with dart_jax on {data.targets} examples (rows without a "
-        f"target to train on: {data.rejected}), in {config['sft']['epochs']} epochs. The loss is "
-        "the next-token cross-entropy of the completions, each example's times its weight and "
-        f"each token's times its own where the data gives any. {_form(data)} The licence of the "
-        "base model applies to it."
+        f"target to train on: {data.rejected}), in {config['sft']['epochs']} epochs{then}. The "
+        "loss is the next-token cross-entropy of the completions, each example's times its weight "
+        f"and each token's times its own where the data gives any. {_form(data)} The licence of "
+        "the base model applies to it."
     )
     prompt = (
         "Prompts are as in the training data: the `messages` of its rows, in the chat template of "
@@ -121,12 +123,13 @@ def _tuning_card(data: CardData, base: str) -> str:
         f"# {escape(base)}, fine-tuned",
         "\n\n".join(text for text in (trained, data.storage, _quantized(data)) if text),
         _code(data, base, prompt, messages) if own else _use(data, base),
-        _settings(config, _TUNED),
+        _repair(data) if repaired else "",
+        _settings(config, _SHOWN if repaired else _TUNED),
         "## Evaluation\n\nNone: this run measured neither what the model learned nor what it "
         "unlearned, and no safety evaluation was made.",
         _versions(data.versions),
     )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _front_matter(data: CardData, base: str) -> str:
@@ -315,7 +318,7 @@ def _words(value: Any) -> str:
 
 
 def _repair(data: CardData) -> str:
-    if data.summary["m_dart_is_m_int"]:
+    if data.summary and data.summary["m_dart_is_m_int"]:
         return sections.repair(data.summary)
     rows = [
         (name, f"{row['examples']:g}", f"{row['weight']:g}") for name, row in data.weights.items()

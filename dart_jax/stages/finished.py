@@ -16,11 +16,12 @@ from dart_jax.stages.cycles import cycles_run, later_models
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose stages are all done, or that was trained (teach, distill) and no more.
+    """A run whose stages are all done, or that was trained and not evaluated.
 
     Attributes:
         config: As in its config.yaml.
-        summary: `evaluation/summary.json`; None for a run that is not evaluated: a fine-tuning.
+        summary: `evaluation/summary.json`; None for a run that is not evaluated: a fine-tuning
+            (teach, distill), or one without test questions (`data.split_by: none`).
         versions: Packages and platform that it ran with.
         weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
         targets: Training targets of the distill stage.
@@ -40,7 +41,7 @@ class FinishedRun:
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
         found = ["M_int"]
-        if self.summary is not None:
+        if self.weights:
             found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
         if name not in found:
             raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
@@ -59,7 +60,7 @@ def read_finished(folder: RunDir) -> FinishedRun:
     """Read a run; the caller holds its lock.
 
     A run without any manifest after distill's is a fine-tuning; of every other one, all stages
-    have to be finished.
+    have to be finished, but for evaluate where no question was held back for it.
 
     Raises:
         StaleStage: A stage is not finished, its files were changed since, it ran on other
@@ -67,11 +68,10 @@ def read_finished(folder: RunDir) -> FinishedRun:
         BadRecord, ValueError: A file of the run is damaged.
     """
     path = folder.path
-    later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
-    manifests = {
-        stage: _manifest(folder, stage) for stage in (*STAGES[:2], *(later and STAGES[2:]))
-    }
     config = read_config(path / "config.yaml")
+    stages = STAGES[:-1] if config.data.split_by == "none" else STAGES
+    later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
+    manifests = {stage: _manifest(folder, stage) for stage in (stages if later else STAGES[:2])}
     for stage, manifest in manifests.items():
         _check_settings(path, stage, manifest["inputs"], config)
     if not later:
@@ -79,12 +79,15 @@ def read_finished(folder: RunDir) -> FinishedRun:
     for cycle in cycles_run(path, config.repair.cycles):
         for stage in (cycle.step(stage) for stage in ("audit", "repair")):
             _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
+    weights = _read_json(path / "repair/weights.json")
+    if "evaluate" not in manifests:
+        return _finished(path, config, manifests, None, weights)
     evaluated = manifests["evaluate"]["inputs"]["adapters"]
     names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
     if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
         raise _stale(path, "evaluate", "was run on other adapters")
     summary = _read_json(path / "evaluation/summary.json")
-    return _finished(path, config, manifests, summary, _read_json(path / "repair/weights.json"))
+    return _finished(path, config, manifests, summary, weights)
 
 
 def _finished(

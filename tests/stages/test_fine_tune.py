@@ -8,6 +8,7 @@ from dart_jax.data.own_suite import load_file
 from dart_jax.export import export
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
+from dart_jax.run_dir import StaleStage, hash_path
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.step_log import StepLog
 from dart_jax.train import main
@@ -85,6 +86,25 @@ def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
         assert "DART" not in card and str(tmp_path) not in card and "datasets" not in card
     with pytest.raises(ValueError, match=r"--adapter M_DART: .* has M_int$"):
         export(run, "M_DART", "peft", tmp_path / "none")
+
+
+def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_path):
+    """`split_by: none` with all stages but evaluate: both adapters, and a card without figures."""
+    args = settings(tmp_path, data__split_by="none", audit__pool_splits='["train"]')
+    run = tmp_path / "run"
+    assert main([*args, "--stages=teach,distill,audit"]) == 0
+    with pytest.raises(StaleStage, match=r"stage repair is not finished"):
+        export(run, "M_int", "peft", tmp_path / "early")
+    assert main([*args, "--stages=teach,distill,audit,repair"]) == 0
+    for name, said in (("M_int", False), ("M_DART", True)):
+        export(run, name, "peft", tmp_path / name)
+        card = (tmp_path / name / "README.md").read_text()
+        assert ("audited on questions" in card, "## Repair set" in card) == (said, said)
+        assert "## Evaluation\n\nNone" in card
+    adapters = [tmp_path / name / "adapter_model.safetensors" for name in ("M_int", "M_DART")]
+    repaired = json.loads((run / "repair/weights.json").read_text())
+    assert sum(row["examples"] for row in repaired.values()) > 0
+    assert hash_path(adapters[0]) != hash_path(adapters[1])
 
 
 def test_nothing_to_evaluate_on_is_said_at_once(tuned):
