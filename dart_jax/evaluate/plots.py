@@ -215,7 +215,9 @@ def accuracy_against_drift(table: Mapping[str, Any], path: Path) -> Path:
         _cloud(axes, row, colour, "X" if distilled else _MARKERS[index % len(_MARKERS)])
     axes.set(xlabel="remaining drift (% of the test pairs)", ylabel="accuracy (%)")
     axes.margins(0.08)
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    low, high = axes.get_xlim()
+    low = min(0.0, low)
+    axes.set_xlim(low, high + 0.03 * (high - low))  # or 0 would leave the last marker no margin
     axes.grid()
     _legend_right(figure)
     return _save(figure, path)

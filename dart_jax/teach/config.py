@@ -28,7 +28,7 @@ class TeacherConfig:
         api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
         temperature: Sampling temperature.
         max_tokens: Most new tokens a target may have.
-        examples: Worked examples from the mini suite shown before the question, of the same benchmark family and label; 1 helps a small model find the form.
+        examples: Worked examples from the mini suite shown before the question of a distill target, of the same benchmark family and label; 1 helps a small model find the form.
         correction_rounds: How often a rejected target is sent back with the rule it broke.
         concurrency: Requests in flight at once (services).
         timeout: Seconds without a byte from the server before an attempt has failed (services).
