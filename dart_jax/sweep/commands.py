@@ -55,6 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", type=Path, help="Where to write (default: <run.root>/sweep/<name of the file>)."
     )
     parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="These instead of the file's, such as 0."
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="Print which stages would run; run none."
     )
     return parser
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, rest = make_parser().parse_known_args(arguments)
     from dart_jax.sweep.config import read_sweep
 
-    sweep = read_sweep(args.config, args.out, rest)
+    sweep = read_sweep(args.config, args.out, rest, args.seeds)
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.processes import on_first

@@ -67,12 +67,15 @@ class Sweep:
         return self.out / "runs"
 
 
-def read_sweep(path: Path, out: Path | None, base_args: Sequence[str]) -> Sweep:
+def read_sweep(
+    path: Path, out: Path | None, base_args: Sequence[str], seeds: Sequence[int] | None = None
+) -> Sweep:
     """Read a sweep's file.
 
     Args:
         out: Where to write; default `<run.root>/sweep/<name of the file>`.
         base_args: `--section.field value` settings for every variant that does not set them.
+        seeds: Instead of the file's.
 
     Raises:
         ValueError: An unknown or wrong key, named with its variant.
@@ -86,7 +89,8 @@ def read_sweep(path: Path, out: Path | None, base_args: Sequence[str]) -> Sweep:
     parser.exit_on_error = False
     base = _base(parser, path, content, base_args)
     variants = _variants(path, content.get("variants"))
-    seeds = _seeds(path, content.get("seeds", [0]))
+    given = content.get("seeds", [0]) if seeds is None else list(seeds)
+    seeds = _seeds(f"{path}: seeds" if seeds is None else "command line: --seeds", given)
     where = out or Path(base.run.root) / "sweep" / path.stem
     runs = [
         _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
@@ -140,10 +144,10 @@ def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:
     return {name: overrides or {} for name, overrides in given.items()}
 
 
-def _seeds(path: Path, given: Any) -> tuple[int, ...]:
+def _seeds(where: str, given: Any) -> tuple[int, ...]:
     whole = isinstance(given, list) and all(type(seed) is int and seed >= 0 for seed in given)
     if not whole or not given or len(set(given)) < len(given):
-        raise ValueError(f"{path}: seeds: {given!r} is no list of different numbers, 0 or more")
+        raise ValueError(f"{where}: {given!r} is no list of different numbers, 0 or more")
     return tuple(given)
 
 

@@ -117,6 +117,14 @@ def test_a_wrong_base_is_named(base, error, message, read):
         read(f"base: {base}\nvariants: {{a: }}")
 
 
+def test_seeds_of_the_command_line_replace_the_files(tmp_path):
+    path = tmp_path / "try.yaml"
+    path.write_text(BASE + "seeds: [0, 1, 2]\nvariants: {a: }")
+    assert [run.seed for run in read_sweep(path, None, [], [3, 1]).runs] == [3, 1]
+    with pytest.raises(ValueError, match=r"command line: --seeds: \[1, 1\]"):
+        read_sweep(path, None, [], [1, 1])
+
+
 def test_a_wrong_argument_is_named(read):
     with pytest.raises(ValueError, match=r"command line: .*--sft\.nope"):
         read(BASE + "variants: {a: }", "--sft.nope=1")
