@@ -44,8 +44,12 @@ def read_utf8(path: Path) -> str:
 
     Raises:
         BadRecord: Bytes that are not UTF-8, with file and line.
-        FileNotFoundError: No such file.
+        FileNotFoundError: No such file; names the folders beside it that have one.
     """
+    if not path.is_file():
+        inside = sorted(str(found.parent) for found in path.parent.glob(f"*/{path.name}"))
+        hint = f" ({' or '.join(inside)} has one)" if inside else ""
+        raise FileNotFoundError(f"no file {path}: give the folder that holds {path.name}{hint}")
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")

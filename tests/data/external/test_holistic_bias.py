@@ -101,3 +101,13 @@ def test_the_public_files(version, count):
     axes = Counter(s.functionality for s in holistic_bias.sentences(SUITE / version))
     assert axes.total() == count
     assert len(axes) == 14  # 13 axes and the controls
+
+
+def test_a_folder_above_the_versions_is_told_where_they_are(tmp_path):
+    """As the repository has them: `v1.0` and `v1.1` beside each other."""
+    (tmp_path / "v1.0").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"folder that holds sentence_templates\.json$"):
+        list(holistic_bias.sentences(tmp_path))
+    (tmp_path / "v1.0/sentence_templates.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"sentence_templates\.json \(.*v1\.0 has one\)$"):
+        list(holistic_bias.sentences(tmp_path))
