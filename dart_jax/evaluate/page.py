@@ -21,11 +21,12 @@ from markupsafe import Markup
 
 from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, page_charts, page_tables
-from dart_jax.evaluate.markdown import visible
+from dart_jax.evaluate.markdown import unescape, visible
 from dart_jax.evaluate.page_data import browser_data
 from dart_jax.evaluate.sections import percent
 from dart_jax.evaluate.statistics_sections import FOLDED, Part, policy_parts, tested
 from dart_jax.evaluate.tables import Table
+from dart_jax.evaluate.wider_sections import wider_sections
 from dart_jax.records import write_text
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _report(
         "noise": _noise(calibration),
         "annotations": annotations,
         "people": _people(annotations),
+        "wider": _wider(run_path),
         "repair": page_tables.repair(summary),
         "rejects": page_tables.rejects(summary),
         "cycles": page_tables.cycles(summary) if several else None,
@@ -168,6 +170,22 @@ def _noise(calibration: Mapping[str, Any] | None) -> list[page_tables.Table]:
     names = {"rates": "Noise floor", "grid": "False positives by tau"}
     return [
         page_tables.from_markdown(names[key], make(calibration)) for key, make in tables.items()
+    ]
+
+
+def _wider(run_path: Path) -> list[dict[str, Any]]:
+    """Open-ended queries and external suites, as far as they were measured."""
+    return [
+        {
+            "title": unescape(section.title),
+            "lead": unescape(section.lead),
+            "tables": [
+                (page_tables.from_markdown(each.name, each.lines, each.words), unescape(each.note))
+                for each in section.tables
+            ],
+            "note": section.note,
+        }
+        for section in wider_sections(run_path)
     ]
 
 

@@ -35,12 +35,13 @@ class Table:
     words: int = 1
 
 
-def from_markdown(name: str, part: tuple[Sequence[str], Sequence[Sequence[str]]]) -> Table:
+def from_markdown(
+    name: str, part: tuple[Sequence[str], Sequence[Sequence[str]]], words: int = 1
+) -> Table:
     """A header and rows that were made for the report in markdown."""
     header, rows = part
-    return Table(
-        name, [unescape(cell) for cell in header], [[unescape(c) for c in row] for row in rows]
-    )
+    cells = [[unescape(cell) for cell in row] for row in rows]
+    return Table(name, [unescape(cell) for cell in header], cells, words)
 
 
 def from_table(table: tables.Table) -> Table:

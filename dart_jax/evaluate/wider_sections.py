@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,73 @@ _LOCAL = (
 )
 
 
-def wider(run_path: Path) -> str:
-    """All sections of a run that were measured; '' where none was."""
+Lines = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Header and rows, in markdown's escapes."""
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """A table of a section.
+
+    Attributes:
+        words: Columns of words, which come first.
+        note: A sentence to stand in front of it, or ''.
+    """
+
+    name: str
+    lines: Lines
+    words: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was measured on other prompts; its texts are in markdown's escapes."""
+
+    title: str
+    lead: str
+    tables: tuple[Tabled, ...] = ()
+    note: str = ""
+
+
+def wider_sections(run_path: Path) -> list[Section]:
+    """All that were measured of a run."""
     found = [run_path / OPEN_ENDED] if (run_path / OPEN_ENDED).exists() else []
-    parts = []
+    sections = []
     for path in [*found, *sorted(run_path.glob(EXTERNAL.format(suite="*")))]:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        section = external if "suite" in summary else open_ended
+        section = external(summary) if "suite" in summary else open_ended(summary)
         adapters = summary["adapters"].items()
         if any(hash_path(run_path / "adapters" / name) != value for name, value in adapters):
             name = path.relative_to(run_path)
-            parts.append(f"{name} is of models that were trained anew since: run it again.")
-        else:
-            parts.append(section(summary))
-    return "\n\n".join(parts)
+            stale = f"{name} is of models that were trained anew since: run it again."
+            section = Section(section.title, stale)
+        sections.append(section)
+    return sections
 
 
-def open_ended(summary: Mapping[str, Any]) -> str:
+def wider(run_path: Path) -> str:
+    """`wider_sections` as markdown; '' where there is none."""
+    pieces = []
+    for section in wider_sections(run_path):
+        pieces += [f"## {section.title}", section.lead]
+        for tabled in section.tables:
+            pieces += [tabled.note, table(*tabled.lines, words=tabled.words)]
+        pieces.append(section.note)
+    return "\n\n".join(filter(None, pieces))
+
+
+def open_ended(summary: Mapping[str, Any]) -> Section:
     """Outcome shares by model and domain, and each model against M0."""
-    parts = [
-        "## Open-ended queries",
+    lead = (
         f"{summary['queries']} queries, put without instructions; judge: "
         f"{escape(summary['judge'])}. Per cent of the graded answers, with "
-        f"{100 * summary['confidence']:g} % bootstrap intervals.",
-        table(*open_ended_table(summary), words=2),
-        table(*_comparisons(summary), words=2),
-    ]
-    return "\n\n".join([*parts, _LOCAL] if summary["judge"].startswith("local") else parts)
+        f"{100 * summary['confidence']:g} % bootstrap intervals."
+    )
+    shares = Tabled("Outcomes by domain, %", open_ended_table(summary), words=2)
+    tests = Tabled("Each model against M0, exact McNemar", _comparisons(summary), words=2)
+    local = summary["judge"].startswith("local")
+    return Section("Open-ended queries", lead, (shares, tests), _LOCAL if local else "")
 
 
 def open_ended_table(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -88,23 +129,26 @@ def _comparisons(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
     return ("against M0 (exact McNemar)", "domain", "pairs", *_COLUMNS[:2]), rows
 
 
-def external(summary: Mapping[str, Any]) -> str:
+def external(summary: Mapping[str, Any]) -> Section:
     """One suite: drift against M0 and, for HateCheck, its rates."""
-    suite = escape(summary["suite"])
     asked = f"{summary['prompts']} of {summary['of']} prompts"
-    parts = [
-        f"## External suite: {suite}",
-        f"{asked}; audit.mode {summary['mode']}, judge: {summary['judge']}.",
-        table(*drift_table(summary)),
-        table(*_by_functionality(summary)),
+    lead = f"{asked}; audit.mode {summary['mode']}, judge: {summary['judge']}."
+    tables = [
+        Tabled("Drift against M0", drift_table(summary)),
+        Tabled("Drift by functionality", _by_functionality(summary)),
     ]
     if "rates" in summary:
-        parts += [
+        note = (
             "Over-refusal: refused answers to non-hateful cases. Harmful compliance: harmful "
-            "answers to hateful cases. " + _decided_by(summary),
-            *(table(*rates_table(summary, part), words=2) for part in ("functionality", "group")),
-        ]
-    return "\n\n".join(parts)
+            "answers to hateful cases. " + _decided_by(summary)
+        )
+        by = {part: rates_table(summary, part) for part in ("functionality", "group")}
+        (model, _, *header), rows = by["group"]
+        first = {name: cells for name, _, *cells in reversed(rows)}  # of each model: all cases
+        overall = [(name, *first[name]) for name in summary["rates"]]
+        tables.append(Tabled("Rates, %", ((model, *header), overall), note=note))
+        tables += [Tabled(f"Rates by {part}, %", lines, 2) for part, lines in by.items()]
+    return Section(f"External suite: {escape(summary['suite'])}", lead, tuple(tables))
 
 
 def _decided_by(summary: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from dart_jax.evaluate.summary import build_summary
 from dart_jax.records import write_text
 from tests.evaluate.page_run import write_run
 from tests.evaluate.test_report import CONFIG, extras
+from tests.evaluate.test_wider_sections import hatecheck, open_ended
 
 HOSTILE = "</script><script>alert(1)</script><!--<script>\u2028\u202e<img src=x onerror=alert(1)>"
 
@@ -205,6 +206,20 @@ def test_statistics_enter_the_page_in_per_cent_with_what_they_test(page, summary
     at_once, folded = differences.split("<details>")
     assert "&lt;b&gt;D1" not in at_once and "&lt;b&gt;D1" in folded
     assert "<b>D1" not in text
+
+
+def test_other_prompts_enter_the_page(page, tmp_path):
+    """What a suite's file calls a group is no markup, and no escapes of markdown are left."""
+    assert "wider-" not in page()
+    external, queries = hatecheck(), open_ended("local:m")
+    groups = external["rates"]["M0"]["by_group"]
+    groups["<b>wo_men"] = groups.pop("women")
+    for name, found in (("open_ended", queries), ("external/hatecheck", external)):
+        write_text(tmp_path / name / "summary.json", json.dumps({"adapters": {}, **found}))
+    text = page()
+    assert "<h2>Open-ended queries</h2>" in text and "exercise the pipeline" in text
+    assert 'id="wider-2"' in text and "<h2>External suite: hatecheck</h2>" in text
+    assert "&lt;b&gt;wo_men" in text and "<b>wo_men" not in text and "slur_nh" in text
 
 
 def test_charts_place_what_they_say(summary, calibration):

@@ -97,6 +97,7 @@ def test_hatecheck_by_functionality_and_group(page):
     assert "| M_DART | 0.2000 | 2 | 1 | 1 | 0 | 0 |" in found
     assert r"| M0 | slur\_nh | 1 | 100.0 [100.0, 100.0] | 0 | n/a |" in found
     assert "| M0 | women | 0 | n/a | 1 | 100.0 [100.0, 100.0] |" in found
+    assert "| M0 | 1 | 100.0 [100.0, 100.0] | 1 | 100.0 [100.0, 100.0] |" in found
     assert "a score sees words" in found
     assert "a score sees words" not in page(hatecheck=hatecheck("judge_all"))
 
@@ -105,4 +106,5 @@ def test_figures_of_earlier_models_are_not_shown(page):
     old = {"adapters": {"M_DART": "another hash"}}
     found = page(open_ended=open_ended() | old, hatecheck=hatecheck())
     assert "open_ended/summary.json is of models that were trained anew since" in found
-    assert "## Open-ended" not in found and "## External suite" in found
+    shown = found[found.index("## Open-ended") : found.index("## External suite")]
+    assert "| M0 |" not in shown and "| M0 |" in found
