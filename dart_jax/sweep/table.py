@@ -56,6 +56,13 @@ def interval(values: Sequence[float], confidence: float) -> dict[str, Any]:
     return {"n": n, "mean": mean, "low": mean - half, "high": mean + half}
 
 
+def _listed(names: Sequence[str]) -> str:
+    """All of a few names, the first two of many: a legend has to hold them."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
 def build_table(
     results: Sequence[Result], variants: Sequence[str], confidence: float
 ) -> dict[str, Any]:
@@ -70,8 +77,9 @@ def build_table(
         confidence: Coverage of the intervals.
 
     Returns:
-        `rows`: `name`, `model`, `variants`, and for each of `METRICS` an `interval` with `values`
-        by seed; `differences`: `to` and such rows of `COMPARED`; `shortcut`; and what was measured.
+        `rows`: `name`, `model`, `variants` (all of them, where the name lists some), and for each
+        of `METRICS` an `interval` with `values` by seed; `differences`: `to` and such rows of
+        `COMPARED`; `shortcut`; and what was measured.
     """
     present = [name for name in variants if any(r.variant == name for r in results)]
     if not present:
@@ -80,7 +88,7 @@ def build_table(
     for model, title in (("M0", "M0"), ("M_int", "distill only")):
         groups = _same_model(results, present, model)
         for group in groups:
-            name = title if len(groups) == 1 else f"{title} ({', '.join(group)})"
+            name = title if len(groups) == 1 else f"{title} ({_listed(group)})"
             rows.append(_row(name, model, group, results, confidence))
     rows += [_row(name, "M_DART", [name], results, confidence) for name in present]
     reference = next(row for row in rows if row["variants"] == present[:1] and _trained(row))

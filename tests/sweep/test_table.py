@@ -97,6 +97,14 @@ def test_a_variant_with_its_own_distillation_has_its_own_row(results):
     assert "M0" in found
 
 
+def test_many_variants_of_one_distillation_have_a_name_that_a_legend_can_hold(results):
+    results += [Result(f"v{n}", 0, summary(0.5, 10), "x0") for n in range(9)]
+    results.append(Result("c", 0, summary(0.5, 10, m_int=0.45), "y0"))
+    names = ["a", "b_2", *(f"v{n}" for n in range(9)), "c"]
+    found = rows(build_table(results, names, 0.95))
+    assert found["distill only (a, b_2 and 9 more)"]["variants"] == names[:-1]
+
+
 def test_pages_escape_names_and_say_what_failed(results):
     found = {
         "name": "try",
