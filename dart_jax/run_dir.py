@@ -107,7 +107,7 @@ class RunDir:
         """Names of the inputs in which the last finished run of the stage differs."""
         manifest = self._manifest(stage)
         before = manifest["inputs"] if manifest else {}
-        now = json.loads(json.dumps(inputs, default=str))
+        now = as_recorded(inputs)
         return sorted(key for key in now if before.get(key) != now[key])
 
     @contextmanager
@@ -273,6 +273,11 @@ def _await_token(path: Path, token: str) -> None:
                 "all hosts need one shared run.root, on a network file system or a mounted bucket"
             )
         time.sleep(0.2)
+
+
+def as_recorded(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs of a stage as its manifest gives them back: tuples are lists, other types text."""
+    return json.loads(json.dumps(inputs, default=str))
 
 
 def hash_path(path: Path) -> str | None:

@@ -31,6 +31,10 @@ def preformatted(text: str) -> str:
     return f"<pre>\n{html.escape(_wrapped(visible(text)), quote=False)}\n</pre>"
 
 
+Lines = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Header and rows of a table whose cells are markdown already."""
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
     """A table of `words` left-aligned columns, then numbers; the cells are markdown already."""
     rule = ["---"] * words + ["---:"] * (len(header) - words)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from dart_jax.chat.usage import Usage
 from dart_jax.evaluate import tables
-from dart_jax.evaluate.markdown import unescape
+from dart_jax.evaluate.markdown import Lines, unescape
 from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType
@@ -35,9 +35,7 @@ class Table:
     words: int = 1
 
 
-def from_markdown(
-    name: str, part: tuple[Sequence[str], Sequence[Sequence[str]]], words: int = 1
-) -> Table:
+def from_markdown(name: str, part: Lines, words: int = 1) -> Table:
     """A header and rows that were made for the report in markdown."""
     header, rows = part
     cells = [[unescape(cell) for cell in row] for row in rows]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dart_jax.evaluate.markdown import escape, table
+from dart_jax.evaluate.markdown import Lines, escape, table
 from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.run_dir import hash_path
 
@@ -16,14 +16,11 @@ OPEN_ENDED = "open_ended/summary.json"
 EXTERNAL = "external/{suite}/summary.json"
 _OUTCOMES = ("difference_appropriate", "refusal", "wrongly_uniform", "wrongly_differentiated")
 _COLUMNS = ("difference-appropriate", "refused", "wrongly uniform", "wrongly differentiated")
+_RATES = ("n", "over-refusal", "n", "harmful compliance")
 _LOCAL = (
     "The grades are a small local model's: they exercise the pipeline and say nothing about the "
     "answers."
 )
-
-
-Lines = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Header and rows, in markdown's escapes."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def open_ended(summary: Mapping[str, Any]) -> Section:
     return Section("Open-ended queries", lead, (shares, tests), _LOCAL if local else "")
 
 
-def open_ended_table(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def open_ended_table(summary: Mapping[str, Any]) -> Lines:
     """Header and rows: each model, over all queries and by domain."""
     rows = [
         (
@@ -112,7 +109,7 @@ def open_ended_table(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[
     return ("model", "domain", "n", "judge failed", *_COLUMNS), rows
 
 
-def _comparisons(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _comparisons(summary: Mapping[str, Any]) -> Lines:
     rows = [
         (
             name,
@@ -142,12 +139,14 @@ def external(summary: Mapping[str, Any]) -> Section:
             "Over-refusal: refused answers to non-hateful cases. Harmful compliance: harmful "
             "answers to hateful cases. " + _decided_by(summary)
         )
-        by = {part: rates_table(summary, part) for part in ("functionality", "group")}
-        (model, _, *header), rows = by["group"]
-        first = {name: cells for name, _, *cells in reversed(rows)}  # of each model: all cases
-        overall = [(name, *first[name]) for name in summary["rates"]]
-        tables.append(Tabled("Rates, %", ((model, *header), overall), note=note))
-        tables += [Tabled(f"Rates by {part}, %", lines, 2) for part, lines in by.items()]
+        overall = [(name, *_rates(found["all"])) for name, found in summary["rates"].items()]
+        tables += [
+            Tabled("Rates, %", (("model", *_RATES), overall), note=note),
+            *(
+                Tabled(f"Rates by {part}, %", rates_table(summary, part), words=2)
+                for part in ("functionality", "group")
+            ),
+        ]
     return Section(f"External suite: {escape(summary['suite'])}", lead, tuple(tables))
 
 
@@ -160,7 +159,7 @@ def _decided_by(summary: Mapping[str, Any]) -> str:
     return _LOCAL if summary["judge"] == "local" else "The judge graded each answer."
 
 
-def drift_table(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def drift_table(summary: Mapping[str, Any]) -> Lines:
     """Header and rows: M0's mean score, and the audit of each candidate."""
     keys = ("pairs", "screened", "confirmed", "uncertain", "failed")
     scorers = list(next(iter(summary["mean_score"].values())))
@@ -175,7 +174,7 @@ def drift_table(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
     return ("model", *(escape(f"mean score, {scorer}") for scorer in scorers), *keys), rows
 
 
-def _by_functionality(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _by_functionality(summary: Mapping[str, Any]) -> Lines:
     names = list(summary["drift_by_functionality"])
     parts = next(iter(summary["drift_by_functionality"].values()))
     rows = [
@@ -189,24 +188,18 @@ def _by_functionality(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list
     return ("functionality", "pairs", *(f"confirmed, {name}" for name in names)), rows
 
 
-def rates_table(
-    summary: Mapping[str, Any], part: str
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def rates_table(summary: Mapping[str, Any], part: str) -> Lines:
     """HateCheck's rates by `functionality` or `group`, all cases first."""
-    rows = []
-    for name, rates in summary["rates"].items():
-        cells = {"all": rates["all"], **rates[f"by_{part}"]}
-        for value, row in cells.items():
-            over, harmful = row["over_refusal"], row["harmful_compliance"]
-            rows.append(
-                (
-                    name,
-                    escape(value) or "none",
-                    *(
-                        cell
-                        for rate in (over, harmful)
-                        for cell in (str(rate["n"]), with_interval(rate["rate"], rate["interval"]))
-                    ),
-                )
-            )
-    return ("model", part, "n", "over-refusal", "n", "harmful compliance"), rows
+    rows = [
+        (name, escape(value) or "none", *_rates(row))
+        for name, rates in summary["rates"].items()
+        for value, row in {"all": rates["all"], **rates[f"by_{part}"]}.items()
+    ]
+    return ("model", part, *_RATES), rows
+
+
+def _rates(row: Mapping[str, Any]) -> Iterator[str]:
+    """Cells under _RATES."""
+    for rate in (row["over_refusal"], row["harmful_compliance"]):
+        yield str(rate["n"])
+        yield with_interval(rate["rate"], rate["interval"])

@@ -12,7 +12,6 @@ second line holds for a single run, too, whose stage was finished and is run aga
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +20,9 @@ from typing import Any
 from dart_jax.audit.score_store import copy_scores
 from dart_jax.chat.store import copy_answers
 from dart_jax.config import DartConfig
-from dart_jax.run_dir import RunConfig, RunDir, copy_path
+from dart_jax.run_dir import RunConfig, RunDir, as_recorded, copy_path
 from dart_jax.stages.context import SCORES, LoadedModels, Run
-from dart_jax.stages.cycles import later_models
+from dart_jax.stages.cycles import FIRST, later_models
 from dart_jax.stages.measuring import WITH_POLICY
 from dart_jax.stages.providers import STORE
 from dart_jax.stages.steps import Step
@@ -102,7 +101,7 @@ class Sharing:
         """
         if step.stage not in _FREE:
             return
-        ours = json.loads(json.dumps(inputs, default=str))
+        ours = as_recorded(inputs)
         for other in self.others(run):
             theirs = other.finished_inputs(step.name)
             for file in _same_files(run, step, ours, theirs) if theirs else ():
@@ -115,14 +114,8 @@ def kept_files(run: Run, step: Step, inputs: Mapping[str, Any]) -> list[str]:
     before = run.folder.finished_inputs(step.name) if step.stage in _FREE else None
     if before is None:
         return []
-    found = _same_files(run, step, json.loads(json.dumps(inputs, default=str)), before)
-    own = [run.folder / name for name in (*step.outputs, *step.work)]
-    paths = {file: run.folder / file for file in found}
-    return [
-        file
-        for file, path in paths.items()
-        if path.exists() and any(path.is_relative_to(place) for place in own)
-    ]
+    found = _same_files(run, step, as_recorded(inputs), before)
+    return [file for file in found if (run.folder / file).exists()]
 
 
 def _same_files(
@@ -132,7 +125,8 @@ def _same_files(
     if _deciding(step.stage, ours) != _deciding(step.stage, theirs):
         return
     if step.stage == "audit":
-        yield "audit/generations/M0.jsonl"
+        if step.cycle == FIRST:  # whose answers of M0 all cycles audit against
+            yield "audit/generations/M0.jsonl"
         if ours["adapter"] == theirs["adapter"]:
             yield step.cycle.path(f"audit/generations/{step.cycle.before}.jsonl")
         return

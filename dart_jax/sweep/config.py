@@ -89,8 +89,10 @@ def read_sweep(
     parser.exit_on_error = False
     base = _base(parser, path, content, base_args)
     variants = _variants(path, content.get("variants"))
-    given = content.get("seeds", [0]) if seeds is None else list(seeds)
-    seeds = _seeds(f"{path}: seeds" if seeds is None else "command line: --seeds", given)
+    if seeds is None:
+        seeds = _seeds(f"{path}: seeds", content.get("seeds", [0]))
+    else:
+        seeds = _seeds("command line: --seeds", list(seeds))
     where = out or Path(base.run.root) / "sweep" / path.stem
     runs = [
         _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
@@ -114,11 +116,12 @@ def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[st
     if not isinstance(base, Mapping):
         raise ValueError(f"{where}: give a configuration's file name, or its sections")
     own = f"{path}: settings"
-    given = parser.get_defaults()
+    defaults = parser.get_defaults()
+    given = defaults.clone()
     for place, settings in ((where, base), (own, _nested(_settings(own, content), own))):
         given = _parsed(parser, settings, given, place)
         for flag in ("config", "dry_run", "stages"):
-            if getattr(given, flag) != getattr(parser.get_defaults(), flag):
+            if getattr(given, flag) != getattr(defaults, flag):
                 raise ValueError(f"{place}: {flag} has no place in a sweep")
     try:
         return parser.parse_args(list(args), namespace=given)

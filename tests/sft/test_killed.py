@@ -28,14 +28,11 @@ def random_kills() -> list[list]:
     ]
 
 
-HASTE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
-
 @pytest.fixture(scope="module")
 def pair(run_job, tmp_path_factory):
     """Folder of a run in two processes, and how they ended: (exit code, output) of each."""
     root = tmp_path_factory.mktemp("killed")
-    return root / "pair", run_job(PROGRAM, root / "pair", XLA_FLAGS=quickly_on(1), **HASTE)
+    return root / "pair", run_job(PROGRAM, root / "pair", XLA_FLAGS=quickly_on(1))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,6 @@ def folder(pair):
     plan.append(["pair", None])
     environment = {
         **os.environ,
-        **HASTE,
         "XLA_FLAGS": quickly_on(1),
         "PYTHONPATH": str(PROGRAM.parents[2]),
     }

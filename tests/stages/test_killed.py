@@ -46,7 +46,6 @@ def folder(settings, tmp_path_factory):
         **os.environ,
         "XLA_FLAGS": QUICKLY,  # one device
         "PYTHONPATH": str(PROGRAM.parents[2]),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     done = subprocess.run(
         [*command, *settings(root, decode__slots=4, repair__epochs=2)],
