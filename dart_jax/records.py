@@ -21,11 +21,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dart_jax.strict_json import BadRecord, parse_line, read_lines
+
 T = TypeVar("T")
-
-
-class BadRecord(ValueError):
-    """A JSONL line that is not the record it should be; the message names file and line."""
 
 
 class Condition(StrEnum):
@@ -338,7 +336,8 @@ def to_json(record: Any) -> str:
 
 
 def from_json(line: str, record_type: type[T], where: str = "record") -> T:
-    """Parse and validate one line; raises BadRecord naming `where`."""
+    """Parse and validate one line; raises BadRecord naming `where` and the key."""
+    parse_line(line, where)  # pydantic's own parser takes the last of two equal keys, and NaN
     try:
         return _adapter(record_type).validate_json(line)
     except ValidationError as error:
@@ -349,12 +348,7 @@ def from_json(line: str, record_type: type[T], where: str = "record") -> T:
 
 def read_jsonl(path: Path, record_type: type[T]) -> list[T]:
     """All records of a file. Raises BadRecord (file:line) and FileNotFoundError."""
-    with open(path, encoding="utf-8", newline="\n") as lines:
-        return [
-            from_json(line, record_type, where=f"{path}:{number}")
-            for number, line in enumerate(lines, 1)
-            if line.strip()
-        ]
+    return [from_json(line, record_type, where) for where, line in read_lines(path)]
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
