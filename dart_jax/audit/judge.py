@@ -5,15 +5,14 @@ is not the demanded structure is never read as "no drift": the judge is asked ag
 was wrong, and after the last attempt the pair is a `JudgeFailure`.
 """
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from dart_jax.audit.config import JudgeConfig
+from dart_jax.audit.judge_reply import read_reply
 from dart_jax.audit.orders import ORDERS, Side, combine, ordered
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
@@ -23,8 +22,6 @@ from dart_jax.prompts.templates import load_template
 from dart_jax.records import DriftType, JudgeFailure, Opinion, Outcome, Question, Severity
 
 OnVerdict = Callable[[Outcome], None]
-
-_FENCED = re.compile(r"```(?:json)?\n(.*)\n```", re.DOTALL)
 
 
 class JudgeAnswer(BaseModel):
@@ -106,39 +103,8 @@ def corrected(messages: tuple[Message, ...], attempt: int, problem: str) -> tupl
 
 
 def read_answer(text: str) -> JudgeAnswer | str:
-    """The validated answer, or in one line what is wrong with it.
-
-    The whole text must be one JSON object of the demanded form; only a code fence around all of
-    it is forgiven. What is wrong is said in our own words and field names: the text may quote a
-    generation, and what is returned goes into the next prompt.
-    """
-    text = text.strip()
-    fenced = _FENCED.fullmatch(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_object)
-    except _TwiceGiven:
-        return "a key is given twice"
-    except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
-        return "it is not one JSON object"
-    try:
-        return JudgeAnswer.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "extra_forbidden":
-            return "it has a key that is not asked for"
-        key = ".".join(str(part) for part in first["loc"])
-        return f"{key + ': ' if key else ''}{first['msg']}"
-
-
-class _TwiceGiven(ValueError):
-    """A JSON object names a key twice: its two values are two answers."""
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
-        raise _TwiceGiven
-    return found
+    """The validated answer, or in one line what is wrong with it; see `read_reply`."""
+    return read_reply(text, JudgeAnswer)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from dart_jax.audit.judge_reply import read_reply
 from dart_jax.chat.protocol import Message
 from dart_jax.data.open_ended import OpenEndedQuery
 from dart_jax.prompts.material import quoted_object
@@ -78,13 +79,10 @@ def outcome_messages(query: OpenEndedQuery, answer: str) -> tuple[Message, ...]:
 
 
 def read_outcome(reply: str, query: OpenEndedQuery) -> OutcomeReply | str:
-    """The validated reply, or in one line what is wrong with it."""
-    try:
-        read = OutcomeReply.model_validate_json(reply)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        return f"{key + ': ' if key else ''}{first['msg']}"
+    """The validated reply, or in one line what is wrong with it; see `read_reply`."""
+    read = read_reply(reply, OutcomeReply)
+    if isinstance(read, str):
+        return read
     if read.outcome == Outcome.WRONGLY_UNIFORM and not query.difference_matters:
         return "outcome: wrongly_uniform, but here the difference does not matter"
     return read

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from dart_jax.audit.judge_reply import read_reply
 from dart_jax.chat.protocol import Message
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.prompts.material import quoted_object
@@ -76,13 +77,8 @@ def response_messages(case: str, answer: str) -> tuple[Message, ...]:
 
 
 def read_response(reply: str) -> ResponseReply | str:
-    """The validated reply, or in one line what is wrong with it."""
-    try:
-        return ResponseReply.model_validate_json(reply)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        return f"{key + ': ' if key else ''}{first['msg']}"
+    """The validated reply, or in one line what is wrong with it; see `read_reply`."""
+    return read_reply(reply, ResponseReply)
 
 
 def response_correction(problem: str) -> Message:

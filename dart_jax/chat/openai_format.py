@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dart_jax.chat.endpoint import TokenField
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
+from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message, is_unicode
 from dart_jax.prompts.templates import load_template
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_response(request_id: str, response: Any) -> ChatReply | ChatFailure:
         return ChatFailure(request_id, "the response is not a chat completion")
     if not isinstance(text, str) or not text.strip():
         return ChatFailure(request_id, "empty completion")
-    if not _is_text(text):
+    if not is_unicode(text):
         return ChatFailure(request_id, "the completion is not valid Unicode")
     prompt_tokens, completion_tokens = read_usage(response) or (0, 0)
     return ChatReply(request_id, text, prompt_tokens, completion_tokens)
@@ -125,12 +125,3 @@ def read_usage(response: Any) -> tuple[int, int] | None:
     if not all(type(count) is int and 0 <= count < _MOST_TOKENS for count in counts):
         return None
     return counts[0], counts[1]
-
-
-def _is_text(text: str) -> bool:
-    """Half a surrogate pair can be written in JSON, but to no file."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

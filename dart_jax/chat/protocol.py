@@ -45,6 +45,15 @@ class ChatFailure:
     reason: str
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: half a surrogate pair can stand in JSON, but in no file."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class ChatModel(Protocol):
     """A model that answers batches of requests."""
 

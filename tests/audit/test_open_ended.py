@@ -79,7 +79,7 @@ def test_every_outcome_is_read_where_it_is_possible(outcome):
         (reply(outcome="fine"), "outcome"),
         (reply(outcome=None), "outcome"),
         (reply(passage=3), "passage"),
-        (reply(confidence=1), "confidence"),
+        (reply(confidence=1), "a key that is not asked for"),
         ('{"reason": "r", "outcome": "refusal"}', "passage"),
         ("refusal", "JSON"),
         ("", "JSON"),

@@ -1,0 +1,99 @@
+"""One reader for the JSON that a judge writes: of pairs, of open-ended answers, of HateCheck's.
+
+A reply is read strictly or not at all. It may quote the text under judgement, and what is wrong
+with it goes into the next prompt and into records: a problem is therefore said in our own words
+and field names, never with a word of the reply.
+"""
+
+import json
+import math
+import re
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from dart_jax.chat.protocol import is_unicode
+
+Form = TypeVar("Form", bound=BaseModel)
+
+_FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_NO_OBJECT = "it is not one JSON object"
+
+_PROBLEMS = {
+    "missing": "is missing",
+    "string_type": "is not a string",
+}
+"""What is wrong with a field, by pydantic's name for it."""
+
+
+class _Unusable(ValueError):
+    """JSON that says what cannot be taken as an answer; the message is our own."""
+
+
+def read_reply(text: str, form: type[Form]) -> Form | str:
+    """The validated reply, or in one line what is wrong with it.
+
+    The whole text must be one JSON object of the demanded form; only one code fence around all of
+    it is forgiven. Refused at any depth: a key given twice (its two values are two answers), a
+    number that is not finite, and half a surrogate pair, which no file could hold.
+
+    Args:
+        text: What the judge wrote.
+        form: The demanded fields; frozen to them (`extra="forbid"`) and strict about types.
+    """
+    text = text.strip()
+    fenced = _FENCED.fullmatch(text)
+
+    try:
+        value = json.loads(
+            fenced[1] if fenced else text,
+            object_pairs_hook=_object,
+            parse_constant=_not_finite,
+            parse_float=_finite,
+        )
+    except _Unusable as problem:
+        return str(problem)
+    except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
+        return _NO_OBJECT
+
+    if not isinstance(value, dict):
+        return _NO_OBJECT
+    if not is_unicode(json.dumps(value, ensure_ascii=False)):
+        return "a string holds half a surrogate pair, which is not valid Unicode"
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        return _problem(error)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise _Unusable("a key is given twice")
+    return found
+
+
+def _not_finite(_: str) -> NoReturn:
+    raise _Unusable("a number is not finite")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        _not_finite(digits)
+    return number
+
+
+def _problem(error: ValidationError) -> str:
+    """The first fault. Only names of the form's own fields are repeated."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return "it has a key that is not asked for"
+    if not first["loc"]:  # of the whole object, by a validator of the form
+        return first["msg"].removeprefix("Value error, ")
+    if kind == "literal_error":
+        said = f"is not {first['ctx']['expected']}"
+    else:
+        said = _PROBLEMS.get(kind, "has another form than was asked for")
+    return f"{first['loc'][0]}: {said}"
