@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -16,6 +18,7 @@ from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.run_dir import RunConfig
 from dart_jax.sft.config import SftConfig
+from dart_jax.strict_yaml import nested, read_settings
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 
 STAGES = ("teach", "distill", "audit", "repair", "evaluate")
@@ -43,6 +46,39 @@ class DartConfig:
         return dataclasses.asdict(self)
 
 
+class SettingsFile(ActionConfigFile):
+    """`--config FILE`, refused where it says something twice or gives a section a bare value."""
+
+    @staticmethod
+    def apply_config(parser: ArgumentParser, cfg: Namespace, dest: str, value: str) -> None:
+        """Check the file, then let jsonargparse read it, as it does a mapping in its place."""
+        if os.path.exists(value):
+            check_sections(nested(read_settings(Path(value)), value), DartConfig(), value)
+        ActionConfigFile.apply_config(parser, cfg, dest, value)
+
+
+def check_sections(
+    settings: Mapping[str, Any], defaults: Any, where: str, prefix: str = ""
+) -> None:
+    """Raise ValueError unless each section holds `field: value`; jsonargparse would pass over it.
+
+    Args:
+        settings: As in the file, without dots in the names.
+        defaults: The dataclass that they are settings of.
+        where: The file.
+        prefix: What comes before their names, such as `sft.`.
+    """
+    for name, value in settings.items():
+        section = getattr(defaults, str(name), None)
+        if not dataclasses.is_dataclass(section):
+            continue
+        if isinstance(value, Mapping):
+            check_sections(value, section, where, f"{prefix}{name}.")
+        elif not isinstance(value, str):  # which names a file with the section
+            given = "nothing" if value is None else repr(value)
+            raise ValueError(f"{where}: {prefix}{name}: {given} is not field: value")
+
+
 def make_parser() -> ArgumentParser:
     """The command line of `python -m dart_jax.train`."""
     parser = ArgumentParser(
@@ -50,7 +86,7 @@ def make_parser() -> ArgumentParser:
         description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any settings.")
+    parser.add_argument("--config", action=SettingsFile, help="YAML file with any settings.")
     parser.add_argument(
         "--stages",
         default=",".join(STAGES),
@@ -99,8 +135,8 @@ def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...
 def parse_command(args: Sequence[str] | None = None) -> Command:
     """Read the command line of `python -m dart_jax.train`."""
     parser = make_parser()
-    parsed: Namespace = parser.parse_args(args)
     try:
+        parsed: Namespace = parser.parse_args(args)
         stages = parse_stages(parsed.stages)
         sections = parser.instantiate(parsed)
     except ValueError as error:

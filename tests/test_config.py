@@ -99,7 +99,7 @@ def refuse(args, capsys):
 def yaml(tmp_path):
     def write(text):
         path = tmp_path / "settings.yaml"
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return f"--config={path}"
 
     return write
@@ -121,6 +121,12 @@ def yaml(tmp_path):
         ("sft:\n  loss:\n    kl_weight: 1\n", "sft.loss.kl_weight"),
         ("sft:\n  loss:\n    focal_gamma: -1\n", "sft.loss.focal_gamma"),
         ("lora:\n  targets: [q, z]\n", "lora.targets"),
+        ("sft:\n  epochs: 1\n  epochs: 2\n", "settings.yaml:3: epochs is given twice"),
+        ("sft:\n  epochs: 1\nsft:\n  batch_size: 2\n", "settings.yaml:3: sft is given twice"),
+        ("sft.epochs: 1\nsft:\n  epochs: 2\n", "settings.yaml: sft is set twice"),
+        ("sft: 5\n", "settings.yaml: sft: 5 is not field: value"),
+        ("sft:\n  loss:\n", "settings.yaml: sft.loss: nothing is not field: value"),
+        ("# \u00ef\n".encode("utf-16"), "settings.yaml:1: not UTF-8: this is UTF-16"),
     ],
 )
 def test_yaml_faults_are_named(text, named, yaml, capsys):
@@ -145,6 +151,8 @@ def test_yaml_faults_are_named(text, named, yaml, capsys):
         ("--stages=teach,frobnicate", "frobnicate"),
         ("--stages=", "empty"),
         ("--config=nowhere.yaml", "nowhere.yaml"),
+        ("--config={sft: {epochs: 1, epochs: 2}}", "epochs is given twice"),
+        ("--sft.loss={fn: focal, fn: cross_entropy}", "sft.loss"),
     ],
 )
 def test_command_line_faults_are_named(argument, named, capsys):

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dart_jax.config import DartConfig, make_parser
+from dart_jax.strict_yaml import nested, read_settings
 
 _KEYS = {"base", "settings", "seeds", "variants"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -81,7 +80,7 @@ def read_sweep(
         ValueError: An unknown or wrong key, named with its variant.
         FileNotFoundError: The file or its base.
     """
-    content = _load(path)
+    content = read_settings(path)
     unknown = sorted(map(str, content.keys() - _KEYS))
     if unknown:
         raise ValueError(f"{path}: unknown key {unknown[0]}; known: {', '.join(sorted(_KEYS))}")
@@ -112,13 +111,13 @@ def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[st
         file = path.parent / base
         if not file.is_file():
             raise FileNotFoundError(f"{where}: there is no file {file}")
-        where, base = str(file), _load(file)
+        where, base = str(file), read_settings(file)
     if not isinstance(base, Mapping):
         raise ValueError(f"{where}: give a configuration's file name, or its sections")
     own = f"{path}: settings"
     defaults = parser.get_defaults()
     given = defaults.clone()
-    for place, settings in ((where, base), (own, _nested(_settings(own, content), own))):
+    for place, settings in ((where, base), (own, nested(_settings(own, content), own))):
         given = _parsed(parser, settings, given, place)
         for flag in ("config", "dry_run", "stages"):
             if getattr(given, flag) != getattr(defaults, flag):
@@ -163,10 +162,10 @@ def _run(
     seed: int,
     root: Path,
 ) -> SweepRun:
-    nested = _nested(overrides, where)
-    if nested.keys() & {"run", "config", "stages", "dry_run"}:
+    settings = nested(overrides, where)
+    if settings.keys() & {"run", "config", "stages", "dry_run"}:
         raise ValueError(f"{where}: run, config, stages and dry_run belong to the sweep")
-    given = _parsed(parser, nested, base.clone(), where)
+    given = _parsed(parser, settings, base.clone(), where)
     given.run.name, given.run.root, given.run.seed = f"{variant}-seed{seed}", str(root), seed
     try:
         sections = parser.instantiate(given)
@@ -189,50 +188,3 @@ def _parsed(parser: Any, settings: Mapping[str, Any], onto: Any, where: str) -> 
         return parser.parse_object(dict(settings), namespace=onto)
     except argparse.ArgumentError as error:
         raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
-
-
-def _nested(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`{"sft.epochs": 1}` as `{"sft": {"epochs": 1}}`. Raises ValueError for what comes twice."""
-    found: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, field = str(key).split(".")
-        place = found
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ValueError(f"{where}: {key} is set twice")
-        inner = _nested(value, where) if isinstance(value, Mapping) else value
-        if isinstance(inner, dict) and isinstance(place.get(field), dict):
-            twice = inner.keys() & place[field].keys()
-            inner = place.pop(field) | inner
-        else:
-            twice = {field} & place.keys()
-        if twice:
-            raise ValueError(f"{where}: {key} is set twice")
-        place[field] = inner
-    return found
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that comes twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]} comes twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """A YAML mapping. Raises FileNotFoundError, or ValueError with file and line."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.load(file, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a mapping of settings")
-    return content

@@ -1,0 +1,106 @@
+"""YAML in which nothing is said twice.
+
+YAML's own loaders keep the last of two equal keys, so that a section which was pasted in again
+undoes the first without a word. Here it is an error that names the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
+
+from dart_jax.strict_json import read_text
+
+_read_as_settings = get_loader("yaml")
+"""jsonargparse's own loader: `1e-4` is a number in it, and a date is a text."""
+
+
+class RepeatedSetting(yaml.MarkedYAMLError):
+    """A mapping gives a key twice."""
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text, as settings are read on the command line.
+
+    Raises:
+        RepeatedSetting: A key is given twice.
+        yaml.YAMLError: It is not YAML.
+    """
+    for mapping in _mappings(yaml.compose(text, Loader=yaml.SafeLoader)):
+        seen: set[tuple[str, Any]] = set()
+        for key, _ in mapping.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise RepeatedSetting(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, key.value))
+    return _read_as_settings(text)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A YAML file of settings, as it is written.
+
+    Raises:
+        ValueError: Not YAML, a key is given twice, or it is not a mapping; with file and line.
+        BadRecord: Not UTF-8 text.
+        FileNotFoundError, IsADirectoryError: There is no such file.
+    """
+    text = read_text(path)
+    try:
+        settings = load_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"{path}:{error.problem_mark.line + 1}: {what}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: not a mapping of settings")
+    return settings
+
+
+def nested(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`{"sft.epochs": 1}` as `{"sft": {"epochs": 1}}`. Raises ValueError for what comes twice."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, field = str(key).split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{where}: {key} is set twice")
+        inner = nested(value, where) if isinstance(value, Mapping) else value
+        if isinstance(inner, dict) and isinstance(place.get(field), dict):
+            twice = inner.keys() & place[field].keys()
+            inner = place.pop(field) | inner
+        else:
+            twice = {field} & place.keys()
+        if twice:
+            raise ValueError(f"{where}: {key} is set twice")
+        place[field] = inner
+    return found
+
+
+def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    """Every mapping of a document, once; an alias may lead back to where it stands."""
+    waiting = [] if root is None else [root]
+    met: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in met or isinstance(node, yaml.ScalarNode):
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting += [value for pair in node.value for value in pair]
+        else:
+            waiting += node.value
+
+
+# jsonargparse reads with it from now on: configuration files, and mappings on the command line.
+set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
