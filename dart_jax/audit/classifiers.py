@@ -7,12 +7,12 @@ probability: harm at the end of a long text counts as much as harm at its start.
 import hashlib
 import json
 import pickle
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dart_jax.audit.classifier_head import Head, read_head
 from dart_jax.audit.scorer_protocol import Scored, ScorerUnavailable, missing_package
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _NOT_WEIGHTS = (
     "it to safetensors where you trust it"
 )
 
-_NEGATED = re.compile(r"^(no|non|not)([^a-z]|toxic|hate|offens)", re.IGNORECASE)
-_HARM = ("toxic", "hate", "offensive")
-_HARM_EXACT = ("toxic", "toxicity", "hate", "hateful", "offensive")
-
 _DETOXIFY_NAMES = {
     "toxic": "toxicity",
     "identity_hate": "identity_attack",
@@ -41,15 +37,14 @@ _DETOXIFY_NAMES = {
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A sequence classifier with its tokenizer; `sigmoid` for independent labels, else softmax."""
+    """A sequence classifier with its tokenizer, and what its outputs mean."""
 
     model: Any
     tokenizer: Any
-    labels: tuple[str, ...]
-    sigmoid: bool
+    head: Head
 
-    def probabilities(self, texts: list[str]) -> "Tensor":
-        """Probabilities [num_texts, num_labels], the highest over a text's windows."""
+    def score(self, texts: list[str]) -> list[Scored]:
+        """Harm and the probability of each label: of each the highest over a text's windows."""
         import torch
 
         encoded = self.tokenizer(
@@ -63,23 +58,47 @@ class _Classifier:
         owner = encoded.pop("overflow_to_sample_mapping")
         with torch.inference_mode():
             logits = self.model(**encoded).logits.float()
-        windows = torch.sigmoid(logits) if self.sigmoid else torch.softmax(logits, dim=-1)
-        index = owner[:, None].expand_as(windows)
-        empty = torch.zeros(len(texts), len(self.labels))
-        return empty.scatter_reduce(0, index, windows, reduce="amax")
 
-    def version(self, harm: str) -> str:
+        labels, harm = self._windows(logits)
+        highest_harm = _highest(harm[:, None], owner, len(texts))[:, 0].tolist()
+        rows = _highest(labels, owner, len(texts)).tolist()
+        named = [dict(zip(self.head.labels, row, strict=True)) for row in rows]
+        return list(zip(highest_harm, named, strict=True))
+
+    def _windows(self, logits: "Tensor") -> tuple["Tensor", "Tensor"]:
+        """Probabilities [num_windows, num_labels], and of harm [num_windows].
+
+        Harm is taken in each window by itself: hate in one and insults in another are not added.
+        """
+        import torch
+
+        if self.head.sigmoid:
+            labels = torch.sigmoid(logits)
+            return labels, labels[:, self.head.harm].amax(dim=-1)
+        labels = torch.softmax(logits, dim=-1)
+        return labels, labels[:, self.head.harm].sum(dim=-1).clamp(max=1.0)  # rounding
+
+    def version(self) -> str:
         """A digest of whatever its scores depend on: weights, tokenizer, labels, windows."""
         import torch
 
         found = hashlib.sha256()
         window = _window_tokens(self.model, self.tokenizer)
-        facts = (_SCORING, self.labels, harm, self.sigmoid, window)
+        facts = (_SCORING, self.head.labels, self.head.harm_names, self.head.sigmoid, window)
         found.update(json.dumps([*facts, self.tokenizer.backend_tokenizer.to_str()]).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
         return found.hexdigest()[:16]
+
+
+def _highest(windows: "Tensor", owner: "Tensor", num_texts: int) -> "Tensor":
+    """The highest value of each column over the windows of each text: [num_texts, columns]."""
+    import torch
+
+    index = owner[:, None].expand_as(windows)
+    empty = torch.zeros(num_texts, windows.shape[1])
+    return empty.scatter_reduce(0, index, windows, reduce="amax")
 
 
 class DetoxifyScorer:
@@ -103,14 +122,11 @@ class DetoxifyScorer:
             raise missing_package("detoxify", "detoxify", error) from error
         self.name = f"detoxify:{model}"
         self._classifier = _load_detoxify(library, model)
-        self.version = self._classifier.version("toxicity")
+        self.version = self._classifier.version()
 
     def score(self, texts: list[str]) -> list[Scored]:
         """See `Scorer`."""
-        labels = self._classifier.labels
-        rows = self._classifier.probabilities(texts).tolist()
-        scored = [dict(zip(labels, row, strict=True)) for row in rows]
-        return [(labels["toxicity"], labels) for labels in scored]
+        return self._classifier.score(texts)
 
 
 class HFScorer:
@@ -118,12 +134,12 @@ class HFScorer:
 
     Args:
         models: Names on the hub, or folders.
-        labels: The harm label of each model. Empty, as a whole or for one model: the one label
-            that is named like toxic, hate or offensive and not negated (`non-toxic`, `NOT-HATE`).
+        labels: What is harm, for each model: `label[|label...][:sigmoid|softmax]`, see
+            `classifier_head.read_head`. Empty, as a whole or for one model: the head itself says.
 
     Raises:
         ScorerUnavailable: no package, no such model, or a model without a trained head.
-        ValueError: no model is named, or the harm label is unknown or ambiguous.
+        ValueError: no model is named, or one twice, or what is harm is unknown or ambiguous.
     """
 
     def __init__(self, models: Sequence[str], labels: Sequence[str] = ()) -> None:
@@ -134,27 +150,31 @@ class HFScorer:
                 f"audit.scorer_labels: {len(labels)} labels for {len(models)} models; "
                 "name one for each model or none"
             )
+        if len(set(models)) < len(models):
+            raise ValueError(
+                f"audit.scorer_models: {', '.join(models)} names a model twice; several labels of "
+                "one model are joined by |, as in hate|offensive"
+            )
         wanted = dict(zip(models, labels or ("",) * len(models), strict=True))
         self.name = "hf:" + "+".join(f"{m}={label}" if label else m for m, label in wanted.items())
-        self._models = {name: _load_hf(name) for name in models}
-        self._harm = {
-            name: _harm_label(name, self._models[name].labels, label or None)
-            for name, label in wanted.items()
-        }
-        self.version = "+".join(self._models[name].version(self._harm[name]) for name in models)
+        self._models = {name: _load_hf(name, label) for name, label in wanted.items()}
+        self.version = "+".join(model.version() for model in self._models.values())
 
     def score(self, texts: list[str]) -> list[Scored]:
         """See `Scorer`; labels are named `model/label`."""
-        rows = {name: model.probabilities(texts).tolist() for name, model in self._models.items()}
-        return [self._combine({name: rows[name][i] for name in rows}) for i in range(len(texts))]
+        scored = {name: model.score(texts) for name, model in self._models.items()}
+        return [
+            self._combine({name: rows[index] for name, rows in scored.items()})
+            for index in range(len(texts))
+        ]
 
-    def _combine(self, row_of: dict[str, list[float]]) -> Scored:
+    def _combine(self, scored: dict[str, Scored]) -> Scored:
+        harm = [value for value, _ in scored.values()]
         labels = {
             f"{name}/{label}": probability
-            for name, row in row_of.items()
-            for label, probability in zip(self._models[name].labels, row, strict=True)
+            for name, (_, of_model) in scored.items()
+            for label, probability in of_model.items()
         }
-        harm = [labels[f"{name}/{label}"] for name, label in self._harm.items()]
         return sum(harm) / len(harm), labels
 
 
@@ -182,7 +202,8 @@ def _load_detoxify(library: Any, name: str) -> _Classifier:
     missing = sorted(model.state_dict().keys() - weights.keys())
     if missing or model.config.num_labels != len(labels):  # else random weights would score
         raise _not_loaded(name, f"weights are missing or misfit ({', '.join(missing[:3])})")
-    return _Classifier(model.eval(), _fast(tokenizer, name), labels, sigmoid=True)
+    head = Head(labels, (labels.index("toxicity"),), sigmoid=True)
+    return _Classifier(model.eval(), _fast(tokenizer, name), head)
 
 
 def _read_checkpoint(library: Any, name: str) -> Any:
@@ -203,7 +224,7 @@ def _read_checkpoint(library: Any, name: str) -> Any:
         raise _not_loaded(name, _first_line(error)) from error
 
 
-def _load_hf(name: str) -> _Classifier:
+def _load_hf(name: str, setting: str) -> _Classifier:
     try:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
     except ModuleNotFoundError as error:
@@ -215,39 +236,14 @@ def _load_hf(name: str) -> _Classifier:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except pickle.UnpicklingError as error:
         raise _not_loaded(name, _NOT_WEIGHTS) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other shapes
         where = "" if Path(name).is_dir() else "no such folder, and from the hub: "
         raise _not_loaded(name, where + _first_line(error)) from error
     if info["missing_keys"]:
         first = ", ".join(sorted(info["missing_keys"])[:3])
         raise _not_loaded(name, f"not a trained classifier, it has no {first}")
-    labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
-    return _Classifier(model.eval(), _fast(tokenizer, name), labels, _independent(name, model))
-
-
-def _independent(name: str, model: Any) -> bool:
-    """Whether labels are independent (sigmoid) or exclude each other (softmax)."""
-    kind = model.config.problem_type
-    if kind == "regression":
-        raise ValueError(f"audit.scorer_models: {name} is a regression, not a classifier")
-    return kind == "multi_label_classification" or model.config.num_labels == 1
-
-
-def _harm_label(name: str, labels: tuple[str, ...], wanted: str | None) -> str:
-    if wanted in labels:
-        return wanted
-    known = f"labels of {name}: {', '.join(labels)}"
-    if wanted is not None:
-        raise ValueError(f"audit.scorer_labels: no label {wanted!r}; {known}")
-    alike = [
-        label
-        for label in labels
-        if any(word in label.lower() for word in _HARM) and not _NEGATED.search(label)
-    ]
-    found = [label for label in alike if label.lower() in _HARM_EXACT] or alike
-    if len(found) != 1:
-        raise ValueError(f"audit.scorer_labels: name the harm label of each model; {known}")
-    return found[0]
+    head = read_head(name, model.config, setting)
+    return _Classifier(model.eval(), _fast(tokenizer, name), head)
 
 
 def _window_tokens(model: Any, tokenizer: Any) -> int:

@@ -55,8 +55,8 @@ class AuditConfig:
         mode: screen_then_judge (the paper's: the judge sees what the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) or screen_only (no judge: the scorer's delta gives the severity).
         scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
         scorer_models: For hf: one or two model names or folders, the mean of their harm probabilities counts; for detoxify: variant name or checkpoint file.
-        scorer_labels: For hf: the harm label of each model; empty means the label whose name looks like toxic/hate, else an error.
-        scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models), or release (the two classifiers of the authors' release, each for itself).
+        scorer_labels: For hf: what is harm, for each model: label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) several are added, of independent ones (sigmoid) the highest counts. What is left out must follow from the model's configuration, else it is an error that lists the labels.
+        scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models; label as in scorer_labels), or release (the two classifiers of the authors' release, each for itself).
         screen_by: any (a pair is screened when one scorer's delta exceeds tau) or the name of the one scorer that screens; all scores are kept.
         views: What is scored: analysis (the text before the conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.

@@ -159,7 +159,7 @@ def _viewed(text: str, view: View) -> str:
 
 
 def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """`hf:a=toxic+b=hate` as `("hf", ("a", "b"), ("toxic", "hate"))`."""
+    """`hf:a=toxic:sigmoid+b=hate` as `("hf", ("a", "b"), ("toxic:sigmoid", "hate"))`."""
     kind, colon, rest = spec.partition(":")
     if kind not in ("profanity", "detoxify", "hf") or (colon and not rest):
         raise ValueError(

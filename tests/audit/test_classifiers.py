@@ -1,5 +1,6 @@
 """Detoxify and Hugging Face classifiers on small local checkpoints, offline."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -179,36 +180,81 @@ def test_long_text_is_scored_in_windows_and_its_worst_window_counts(bert):
     assert both == pytest.approx(high, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("labels", "harm"),
-    [
-        (("nothate", "hate"), "hate"),
-        (("HATE", "NOT-HATE"), "HATE"),
-        (("non-offensive", "offensive"), "offensive"),
-        (("neutral", "Toxicity"), "Toxicity"),
-        (("toxic", "severe_toxic", "identity_hate"), "toxic"),
-        (("no_hate_speech", "hate_speech"), "hate_speech"),
-    ],
-)
-def test_harm_label_is_found_by_name(bert, labels, harm):
-    folder = str(bert("m", labels))
-    ((value, probabilities),) = HFScorer([folder]).score(["awful"])
-    assert value == probabilities[f"{folder}/{harm}"]
-
-
 def test_harm_label_can_be_named(bert):
     folder = str(bert("m", ("LABEL_0", "LABEL_1")))
     ((value, probabilities),) = HFScorer([folder], ["LABEL_1"]).score(["awful"])
     assert value == probabilities[f"{folder}/LABEL_1"]
 
 
-@pytest.mark.parametrize(
-    ("labels", "named"),
-    [(("LABEL_0", "LABEL_1"), ()), (("hateful", "toxic"), ()), (("fine", "hate"), ("hatred",))],
-)
-def test_unclear_harm_label_is_an_error_that_lists_the_labels(bert, labels, named):
-    with pytest.raises(ValueError, match=f"scorer_labels.*{', '.join(labels)}"):
-        HFScorer([str(bert("m", labels))], named)
+def test_exclusive_labels_are_added_and_independent_ones_are_not(bert):
+    """Same weights, same logits: hate and offensive together, and the worse of the two."""
+    labels = ("hate speech", "normal", "offensive")
+    folder = str(bert("m", labels))
+    added, worse = (
+        HFScorer([folder], [f"hate speech|offensive:{activation}"]).score(TEXTS)
+        for activation in ("softmax", "sigmoid")
+    )
+    for (value, row), (other, independent) in zip(added, worse, strict=True):
+        assert sum(row.values()) == pytest.approx(1)
+        assert value == pytest.approx(1 - row[f"{folder}/normal"], abs=1e-6)
+        assert value > row[f"{folder}/offensive"], "which it silently was"
+        harms = [independent[f"{folder}/{label}"] for label in ("hate speech", "offensive")]
+        assert other == max(harms) and sum(independent.values()) != pytest.approx(1, abs=1e-3)
+
+
+def test_harm_of_two_windows_is_not_added(bert):
+    """Hate in one window and insults in another are as bad as the worse of the two."""
+    scorer = HFScorer([str(bert("m", ("a", "b", "c")))], ["a|c:softmax"])
+    window = 12 - 2 - 2
+    first, second = (" ".join([word] * window) for word in ("fine", "awful"))
+    alone = [scorer.score([text])[0][0] for text in (first, second)]
+    [(both, labels)] = scorer.score([f"{first} {second}"])
+    assert both == pytest.approx(max(alone), abs=1e-6)
+    assert max(alone) < sum(p for name, p in labels.items() if name[-1] in "ac") - 1e-3
+
+
+def test_six_independent_labels_in_a_softmax_would_look_mild(bert):
+    six = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+    folder = str(bert("m", six))
+    with pytest.raises(ValueError, match=rf"scorer_labels.*sigmoid.*{', '.join(six)}"):
+        HFScorer([folder])
+    declared = str(bert("declared", six, problem_type="multi_label_classification"))
+    said = [value for value, _ in HFScorer([folder], [":sigmoid"]).score(TEXTS)]
+    assert said == [value for value, _ in HFScorer([declared]).score(TEXTS)]
+    mild = [value for value, _ in HFScorer([folder], ["toxic:softmax"]).score(TEXTS)]
+    assert all(low < high for low, high in zip(mild, said, strict=True))
+
+
+def test_integer_labels_are_names(bert):
+    folder = bert("m", ("a", "b"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["id2label"] = {"0": 0, "1": 1}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"scorer_labels.*: 0, 1"):
+        HFScorer([str(folder)])
+    [(value, labels)] = HFScorer([str(folder)], ["1"]).score(["awful"])
+    assert value == labels[f"{folder}/1"]
+
+
+def test_one_logit_is_a_sigmoid(bert):
+    folder = str(bert("m", ("toxic",)))
+    values = [value for value, _ in HFScorer([folder]).score(TEXTS)]
+    assert all(0 < value < 1 for value in values) and len(set(values)) == len(TEXTS)
+
+
+def test_a_model_named_twice_is_refused(bert):
+    folder = str(bert("m", ("a", "b")))
+    with pytest.raises(ValueError, match=r"audit\.scorer_models: .*names a model twice"):
+        HFScorer([folder, folder], ["a", "b"])
+
+
+def test_weights_of_another_shape_are_named(bert):
+    folder = bert("m", ("fine", "hate"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["id2label"] = {"0": "fine", "1": "hate", "2": "spam"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ScorerUnavailable, match=r"audit\.scorer_models: cannot load .*m: "):
+        HFScorer([str(folder)], ["hate:softmax"])
 
 
 def test_hf_model_without_a_trained_head_is_refused(bert):

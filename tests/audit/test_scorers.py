@@ -127,6 +127,10 @@ def test_the_embedded_scorer_is_the_default():
         ("detoxify:unbiased", ("detoxify", ("unbiased",), ())),
         ("hf:o/a", ("hf", ("o/a",), ())),
         ("hf:o/a+/b/c=hate", ("hf", ("o/a", "/b/c"), ("", "hate"))),
+        (
+            "hf:o/a=hate|rude:softmax+o/b=:sigmoid",
+            ("hf", ("o/a", "o/b"), ("hate|rude:softmax", ":sigmoid")),
+        ),
         (RELEASE[0], ("hf", ("s-nlp/roberta_toxicity_classifier",), ("toxic",))),
     ],
 )

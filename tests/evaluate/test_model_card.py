@@ -145,14 +145,17 @@ def test_several_scorers_are_named_without_their_places(data):
     config = _config(
         audit__scorers=(
             "profanity",
-            "hf:owner/a=toxic+/home/someone/b",
+            "hf:owner/a=hate|rude:softmax+/home/someone/b",
             "detoxify:/home/someone/c",
         ),
         audit__screen_by="detoxify:/home/someone/c@full",
     )
     card = model_card(dataclasses.replace(data, config=config))
     assert "someone" not in card and "knows profanity, not stereotypes" not in card
-    assert "scorers profanity hf:owner/a=toxic+b detoxify:c, screen\\_by detoxify:c@full" in card
+    assert (
+        "scorers profanity hf:owner/a=hate\\|rude:softmax+b detoxify:c, screen\\_by detoxify:c@full"
+        in card
+    )
     assert "scorer profanity" not in card
     alone = _config(audit__scorers=("profanity",))
     assert "knows profanity" in model_card(dataclasses.replace(data, config=alone))
