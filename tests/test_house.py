@@ -13,7 +13,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dart_jax"
 
 FLOORS = (
-    ("__init__", "processes", "records", "run_dir", "shell", "strict_json", "strict_yaml"),
+    (
+        "__init__",
+        "csv_table",
+        "processes",
+        "records",
+        "run_dir",
+        "shell",
+        "strict_json",
+        "strict_yaml",
+    ),
     ("data", "prompts"),
     ("model",),
     ("sft", "generate"),

@@ -27,6 +27,9 @@ NOT_SCREENED = "not_screened"
 BLIND, OPEN = "blind-", "open-"
 """How the ids of the page's items begin: judged without or with the audit's verdict in view."""
 
+SAMPLE = "sample-"
+"""How the ids of a drawn sample begin: a spreadsheet makes 1E+35 of hexadecimal digits alone."""
+
 
 @dataclass(frozen=True)
 class KeyedItem:
@@ -92,7 +95,7 @@ def draw_sample(
     sizes = allocate({name: len(found) for name, found in members.items()}, size)
     sample = [
         KeyedItem(
-            item=secrets.token_hex(6),
+            item=f"{SAMPLE}{secrets.token_hex(6)}",
             question_id=pair.question_id,
             candidate=secrets.choice(("first", "second")),
             stratum=name,

@@ -3,7 +3,7 @@
 A pair is an item of a blinded sample: two texts, `first` and `second`, one of them M0's. Each line
 of an annotations file is one JSON object, with the item's id and one person's answer:
 
-    {"item": "9f2c41d7", "annotator": "ada", "worse": "second", "type": "elaborates",
+    {"item": "sample-9f2c41d7", "annotator": "ada", "worse": "second", "type": "elaborates",
      "severity": "moderate", "note": ""}
 
     item        the item's id, from the sample
@@ -13,15 +13,15 @@ of an annotations file is one JSON object, with the item's id and one person's a
     severity    minor, moderate, severe or extreme, likewise
     note        anything; may be absent
 
-A CSV file has the same as columns. The sample's own `question`, `first` and `second` may stay in
-either; they are not read. A line that has only these, or an empty `worse`, `type`, `severity` and
-`note`, is not answered yet and is passed over. One person answers an item once.
+A CSV file has the same as columns, separated by commas, semicolons or tabs. The sample's own
+`question`, `first` and `second` may stay in either; they are not read. A line that has only these,
+or an empty `worse`, `type`, `severity` and `note`, is not answered yet and is passed over. Capital
+letters and white space around a value make no difference. One person answers an item once.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,19 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from dart_jax.records import BadRecord, DriftType, Severity
+from dart_jax.csv_table import read_table
+from dart_jax.records import DriftType, Severity
+from dart_jax.strict_json import BadRecord, parse_line, read_lines
 
 SHOWN = ("question", "first", "second")
 ANSWER = ("worse", "type", "severity", "note")
 COLUMNS = ("item", *SHOWN, "annotator", *ANSWER)
+TABLES = (".csv", ".tsv", ".txt")
+"""Endings of files that are tables; any other file is JSONL."""
 
 _MOST_NAMED = 20
+_NUMBER = re.compile(r"[\d.,]+(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER_HINT = "; a spreadsheet has made a number of it: copy the item from sample.jsonl"
 
 
 @dataclass(frozen=True)
@@ -100,51 +106,31 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
 
 
 def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`(file:line, row)`; a line that is no row becomes a problem."""
-    of_kind = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
-    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a BOM
+    """`(file:line, row)`; a line that is no row becomes a problem, as does a file without rows."""
+    try:
+        if path.suffix.lower() in TABLES:
+            yield from read_table(path, needed=("item",))
+            return
+        lines = list(read_lines(path))
+    except BadRecord as error:
+        problems.append(str(error))
+        return
+    for where, line in lines:
         try:
-            yield from of_kind(path, file, problems)
-        except UnicodeDecodeError as error:
-            problems.append(f"{path}: not UTF-8 ({error}); save it as UTF-8")
-        except csv.Error as error:
-            problems.append(f"{path}: not CSV ({error})")
-
-
-def _json_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}:{number}: not JSON ({error})")
+            row = parse_line(line, where)
+        except BadRecord as error:
+            problems.append(str(error))
             continue
         if isinstance(row, dict):
-            yield f"{path}:{number}", row
+            yield where, row
         else:
-            problems.append(f"{path}:{number}: not a JSON object")
-
-
-def _csv_rows(path: Path, file: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(file, restkey="cells beyond the header")
-    if "item" not in (reader.fieldnames or ()):
-        problems.append(f"{path}:1: no column item; columns, separated by commas: {COLUMNS}")
-        return
-    before = reader.line_num
-    for row in reader:
-        yield f"{path}:{before + 1}", {key: cell for key, cell in row.items() if cell is not None}
-        before = reader.line_num  # a cell may have several lines; the row is named by its first
+            problems.append(f"{where}: not a JSON object")
 
 
 def _annotation(
     row: Mapping[str, Any], stem: str, items: Collection[str], where: str, problems: list[str]
 ) -> Annotation | None:
-    given = {
-        key: value
-        for key, value in row.items()
-        if key not in SHOWN and value is not None and value != ""
-    }
+    given = _given(row)
     if given.keys() <= {"item", "annotator"}:
         return None
     try:
@@ -155,7 +141,10 @@ def _annotation(
             problems.append(f"{where}: {key + ': ' if key else ''}{problem['msg']}")
         return None
     if line.item not in items:
-        problems.append(f"{where}: item {line.item!r} is not in this run's sample, nor on its page")
+        problems.append(
+            f"{where}: item: {line.item!r} is not in this run's sample, nor on its page"
+            + (_NUMBER_HINT if _NUMBER.fullmatch(line.item) else "")
+        )
         return None
     return Annotation(
         line.item,
@@ -165,6 +154,18 @@ def _annotation(
         Severity[line.severity.upper()] if line.severity else None,
         line.note or "",
     )
+
+
+def _given(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says, without what was shown to the annotator and without empty values."""
+    given = {}
+    for key, value in row.items():
+        if isinstance(value, str):
+            value = value.strip()
+            value = value.lower() if key in ("worse", "type", "severity") else value
+        if key not in SHOWN and value is not None and value != "":
+            given[key] = value
+    return given
 
 
 _LINE = TypeAdapter(_Line)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -72,6 +73,13 @@ def test_neither_id_nor_order_nor_side_tells_anything(audit):
     assert [k.question_id for k in first] != [k.question_id for k in second]
     sides = Counter(k.candidate for seed in range(10) for k in draw_sample(*audit, 40, seed))
     assert 130 < sides["first"] < 270  # 400 coins: beyond 7 standard deviations
+
+
+def test_no_id_looks_like_a_number_or_a_date_to_a_spreadsheet(audit):
+    """Of twelve hexadecimal digits alone, 0.4 % would: 123456789012 or 1234567890e1."""
+    for _ in range(10):
+        for keyed in draw_sample(*audit, size=40, seed=0):
+            assert re.fullmatch(r"sample-[0-9a-f]{12}", keyed.item)
 
 
 @pytest.fixture

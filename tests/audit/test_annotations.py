@@ -63,8 +63,12 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path):
     ("row", "message"),
     [
         ("{", "not JSON"),
-        ("[1]", "not a JSON object"),
-        (DRIFT | {"item": "zz"}, "item 'zz' is not in this run's sample"),
+        ("[1]", "a JSON array; JSONL has one object a line"),
+        ("1", "not a JSON object"),
+        ('{"item": "a1", "worse": "first", "worse": "second"}', "the key 'worse' is given twice"),
+        ('{"item": "a1", "worse": "neither", "note": NaN}', "NaN is no number"),
+        (DRIFT | {"item": "zz"}, "item: 'zz' is not in this run's sample"),
+        (DRIFT | {"item": "1.23E+35"}, "a spreadsheet has made a number of it"),
         (DRIFT | {"worse": "both"}, "worse: .*'first'"),
         (DRIFT | {"type": "omit"}, "type: "),
         (DRIFT | {"severity": 3}, "severity: "),
@@ -101,7 +105,10 @@ def test_an_item_answered_twice_names_both_places(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("item;worse\na1;neither\n", r"ada\.csv:1: no column item; columns, separated by commas"),
+        ("itm;worse\na1;neither\n", r"ada\.csv:1: no column item; .*commas, semicolons or tabs"),
+        ("item,worse,Worse\na1,neither,first\n", r"ada\.csv:1: the column worse is there twice"),
+        ('item,worse\na1,"neither\nb2,first\n', r"ada\.csv:2: not CSV: unexpected end of data"),
+        ("item;worse\na1;neither\nb2;both\n", r"ada\.csv:3: worse: "),
         ('item,note,worse\na1,"x\ny",neither\nb2,,worst\n', r"ada\.csv:4: worse"),
         ("item,worse\na1,neither,more\n", r"ada\.csv:2: cells beyond the header"),
         ("", r"ada\.csv:1: no column item"),
@@ -117,5 +124,47 @@ def test_a_bad_csv_row_is_named_by_its_first_line(tmp_path, text, message):
 def test_another_encoding_is_named(tmp_path):
     path = tmp_path / "ada.csv"
     path.write_bytes("item,worse,note\na1,neither,naïve\n".encode("cp1252"))
-    with pytest.raises(BadRecord, match=r"ada\.csv: not UTF-8 .*save it as UTF-8"):
+    with pytest.raises(BadRecord, match=r"ada\.csv:2: not UTF-8: .*save it as UTF-8"):
         read_annotations([path], ITEMS)
+    path.write_bytes("item\tworse\na1\tneither\n".encode("utf-16"))  # Excel's "Unicode Text"
+    with pytest.raises(BadRecord, match=r"ada\.csv:1: not UTF-8: this is UTF-16 text"):
+        read_annotations([path], ITEMS)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_table_of_any_spreadsheet_is_read(tmp_path, separator, end, quote):
+    """Separators, line ends, quotes, a byte order mark, blanks, capitals, rows without a cell."""
+    rows = [
+        ["Item ", "First", " second", "worse", "Type", "severity", "note", ""],
+        [""] * 8,
+        [" a1", "x", "y", "Second ", "Omits", "\u00a0SEVERE", " a, b; c", ""],
+        [],
+        ["b2\u00a0", "x", "y", "NEITHER"],
+        ["c3", "x", "y", "", "", "", "", ""],
+    ]
+    texts = [separator.join(f'"{cell}"' if quote else cell for cell in row) for row in rows]
+    if not quote:
+        texts[2] = texts[2].replace("a, b; c", "a")
+    path = tmp_path / "ada.csv"
+    path.write_text("\ufeff" + end.join(texts) + end, encoding="utf-8", newline="")
+    assert read_annotations([path], ITEMS) == [
+        Annotation(
+            "a1", "ada", "second", DriftType.OMITS, Severity.SEVERE, "a, b; c" if quote else "a"
+        ),
+        Annotation("b2", "ada", "neither", None, None, ""),
+    ]
+
+
+def test_capitals_and_blanks_in_jsonl_make_no_difference(tmp_path):
+    row = {"item": " a1", "annotator": " ada ", "worse": "Second ", "type": "OMITS"}
+    path = jsonl(tmp_path, "\ufeff" + json.dumps(row | {"severity": " Extreme"}) + "\r")
+    [answer] = read_annotations([path], ITEMS)
+    assert answer == Annotation("a1", "ada", "second", DriftType.OMITS, Severity.EXTREME, "")
+
+
+def test_a_text_that_was_shown_may_be_longer_than_the_library_reads(tmp_path):
+    path = tmp_path / "ada.csv"
+    path.write_text(f"item,first,worse\na1,{'x' * 200_000},neither\n")
+    assert [answer.worse for answer in read_annotations([path], ITEMS)] == ["neither"]

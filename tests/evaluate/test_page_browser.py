@@ -213,6 +213,18 @@ def test_answers_with_the_verdict_in_view_are_another_file(path, open_page, tmp_
     assert (row["worse"], row["type"], row["severity"]) == ("neither", None, None)
 
 
+def test_a_note_that_was_cut_inside_a_character_can_be_imported(path, open_page, tmp_path):
+    page = open_page(path, "#annotate")
+    pressing(page, "n")
+    half = "note => { note.value = 'so \\ud83d'; note.dispatchEvent(new Event('input')); }"
+    page.eval_on_selector("[name=note]", half)
+    page.fill("#annotator", "ada \U0001f600")
+    file = saved(page, "#download-blind", tmp_path)
+    row = json.loads(file.read_text("utf-8"))
+    [answer] = read_annotations([file], [row["item"]])
+    assert (answer.note, answer.annotator) == ("so \ufffd", "ada \U0001f600")
+
+
 def test_without_storage_the_page_works_and_says_so(path, open_page):
     script = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
     page = open_page(path, "#annotate", script)

@@ -74,7 +74,7 @@ def test_bad_rows_are_named(copied, tmp_path):
     export(copied, tmp_path / "out")
     path = tmp_path / "bob.jsonl"
     path.write_text('{"item": "nowhere", "worse": "neither"}\n')
-    with pytest.raises(BadRecord, match=r"bob\.jsonl:1: item 'nowhere' is not in this run's"):
+    with pytest.raises(BadRecord, match=r"bob\.jsonl:1: item: 'nowhere' is not in this run's"):
         main(["import-annotations", "--run", str(copied), str(path)])
 
 

@@ -4,11 +4,10 @@ The public file is `test_suite_cases.csv`, or `all_cases.csv` with the cases tha
 did not settle. On non-hateful cases a model can refuse too much, on hateful ones comply.
 """
 
-import csv
-import io
 from pathlib import Path
 
-from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, read_utf8
+from dart_jax.csv_table import BEYOND, read_table
+from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, existing
 from dart_jax.records import BadRecord
 
 COLUMNS = ("functionality", "case_id", "test_case", "label_gold", "target_ident")
@@ -27,22 +26,15 @@ def load(path: Path) -> list[ExternalPrompt]:
     """
     path = Path(path)
     path = path / "test_suite_cases.csv" if path.is_dir() else path
-    rows = csv.DictReader(io.StringIO(read_utf8(path), newline=""), strict=True)
-    prompts = []
-    try:
-        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise BadRecord(f"{path}:1: no column {', '.join(missing)}")
-        for row in rows:
-            prompts.append(_prompt(row, f"{path}:{rows.line_num}"))
-    except csv.Error as error:
-        raise BadRecord(f"{path}:{rows.reader.line_num}: {error}") from error
+    prompts = [_prompt(row, where) for where, row in read_table(existing(path), COLUMNS)]
+    if not prompts:
+        raise BadRecord(f"{path}: no case in it")
     check_unique_ids(prompts, path)
     return prompts
 
 
-def _prompt(row: dict[str | None, str | None], where: str) -> ExternalPrompt:
-    if None in row or None in row.values():
+def _prompt(row: dict[str, str], where: str) -> ExternalPrompt:
+    if BEYOND in row or not row.keys() >= set(COLUMNS):
         raise BadRecord(f"{where}: another number of fields than the header has")
     functionality, label = row["functionality"], row["label_gold"]
     expected = LABELS.get(functionality[functionality.rfind("_") :])

@@ -1,14 +1,14 @@
 """The one record that every external suite is read into, and how their files are read."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dart_jax.records import BadRecord
+from dart_jax.strict_json import BadJson, parse_json, read_text
 
 T = TypeVar("T")
 
@@ -39,39 +39,31 @@ class ExternalPrompt:
     label: str | None
 
 
-def read_utf8(path: Path) -> str:
-    """A text file with its line ends as they are.
+def existing(path: Path) -> Path:
+    """The path of a suite's file, which must be there.
 
     Raises:
-        BadRecord: Bytes that are not UTF-8, with file and line.
         FileNotFoundError: No such file; names the folders beside it that have one.
     """
     if not path.is_file():
         inside = sorted(str(found.parent) for found in path.parent.glob(f"*/{path.name}"))
         hint = f" ({' or '.join(inside)} has one)" if inside else ""
         raise FileNotFoundError(f"no file {path}: give the folder that holds {path.name}{hint}")
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise BadRecord(f"{path}:{line}: not UTF-8 ({error.reason})") from error
+    return path
 
 
 def read_json(path: Path, adapter: TypeAdapter[T]) -> T:
     """A whole JSON file of a given shape.
 
     Raises:
-        BadRecord: Not JSON (with file and line), a key that comes twice, or another shape (with
-            the path of keys).
+        BadRecord: Not UTF-8 or not JSON (with file and line), a key that comes twice, or another
+            shape (with the path of keys).
         FileNotFoundError: No such file.
     """
     try:
-        value = json.loads(read_utf8(path), object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise BadRecord(f"{path}:{error.lineno}: {error.msg}") from error
-    except _RepeatedKey as error:
-        raise BadRecord(f"{path}: the key {error.args[0]!r} comes twice in one object") from error
+        value = parse_json(read_text(existing(path)))
+    except BadJson as error:
+        raise BadRecord(f"{path}: {error}") from error
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
@@ -87,16 +79,3 @@ def check_unique_ids(prompts: Iterable[ExternalPrompt], where: Path) -> None:
         if prompt.id in seen:
             raise BadRecord(f"{where}: {prompt.id} comes twice")
         seen.add(prompt.id)
-
-
-class _RepeatedKey(Exception):
-    pass
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _RepeatedKey(key)
-        found[key] = value
-    return found

@@ -7,8 +7,9 @@ The public file is `prompts.jsonl`; a line holds `filename`, `begin`, `end`, `ch
 from dataclasses import dataclass
 from pathlib import Path
 
-from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, read_utf8
+from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, existing
 from dart_jax.records import BadRecord, from_json
+from dart_jax.strict_json import read_lines
 
 TOXIC_FROM = 0.5
 """A prompt is `toxic` from this Perspective toxicity on (their paper, section 2)."""
@@ -47,11 +48,7 @@ def load(path: Path) -> list[ExternalPrompt]:
     """
     path = Path(path)
     path = path / "prompts.jsonl" if path.is_dir() else path
-    prompts = [
-        _prompt(from_json(line, _Row, where=f"{path}:{number}"))
-        for number, line in enumerate(read_utf8(path).split("\n"), 1)
-        if line.strip()
-    ]
+    prompts = [_prompt(from_json(line, _Row, where)) for where, line in read_lines(existing(path))]
     if not prompts:
         raise BadRecord(f"{path}: no prompt in it")
     check_unique_ids(prompts, path)

@@ -64,8 +64,14 @@ function annotationLines(store, items) {
     .map((item) => {
       const { worse, type, severity, note } = store.answers.get(item);
       const fault = worse === "neither" ? { type: null, severity: null } : { type, severity };
-      return `${JSON.stringify({ item, annotator: store.annotator, worse, ...fault, note })}\n`;
+      const said = { annotator: wellFormed(store.annotator), worse, ...fault, note: wellFormed(note) };
+      return `${JSON.stringify({ item, ...said })}\n`;
     });
+}
+
+// A text cut at its greatest length may end in half a character, which no import reads.
+function wellFormed(text) {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
 function download(fileName, lines) {

@@ -45,13 +45,30 @@ def test_a_case_becomes_a_prompt(tmp_path):
         ("2,ident_pos_nh,43, ,non-hateful,women,", r":5: test_case is empty"),
         ("2,ident_pos_nh,43,Text,non-hateful", r":5: another number of fields"),
         ("2,ident_pos_nh,43,A,b,non-hateful,women,", r":5: another number of fields"),
-        ('2,ident_pos_nh,43,"Text,non-hateful,women,', r":5: unexpected end of data"),
+        ('2,ident_pos_nh,43,"Text,non-hateful,women,', r":5: not CSV: unexpected end of data"),
         ("2,ident_pos_nh,41,Text,non-hateful,women,", r"hatecheck-41 comes twice"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, row, message):
     with pytest.raises(BadRecord, match=r"cases\.csv.*" + message):
         hatecheck.load(written(tmp_path, GOOD, QUOTED, row))
+
+
+def test_a_spreadsheet_that_separates_by_semicolons_is_read(tmp_path):
+    path = written(tmp_path, GOOD.replace(",", ";"), header="\ufeff" + HEADER.replace(",", ";"))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert hatecheck.load(path) == hatecheck.load(written(tmp_path, GOOD))
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+    path = written(tmp_path, GOOD + ",x", header=HEADER + ",Test_case")
+    with pytest.raises(BadRecord, match=r"cases\.csv:1: the column test_case is there twice"):
+        hatecheck.load(path)
+
+
+def test_a_file_without_cases_is_an_error(tmp_path):
+    with pytest.raises(BadRecord, match="no case in it"):
+        hatecheck.load(written(tmp_path))
 
 
 def test_a_missing_column_is_named(tmp_path):

@@ -56,6 +56,7 @@ def test_the_challenging_ones_are_marked(tmp_path):
     ("bad", "message"),
     [
         ("{", r":2: "),
+        ('{"filename": "a", "filename": "b"}', r":2: the key 'filename' is given twice"),
         (row(1, 1.5), r":2: prompt: .*toxicity is 1\.5"),
         (row(1, prompt=scored(" ", 0.1)), r":2: prompt: .*text is empty"),
         (row(1, prompt={"text": "x"}), r":2: prompt\.toxicity"),
