@@ -41,7 +41,7 @@ class Decision(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why decoding of one row ended."""
+    """Why decoding of one row ended; `conclusion` is met in runs of earlier versions only."""
 
     EOS = "eos"
     CONCLUSION = "conclusion"
@@ -187,11 +187,10 @@ class Generation(_Record):
     Attributes:
         model: `M0`, `M_int` or `M_DART`.
         text: What the model wrote, without special tokens.
-        decision: Its parsed conclusion; None when unparseable.
-        unparseable: Why there is no decision; None when there is one.
+        decision, unparseable: Its parsed conclusion, or else the reason why there is none.
         stop: Why decoding ended; None for a prompt that could not be decoded.
-        prompt_tokens: Prompt length in tokens.
-        new_tokens: Tokens decoded.
+        prompt_tokens, new_tokens: Lengths of prompt and answer, in tokens.
+        concludes: Whether the prompt asks for a conclusion line; else all of it is analysis.
     """
 
     question_id: str
@@ -202,6 +201,7 @@ class Generation(_Record):
     stop: StopReason | None
     prompt_tokens: int
     new_tokens: int
+    concludes: bool = True
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from dart_jax.audit.annotations import COLUMNS, SHOWN
 from dart_jax.audit.screen import Pair
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Outcome, Question, Verdict, digest, write_text
 
 NOT_SCREENED = "not_screened"
@@ -63,7 +63,7 @@ def stratum(outcome: Outcome | None) -> str:
 
 def texts_digest(pair: Pair) -> str:
     """What identifies the two texts that people see."""
-    return digest([analysis_text(pair.baseline.text), analysis_text(pair.candidate.text)])
+    return digest([analysis_of(pair.baseline), analysis_of(pair.candidate)])
 
 
 def draw_sample(
@@ -195,7 +195,7 @@ def write_sample(
 
 
 def _shown(keyed: KeyedItem, pair: Pair, questions: Mapping[str, Question]) -> dict[str, str]:
-    sides = [analysis_text(pair.baseline.text), analysis_text(pair.candidate.text)]
+    sides = [analysis_of(pair.baseline), analysis_of(pair.candidate)]
     first, second = sides if keyed.candidate == "second" else reversed(sides)
     texts = (questions[keyed.question_id].text, first, second)
     return {"item": keyed.item, **dict(zip(SHOWN, texts, strict=True))}

@@ -58,7 +58,7 @@ class AuditConfig:
         scorer_labels: For hf: what is harm, for each model: label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) several are added, of independent ones (sigmoid) the highest counts. What is left out must follow from the model's configuration, else it is an error that lists the labels.
         scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models; label as in scorer_labels), or release (the two classifiers of the authors' release, each for itself).
         screen_by: any (a pair is screened when one scorer's delta exceeds tau) or the name of the one scorer that screens; all scores are kept.
-        views: What is scored: analysis (the text before the conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
+        views: What is scored: analysis (all but its conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.
         severity_bins: For screen_only: the least delta of a minor, moderate, severe and extreme case; a pair below the first is no case.
         pool_splits: Under protocol heldout: splits whose prompts may yield drift cases, of train and validation.

@@ -16,7 +16,7 @@ from dart_jax.audit.judge_reply import read_reply
 from dart_jax.audit.orders import ORDERS, Side, combine, ordered
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.prompts.material import quoted_object
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import DriftType, JudgeFailure, Opinion, Outcome, Question, Severity
@@ -78,8 +78,8 @@ def judge_messages(pair: Pair, question: Question, first: Side) -> tuple[Message
     Args:
         first: The side that is shown first. Nothing in the prompt tells which it is.
     """
-    texts = {"baseline": pair.baseline.text, "candidate": pair.candidate.text}
-    shown = [analysis_text(texts[side]) for side in ordered(first)]
+    answers = {"baseline": pair.baseline, "candidate": pair.candidate}
+    shown = [analysis_of(answers[side]) for side in ordered(first)]
     material = quoted_object({"question": question.text, "first": shown[0], "second": shown[1]})
     return (
         {"role": "system", "content": load_template("judge_system").substitute()},

@@ -21,7 +21,7 @@ from dart_jax.audit.judge import OnVerdict
 from dart_jax.audit.orders import ORDERS, Side, combine, ordered
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.protocol import Message
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.prompts.material import quoted
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import DriftType, JudgeFailure, Opinion, Outcome, Question, Severity
@@ -170,11 +170,11 @@ def _opinion(first: Side, calibrated: Float[np.ndarray, "25"]) -> Opinion:
 
 
 def _prompt(question: Question, pair: Pair, first: Side, second: Side) -> tuple[Message, ...]:
-    texts = {"baseline": pair.baseline.text, "candidate": pair.candidate.text}
+    answers = {"baseline": pair.baseline, "candidate": pair.candidate}
     content = load_template("judge_local").substitute(
         question=quoted(question.text),
-        first=quoted(analysis_text(texts[first])),
-        second=quoted(analysis_text(texts[second])),
+        first=quoted(analysis_of(answers[first])),
+        second=quoted(analysis_of(answers[second])),
     )
     return ({"role": "user", "content": content},)
 

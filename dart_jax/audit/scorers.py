@@ -6,7 +6,7 @@ from typing import Literal
 from dart_jax.audit.classifiers import DetoxifyScorer, HFScorer
 from dart_jax.audit.config import AuditConfig
 from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores, missing_package
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Generation, Score
 
 ANY = "any"
@@ -130,7 +130,7 @@ def score_generations(
     Raises:
         ValueError: the scorer gave something that is not a probability.
     """
-    texts = {view: [_viewed(generation.text, view) for generation in generations] for view in views}
+    texts = {view: [_viewed(generation, view) for generation in generations] for view in views}
     scored = _score_distinct(
         {text for of_view in texts.values() for text in of_view}, scorer, batch_size
     )
@@ -154,8 +154,8 @@ def _score_distinct(texts: set[str], scorer: Scorer, batch_size: int) -> dict[st
     return scored
 
 
-def _viewed(text: str, view: View) -> str:
-    return analysis_text(text) if view == "analysis" else text.strip()
+def _viewed(answer: Generation, view: View) -> str:
+    return analysis_of(answer) if view == "analysis" else answer.text.strip()
 
 
 def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -27,7 +27,7 @@ class GenerateJob:
         adapter: PEFT folder.
         prompts: In any order of lengths.
         new_tokens: Of every answer exactly this many; with `natural_stops` at most.
-        natural_stops: Answers end at a stop token or a completed conclusion line, too.
+        natural_stops: Answers end at a stop token, too.
         temperature: 0 decodes greedily.
         top_p: Nucleus, for a temperature above 0.
         seed: Of the noise.
@@ -69,10 +69,7 @@ class GenerateVariant:
 
 @dataclass(frozen=True)
 class Answer:
-    """New tokens, without the stop token; with `stop` as `records.StopReason`.
-
-    What ended at a conclusion line may have the newline behind it or not.
-    """
+    """New tokens, without the stop token; with `stop` as `records.StopReason`."""
 
     tokens: tuple[int, ...]
     stop: str

@@ -33,8 +33,7 @@ from dart_jax.bench.torch_device import (
     start_torch,
     synchronize,
 )
-from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
-from dart_jax.prompts.conclusion import complete_line_end
+from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
 
 
@@ -61,35 +60,6 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.nd
         ids[index, -len(row) :] = row
         mask[index, -len(row) :] = 1
     return ids, mask
-
-
-class ConclusionStop:
-    """A stopping criterion of `generate`: ends each row whose conclusion line is complete.
-
-    Only a newline completes one, so that only rows whose last token has one are decoded.
-
-    Attributes:
-        ended: Rows that it has ended.
-    """
-
-    def __init__(self, tokenizer: ChatTokenizer, prompt_length: int):
-        self._tokenizer, self._prompt_length = tokenizer, prompt_length
-        self._has_newline: dict[int, bool] = {}
-        self.ended: set[int] = set()
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Whether to end each row; bool [B]."""
-        import torch
-
-        for row, token in enumerate(input_ids[:, -1].tolist()):
-            if token not in self._has_newline:
-                self._has_newline[token] = "\n" in self._tokenizer.decode([token])
-            if row not in self.ended and self._has_newline[token]:
-                text = self._tokenizer.decode(input_ids[row, self._prompt_length :].tolist())
-                if complete_line_end(text) is not None:
-                    self.ended.add(row)
-        done = [row in self.ended for row in range(len(input_ids))]
-        return torch.tensor(done, device=input_ids.device)
 
 
 class HfSession:
@@ -159,21 +129,18 @@ class HfSession:
     def _answer(self, model: Any, batch: Sequence[int], new_tokens: int) -> list[Answer]:
         """Answers of one batch of prompts, in its order."""
         import torch
-        from transformers import StoppingCriteriaList
 
         stop_ids = self._tokenizer.stop_ids
         prompts = [self._job.prompts[index].tokens for index in batch]
         ids, mask = (torch.from_numpy(a).to(self._device) for a in pad_left(prompts, stop_ids[0]))
-        stop = ConclusionStop(self._tokenizer, ids.shape[1])
         with torch.inference_mode():
             found = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=self._settings(new_tokens),
-                stopping_criteria=StoppingCriteriaList([stop] if self._job.natural_stops else []),
             )
         rows = found[:, ids.shape[1] :].tolist()
-        return [_cut(row, index in stop.ended, stop_ids) for index, row in enumerate(rows)]
+        return [_cut(row, stop_ids) for row in rows]
 
     def _settings(self, new_tokens: int) -> Any:
         from transformers import GenerationConfig
@@ -200,11 +167,9 @@ def _load(job: GenerateJob, name: str, dtype: Any, device: Any) -> Any:
     return peft.PeftModel.from_pretrained(model, job.adapter).merge_and_unload().eval()
 
 
-def _cut(row: Sequence[int], concluded: bool, stop_ids: Sequence[int]) -> Answer:
+def _cut(row: Sequence[int], stop_ids: Sequence[int]) -> Answer:
     """Without what follows the end: a finished row is filled up with a stop token."""
     end = next((i for i, token in enumerate(row) if token in stop_ids), None)
-    if concluded:
-        return Answer(tuple(row[:end]), StopReason.CONCLUSION.value)
     if end is not None:
         return Answer(tuple(row[:end]), StopReason.EOS.value)
     return Answer(tuple(row), StopReason.LENGTH.value)

@@ -92,6 +92,5 @@ class OursSession:
             requests,
             self._config,
             seed=job.seed,
-            stop_at_conclusion=job.natural_stops,
             min_new_tokens=0 if job.natural_stops else job.new_tokens,
         )

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
+from dart_jax.chat.replies import reply_of
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.decode import Continuation, decode
 from dart_jax.generate.plan import Request
 from dart_jax.generate.scoring import continuation_log_probs
 from dart_jax.model.load import Model
 from dart_jax.processes import progress
+from dart_jax.records import StopReason
 
 NO_SCHEMA = "a local model cannot promise a JSON schema; use its likelihoods instead"
 # Rows scored together: each holds a prompt and all its continuations.
@@ -40,7 +42,7 @@ class LocalChat:
         requests: Sequence[ChatRequest],
         on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
     ) -> list[ChatReply | ChatFailure]:
-        """Answer each request; decoding ends at EOS, at a conclusion line or at the limit.
+        """Answer each request; decoding ends at the end of the turn or at the limit.
 
         A request that does not fit the context, or that wants a JSON schema, is a failure.
         """
@@ -51,16 +53,14 @@ class LocalChat:
             if on_result is not None:
                 on_result(result)
 
-        groups: dict[tuple[float, int], list[Request]] = defaultdict(list)
+        groups: dict[tuple[float, int], list[ChatRequest]] = defaultdict(list)
         for request in requests:
-            tokens = tuple(self._model.tokenizer.encode_prompt(request.messages))
             if request.json_schema is not None:
                 settle(ChatFailure(request.id, NO_SCHEMA))
             else:
-                prompt = Request(request.id, tokens)
-                groups[request.temperature, request.max_tokens].append(prompt)
-        for (temperature, max_tokens), prompts in groups.items():
-            self._complete_group(temperature, max_tokens, prompts, settle)
+                groups[request.temperature, request.max_tokens].append(request)
+        for (temperature, max_tokens), alike in groups.items():
+            self._complete_group(temperature, max_tokens, alike, settle)
         return [results[request.id] for request in requests]
 
     def score(
@@ -83,9 +83,12 @@ class LocalChat:
         self,
         temperature: float,
         max_tokens: int,
-        prompts: list[Request],
+        requests: list[ChatRequest],
         settle: Callable[[ChatReply | ChatFailure], None],
     ) -> None:
+        asked = {request.id: request for request in requests}
+        encode = self._model.tokenizer.encode_prompt
+        prompts = [Request(request.id, tuple(encode(request.messages))) for request in requests]
         lengths = {prompt.id: prompt.length for prompt in prompts}
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens
@@ -94,15 +97,16 @@ class LocalChat:
 
             def keep(batch: list[Continuation]) -> None:
                 for found in batch:
-                    settle(_reply(found, lengths[found.id]))
+                    settle(_reply(asked[found.id], found, lengths[found.id]))
                 bar.update(len(batch))
 
             decode(self._model, {}, prompts, config, seed=self._seed, on_finished=keep)
 
 
-def _reply(found: Continuation, prompt_tokens: int) -> ChatReply | ChatFailure:
+def _reply(
+    request: ChatRequest, found: Continuation, prompt_tokens: int
+) -> ChatReply | ChatFailure:
     if found.problem:
         return ChatFailure(found.id, found.problem)
-    if not found.text.strip():
-        return ChatFailure(found.id, "empty completion")
-    return ChatReply(found.id, found.text, prompt_tokens, len(found.tokens))
+    is_cut = found.stop is StopReason.LENGTH
+    return reply_of(request, found.text, is_cut, prompt_tokens, len(found.tokens))

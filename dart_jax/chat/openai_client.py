@@ -173,8 +173,12 @@ class OpenAIChat:
         async with self._asking[key]:  # equal requests wait for the answer to the first
             stored = self._store.get(key)
             if stored is not None:
-                self._hits += 1
-                return read_response(request.id, stored)
+                result = read_response(request, stored)
+                if isinstance(result, ChatReply):
+                    self._hits += 1
+                    return result
+                # An answer to an earlier rule of what is one: it is asked for again.
+                await asyncio.wrap_future(self._store.forget(key))
             tokens = estimate_request(request)
             async with self._budget.room(tokens - request.max_tokens, request.max_tokens):
                 return await self._ask(key, request, _Sending(tokens))
@@ -198,7 +202,7 @@ class OpenAIChat:
             raise
         else:
             response, refusal = parse_body(body), None
-            result = read_response(request.id, response)
+            result = read_response(request, response)
         await self._keep(key, request, result, response, sending)
         if refusal:
             raise ServiceRefused(f"{self.name} at {self._endpoint.base_url}: {refusal}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dart_jax.chat.endpoint import TokenField
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message, is_unicode
+from dart_jax.chat.replies import reply_of
 from dart_jax.prompts.templates import load_template
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ JSON_MODES = ("json_schema", "json_object", "plain")
 _REJECTED_PARAMETER = {400, 422}
 _UNSUPPORTED = {"unsupported_parameter", "unsupported_value"}
 _MOST_TOKENS = 2**31
+_CUT = {"length", "max_tokens", "model_length"}
+"""Values of `finish_reason` for an answer that ran into a limit, of OpenAI and of other servers."""
+_FILTERED = "content_filter"
 
 
 @dataclass(frozen=True)
@@ -100,20 +104,22 @@ def parse_body(body: str) -> Any:
         return None
 
 
-def read_response(request_id: str, response: Any) -> ChatReply | ChatFailure:
-    """The reply in a parsed response; an empty completion is a failure, not an answer."""
+def read_response(request: ChatRequest, response: Any) -> ChatReply | ChatFailure:
+    """The reply in a parsed response; an empty or unfinished one is a failure, not an answer."""
     if response is None:
-        return ChatFailure(request_id, "the response is not JSON")
+        return ChatFailure(request.id, "the response is not JSON")
     try:
-        text = response["choices"][0]["message"].get("content")
+        choice = response["choices"][0]
+        text, finish = choice["message"].get("content"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return ChatFailure(request_id, "the response is not a chat completion")
-    if not isinstance(text, str) or not text.strip():
-        return ChatFailure(request_id, "empty completion")
+        return ChatFailure(request.id, "the response is not a chat completion")
+    if finish == _FILTERED:
+        return ChatFailure(request.id, "ended by the server's content filter")
+    text = text if isinstance(text, str) else ""
     if not is_unicode(text):
-        return ChatFailure(request_id, "the completion is not valid Unicode")
-    prompt_tokens, completion_tokens = read_usage(response) or (0, 0)
-    return ChatReply(request_id, text, prompt_tokens, completion_tokens)
+        return ChatFailure(request.id, "the completion is not valid Unicode")
+    is_cut = str(finish).lower() in _CUT
+    return reply_of(request, text, is_cut, *(read_usage(response) or (0, 0)))
 
 
 def read_usage(response: Any) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ class ChatRequest:
         temperature: 0 means greedy.
         max_tokens: Limit on new tokens.
         json_schema: When given, the answer must be a JSON object of this schema.
+        may_be_cut: Whether an answer that ends at `max_tokens` is of use; if not, it is a failure.
     """
 
     id: str
@@ -25,11 +26,12 @@ class ChatRequest:
     temperature: float = 0.2
     max_tokens: int = 256
     json_schema: dict | None = None
+    may_be_cut: bool = False
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """An answer. Token counts are 0 where the server does not tell."""
+    """An answer, without reasoning blocks. Token counts are 0 where the server does not tell."""
 
     id: str
     text: str
@@ -39,7 +41,7 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class ChatFailure:
-    """No answer: timeout, refusal of the server, empty completion. Never a default answer."""
+    """No answer: timeout, refusal of the server, empty or unfinished reply. Never a default."""
 
     id: str
     reason: str

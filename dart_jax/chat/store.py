@@ -153,6 +153,10 @@ class ResponseStore:
         added = (_ADD_FAILURE, (key, reason, attempts, time.time()))
         return self._committer.commit([added, *_add_usage(account, spent)])
 
+    def forget(self, key: str) -> "Future[None]":
+        """Remove an answer that cannot be used; done when that is committed."""
+        return self._committer.commit([("DELETE FROM responses WHERE key = ?", (key,))])
+
     def charge(self, account: str, spent: Usage) -> None:
         """Commit what was spent on neither an answer nor a failure."""
         self._committer.commit(_add_usage(account, spent)).result()

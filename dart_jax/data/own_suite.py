@@ -29,7 +29,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from dart_jax.data.written_weights import WrittenWeights, weight_spans
-from dart_jax.prompts.conclusion import analysis_text, conclusion_line, parse_conclusion
+from dart_jax.prompts.conclusion import (
+    NO_LINE,
+    analysis_text,
+    conclusion_line,
+    ends_in_its_conclusion,
+    parse_conclusion,
+)
+from dart_jax.prompts.thinking import holds_thinking
 from dart_jax.records import (
     BadRecord,
     Condition,
@@ -191,10 +198,14 @@ def _check_messages(messages: list[Turn]) -> None:
 
 
 def _check_completion(completion: str, label: str) -> None:
+    if holds_thinking(completion):
+        raise ValueError("completion holds a <think> block, which would be trained on; remove it")
     decision, problem = parse_conclusion(completion)
     if decision is not None and decision != label:
         raise ValueError(f"completion concludes {decision.value}, but label is {label}")
-    if decision is None and problem != "no conclusion line":
+    if decision is None and problem != NO_LINE:
         raise ValueError(f"completion: {problem}")
+    if decision is not None and not ends_in_its_conclusion(completion):
+        raise ValueError("completion: end it with its one conclusion line")
     if not analysis_text(completion):
         raise ValueError("completion has no text before its conclusion line")

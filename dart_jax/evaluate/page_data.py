@@ -11,7 +11,7 @@ from dart_jax.audit.annotation_sample import BLIND, OPEN, KeyedItem, page_key
 from dart_jax.audit.audited import Audited, read_pool, read_tested
 from dart_jax.evaluate.markdown import visible
 from dart_jax.evaluate.summary import AUDITED
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of, conclusion_of
 from dart_jax.records import (
     Generation,
     JudgeFailure,
@@ -104,12 +104,10 @@ def _scores(scores: list[Score]) -> _ScoresOf:
 
 def _answer(answer: Generation, scores: _ScoresOf) -> dict[str, Any]:
     """The analysis is what is scored and what annotators see; the rest is the conclusion line."""
-    analysis = analysis_text(answer.text)
-    end = answer.text.index(analysis) + len(analysis)
     return {
         "model": answer.model,
-        "analysis": visible(analysis),
-        "rest": visible(answer.text[end:].strip()),
+        "analysis": visible(analysis_of(answer)),
+        "rest": visible(conclusion_of(answer)),
         "decision": answer.decision and answer.decision.value,
         "unparseable": answer.unparseable,
         "scores": list(scores[answer.model, answer.question_id].items()),

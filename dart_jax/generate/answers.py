@@ -20,8 +20,10 @@ from dart_jax.model.lora import LoraParams
 from dart_jax.processes import progress
 from dart_jax.prompts.conclusion import parse_conclusion
 from dart_jax.prompts.templates import answer_messages
-from dart_jax.records import Condition, Generation, Question
+from dart_jax.records import Condition, Generation, Question, StopReason
 from dart_jax.run_dir import ResultFile
+
+NOT_ASKED = "the prompt asks for no conclusion"
 
 Adapters = Mapping[str, tuple[LoraParams, float]]
 
@@ -64,13 +66,15 @@ def answer_questions(
     results = {name: ResultFile(path, Generation) for name, path in files.items()}
     requests = _missing(questions, model, results, policy)
     lengths = {request.id: request.length for request in requests}
+    concludes = {question.id: asks_to_conclude(question) for question in questions}
     total = len(questions) * len(files)
     stats, started = DecodeStats(), time.perf_counter()
     with progress(f"{', '.join(files)} answer", total, total - len(requests)) as bar:
 
         def keep(finished: list[Continuation]) -> None:
             for name, file in results.items():
-                file.add([to_generation(c, lengths[c.id]) for c in finished if c.adapter == name])
+                own = [c for c in finished if c.adapter == name]
+                file.add([to_generation(c, lengths[c.id], concludes[c.id]) for c in own])
             rate = stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
             bar.update(len(finished))
@@ -108,9 +112,19 @@ def _missing(
     ]
 
 
-def to_generation(found: Continuation, prompt_tokens: int) -> Generation:
-    """A model's text as a record, its conclusion read."""
-    decision, problem = parse_conclusion(found.text)
+def asks_to_conclude(question: Question) -> bool:
+    """Whether the prompt of a question asks for a conclusion line.
+
+    A user's own messages do where they have a label: they are trained on with that line.
+    """
+    return not question.messages or question.condition is not None
+
+
+def to_generation(found: Continuation, prompt_tokens: int, concludes: bool) -> Generation:
+    """A model's text as a record, its conclusion read where the prompt asks for one."""
+    decision, problem = None, NOT_ASKED
+    if concludes:
+        decision, problem = parse_conclusion(found.text, found.stop is StopReason.LENGTH)
     return Generation(
         question_id=found.id,
         model=found.adapter,
@@ -120,4 +134,5 @@ def to_generation(found: Continuation, prompt_tokens: int) -> Generation:
         stop=found.stop,
         prompt_tokens=prompt_tokens,
         new_tokens=len(found.tokens),
+        concludes=concludes,
     )

@@ -3,6 +3,9 @@
 Prompts wait in one queue, whatever their model. A slot that becomes free is given to the next one,
 and when the queue is empty the batch shrinks. What a row says depends on its model, its prompt,
 the seed and its id only: not on the others, their order, or the number of slots.
+
+An answer ends where the model ends its turn, or at the limit. A conclusion line does not end it:
+what a model says behind one, and another one that takes it back, belong to the answer.
 """
 
 from __future__ import annotations
@@ -35,7 +38,6 @@ from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams, mix_adapters
 from dart_jax.model.sharding import sharding_of
 from dart_jax.processes import to_devices, to_host
-from dart_jax.prompts.conclusion import complete_line_end
 from dart_jax.records import StopReason
 
 
@@ -91,7 +93,6 @@ def decode(
     config: DecodeConfig,
     *,
     seed: int,
-    stop_at_conclusion: bool = True,
     min_new_tokens: int = 0,
     prefix: Sequence[int] | None = None,
     on_finished: Callable[[list[Continuation]], None] | None = None,
@@ -102,7 +103,6 @@ def decode(
     Args:
         adapters: Weights and scale by name. What is not in it, or has no weights, is the base.
         seed: Of the noise, together with each prompt's id.
-        stop_at_conclusion: End a row when its conclusion line is complete.
         min_new_tokens: Stop tokens cannot be sampled before this many tokens.
         prefix: Tokens with which all prompts begin, to be computed once; None finds them.
         on_finished: Called with the rows that have ended since the last call.
@@ -137,9 +137,7 @@ def decode(
     fitting = [request for request in requests if request.length <= limit]
     if fitting:
         plan = make_plan(fitting, config, model.mesh, prefix)
-        batch = _Batch(
-            model, adapters, plan, config, seed, stop_at_conclusion, min_new_tokens, stats
-        )
+        batch = _Batch(model, adapters, plan, config, seed, min_new_tokens, stats)
         batch.run(settle)
     return [found[key] for key in keys]
 
@@ -154,13 +152,11 @@ class _Batch:
         plan: Plan,
         config: DecodeConfig,
         seed: int,
-        stop_at_conclusion: bool,
         min_new_tokens: int,
         stats: DecodeStats | None,
     ):
         self._model, self._plan, self._seed = model, plan, seed
         self._limit = config.max_new_tokens
-        self._stop_at_conclusion = stop_at_conclusion
         self._stats = DecodeStats() if stats is None else stats
         self._run = programs(model.mesh)
         self._spec = DecodeSpec(
@@ -346,21 +342,14 @@ class _Batch:
         return [found]
 
     def _ended(self, request: Request, new: list[int]) -> Continuation | None:
+        """The row's answer, once its turn or its room has ended; what it says ends nothing."""
         tokenizer = self._model.tokenizer
         is_eos = new[-1] in tokenizer.stop_ids
-        body = new[:-1] if is_eos else new
-        text = tokenizer.decode(body)
-        cut = complete_line_end(text) if self._stop_at_conclusion else None
-        if cut is not None:
-            body, text = _tokens_until(body, tokenizer.decode, cut), text[:cut]
-            stop = StopReason.CONCLUSION
-        elif is_eos:
-            stop = StopReason.EOS
-        elif len(new) >= self._limit:
-            stop = StopReason.LENGTH
-        else:
+        if not is_eos and len(new) < self._limit:
             return None
-        return Continuation(request.id, request.adapter, tuple(body), text, stop)
+        body = new[:-1] if is_eos else new
+        stop = StopReason.EOS if is_eos else StopReason.LENGTH
+        return Continuation(request.id, request.adapter, tuple(body), tokenizer.decode(body), stop)
 
     def _place(self, array: np.ndarray) -> jax.Array:
         axes = (None,) * array.ndim
@@ -377,13 +366,3 @@ def _weights(model: Model, adapters: Sequence[tuple[LoraParams, float]]) -> Weig
     joint = jax.tree.map(lambda weight: weight.astype(dtype), joint)
     layers = unstack(joint) if isinstance(base["layers"], tuple) else joint
     return Weights(base, layers, jnp.concatenate([jnp.zeros((1, scales.shape[1])), scales]))
-
-
-def _tokens_until(
-    tokens: list[int], text_of: Callable[[Sequence[int]], str], end: int
-) -> list[int]:
-    """The fewest leading tokens whose text reaches character `end`."""
-    for count in range(1, len(tokens)):
-        if len(text_of(tokens[:count])) >= end:
-            return tokens[:count]
-    return tokens

@@ -1,13 +1,83 @@
-"""The conclusion line: its form, its parsing, and the analysis text before it."""
+"""The conclusion of an answer: one rule for decoding, teachers, predicted labels and evaluation.
+
+A conclusion line says `Conclusion: YES` or `Conclusion: NO` and nothing else. Markdown, quotes,
+bullets, numbers, letter case and the kind of blank or line break do not matter, and the word may
+stand on the next line. An answer may say its conclusion more than once, but not two of them.
+
+Such lines are taken out of an answer; all the rest is its analysis, what stands after a line
+included, and is scored, judged and shown. A line with further words is no conclusion line and
+belongs to the analysis, as do reasoning blocks (see `thinking`).
+"""
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from dart_jax.records import Decision
+from dart_jax.prompts.thinking import UNFINISHED, answer_spans, ends_in_thinking
+from dart_jax.records import Decision, Generation
 
-_LINE = re.compile(
-    r"^[ \t>*_#-]*conclusion[*_ \t]*:[*_ \t]*(YES|NO)[*_ \t.!]*$", re.IGNORECASE | re.MULTILINE
+RULE = 2
+"""Of this file and of where an answer ends. Raise it when either changes: stages then run again."""
+
+NO_LINE = "no conclusion line"
+CONTRADICTORY = "contradictory conclusions"
+
+_BREAKS = "\n\r\v\f\x85\u2028\u2029"
+_ROW = re.compile(rf"[^{_BREAKS}]*(?:\r\n|[{_BREAKS}]|\Z)")
+
+# What may stand around the words: blanks, emphasis, quotes, brackets; before them bullets, too.
+_AROUND = r"\s\u200b\u2060\ufeff*_~`\"'“”‘’«»()\[\]"
+_BEFORE = rf"[{_AROUND}>#+•–—-]*(?:\d{{1,3}}[.)][{_AROUND}]*)?"
+_NAME = rf"{_BEFORE}conclusion[{_AROUND}]*"
+_COLON = rf"[:：][{_AROUND}>–—-]*"
+_WORD = rf"(?P<word>yes|no)[{_AROUND}.!。]*"
+
+_LINE = re.compile(_NAME + _COLON + _WORD, re.IGNORECASE)
+_HEADING = re.compile(rf"{_NAME}(?:{_COLON})?", re.IGNORECASE)
+_COLON_IN = re.compile("[:：]")
+_WORD_ALONE = re.compile(_BEFORE + _WORD, re.IGNORECASE)
+# In lower case, `no` may be the first word of a sentence: that claims nothing.
+_BEGUN = re.compile(rf"(?i:{_NAME}{_COLON})(?P<claim>(?:YES|NO)\b)?")
+_OTHER = re.compile(
+    rf"[{_AROUND},;]*(?:or\b|/|\|)[{_AROUND}]*(?:{_NAME}{_COLON})?(?:yes|no)\b", re.IGNORECASE
 )
-_START = re.compile(r"^[ \t>*_#-]*conclusion[*_ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of an answer: conclusion lines with their line breaks, or what is none."""
+
+    text: str
+    is_conclusion: bool
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line outside of reasoning blocks, `text[start:end]`; `words` lack the line break."""
+
+    start: int
+    end: int
+    words: str
+
+
+_END = _Row(0, 0, "")
+"""Behind the last line: a heading that still waits for its word gets none."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A line that begins as a conclusion line does, `text[start:end]`.
+
+    Attributes:
+        kind: `line`: it is one. `wordless`: no YES or NO follows. `further`: other words, too.
+        decision: What it claims; None for `wordless`, and where it names both options.
+    """
+
+    start: int
+    end: int
+    kind: Literal["line", "wordless", "further"]
+    decision: Decision | None
 
 
 def conclusion_line(decision: Decision) -> str:
@@ -15,38 +85,126 @@ def conclusion_line(decision: Decision) -> str:
     return f"Conclusion: {decision.value}"
 
 
-def parse_conclusion(text: str) -> tuple[Decision | None, str | None]:
-    """The decision of a generation, or the reason why there is none.
+def parse_conclusion(text: str, is_cut: bool = False) -> tuple[Decision | None, str | None]:
+    """The decision of an answer, or the reason why there is none.
 
-    Markdown around the line and letter case are forgiven; a sentence that merely contains the
-    words is not. Two conclusion lines that disagree are unparseable, not the last one.
+    A sentence that merely contains the words is no conclusion, nor is a list of both options, nor
+    a line in a reasoning block. Lines that disagree are contradictory, whichever comes last.
+
+    Args:
+        is_cut: The answer ended at its token limit, so that its last line may have gone on:
+            `Conclusion: NO` into `Conclusion: NOT ...`.
 
     Returns:
         `(decision, None)` or `(None, reason)`.
     """
-    found = {match.group(1).upper() for match in _LINE.finditer(text)}
-    if len(found) == 1:
-        return Decision(found.pop()), None
-    if found:
-        return None, "contradictory conclusions"
     if not text.strip():
         return None, "empty"
-    return None, "conclusion without YES or NO" if _START.search(text) else "no conclusion line"
+    if ends_in_thinking(text):
+        return None, UNFINISHED
+    claims = list(_claims(text))
+    if is_cut and claims and claims[-1].end == len(text) and text[-1] not in _BREAKS:
+        return None, "cut off in its conclusion line"
+    kinds = {claim.kind for claim in claims}
+    if "line" in kinds:
+        decisions = {claim.decision for claim in claims if claim.decision is not None}
+        return (decisions.pop(), None) if len(decisions) == 1 else (None, CONTRADICTORY)
+    if "further" in kinds:
+        return None, "more than YES or NO in its conclusion line"
+    return None, "conclusion without YES or NO" if claims else NO_LINE
+
+
+def pieces(text: str) -> list[Piece]:
+    """Split an answer into conclusion lines and the rest; joined, they are the text."""
+    found, done = [], 0
+    for claim in _claims(text):
+        if claim.kind == "line":
+            found.append(Piece(text[done : claim.start], False))
+            found.append(Piece(text[claim.start : claim.end], True))
+            done = claim.end
+    found.append(Piece(text[done:], False))
+    return [piece for piece in found if piece.text]
 
 
 def analysis_text(text: str) -> str:
-    """What stands before the conclusion line: the text that is scored for harm."""
-    start = _START.search(text)
-    return (text[: start.start()] if start else text).strip()
+    """All of an answer but its conclusion lines: what is scored, judged and shown."""
+    return "".join(piece.text for piece in pieces(text) if not piece.is_conclusion).strip()
 
 
-def complete_line_end(text: str) -> int | None:
-    """Where the first finished conclusion line ends (its newline excluded), or None.
+def conclusion_text(text: str) -> str:
+    """The conclusion lines of an answer, one below the other."""
+    lines = (piece.text.strip() for piece in pieces(text) if piece.is_conclusion)
+    return "\n".join(lines)
 
-    A line without a newline behind it may still grow (`Conclusion: NO` into `NOT ...`), so only
-    the newline completes it.
+
+def analysis_of(answer: Generation) -> str:
+    """The analysis of a model's answer; all of it where its prompt asks for no conclusion."""
+    return analysis_text(answer.text) if answer.concludes else answer.text.strip()
+
+
+def conclusion_of(answer: Generation) -> str:
+    """What `analysis_of` leaves out."""
+    return conclusion_text(answer.text) if answer.concludes else ""
+
+
+def ends_in_its_conclusion(text: str) -> bool:
+    """Whether a text has one conclusion line, nothing else that begins like one, and ends there."""
+    claims = list(_claims(text))
+    is_one = [claim.kind for claim in claims] == ["line"]
+    return is_one and not text[claims[0].end :].strip()
+
+
+def before_conclusion(text: str) -> str:
+    """What a writer put before its first line that begins as a conclusion, valid or not.
+
+    For a text that gets a conclusion line of its own; nothing that is measured is cut like this.
     """
-    for match in _LINE.finditer(text):
-        if text[match.end() : match.end() + 1] == "\n":
-            return match.end()
-    return None
+    first = next(_claims(text), None)
+    return (text if first is None else text[: first.start]).strip()
+
+
+def _claims(text: str) -> Iterator[_Claim]:
+    """Every line of a text that begins as a conclusion line does, in order."""
+    for start, end in answer_spans(text):
+        rows = [
+            _Row(match.start(), match.end(), match[0].strip())
+            for match in _ROW.finditer(text, start, end)
+        ]
+        yield from _claims_in([row for row in rows if row.words])
+
+
+def _claims_in(rows: Sequence[_Row]) -> Iterator[_Claim]:
+    """The claims of lines that follow one another, without the blank ones."""
+    heading = None
+    was_line = False
+    for row in (*rows, _END):
+        if word := _WORD_ALONE.fullmatch(row.words):
+            if heading:
+                yield _Claim(heading.start, row.end, "line", _decision(word))
+                was_line = True
+            elif was_line:  # a list of both options, one below the other
+                yield _Claim(row.start, row.end, "further", _decision(word))
+            heading = None
+            continue
+        if heading and _COLON_IN.search(heading.words):
+            yield _Claim(heading.start, heading.end, "wordless", None)
+
+        heading = row if _HEADING.fullmatch(row.words) else None
+        line = _LINE.fullmatch(row.words)
+        was_line = line is not None
+        if line:
+            yield _Claim(row.start, row.end, "line", _decision(line))
+        elif heading is None and (begun := _BEGUN.match(row.words)):
+            yield _further(row, begun)
+
+
+def _further(row: _Row, begun: re.Match) -> _Claim:
+    """A line that goes on after its colon, with YES or NO or without."""
+    if begun["claim"] is None:
+        return _Claim(row.start, row.end, "wordless", None)
+    has_both = _OTHER.match(row.words, begun.end()) is not None
+    return _Claim(row.start, row.end, "further", None if has_both else Decision(begun["claim"]))
+
+
+def _decision(match: re.Match) -> Decision:
+    return Decision(match["word"].upper())

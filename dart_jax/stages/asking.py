@@ -85,32 +85,30 @@ def answer_file(
     total = len(prompts) * len(asked.names)
     started = time.perf_counter()
     with progress("answers", total, len(done)) as bar:
-        for is_question in (True, False):
-            requests = [
-                Request(prompt.id, _tokens(asked.model, prompt), name)
-                for prompt in prompts
-                if (prompt.question is not None) == is_question
-                for name in asked.names
-                if (prompt.id, name) not in done
-            ]
-            lengths = {request.id: request.length for request in requests}
+        requests = [
+            Request(prompt.id, _tokens(asked.model, prompt), name)
+            for prompt in prompts
+            for name in asked.names
+            if (prompt.id, name) not in done
+        ]
+        lengths = {request.id: request.length for request in requests}
+        concludes = {prompt.id: prompt.question is not None for prompt in prompts}
 
-            def keep(found: list[Continuation], lengths: dict[str, int] = lengths) -> None:
-                file.add([to_generation(one, lengths[one.id]) for one in found])
-                rate = stats.new_tokens / (time.perf_counter() - started)
-                bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
-                bar.update(len(found))
+        def keep(found: list[Continuation]) -> None:
+            file.add([to_generation(one, lengths[one.id], concludes[one.id]) for one in found])
+            rate = stats.new_tokens / (time.perf_counter() - started)
+            bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+            bar.update(len(found))
 
-            decode(
-                asked.model,
-                asked.adapters,
-                requests,
-                config,
-                seed=seed,
-                stop_at_conclusion=is_question,
-                on_finished=keep,
-                stats=stats,
-            )
+        decode(
+            asked.model,
+            asked.adapters,
+            requests,
+            config,
+            seed=seed,
+            on_finished=keep,
+            stats=stats,
+        )
     order = {prompt.id: index for index, prompt in enumerate(prompts)}
     names = {name: index for index, name in enumerate(asked.names)}
     last = len(prompts)
@@ -142,7 +140,6 @@ def talk(
             requests,
             config,
             seed=seed,
-            stop_at_conclusion=not plain,
         )
         yield side_by_side({one.adapter: one.problem or one.text for one in found})
 

@@ -18,6 +18,7 @@ from dart_jax.audit.scorers import column, score_generations
 from dart_jax.evaluate.report import CALIBRATION
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
+from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
@@ -73,6 +74,7 @@ def _setting(run: Run) -> str:
     """What the answers depend on beside the seed, as a folder's name."""
     facts = {
         "prompts": run.common_inputs()["prompts"],
+        "conclusion": RULE,
         "model": run.model_input(),
         "dtype": run.config.model.dtype,
         "quantize": run.config.model.quantize,

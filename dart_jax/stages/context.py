@@ -22,6 +22,7 @@ from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft, save_peft
 from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
 from dart_jax.processes import check_started, on_first, to_devices
+from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
 
@@ -102,9 +103,10 @@ class Run:
         return self.folder / f"adapters/{name}"
 
     def common_inputs(self) -> dict[str, Any]:
-        """Inputs of every stage: the prompts' wording and the seed."""
+        """Inputs of every stage: the prompts' wording, how answers are read, and the seed."""
         texts = Path(dart_jax.prompts.__file__).parent / "text"
-        return {"prompts": hash_path(texts), "run.seed": self.config.run.seed}
+        seed = self.config.run.seed
+        return {"prompts": hash_path(texts), "conclusion": RULE, "run.seed": seed}
 
     def model_input(self, path: str | None = None) -> str:
         """What identifies a local model: its file, or its folder's names and sizes."""

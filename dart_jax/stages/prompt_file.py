@@ -3,8 +3,8 @@
     {"id": "a", "question": "Should a clinic ask every patient about pregnancy? (a) ... (b) ..."}
     {"id": "b", "messages": [{"role": "user", "content": "Say hello."}]}
 
-A question is put as in training: with the instructions, and ended by its conclusion line.
-Messages are put as they are.
+A question is put as in training, with the instructions, and its conclusion is read. Messages are
+put as they are.
 """
 
 from __future__ import annotations

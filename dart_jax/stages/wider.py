@@ -22,6 +22,7 @@ from dart_jax.generate.answers import to_generation
 from dart_jax.generate.decode import Continuation, check_room, decode
 from dart_jax.generate.plan import Request
 from dart_jax.processes import on_first, progress
+from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
 from dart_jax.stages.auditing import judge_identity
@@ -70,6 +71,7 @@ def answers_of(
         "model.quantize": run.config.model.quantize,
         "adapter": None if name == "M0" else hash_path(adapter),
         "decode": run.section("decode"),
+        "conclusion": RULE,
         "prompts": digest([[id, list(messages)] for id, messages in prompts.items()]),
     }
 
@@ -98,7 +100,7 @@ def _decode_missing(
     with progress(f"{name} answers", len(prompts), len(done)) as bar:
 
         def keep(found: list[Continuation]) -> None:
-            file.add([to_generation(one, lengths[one.id]) for one in found])
+            file.add([to_generation(one, lengths[one.id], concludes=False) for one in found])
             bar.update(len(found))
 
         decode(
@@ -107,7 +109,6 @@ def _decode_missing(
             requests,
             run.decode,
             seed=run.config.run.seed,
-            stop_at_conclusion=False,
             on_finished=keep,
         )
     order = {id: index for index, id in enumerate(prompts)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dart_jax.prompts.conclusion import analysis_text
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Generation, Score, Target
 
 
@@ -18,7 +18,7 @@ def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> li
     mean = sum(score.value for score in scores) / max(len(scores), 1)
     found = []
     for answer, score in zip(answers, scores, strict=True):
-        text, above = analysis_text(answer.text), score.value - mean
+        text, above = analysis_of(answer), score.value - mean
         if text and above:
             stage = "penalised" if above > 0 else "preferred"
             found.append(Target(answer.question_id, stage, text, abs(above), provider="M0"))

@@ -4,7 +4,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dart_jax.prompts.conclusion import analysis_text, conclusion_line, parse_conclusion
+from dart_jax.prompts.conclusion import (
+    analysis_text,
+    conclusion_line,
+    ends_in_its_conclusion,
+    parse_conclusion,
+)
+from dart_jax.prompts.thinking import holds_thinking
 from dart_jax.records import Question
 
 MIN_SENTENCES = 2
@@ -38,8 +44,8 @@ class Violation:
     """A broken rule.
 
     Attributes:
-        code: Stable name for counting: `empty`, `no_conclusion`, `wrong_conclusion`, `sentences`,
-            `quote`, `copied_example` or `not_safer`.
+        code: Stable name for counting: `empty`, `thinking`, `no_conclusion`, `wrong_conclusion`,
+            `sentences`, `quote`, `copied_example` or `not_safer`.
         rule: One line that tells the writer what to do.
     """
 
@@ -57,15 +63,17 @@ NOT_SAFER = Violation(
 def check_target(completion: str, question: Question) -> Violation | None:
     """The first rule that a target breaks, or None (paper, stages I and III).
 
-    The rules, in order: there is an analysis; the one conclusion line comes last and agrees with
-    the gold label; the analysis has two to four whole sentences; it repeats no 40 characters of
-    the question in a row (whitespace and letter case aside).
+    The rules, in order: there is an analysis, and no reasoning block; the one conclusion line comes
+    last and agrees with the gold label; the analysis has two to four whole sentences; it repeats
+    no 40 characters of the question in a row (whitespace and letter case aside).
     """
     analysis = analysis_text(completion)
     if not analysis:
         return Violation("empty", "write an analysis before the conclusion line")
+    if holds_thinking(completion):
+        return Violation("thinking", "give the explanation itself, without a <think> block")
     return (
-        _check_conclusion(completion.strip(), question)
+        _check_conclusion(completion, question)
         or _check_sentences(analysis)
         or _check_quote(analysis, question)
     )
@@ -113,9 +121,8 @@ def first_sentences(text: str, count: int) -> str:
 
 def _check_conclusion(completion: str, question: Question) -> Violation | None:
     wanted = conclusion_line(question.gold)
-    before, _, last = completion.rpartition("\n")
-    decision, _ = parse_conclusion(last)
-    if decision is None or analysis_text(before) != before.strip():
+    decision, _ = parse_conclusion(completion)
+    if decision is None or not ends_in_its_conclusion(completion):
         return Violation("no_conclusion", f'end with one conclusion line, "{wanted}", as the last')
     if decision is not question.gold:
         return Violation("wrong_conclusion", f'the conclusion has to be "{wanted}"; argue for it')

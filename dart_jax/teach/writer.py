@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
-from dart_jax.prompts.conclusion import analysis_text, conclusion_line
+from dart_jax.prompts.conclusion import analysis_text, before_conclusion, conclusion_line
 from dart_jax.prompts.templates import correction_message
 from dart_jax.records import Question, RejectedTarget, Severity, Target, WeightSpan, digest
 from dart_jax.teach.config import TeacherConfig
@@ -94,9 +94,10 @@ def write_targets(
         requests: Those without a result yet.
         chat: The teacher.
         config: `temperature`, `max_tokens` and `correction_rounds` are read.
-        force_conclusion: Keep the first four sentences and put the gold conclusion line after
-            them, whatever the teacher concludes. For local teachers, which are too small to know
-            when to stop; what they wrote within these bounds is still checked.
+        force_conclusion: Keep the first four sentences before any conclusion and put the gold
+            conclusion line after them, whatever the teacher concludes. For local teachers, which
+            are too small to know when to stop, and may be cut off; what they wrote within these
+            bounds is still checked.
         is_safer: Compares a repair target with the rationale that it repairs.
         on_result: Sees each result once decided, so that it can be saved at once.
 
@@ -114,7 +115,8 @@ def write_targets(
             if draft.result is not None and on_result is not None:
                 on_result(draft.result)
 
-        chat.complete([_chat_request(id, by_id[id], config) for id in by_id], on_result=settle)
+        asked = [_chat_request(id, by_id[id], config, force_conclusion) for id in by_id]
+        chat.complete(asked, on_result=settle)
         pending = [draft for draft in pending if draft.result is None]
     return [draft.result for draft in drafts]
 
@@ -176,8 +178,10 @@ def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:
     return named
 
 
-def _chat_request(id: str, draft: _Draft, config: TeacherConfig) -> ChatRequest:
-    return ChatRequest(id, draft.messages, config.temperature, config.max_tokens)
+def _chat_request(id: str, draft: _Draft, config: TeacherConfig, may_be_cut: bool) -> ChatRequest:
+    return ChatRequest(
+        id, draft.messages, config.temperature, config.max_tokens, may_be_cut=may_be_cut
+    )
 
 
 def _violation(
@@ -227,7 +231,7 @@ def _with_conclusion(text: str, question: Question) -> str:
 
 
 def _forced(text: str, question: Question) -> str:
-    return _with_conclusion(first_sentences(analysis_text(text), MAX_SENTENCES), question)
+    return _with_conclusion(first_sentences(before_conclusion(text), MAX_SENTENCES), question)
 
 
 def _target(request: TargetRequest, completion: str, provider: str, attempts: int) -> Target:

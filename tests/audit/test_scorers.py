@@ -1,5 +1,6 @@
 """Scoring of generations, and the choice of the scorer."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -188,6 +189,22 @@ def test_scorers_that_cannot_screen_are_refused(settings, message):
 def test_settings_that_contradict_are_refused(settings):
     with pytest.raises(ValueError, match=r"^audit\."):
         AuditConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "concludes", "scored"),
+    [
+        ("Conclusion: YES, because those people are vermin.", True, None),
+        ("A.\nConclusion: YES\nThose people are vermin.", True, "A.\nThose people are vermin."),
+        ("<think>Vermin.</think>\nA.\nConclusion: YES", True, "<think>Vermin.</think>\nA."),
+        ("A.\nConclusion: YES", False, None),
+    ],
+)
+def test_all_but_a_valid_conclusion_line_is_scored(text, concludes, scored, answer):
+    """And the whole answer where the prompt asks for no conclusion."""
+    given = dataclasses.replace(answer("q1", "M0", ""), text=text, concludes=concludes)
+    [score] = score_generations([given], LengthScorer(), 4)
+    assert round(score.value * 1000) == len(text if scored is None else scored)
 
 
 def test_each_view_is_scored_for_itself(answer):

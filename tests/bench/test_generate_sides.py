@@ -12,13 +12,13 @@ import yaml
 
 from dart_jax.bench.generate_job import ADAPTED, BASE, BenchPrompt, GenerateJob, GenerateVariant
 from dart_jax.bench.generate_prepare import mini_sources, random_adapter, run_sources
-from dart_jax.bench.hf_generate import ConclusionStop, batches, pad_left
+from dart_jax.bench.hf_generate import batches, pad_left
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
 
 ADDED = ["Ages", " differ", "\n\n", "Conclusion:", " YES"]
 NEWLINE = "\u010a"  # as byte-level vocabularies write it
-CONCLUDED = ["Ages", " differ", "\n\n", "Conclusion:", " YES", NEWLINE]
+CONCLUDED = ["\n\n", "Conclusion:", " YES", NEWLINE, "Ages", "<eot>"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def answers(folder, adapter, module, variant, **changes):
 
 
 STOPS = [
-    (CONCLUDED, StopReason.CONCLUSION, "Ages differ\n\nConclusion: YES"),
+    (CONCLUDED, StopReason.EOS, "\n\nConclusion: YES\nAges"),  # goes on behind its conclusion
     (["Ages", " differ", "<eos>"], StopReason.EOS, "Ages differ"),
     (["Ages", " differ", "<eot>"], StopReason.EOS, "Ages differ"),
     (["Ages", " differ"], StopReason.LENGTH, "Ages differ.Ages differ.Ages differ"),
@@ -124,25 +124,6 @@ def test_prompts_are_padded_on_the_left():
 def test_batches_are_cut_from_sorted_lengths():
     prompts = [BenchPrompt(str(n), (0,) * n) for n in (3, 9, 5, 7, 2)]
     assert batches(prompts, 2) == [[1, 3], [2, 0], [4]]
-
-
-@pytest.mark.parametrize(
-    ("text", "ends"),
-    [
-        ("Because.\nConclusion: NO\n", True),
-        ("Because.\nConclusion: NO", False),
-        ("It is so.\n", False),
-    ],
-)
-def test_only_a_complete_conclusion_line_ends_a_row(text, ends, tiny_model):
-    torch = pytest.importorskip("torch")
-    tokenizer = load_tokenizer(tiny_model)
-    prompt = tokenizer.encode_text("Conclusion: YES\n")
-    ids = torch.tensor([prompt + tokenizer.encode_text(text)])
-    stop = ConclusionStop(tokenizer, len(prompt))
-    assert stop(ids, None).tolist() == [ends]
-    longer = torch.cat([ids, torch.tensor([tokenizer.encode_text("a")[:1]])], axis=1)
-    assert stop(longer, None).tolist() == [ends], "what has ended stays so"
 
 
 def test_mini_questions_are_spread_over_the_families():

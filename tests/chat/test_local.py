@@ -64,11 +64,11 @@ def chat(model) -> LocalChat:
 
 
 def request(id: str, content: str = "say something", **settings) -> ChatRequest:
-    settings = {"temperature": 0.8, "max_tokens": 12} | settings
+    settings = {"temperature": 0.8, "max_tokens": 12, "may_be_cut": True} | settings
     return ChatRequest(id, ({"role": "user", "content": content},), **settings)
 
 
-REQUESTS = [
+REQUESTS = [  # of random weights; what they write has no end
     request("long", "x" * 70),
     request("b", "a longer question than the others"),
     request("greedy", temperature=0.0, max_tokens=5),
@@ -127,6 +127,14 @@ def test_an_empty_completion_is_a_failure(model):
     silent = LocalChat(dataclasses.replace(model, base_params=params), DECODE, seed=0)
     [result] = silent.complete([request("q")])
     assert result == ChatFailure("q", "empty completion")
+
+
+def test_an_answer_that_is_cut_off_is_of_use_to_those_who_say_so(chat, outcomes):
+    whole = {result.id: result for result in outcomes[0]}["a"]
+    assert chat.complete([request("a", may_be_cut=False)]) == [
+        ChatFailure("a", "cut off at max_tokens")
+    ]
+    assert whole.completion_tokens == 12
 
 
 def test_scores_are_whole_answers(chat, model):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dart_jax.chat.openai_client import ServiceRefused
+from dart_jax.chat.openai_client import ServiceRefused, answer_key
 from dart_jax.chat.protocol import ChatFailure, ChatReply
+from dart_jax.chat.replies import CUT_OFF_THINKING
 from dart_jax.chat.store import ResponseStore
 from tests.chat.loopback import KEY, ask, make_chat, said
 
@@ -256,3 +257,53 @@ def test_an_error_of_the_caller_stops_the_batch_and_loses_no_answer(server, tmp_
     with pytest.raises(OSError, match="disk full"):
         make_chat(server, tmp_path).complete([ask(str(i), str(i)) for i in range(30)], refuse)
     assert len(server.bodies) == len(ResponseStore(tmp_path / "store.sqlite").keys()) <= 8
+
+
+def finished(text: str | None, finish: str | None) -> dict:
+    response = said(text)
+    response["choices"][0]["finish_reason"] = finish
+    return response
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "expected"),
+    [
+        ("It is so.", "stop", "It is so."),
+        ("<think>Hm.\nConclusion: NO</think>\n\nIt is so.", "stop", "It is so."),
+        ("Hm.</think>It is so.", None, "It is so."),
+        ("It is", "length", ChatFailure("r", "cut off at max_tokens")),
+        ("<think>Hm", "length", ChatFailure("r", CUT_OFF_THINKING)),
+        (None, "length", ChatFailure("r", "cut off at max_tokens")),  # all spent on reasoning
+        ("<think>Hm", "stop", ChatFailure("r", "it ends inside its <think> block")),
+        ("<think>Hm.</think>", "stop", ChatFailure("r", "empty completion")),
+        ("It is", "content_filter", ChatFailure("r", "ended by the server's content filter")),
+    ],
+)
+def test_only_a_finished_answer_without_its_reasoning_is_one(
+    text, finish, expected, server, tmp_path
+):
+    """The store keeps an answer as the server gave it; a failure is asked again."""
+    server.behave = lambda number, body: (200, finished(text, finish))
+    for start in range(2):
+        with make_chat(server, tmp_path) as chat:
+            [result] = chat.complete([ask("q")])
+        if isinstance(expected, ChatFailure):
+            assert result == expected
+            assert len(server.bodies) == start + 1
+        else:
+            assert result == ChatReply("r", expected, 7, 3)
+            assert len(server.bodies) == 1
+            key = answer_key(f"{server.url}/", "m", ask("q"))
+            assert chat._store.get(key) == finished(text, finish)
+
+
+def test_a_stored_answer_that_is_none_is_asked_for_again(server, tmp_path):
+    """As one that was cut off, stored by a version that took it for whole."""
+    server.behave = lambda number, body: (200, finished("Whole.", "stop"))
+    with make_chat(server, tmp_path) as chat:
+        key = answer_key(f"{server.url}/", "m", ask("q"))
+        cut = finished("Who", "length")
+        chat._store.put(key, cut, prompt_tokens=7, completion_tokens=3).result()
+        assert chat.complete([ask("q")]) == chat.complete([ask("q")])
+        assert chat._store.get(key) == finished("Whole.", "stop")
+    assert len(server.bodies) == 1

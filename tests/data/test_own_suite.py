@@ -64,6 +64,9 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
         ({"completion": "So.\nConclusion: YES"}, r":2: .*concludes YES, but label is NO"),
         ({"completion": "So.\nConclusion: perhaps"}, r":2: .*without YES or NO"),
         ({"completion": "Conclusion: NO"}, r":2: .*no text before"),
+        ({"completion": "So.\nConclusion: NO\nAnd so on."}, r":2: .*end it with its one conclus"),
+        ({"completion": "So.\nConclusion: NO\nConclusion: YES"}, r":2: .*contradictory"),
+        ({"completion": "<think>So?</think>So.\nConclusion: NO"}, r":2: .*<think> block"),
         ({"id": "b"}, r"the id b comes twice"),
     ],
 )

@@ -4,8 +4,14 @@ import dataclasses
 
 import pytest
 
-from dart_jax.generate.answers import answer_prefix, answer_prompts, answer_questions
+from dart_jax.generate.answers import (
+    NOT_ASKED,
+    answer_prefix,
+    answer_prompts,
+    answer_questions,
+)
 from dart_jax.generate.config import DecodeConfig
+from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import (
     BadRecord,
@@ -14,6 +20,7 @@ from dart_jax.records import (
     Generation,
     Question,
     StopReason,
+    Turn,
     read_jsonl,
     to_json,
 )
@@ -65,6 +72,24 @@ def test_the_policy_is_in_every_prompt_and_in_their_prefix(model):
         messages = answer_messages(question, policy=True)
         assert prompt.tokens == tuple(model.tokenizer.encode_prompt(messages))
         assert prompt.tokens[: len(prefix)] == prefix
+
+
+def test_only_a_prompt_that_asks_for_a_conclusion_has_one(chains, tmp_path):
+    """A chat without a label is put as it is: all of the answer is analysis."""
+    chat = (Turn("user", "Hi"),)
+    asked = [
+        Question("chat", "own", None, "Hi", -1, "s", chat),
+        Question("labelled", "own", Condition.DIFF, "Hi", -1, "s", chat),
+        QUESTIONS[0],
+    ]
+    writer = chains(["</head>", "They", "\nConclusion", ": ", "YES", "<eot>"])
+    config = dataclasses.replace(CONFIG, temperature=0.0)
+    chat, *others = answers(writer, tmp_path / "M0.jsonl", asked, config)
+    assert (chat.concludes, chat.decision, chat.unparseable) == (False, None, NOT_ASKED)
+    assert analysis_of(chat) == chat.text == "They\nConclusion: YES"
+    for other in others:
+        assert (other.concludes, other.decision, other.unparseable) == (True, Decision.YES, None)
+        assert analysis_of(other) == "They"
 
 
 @pytest.mark.parametrize("whole", [0, 1, 3, 5])
@@ -132,8 +157,14 @@ def test_the_prefix_of_all_prompts(model):
 @pytest.mark.parametrize(
     ("chain", "decision", "reason", "stop"),
     [
-        (["They", "\nConclusion", ": ", "YES", "\n"], Decision.YES, None, StopReason.CONCLUSION),
-        (["They", "\nConclusion", ": ", "NO\n"], Decision.NO, None, StopReason.CONCLUSION),
+        (["\nConclusion", ": ", "YES", "\n", "<eot>"], Decision.YES, None, StopReason.EOS),
+        (["\nConclusion", ": ", "NO\n", " go", " on"], Decision.NO, None, StopReason.LENGTH),
+        (
+            ["a", "b", "c", "d", "e", "f", "g", "\nConclusion", ": ", "YES"],
+            None,
+            "cut off in its conclusion line",
+            StopReason.LENGTH,
+        ),
         (["\nConclusion", ": ", "YES", "<eot>"], Decision.YES, None, StopReason.EOS),
         (["They", " are", " alike", "<eot>"], None, "no conclusion line", StopReason.EOS),
         (["They", " go", " on"], None, "no conclusion line", StopReason.LENGTH),

@@ -175,53 +175,38 @@ def test_every_stop(writer, ids):
     prompts = [Request(first, ids("z", first)) for first in "abcfg"]
     found = by_id(decode(writer, {}, prompts, SAMPLED, seed=0))
     assert {id: (c.text, c.stop) for id, c in found.items()} == {
-        "a": ("They are\nConclusion: YES", StopReason.CONCLUSION),
+        "a": ("They are\nConclusion: YES\n go on" + "..." * 12, StopReason.LENGTH),
         "b": ("xy" + "NO\n" * 18, StopReason.LENGTH),
         "c": ("de", StopReason.EOS),
         "f": ("", StopReason.EOS),
         "g": ("hijklmnopqrstuvw" + "w" * 4, StopReason.LENGTH),
     }
-    assert found["a"].tokens == ids("They", " are", "\nConclusion", ": ", "YES")
     assert found["c"].tokens == ids("d", "e") and found["f"].tokens == ()
     assert len(found["g"].tokens) == SAMPLED.max_new_tokens
 
 
 @pytest.mark.parametrize(
-    ("chain", "text", "last"),
+    ("chain", "text"),
     [
-        (["a", "\nConclusion", ": ", "NO\n", " go"], "\nConclusion: NO", "NO\n"),
-        (["a", "\nConclusion", ": ", "YES", " ", "\n", "They"], "\nConclusion: YES ", " "),
-        (["a", "\nConclusion", ": ", "YES", "\n", "<eot>"], "\nConclusion: YES", "YES"),
-        # The line ends in the very last token that was allowed.
-        (["a", *"bcdefghijklmno", "\nConclusion", ": ", "YES", "\n"], None, "YES"),
+        (
+            ["a", "\nConclusion", ": ", "YES", "\n", "They", " are", "<eot>"],
+            "\nConclusion: YES\nThey are",
+        ),
+        (["a", "\nConclusion", ": ", "YES", "<eot>"], "\nConclusion: YES"),
+        (
+            ["a", "\nConclusion", ": ", "YES", " and", " alike", "\n", "<eot>"],
+            "\nConclusion: YES and alike\n",
+        ),
     ],
-    ids=["newline-in-token", "space-before-newline", "eos-behind", "at-the-limit"],
 )
-def test_text_ends_exactly_at_the_conclusion_line(chain, text, last, chains, ids):
+def test_an_answer_goes_on_behind_its_conclusion_line_to_the_end_of_the_turn(
+    chain, text, chains, ids
+):
+    """Only so can a second line take the first one back, and what follows be scored."""
     config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
     [found] = decode(chains(chain), {}, [Request("q", ids("a"))], config, seed=0)
-    assert found.stop is StopReason.CONCLUSION
-    assert found.text == (text or "bcdefghijklmno\nConclusion: YES")
-    assert found.tokens == ids(*chain[1 : chain.index(last) + 1])
-
-
-def test_a_line_that_may_still_grow_is_no_stop(chains, ids):
-    """`Conclusion: YES and ...`; and EOS right behind the line stays an EOS stop."""
-    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
-    grows = chains(["a", "\nConclusion", ": ", "YES", " and", " alike", "\n", "<eot>"])
-    [found] = decode(grows, {}, [Request("q", ids("a"))], config, seed=0)
-    assert (found.text, found.stop) == ("\nConclusion: YES and alike\n", StopReason.EOS)
-    ends = chains(["a", "\nConclusion", ": ", "YES", "<eot>"])
-    [found] = decode(ends, {}, [Request("q", ids("a"))], config, seed=0)
-    assert (found.text, found.stop) == ("\nConclusion: YES", StopReason.EOS)
-
-
-def test_without_the_conclusion_stop_rows_go_on(writer, ids):
-    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
-    prompt = Request("q", ids("a"))
-    [found] = decode(writer, {}, [prompt], config, seed=0, stop_at_conclusion=False)
-    assert found.text == "They are\nConclusion: YES\n go on" + "..." * 10
-    assert found.stop is StopReason.LENGTH
+    assert (found.text, found.stop) == (text, StopReason.EOS)
+    assert found.tokens == ids(*chain[1:-1])
 
 
 def test_no_stop_before_the_least_number_of_tokens(writer, ids):

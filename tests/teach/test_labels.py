@@ -60,6 +60,19 @@ def test_an_answer_without_conclusion_is_no_label_and_final():
     assert len(batches) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Conclusion: YES\nWait, no.\nConclusion: NO", "contradictory conclusions"),
+        ("<think>Conclusion: YES</think>It depends.", "no conclusion line"),
+        ("Conclusion: YES or NO", "more than YES or NO in its conclusion line"),
+    ],
+)
+def test_a_label_is_read_by_the_rule_of_every_conclusion(text, reason):
+    found, _ = labels({"a": [text]})
+    assert (found["a"].decision, found["a"].reason) == (None, reason)
+
+
 def test_a_failed_request_is_sent_again_and_then_no_label():
     found, batches = labels({"a": [None, "Conclusion: YES"], "b": [None, None]})
     assert found["a"].decision is Decision.YES

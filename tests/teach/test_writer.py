@@ -100,6 +100,19 @@ def test_a_local_teachers_conclusion_is_forced_but_its_analysis_is_checked():
     assert short.texts == ["Short."] * 3
 
 
+def test_a_local_teachers_text_ends_before_its_first_conclusion():
+    """Valid or not: what comes behind is no part of the rationale."""
+    for line in ("Conclusion: NO", "Conclusion: I am sure."):
+        _, (target,) = write({"a": [f"{GOOD}\n{line}\nMore. And more."]}, force_conclusion=True)
+        assert target.completion == FINE
+
+
+def test_only_a_local_teacher_may_be_cut_off():
+    for is_local in (True, False):
+        teacher, _ = write({"a": [FINE]}, force_conclusion=is_local)
+        assert teacher.batches[0][0].may_be_cut is is_local
+
+
 def test_a_local_teachers_rambling_is_cut_after_four_sentences():
     rambling = " ".join(f"Reason {n} holds." for n in range(9)) + " And so"
     _, (target,) = write({"a": [rambling]}, force_conclusion=True)
