@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dart_jax.model.architecture import LlamaConfig, RopeScaling
+from dart_jax.model.gguf_metadata import GgufFile, read_gguf
 from dart_jax.model.rope import rope_frequencies
 from dart_jax.model.weights import BadCheckpoint, TensorInfo, TensorSource
 
@@ -30,6 +31,58 @@ _LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 _ROWS_AT_ONCE = 1024
+
+# Metadata keys by what becomes of them. A key in none of these may change the model.
+_READ = {
+    f"llama.{name}"
+    for name in (
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.layer_norm_rms_epsilon",
+        "attention.value_length",
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "rope.dimension_count",
+        "rope.freq_base",
+    )
+}
+_WITHOUT_EFFECT = {
+    f"llama.{name}"
+    for name in (
+        "attention.layer_norm_epsilon",  # of LayerNorm; this architecture has RMSNorm
+        "expert_used_count",  # of experts, of which `expert_count` has to say that there are none
+        "rope.scaling.finetuned",
+        "rope.scaling.original_context_length",  # matters with a scaling's type or factor
+        "tensor_data_layout",
+        "vocab_size",  # the embedding's rows say it
+    )
+}
+# Llama 3.1's scaling is in rope_freqs.weight; what has a name here is another kind.
+_NEUTRAL = {
+    f"llama.{name}": value
+    for name, value in {
+        "attention.causal": True,
+        "attention.clamp_kqv": 0.0,
+        "attention.max_alibi_bias": 0.0,
+        "attention.scale": 0.0,
+        "attention.sliding_window": 0,
+        "attn_logit_softcapping": 0.0,
+        "embedding_scale": 1.0,
+        "expert_count": 0,
+        "final_logit_softcapping": 0.0,
+        "leading_dense_block_count": 0,
+        "logit_scale": 1.0,
+        "residual_scale": 1.0,
+        "rope.scale_linear": 1.0,
+        "rope.scaling.attn_factor": 1.0,
+        "rope.scaling.factor": 1.0,
+        "rope.scaling.type": "none",
+        "use_parallel_residual": False,
+    }.items()
+}
 # GGUF keeps Llama 3.1's rescaling as a tensor of divisors instead of its four parameters.
 _KNOWN_SCALINGS = tuple(RopeScaling(factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
 
@@ -38,23 +91,19 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
     """Architecture and tensors of a GGUF file.
 
     Raises:
-        BadCheckpoint: Not GGUF, not Llama, or a tensor that this decoder does not know.
+        BadCheckpoint: Not a whole model in GGUF, not Llama, or a tensor or a metadata key that
+            this decoder does not know; names it.
     """
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise BadCheckpoint(f"{path}: not a readable GGUF file ({error})") from error
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    config = _config(reader, tensors, path)
+    file = read_gguf(path)
+    tensors = {tensor.name: tensor for tensor in file.reader.tensors}
+    config = _config(file, tensors)
     homes = {_hf_name(name, path): name for name in tensors if name != "rope_freqs.weight"}
 
     def open_tensor(hf_name: str) -> np.ndarray:
         tensor = tensors[homes[hf_name]]
         array = _dequantized(tensor)
         # Its pages of the file are not needed in this process's memory any more.
-        reader.data.base.madvise(mmap.MADV_DONTNEED)
+        file.reader.data.base.madvise(mmap.MADV_DONTNEED)
         if ".attn_q." in tensor.name:
             return _unpermute(array, config.num_heads)
         if ".attn_k." in tensor.name:
@@ -83,40 +132,72 @@ def _dequantized(tensor: Any) -> np.ndarray:
     return array.reshape([int(size) for size in reversed(tensor.shape)])
 
 
-def _config(reader: Any, tensors: dict[str, Any], path: Path) -> LlamaConfig:
-    def field(key: str, default: Any = None) -> Any:
-        found = reader.get_field(key)
-        if found is None and default is None:
-            raise BadCheckpoint(f"{path}: metadata key {key} is missing")
-        return default if found is None else found.contents()
-
-    architecture = field("general.architecture")
+def _config(file: GgufFile, tensors: dict[str, Any]) -> LlamaConfig:
+    architecture = file.require("general.architecture")
     if architecture != "llama":
-        raise BadCheckpoint(f"{path}: architecture is {architecture!r}, not 'llama'")
+        raise BadCheckpoint(f"{file.path}: architecture is {architecture!r}, not 'llama'")
+    _refuse_beyond(file)
     if "token_embd.weight" not in tensors:
-        raise BadCheckpoint(f"{path}: missing token_embd.weight")
-    # Llama 3.1's scaling is in rope_freqs.weight; what has a name here is another kind.
-    scaling = field("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise BadCheckpoint(f"{path}: rope scaling {scaling!r} is not supported")
-    heads, embed_dim = field("llama.attention.head_count"), field("llama.embedding_length")
+        raise BadCheckpoint(f"{file.path}: missing token_embd.weight")
+
+    heads = _count(file, "llama.attention.head_count")
+    embed_dim = _count(file, "llama.embedding_length")
     config = LlamaConfig(
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
-        num_layers=field("llama.block_count"),
+        num_layers=_count(file, "llama.block_count"),
         embed_dim=embed_dim,
         num_heads=heads,
-        num_kv_heads=field("llama.attention.head_count_kv", heads),
-        head_dim=field("llama.rope.dimension_count", embed_dim // heads),
-        ffn_dim=field("llama.feed_forward_length"),
-        rope_theta=float(field("llama.rope.freq_base", 10000.0)),
+        num_kv_heads=_count(file, "llama.attention.head_count_kv", heads),
+        head_dim=_head_dim(file, embed_dim // heads),
+        ffn_dim=_count(file, "llama.feed_forward_length"),
+        rope_theta=float(file.get("llama.rope.freq_base", 10000.0)),
         rope_scaling=None,
-        norm_eps=round(float(field("llama.attention.layer_norm_rms_epsilon")), 12),
+        norm_eps=round(float(file.require("llama.attention.layer_norm_rms_epsilon")), 12),
         tied_head="output.weight" not in tensors,
-        context_length=field("llama.context_length"),
+        context_length=_count(file, "llama.context_length"),
     )
     if "rope_freqs.weight" in tensors:
-        return _with_scaling(config, np.asarray(tensors["rope_freqs.weight"].data), path)
+        return _with_scaling(config, np.asarray(tensors["rope_freqs.weight"].data), file.path)
     return config
+
+
+def _refuse_beyond(file: GgufFile) -> None:
+    """Refuse keys that this reader does not know, or whose value asks for what it does not do."""
+    problems = []
+    for key in file.reader.fields:
+        if not key.startswith("llama.") or key in _READ or key in _WITHOUT_EFFECT:
+            continue
+        value = file.get(key)
+        if key not in _NEUTRAL:
+            problems.append(f"{key} ({value}) is unknown")
+        elif value != _NEUTRAL[key]:
+            problems.append(f"{key} is {value}")
+    if problems:
+        raise BadCheckpoint(
+            f"{file.path}: {'; '.join(problems)}: not supported, and the model would be another "
+            "without it; a plain Llama can be taken from its Hugging Face folder"
+        )
+
+
+def _count(file: GgufFile, key: str, default: int | None = None) -> int:
+    """A size that all layers share. A list of sizes, one for each layer, is refused."""
+    value = file.require(key) if default is None else file.get(key, default)
+    if isinstance(value, list):
+        raise BadCheckpoint(f"{file.path}: {key} differs between layers, which is not supported")
+    return int(value)
+
+
+def _head_dim(file: GgufFile, default: int) -> int:
+    """Features of a head, all of which are rotated, and as many in keys as in values."""
+    head_dim = _count(file, "llama.attention.key_length", default)
+    for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
+        found = _count(file, key, head_dim)
+        if found != head_dim:
+            raise BadCheckpoint(
+                f"{file.path}: {key} is {found}, but a head has {head_dim} features "
+                "(llama.attention.key_length, or embedding_length / head_count); not supported"
+            )
+    return head_dim
 
 
 def _with_scaling(config: LlamaConfig, divisors: np.ndarray, path: Path) -> LlamaConfig:

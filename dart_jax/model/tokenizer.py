@@ -101,10 +101,12 @@ class ChatTokenizer:
 
 def load_tokenizer(path: Path) -> ChatTokenizer:
     """The tokenizer of a Hugging Face folder or a GGUF file."""
+    if path.is_file():
+        # Imports jax, which a benchmark's PyTorch side does without.
+        from dart_jax.model.gguf_tokenizer import read_gguf_tokenizer
+
+        return ChatTokenizer(read_gguf_tokenizer(path), str(path))
+
     from transformers import AutoTokenizer
 
-    if path.is_file():
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return ChatTokenizer(tokenizer, str(path))
+    return ChatTokenizer(AutoTokenizer.from_pretrained(path, local_files_only=True), str(path))

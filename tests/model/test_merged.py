@@ -80,6 +80,7 @@ def gguf_base(config, tmp_path):
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
     writer.add_token_list(_bytes_vocabulary(config.vocab_size))
     writer.add_token_types([3] * len(SPECIAL) + [1] * (config.vocab_size - len(SPECIAL)))
     writer.add_token_merges(["a b"])
