@@ -54,6 +54,28 @@ _REQUIRED_SCALING = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
+# Keys of config.json that ask for what this decoder does not do, unless they have this value or
+# null. Other architectures have them; a file that calls itself a Llama may have been renamed.
+_NEUTRAL = {
+    "attention_bias": False,
+    "attention_multiplier": None,
+    "attn_logit_softcapping": None,
+    "clip_qkv": None,
+    "embedding_multiplier": 1.0,
+    "final_logit_softcapping": None,
+    "hidden_act": "silu",
+    "logit_scale": 1.0,
+    "logits_scaling": 1.0,
+    "mlp_bias": False,
+    "no_rope_layers": None,
+    "num_experts": 0,
+    "num_local_experts": 0,
+    "partial_rotary_factor": 1.0,
+    "residual_multiplier": 1.0,
+    "use_qk_norm": False,
+}
+# In rope_parameters or rope_scaling: what kinds of scaling have in common, and what is llama3's.
+_ROPE_KEYS = {"rope_type", "type", "rope_theta"}
 
 
 def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
@@ -65,13 +87,10 @@ def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
     """
     if raw.get("model_type") != "llama":
         raise ValueError(f"{where}: model_type is {raw.get('model_type')!r}, not 'llama'")
-    for key in ("attention_bias", "mlp_bias"):
-        if raw.get(key):
-            raise ValueError(f"{where}: {key} is not supported")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"{where}: hidden_act is {raw['hidden_act']!r}, not 'silu'")
+    _refuse_beyond(raw, where)
     _require(raw, _REQUIRED, where)
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    # As in transformers, where both are given: the older key wins, and wins as a whole.
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     heads = raw["num_attention_heads"]
     return LlamaConfig(
         vocab_size=raw["vocab_size"],
@@ -82,7 +101,7 @@ def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
         head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
         ffn_dim=raw["intermediate_size"],
         rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
-        rope_scaling=_rope_scaling(rope, where),
+        rope_scaling=_rope_scaling(rope, raw, where),
         norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
         tied_head=bool(raw.get("tie_word_embeddings", False)),
         context_length=int(raw.get("max_position_embeddings", 2048)),
@@ -95,13 +114,49 @@ def _require(raw: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: {', '.join(missing)} missing")
 
 
-def _rope_scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
+def _refuse_beyond(raw: dict[str, Any], where: str) -> None:
+    for key, neutral in _NEUTRAL.items():
+        value = raw.get(key)
+        if value is not None and value != neutral:
+            raise ValueError(f"{where}: {key} is {value!r}, which is not supported")
+    if raw.get("quantization_config"):
+        raise ValueError(
+            f"{where}: quantization_config: quantised checkpoints are not supported; take the "
+            "float release and set model.quantize"
+        )
+    window = raw.get("sliding_window")
+    in_use = window is not None and raw.get("use_sliding_window", True)
+    if in_use and window < raw.get("max_position_embeddings", 2048):
+        raise ValueError(
+            f"{where}: sliding_window is {window}, which is not supported; with "
+            "max_position_embeddings of no more than that it would never come into effect"
+        )
+
+
+def _rope_scaling(rope: dict[str, Any], raw: dict[str, Any], where: str) -> RopeScaling | None:
     kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{where}: rope_type {kind!r} is not supported (default or llama3)")
+
+    given = {key for key, value in rope.items() if value is not None}
+    if rope.get("partial_rotary_factor") == 1.0:
+        given.remove("partial_rotary_factor")
+    used = _ROPE_KEYS | set(_REQUIRED_SCALING if kind == "llama3" else _REQUIRED_SCALING[-1:])
+    if given - used:
+        raise ValueError(
+            f"{where}: rotary settings: {', '.join(sorted(given - used))} would have no effect "
+            f"with rope_type {kind!r}; state the rope_type that was meant, or remove them"
+        )
     if kind == "default":
         return None
-    if kind != "llama3":
-        raise ValueError(f"{where}: rope_type {kind!r} is not supported (default or llama3)")
     _require(rope, _REQUIRED_SCALING, where)
+    # Releases of transformers differ in which of the two they take.
+    outer, inner = (settings.get("original_max_position_embeddings") for settings in (raw, rope))
+    if outer is not None and outer != inner:
+        raise ValueError(
+            f"{where}: original_max_position_embeddings is {outer}, and {inner} in the rotary "
+            "settings; remove the wrong one"
+        )
     return RopeScaling(
         factor=float(rope["factor"]),
         low_freq_factor=float(rope["low_freq_factor"]),

@@ -59,9 +59,12 @@ def tensors(config, params):
 
 @pytest.fixture
 def write(tmp_path):
-    """A function: a GGUF file of a configuration's metadata and the given tensors."""
+    """A function: a GGUF file of a configuration's metadata and the given tensors.
 
-    def run(config, tensors, architecture="llama", linear_scaling=False):
+    Further metadata as name=(type, value).
+    """
+
+    def run(config, tensors, architecture="llama", kv_heads=None, **extra):
         path = tmp_path / "model.gguf"
         writer = gguf.GGUFWriter(path, architecture)
         writer.add_context_length(config.context_length)
@@ -69,12 +72,12 @@ def write(tmp_path):
         writer.add_block_count(config.num_layers)
         writer.add_feed_forward_length(config.ffn_dim)
         writer.add_head_count(config.num_heads)
-        writer.add_head_count_kv(config.num_kv_heads)
+        writer.add_head_count_kv(kv_heads or config.num_kv_heads)
         writer.add_layer_norm_rms_eps(config.norm_eps)
         writer.add_rope_freq_base(config.rope_theta)
         writer.add_rope_dimension_count(config.head_dim)
-        if linear_scaling:
-            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        for name, (add, value) in extra.items():
+            getattr(writer, f"add_{add}")(name, value)
         for name, tensor in tensors.items():
             writer.add_tensor(name, tensor)
         writer.write_header_to_file()
@@ -117,10 +120,65 @@ def test_refused(config, tensors, write):
         open_gguf(write(config, tensors | {"rope_freqs.weight": odd}))
     with pytest.raises(BadCheckpoint, match=r"unknown tensor blk.0.attn_q.bias"):
         open_gguf(write(config, tensors | {"blk.0.attn_q.bias": np.zeros(32, np.float32)}))
-    with pytest.raises(BadCheckpoint, match="rope scaling 'linear'"):
-        open_gguf(write(config, tensors, linear_scaling=True))
     with pytest.raises(BadCheckpoint, match="architecture is 'qwen2'"):
         open_gguf(write(config, tensors, architecture="qwen2"))
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value", "message"),
+    [
+        ("llama.rope.scaling.type", "string", "linear", "is linear"),
+        ("llama.rope.scaling.factor", "float32", 8.0, "is 8.0"),
+        ("llama.rope.scale_linear", "float32", 4.0, "is 4.0"),
+        ("llama.rope.scaling.attn_factor", "float32", 0.5, "is 0.5"),
+        ("llama.logit_scale", "float32", 0.5, "is 0.5"),
+        ("llama.residual_scale", "float32", 0.5, "is 0.5"),
+        ("llama.embedding_scale", "float32", 12.0, "is 12.0"),
+        ("llama.attention.scale", "float32", 0.5, "is 0.5"),
+        ("llama.attention.sliding_window", "uint32", 64, "is 64"),
+        ("llama.attention.causal", "bool", False, "is False"),
+        ("llama.expert_count", "uint32", 8, "is 8"),
+        ("llama.what_comes_next", "uint32", 1, r"\(1\) is unknown"),
+        ("llama.attention.value_length", "uint32", 16, "is 16, but a head has 8 features"),
+        ("split.count", "uint16", 3, "is 3.*one part of a model in 3 files.*gguf-split --merge"),
+        ("split.tensors.count", "int32", 291, r"is 291, but the file has \d\d tensors"),
+    ],
+)
+def test_metadata_that_would_make_it_another_model(
+    key, kind, value, message, config, tensors, write
+):
+    with pytest.raises(BadCheckpoint, match=rf"model.gguf: .*{key} {message}"):
+        open_gguf(write(config, tensors, **{key: (kind, value)}))
+
+
+def test_metadata_that_change_nothing(config, tensors, write):
+    neutral = {
+        "llama.rope.scaling.type": ("string", "none"),
+        "llama.rope.scaling.factor": ("float32", 1.0),
+        "llama.rope.scale_linear": ("float32", 1.0),
+        "llama.vocab_size": ("uint32", config.vocab_size),
+        "llama.expert_count": ("uint32", 0),
+        "llama.attention.key_length": ("uint32", config.head_dim),
+        "llama.attention.value_length": ("uint32", config.head_dim),
+        "split.count": ("uint16", 1),
+        "split.tensors.count": ("int32", len(tensors)),
+        "general.what_comes_next": ("uint32", 1),
+    }
+    assert open_gguf(write(config, tensors, **neutral))[0] == config
+
+
+def test_part_of_the_rotary_features(config, tensors, write):
+    """Heads wider than D / N need their own key; without it, the rotary dimensions are others."""
+    wide = dataclasses.replace(config, head_dim=16)
+    with pytest.raises(BadCheckpoint, match=r"rope.dimension_count is 16, but a head has 8"):
+        open_gguf(write(wide, tensors))
+    stated = {"llama.attention.key_length": ("uint32", 16)}
+    assert open_gguf(write(wide, tensors, **stated))[0] == wide
+
+
+def test_sizes_that_differ_between_layers(config, tensors, write):
+    with pytest.raises(BadCheckpoint, match=r"head_count_kv differs between layers"):
+        open_gguf(write(config, tensors, kv_heads=[2, 2, 4]))
 
 
 def test_missing(config, tensors, write):

@@ -4,6 +4,8 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
@@ -16,7 +18,7 @@ from dart_jax.model.load import (
     resolve_path,
 )
 from dart_jax.model.sharding import make_mesh
-from dart_jax.model.weights import BadCheckpoint
+from dart_jax.model.weights import BadCheckpoint, load_params
 
 
 def test_embedded_package(smollm2_path):
@@ -50,6 +52,32 @@ def test_folder_without_or_with_a_bad_config(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
     with pytest.raises(ValueError, match=r"config.json: model_type is 'mamba'"):
         open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("theta", [None, 5e5])
+def test_config_with_the_old_and_the_new_rotary_key(
+    theta, config, hf_model, hf_logits, logits, tokens, tmp_path
+):
+    """The old key's llama3 scaling is what transformers computes with, and what we do."""
+    transformers = pytest.importorskip("transformers")
+    hf_model(config).save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    raw["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e5}
+    raw["rope_scaling"] = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    if theta is not None:
+        raw["rope_theta"] = theta
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    found, source = open_checkpoint(tmp_path)
+    ours = logits(found, load_params(found, source, jnp.float32), tokens)
+    np.testing.assert_allclose(ours, hf_logits(theirs.eval(), tokens), atol=1e-4)
 
 
 def test_auto_dtype_on_cpu():
