@@ -280,6 +280,18 @@ def test_an_adapter_that_was_never_trained(run, base, tmp_path):
     export(run, "M_int", "peft", tmp_path / "out")
 
 
+def test_nothing_is_left_of_weights_that_overflow(run, base, tmp_path):
+    config, _ = open_checkpoint(base)
+    large = {t: {**w, "B": 1e38 * w["B"]} for t, w in adapter_of(config, seed=1).items()}
+    save_peft(run / "adapters/M_DART", large, LORA, "base")
+    now = {name: hash_path(run / f"adapters/{name}") for name in ("M_int", "M_DART")}
+    _rewrite_manifest(run, "repair", outputs={"adapters/M_DART": now["M_DART"]})
+    _rewrite_manifest(run, "evaluate", inputs={"adapters": list(now.values())})
+    with pytest.raises(BadCheckpoint, match=r"layers\.\d.*not finite"):
+        export(run, "M_DART", "merged", tmp_path / "out")
+    assert not [name for name in names_in(tmp_path) if "out" in name]
+
+
 def test_unknown_adapter(run, tmp_path):
     with pytest.raises(ValueError, match=r"--adapter M_dart: .* has M_DART, M_int"):
         export(run, "M_dart", "peft", tmp_path / "out")

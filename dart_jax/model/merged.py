@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
+from dart_jax.model.finite import all_finite
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.safetensors_writer import ShardWriter
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
@@ -81,7 +82,8 @@ def write_merged(
         max_shard_bytes: Largest file.
 
     Raises:
-        BadCheckpoint: A projection that the adapter changes is missing or of another shape.
+        BadCheckpoint: A projection that the adapter changes is missing or of another shape, or a
+            number of a tensor is not finite, or would not be in the type that it is stored in.
     """
     import ml_dtypes
 
@@ -92,15 +94,14 @@ def write_merged(
     with ShardWriter(folder, max_shard_bytes, source.tensors) as writer:
         for name, info in tqdm(source.tensors.items(), "merging", unit="tensor"):
             tensor = source.open(name)[tuple(slice(size) for size in info.shape)]
-            stored = types.get(dtype, tensor.dtype)
-            if name in pairs:
-                update = _update(*pairs[name], scale)
-                exact = tensor.astype(np.float32) + update
-                tensor = exact.astype(stored)
+            update = _update(*pairs[name], scale) if name in pairs else None
+            exact = tensor if update is None else tensor.astype(np.float32) + update
+            stored = _store_as(types.get(dtype, tensor.dtype), exact, f"{source.where}: {name}")
+            if update is not None:
                 moved += _squared(update)
-                rounded += _squared(tensor.astype(np.float32) - exact)
-            writer.add(name, tensor.astype(stored, copy=False))
-            found.add(stored.name)
+                rounded += _squared(stored.astype(np.float32) - exact)
+            writer.add(name, stored)
+            found.add(stored.dtype.name)
         shards = writer.finish()
     return MergeReport(
         tensors=len(source.tensors),
@@ -108,6 +109,28 @@ def write_merged(
         bytes=writer.total_bytes,
         dtypes=tuple(sorted(found)),
         rounding=(rounded / moved) ** 0.5 if moved else 0.0,
+    )
+
+
+def _store_as(dtype: np.dtype, exact: np.ndarray, what: str) -> np.ndarray:
+    """A tensor in its storage type, in which every number must still be finite.
+
+    Raises:
+        BadCheckpoint: Names the tensor, and a type that can hold it.
+    """
+    with np.errstate(over="ignore"):  # found and named below
+        stored = exact.astype(dtype, copy=False)
+    if all_finite(stored):
+        return stored
+    if not all_finite(exact):
+        raise BadCheckpoint(
+            f"{what} has numbers that are not finite, in the checkpoint or once the adapter "
+            "is added"
+        )
+    largest = float(np.abs(exact.astype(np.float32)).max())
+    raise BadCheckpoint(
+        f"{what} has numbers of up to {largest:.4g}, which {dtype.name} cannot hold; choose "
+        "--dtype bfloat16 or --dtype float32"
     )
 
 
@@ -135,7 +158,8 @@ def _check_shapes(source: TensorSource, pairs: dict[str, tuple[np.ndarray, np.nd
 
 def _update(a: np.ndarray, b: np.ndarray, scale: float) -> np.ndarray:
     """scale * A B [in, out], transposed to the checkpoint's [out, in]."""
-    return (np.float32(scale) * b).T @ a.T
+    with np.errstate(over="ignore", invalid="ignore"):  # `_store_as` refuses what overflows
+        return (np.float32(scale) * b).T @ a.T
 
 
 def _squared(values: np.ndarray) -> float:

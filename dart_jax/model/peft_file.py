@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LORA_TARGETS, LoraConfig
+from dart_jax.model.finite import all_finite
 from dart_jax.model.lora import LoraParams, projection_shapes
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint
 from dart_jax.records import write_text
@@ -134,12 +135,17 @@ def load_peft(folder: Path, config: LlamaConfig, lora: LoraConfig) -> LoraParams
 
     Raises:
         BadCheckpoint: Another rank, alpha or targets than `lora`'s, or tensors that are not
-            exactly the model's; names them.
+            exactly the model's, or not finite; names them.
         FileNotFoundError: A file of the adapter is missing.
     """
     _check_config(folder, lora)
     tensors = _read_tensors(folder / TENSOR_FILE)
     _check_tensors(folder / TENSOR_FILE, tensors, config, lora)
+    not_finite = sorted(name for name, tensor in tensors.items() if not all_finite(tensor))
+    if not_finite:
+        raise BadCheckpoint(
+            f"{folder / TENSOR_FILE}: not finite: {_first(not_finite)}; train it again"
+        )
 
     def stack(target: str, matrix: str) -> Any:
         names = (_name(layer, target, matrix) for layer in range(config.num_layers))
@@ -155,19 +161,14 @@ def check_trained(lora_params: LoraParams, where: Path) -> None:
     base model's: no gradient reached it, or no step was made.
 
     Raises:
-        BadCheckpoint: Names the matrices that are all zero, or not finite.
+        BadCheckpoint: Names the matrices that are all zero.
     """
-    zero, not_finite = [], []
-    for target, weights in lora_params.items():
-        for matrix, stacked in weights.items():
-            for layer, weight in enumerate(np.asarray(stacked)):
-                name = _name(layer, target, matrix)
-                if not np.isfinite(weight).all():
-                    not_finite.append(name)
-                elif matrix == "B" and not weight.any():
-                    zero.append(name)
-    if not_finite:
-        raise BadCheckpoint(f"{where}: not finite: {_first(not_finite)}; train it again")
+    zero = [
+        _name(layer, target, "B")
+        for target, weights in lora_params.items()
+        for layer, weight in enumerate(np.asarray(weights["B"]))
+        if not weight.any()
+    ]
     if zero:
         raise BadCheckpoint(
             f"{where}: all zero: {_first(zero)}. B starts at zero, so that these projections were "

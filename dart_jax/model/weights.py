@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import MeshConfig
+from dart_jax.model.finite import all_finite
 from dart_jax.model.llama import param_axes, param_shapes
 from dart_jax.model.placing import Leaf, Transform, arrive
 from dart_jax.model.sharding import make_mesh, tree_shardings
@@ -76,6 +77,22 @@ class TensorSource:
     open: Callable[[str], Any]
 
 
+class _OnlyFinite:
+    """An opened tensor that refuses to give a part with an infinity or a NaN in it."""
+
+    def __init__(self, tensor: Any, what: str):
+        self._tensor, self._what = tensor, what
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        part = self._tensor[index]
+        if not all_finite(part):
+            raise BadCheckpoint(
+                f"{self._what} has numbers that are not finite; the checkpoint is damaged, or "
+                "overflowed when it was converted: take it from its source again"
+            )
+        return part
+
+
 def load_params(
     config: LlamaConfig,
     source: TensorSource,
@@ -95,8 +112,8 @@ def load_params(
             stacked; see `placing.Transform`.
 
     Raises:
-        BadCheckpoint: Missing, unknown or misshaped tensors, by name, or a head that should be
-            tied and is another.
+        BadCheckpoint: Missing, unknown or misshaped tensors, by name, one with numbers that are
+            not finite, or a head that should be tied and is another.
     """
     _check(config, source)
     leaves, homes = _leaves(config, dtype, shardings, transform), _homes(config)
@@ -106,7 +123,14 @@ def load_params(
         for name, info in wanted.items():
             key, layer = homes[name]
             so_far = loaded.get(key)
-            loaded[key] = arrive(source.open(name), info.shape, leaves[key], layer, so_far)
+            # Nothing else may hold the tensor while the next one is opened.
+            loaded[key] = arrive(
+                _OnlyFinite(source.open(name), f"{source.where}: {name}"),
+                info.shape,
+                leaves[key],
+                layer,
+                so_far,
+            )
             bar.update(info.stored_bytes)
     tree = param_shapes(config)
     return jax.tree_util.tree_map_with_path(lambda path, _: loaded[path[-1].key], tree)

@@ -187,6 +187,23 @@ def test_a_bfloat16_checkpoint_stays_one(hf_base, merge):
     assert json.loads((twice / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_numbers_that_the_type_cannot_hold(hf_base, hf_model, config, lora_params, tmp_path):
+    """float16 ends at 65504; what is written is no checkpoint, and the message names a way out."""
+    hf_model(config).half().save_pretrained(hf_base, max_shard_size="20KB")
+    _, source = open_checkpoint(hf_base)
+    large = {target: {**w, "B": 1e6 * w["B"]} for target, w in lora_params.items()}
+    out = {"max_shard_bytes": 10**9}
+    with pytest.raises(BadCheckpoint, match=r"layers\.\d\..*float16 cannot hold.*--dtype bfloat16"):
+        write_merged(tmp_path, source, large, 1.0, dtype="checkpoint", **out)
+    assert not list(tmp_path.glob("*.safetensors"))
+    report = write_merged(tmp_path, source, large, 1.0, dtype="bfloat16", **out)
+    assert report.dtypes == ("bfloat16",) and 0 < report.rounding < 2**-8
+
+    overflowing = {target: {**w, "B": 1e38 * w["B"]} for target, w in lora_params.items()}
+    with pytest.raises(BadCheckpoint, match=r"not finite, .* once the adapter is added"):
+        write_merged(tmp_path, source, overflowing, 1e3, dtype="float32", **out)
+
+
 def test_adapter_of_another_shape(hf_base, lora_params, tmp_path):
     _, source = open_checkpoint(hf_base)
     wrong = {"q": {"A": lora_params["down"]["A"], "B": lora_params["down"]["B"]}}

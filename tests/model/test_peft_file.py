@@ -128,9 +128,14 @@ def test_every_part_must_have_been_trained(lora_params, tmp_path):
     fresh = {target: {**w, "B": 0 * w["B"]} for target, w in lora_params.items()}
     with pytest.raises(BadCheckpoint, match="and 16 more"):
         check_trained(fresh, tmp_path)
-    q = {**lora_params["q"], "A": lora_params["q"]["A"].at[2, 0, 0].set(np.nan)}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite(bad, config, lora, lora_params, tmp_path):
+    q = {**lora_params["q"], "A": lora_params["q"]["A"].at[2, 0, 0].set(bad)}
+    save_peft(tmp_path, {**lora_params, "q": q}, lora, "base")
     with pytest.raises(BadCheckpoint, match=r"not finite: .*layers\.2\.self_attn\.q_proj\.lora_A"):
-        check_trained({**lora_params, "q": q}, tmp_path)
+        load_peft(tmp_path, config, lora)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,16 @@ def test_bfloat16_and_norms(write, tensors, params):
     np.testing.assert_array_equal(found["embed"], params["embed"].astype(jnp.bfloat16))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_numbers_that_are_not_finite(bad, dtype, write, tensors):
+    stored = {name: np.asarray(jnp.asarray(t, dtype)) for name, t in tensors.items()}
+    stored[Q0] = stored[Q0].copy()
+    stored[Q0][3, 5] = bad
+    with pytest.raises(BadCheckpoint, match=rf"{Q0} has numbers that are not finite"):
+        load(write(stored))
+
+
 def shardings_of(config, mesh_config):
     mesh = make_mesh(mesh_config, jax.devices()[:8])
     return tree_shardings(mesh, param_axes(config), param_shapes(config))

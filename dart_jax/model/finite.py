@@ -1,0 +1,20 @@
+"""Whether an array of floating point holds an infinity or a NaN, at the speed of memory."""
+
+import numpy as np
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether every number of a float32, float16 or bfloat16 array is finite.
+
+    Infinities and NaNs have all exponent bits set, so that they are the largest integers of
+    either sign bit. `numpy.isfinite` gives the same answer, for bfloat16 a tenth as fast.
+
+        bfloat16   positive 0x7F80 .. 0x7FFF: the largest as int16
+                   negative 0xFF80 .. 0xFFFF: the largest as uint16
+    """
+    if array.size == 0:
+        return True
+    signed, unsigned = np.dtype(f"i{array.itemsize}"), np.dtype(f"u{array.itemsize}")
+    infinities = np.array([np.inf, -np.inf]).astype(array.dtype).view(unsigned)
+    positive, negative = (int(bits) for bits in infinities)
+    return int(array.view(signed).max()) < positive and int(array.view(unsigned).max()) < negative
