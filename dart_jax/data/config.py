@@ -11,7 +11,7 @@ class DataConfig:
     Attributes:
         suite: mini (embedded), difference_awareness (needs data.dir), jsonl (your own questions; needs data.file) or hub (a data set of the Hugging Face hub; needs data.hub).
         dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl.
-        file: JSONL file of your own questions, one {id, question | messages, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
+        file: JSONL file of your own questions, one {id?, question | messages | prompt, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
         hub: Name of a data set, or its local folder, with the same columns.
         hub_split: Which of its splits holds the questions; all of ours are made from it.
         split_by: Split single rows, or whole scenarios (no template shared between splits); none: every row is for training, and nothing is held back to evaluate on.

@@ -5,8 +5,12 @@
      "weight": 2.0, "benchmark": "leave", "scenario": "parents"}
     {"id": "chat-1", "messages": [{"role": "user", "content": "Hello?"}],
      "completion": "Hello. How can I help?", "token_weights": [1, 1, 1, 1, 3]}
+    {"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]}
+    {"prompt": "Hello?", "completion": "Hi."}
 
-A `question` is put within our instructions; `messages` are the prompt as it is.
+A `question` is put within our instructions; `messages` and `prompt` are the prompt as it is (a
+text is the user's turn). The last turn of `messages`, where it is the assistant's, is the
+completion. `row_forms` says how a row without an id gets one.
 
 With a label (YES: a difference must be recognised) a row is one of the method's questions. With
 `teacher.provider: file` its completion, ended by the conclusion line, is the distill target.
@@ -21,13 +25,22 @@ parts of the completion (`written_weights` says how), where that is what is trai
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from dart_jax.data.row_forms import (
+    OTHER_COMPLETIONS,
+    OTHER_PROMPTS,
+    TextOrTurns,
+    check_prompt,
+    ids_of,
+    refuse_other_names,
+    turns_of,
+)
 from dart_jax.data.written_weights import WrittenWeights, weight_spans
 from dart_jax.prompts.conclusion import (
     NO_LINE,
@@ -45,8 +58,8 @@ from dart_jax.records import (
     Turn,
     WeightSpan,
     from_json,
-    read_jsonl,
 )
+from dart_jax.strict_json import parse_line, read_lines
 
 NO_OPTIONS = -1
 """`Question.answer` of a question without options."""
@@ -73,53 +86,87 @@ class OwnItem:
 class _Row:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
-    id: str
+    id: str | None = None
     question: str | None = None
     messages: list[Turn] | None = None
+    prompt: TextOrTurns | None = None
     label: Literal["YES", "NO"] | None = None
-    completion: str | None = None
+    completion: TextOrTurns | None = None
     weight: float = 1.0
     token_weights: WrittenWeights | None = None
     benchmark: str = "own"
     scenario: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "question", "benchmark", "completion"):
+        for name in ("id", "question", "prompt", "benchmark", "completion"):
             value = getattr(self, name)
-            if value is not None and not value.strip():
+            if isinstance(value, str) and not value.strip():
                 raise ValueError(f"{name} is empty")
-        if (self.question is None) == (self.messages is None):
-            raise ValueError("give either question or messages")
-        if self.messages is not None:
-            _check_messages(self.messages)
+        if sum(given is not None for given in (self.question, self.messages, self.prompt)) != 1:
+            raise ValueError("give either question or messages or prompt")
+        if self.question is None:
+            check_prompt(self.conversation(), "prompt" if self.messages is None else "messages")
         if not 0.0 < self.weight < float("inf"):
             raise ValueError(f"weight is {self.weight}; it must be above 0 and finite")
-        if self.completion is not None and self.label is not None:
-            _check_completion(self.completion, self.label)
+        answer = self.answer()
+        if answer is not None and self.label is not None:
+            _check_completion(answer, self.label)
         self.spans()
+
+    def conversation(self) -> tuple[Turn, ...]:
+        """The prompt as it is; empty for a question, which is put within our instructions."""
+        if self.prompt is not None:
+            return turns_of(self.prompt)
+        turns = tuple(self.messages or ())
+        return turns[:-1] if self._answered() else turns
+
+    def answer(self) -> str | None:
+        """The completion, wherever it stands in the row."""
+        if self._answered():
+            if self.completion is not None:
+                raise ValueError(
+                    "messages end with the assistant's turn, and there is a completion: give one"
+                )
+            answer = self.messages[-1].content
+        elif isinstance(self.completion, list):
+            if [turn.role for turn in self.completion] != ["assistant"]:
+                raise ValueError("completion: give a text, or one turn of the assistant")
+            answer = self.completion[0].content
+        else:
+            answer = self.completion
+        if answer is not None and not answer.strip():
+            raise ValueError("completion is empty")
+        return answer
+
+    def _answered(self) -> bool:
+        return bool(self.messages) and self.messages[-1].role == "assistant"
 
     def spans(self) -> tuple[WeightSpan, ...]:
         """The token weights, as places in the target that is made from the completion."""
         if not self.token_weights:
             return ()
-        if self.completion is None:
+        completion = self.answer()
+        if completion is None:
             raise ValueError("token_weights without a completion")
-        spans = weight_spans(self.completion, self.token_weights)
+        spans = weight_spans(completion, self.token_weights)
         if self.label is None:
             return spans
-        text, line = self.completion.strip(), conclusion_line(Decision(self.label))
+        text, line = completion.strip(), conclusion_line(Decision(self.label))
         if text not in (analysis_text(text), f"{analysis_text(text)}\n{line}"):
             raise ValueError(
                 f"completion: token_weights need a conclusion written as {line!r}, alone in the "
                 "line after the text (or none: it is added)"
             )
         # The target begins with the text's first character.
-        before = len(self.completion) - len(self.completion.lstrip())
+        before = len(completion) - len(completion.lstrip())
         return tuple(
             WeightSpan(max(span.start - before, 0), min(span.end - before, len(text)), span.weight)
             for span in spans
             if max(span.start, before) < min(span.end, before + len(text))
         )
+
+
+_KEYS = frozenset(_Row.__dataclass_fields__)
 
 
 def load_file(path: Path) -> list[OwnItem]:
@@ -129,34 +176,61 @@ def load_file(path: Path) -> list[OwnItem]:
         BadRecord: A bad line, with file and line; an id that comes twice; an empty file.
         FileNotFoundError: No such file.
     """
-    return _items(read_jsonl(Path(path), _Row), str(path))
+    rows = []
+    for where, line in read_lines(Path(path)):
+        written = parse_line(line, where)
+        if isinstance(written, dict):
+            refuse_other_names(written, _KEYS, OTHER_PROMPTS | OTHER_COMPLETIONS, where)
+        rows.append(from_json(line, _Row, where))
+    return _items(rows, str(path))
 
 
 def load_hub(name: str, split: str) -> list[OwnItem]:
     """All items of a data set that `datasets.load_dataset` finds by name (or by local path).
 
-    Columns are those of the JSONL form; other columns and null values are left aside.
+    Columns are those of the JSONL form; other columns and null values are left aside, unless they
+    seem to be the prompt or the completion that a row lacks. `messages` go before `prompt`.
 
     Raises:
         BadRecord: A bad row, with its number; an id that comes twice; an empty data set.
     """
     from datasets import load_dataset
 
-    known = set(_Row.__dataclass_fields__)
     where = f"{name} ({split})"
     rows = [
-        from_json(json.dumps(_present(row, known)), _Row, where=f"{where}, row {number}")
+        _hub_row(row, f"{where}, row {number}")
         for number, row in enumerate(load_dataset(name, split=split), 1)
     ]
     return _items(rows, where)
 
 
-def _present(row: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key in known and value is not None}
+def _hub_row(columns: dict[str, Any], where: str) -> _Row:
+    present = _without_nulls(columns)
+    if "messages" in present:
+        present.pop("prompt", None)
+    if not present.keys() & {"question", "messages", "prompt"}:
+        refuse_other_names(present, _KEYS, OTHER_PROMPTS, where)
+    row = from_json(
+        json.dumps({key: value for key, value in present.items() if key in _KEYS}), _Row, where
+    )
+    if row.answer() is None and row.label is None:
+        refuse_other_names(present, _KEYS, OTHER_COMPLETIONS, where)
+    return row
 
 
-def _items(rows: Iterable[_Row], where: str) -> list[OwnItem]:
-    items = [_item(row) for row in rows]
+def _without_nulls(value: Any) -> Any:
+    """The same without null values: a data set has every key of any of its rows in each."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _items(rows: Sequence[_Row], where: str) -> list[OwnItem]:
+    ids = ids_of(
+        [row.id for row in rows],
+        [row.question or [vars(turn) for turn in row.conversation()] for row in rows],
+    )
+    items = [_item(row, row_id) for row, row_id in zip(rows, ids, strict=True)]
     if not items:
         raise BadRecord(f"{where}: no question in it")
     seen: set[str] = set()
@@ -167,34 +241,28 @@ def _items(rows: Iterable[_Row], where: str) -> list[OwnItem]:
     return items
 
 
-def _item(row: _Row) -> OwnItem:
+def _item(row: _Row, row_id: str) -> OwnItem:
+    turns = row.conversation()
     question = Question(
-        id=row.id,
+        id=row_id,
         benchmark=row.benchmark,
         condition={"YES": Condition.DIFF, "NO": Condition.EQUAL}.get(row.label or ""),
-        text=row.question if row.messages is None else _transcript(row.messages),
+        text=_transcript(turns) if turns else row.question,
         answer=NO_OPTIONS,
-        scenario_id=row.scenario or row.id,
-        messages=tuple(row.messages or ()),
+        scenario_id=row.scenario or row_id,
+        messages=turns,
     )
-    rationale = row.completion
+    rationale = row.answer()
     if rationale is not None and row.label is not None:
         rationale = analysis_text(rationale)
     return OwnItem(question, rationale, row.weight, row.spans())
 
 
-def _transcript(messages: list[Turn]) -> str:
+def _transcript(messages: Sequence[Turn]) -> str:
     """A chat as one text, for those who read it: judges, people, the shortcut baseline."""
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in messages)
-
-
-def _check_messages(messages: list[Turn]) -> None:
-    if not any(turn.content.strip() for turn in messages):
-        raise ValueError("messages are empty")
-    if messages[-1].role == "assistant":
-        raise ValueError("messages end with the assistant's turn; that belongs in completion")
 
 
 def _check_completion(completion: str, label: str) -> None:

@@ -1,8 +1,8 @@
 """Ask a run's models: `python -m dart_jax.generate --run runs/x --models M0,M_DART [--prompts F]`.
 
-With --prompts, a JSONL file of `{"id", "question" | "messages"}` lines, the answers go to --out, a
-line as each ends; started again, the command goes on with what is missing. Without, each line that
-is typed is put to all the models, whose answers are shown side by side.
+With --prompts, a JSONL file of prompts (`stages.prompt_file` has its forms), the answers go to
+--out, a line as each ends; started again, the command goes on with what is missing. Without, each
+line that is typed is put to all the models, whose answers are shown side by side.
 """
 
 from __future__ import annotations

@@ -57,10 +57,34 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
         ({"completion": " "}, r":2: .*completion is empty"),
         ({"question": None}, r":2: .*either question or messages"),
         ({"messages": [TURN]}, r":2: .*either question or messages"),
-        ({"question": None, "messages": []}, r":2: .*messages are empty"),
+        ({"question": None, "messages": []}, r":2: .*messages: there is no text"),
         ({"question": None, "messages": [TURN | {"role": "me"}]}, r":2: messages\.0\.role"),
         ({"question": None, "messages": [TURN | {"name": "x"}]}, r":2: messages\.0\.name"),
-        ({"question": None, "messages": [TURN, ANSWER]}, r":2: .*belongs in completion"),
+        ({"question": None, "messages": [ANSWER]}, r":2: .*messages: there is no text before"),
+        (
+            {"question": None, "messages": [TURN, ANSWER], "completion": "No."},
+            r":2: .*messages end with the assistant's turn, and there is a completion",
+        ),
+        ({"question": None, "messages": [TURN, ANSWER, ANSWER]}, r":2: .*messages: it ends with"),
+        (
+            {"question": None, "messages": [TURN, ANSWER | {"content": " "}]},
+            r":2: .*completion is empty",
+        ),
+        ({"question": None, "prompt": " "}, r":2: .*prompt is empty"),
+        ({"question": None, "prompt": [TURN, ANSWER]}, r":2: .*prompt: it ends with the assistant"),
+        ({"question": None, "prompt": [TURN | {"role": "me"}]}, r":2: prompt\.messages\.0\.role"),
+        ({"question": None, "prompt": 3}, r":2: prompt\."),
+        ({"prompt": "Hello?"}, r":2: .*give either question or messages or prompt"),
+        ({"completion": [TURN]}, r":2: .*completion: give a text, or one turn of the assistant"),
+        ({"completion": []}, r":2: .*completion: give a text, or one turn"),
+        ({"response": "So."}, r":2: response: no key of ours; rename it to completion"),
+        ({"instruction": "Say so."}, r":2: instruction: no key of ours; rename it to prompt"),
+        ({"input": ""}, r":2: input: .*after the instruction"),
+        ({"output": "So."}, r":2: output: .*rename it to completion"),
+        ({"conversations": []}, r":2: conversations: .*rename it to messages"),
+        ({"chosen": "So."}, r":2: chosen: .*preference pairs"),
+        ({"text": "So."}, r":2: text: .*split it into prompt and completion"),
+        ({"remark": "So."}, r":2: remark: "),
         ({"completion": "So.\nConclusion: YES"}, r":2: .*concludes YES, but label is NO"),
         ({"completion": "So.\nConclusion: perhaps"}, r":2: .*without YES or NO"),
         ({"completion": "Conclusion: NO"}, r":2: .*no text before"),
@@ -86,6 +110,62 @@ def test_an_unlabelled_chat_is_kept_as_it_is(tmp_path):
     assert [item.rationale[s.start : s.end] for s in item.spans] == [" Yes,", " I", " am", " here."]
     (alone,) = load_file(written(tmp_path, {"id": "d", "messages": [TURN]}))
     assert (alone.question.text, alone.rationale, alone.spans) == ("Hello?", None, ())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [TURN, {"role": "assistant", "content": "Yes, here."}]},
+        {"prompt": "Hello?", "completion": "Yes, here."},
+        {"prompt": [TURN], "completion": "Yes, here."},
+        {"prompt": [TURN], "completion": [{"role": "assistant", "content": "Yes, here."}]},
+        {"messages": [TURN], "completion": "Yes, here."},
+    ],
+)
+def test_a_chat_may_be_written_in_several_forms(tmp_path, row):
+    """Prompt, completion, token weights and the id that is made are the same."""
+    (item,) = load_file(written(tmp_path, row | {"token_weights": [1, 2]}))
+    assert item == OwnItem(
+        Question(
+            "row-6519faaf0427",
+            "own",
+            None,
+            "Hello?",
+            -1,
+            "row-6519faaf0427",
+            (Turn("user", "Hello?"),),
+        ),
+        "Yes, here.",
+        1.0,
+        (WeightSpan(0, 4, 1.0), WeightSpan(4, 10, 2.0)),
+    )
+
+
+def test_earlier_answers_of_a_chat_are_part_of_its_prompt(tmp_path):
+    (item,) = load_file(written(tmp_path, {"messages": [TURN, ANSWER, TURN, ANSWER]}))
+    assert [turn.role for turn in item.question.messages] == ["user", "assistant", "user"]
+    assert item.rationale == "Yes?"
+
+
+def test_a_labelled_chat_has_its_completion_checked(tmp_path):
+    row = {"messages": [TURN, ANSWER | {"content": "So.\nConclusion: YES"}], "label": "NO"}
+    with pytest.raises(BadRecord, match="concludes YES, but label is NO"):
+        load_file(written(tmp_path, row))
+    (item,) = load_file(written(tmp_path, row | {"label": "YES"}))
+    assert item.rationale == "So."
+
+
+def test_a_row_without_an_id_gets_one_from_its_prompt(tmp_path):
+    """The same whatever stands around it, what else it says, and in which order."""
+    ask, tell = {"question": "May we?"}, {"prompt": "Tell me.", "completion": "No."}
+    rows = [ask, PLAIN, tell, tell | {"completion": "Yes."}, tell]
+    ids = [item.question.id for item in load_file(written(tmp_path, *rows))]
+    assert ids[1] == "a" and len(set(ids)) == 5
+    assert ids[3:] == [f"{ids[2]}-2", f"{ids[2]}-3"]
+    others = [tell | {"weight": 2.0}, ask | {"label": "NO", "benchmark": "pay"}]
+    again = [item.question for item in load_file(written(tmp_path, *others))]
+    assert [question.id for question in again] == [ids[2], ids[0]]
+    assert [question.scenario_id for question in again] == [ids[2], ids[0]]
 
 
 @pytest.mark.parametrize("ending", ["", "\nConclusion: NO", "\nConclusion: NO\n"])
@@ -123,9 +203,38 @@ def test_unlabelled_rows_are_a_stratum_of_their_own(tmp_path):
         assert sum(q.condition is None for q in splits[name]) == each, name
 
 
-def test_an_empty_file_is_an_error(tmp_path):
-    with pytest.raises(BadRecord, match="no question"):
-        load_file(written(tmp_path))
+@pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
+def test_an_empty_file_is_an_error(tmp_path, content):
+    path = written(tmp_path)
+    path.write_text(content, encoding="utf-8", newline="")
+    with pytest.raises(BadRecord, match=r"own\.jsonl: no question in it"):
+        load_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"id": "a", "question": "q", "id": "b"}', r":1: the key 'id' is given twice"),
+        (b'{"id": "a", "question": "q", "weight": NaN}', r":1: NaN is no number"),
+        (b'{"id": "a", "question": "q", "weight": 1e999}', r":1: a number is too large"),
+        (b'{"id": "a", "question": "\\ud83d"}', r":1: half a surrogate pair"),
+        (b'[{"id": "a", "question": "q"}]', r":1: a JSON array"),
+        (b'{"id": "a", "question": "q"}\n"q"', r":2: Input should be"),
+        (b'{"id": "a", "question": "q"},\n', r":1: not JSON: Extra data"),
+        ('{"id": "a", "question": "é"}'.encode("latin-1"), r":1: not UTF-8: byte 0xe9"),
+        ('{"id": "a", "question": "é"}'.encode("utf-16"), r":1: not UTF-8: this is UTF-16"),
+    ],
+)
+def test_what_is_no_row_is_named(tmp_path, content, message):
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(BadRecord, match=r"own\.jsonl" + message):
+        load_file(path)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match="give the file"):
+        load_file(tmp_path)
 
 
 @pytest.mark.parametrize(("suite", "key"), [("jsonl", "file"), ("hub", "hub")])
@@ -177,3 +286,41 @@ def test_a_bad_row_of_a_data_set_is_named(tmp_path, monkeypatch):
     written(tmp_path, PLAIN, FULL | {"label": "maybe"}).rename(folder / "train.jsonl")
     with pytest.raises(BadRecord, match=r"set \(train\), row 2: label"):
         load_hub(str(folder), "train")
+
+
+def data_set(tmp_path, monkeypatch, *rows):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    written(tmp_path, *rows).rename(folder / "train.jsonl")
+    return load_hub(str(folder), "train")
+
+
+def test_a_data_set_of_chats_needs_no_ids(tmp_path, monkeypatch):
+    """As published sets are: the first turn once more as prompt, names in some turns only."""
+    turn = TURN | {"name": "ada"}
+    rows = [
+        {"prompt": "Hello?", "prompt_id": 1, "messages": [TURN, ANSWER | {"name": None}]},
+        {"prompt": "Hello?", "prompt_id": 2, "messages": [TURN]},
+    ]
+    first, second = data_set(tmp_path, monkeypatch, *rows)
+    assert first.rationale == "Yes?" and second.rationale is None
+    assert second.question.id == f"{first.question.id}-2"
+    with pytest.raises(BadRecord, match=r"own\.jsonl:1: messages\.0\.name"):
+        load_file(written(tmp_path, {"messages": [turn, ANSWER]}))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "Hello?", "response": "Yes?"}, "row 1: response: .*rename it to completion"),
+        (
+            {"instruction": "Greet.", "output": "Hello."},
+            "row 1: instruction: .*to prompt",
+        ),
+    ],
+)
+def test_a_completion_under_another_name_is_not_left_aside(tmp_path, monkeypatch, row, message):
+    with pytest.raises(BadRecord, match=message):
+        data_set(tmp_path, monkeypatch, row)

@@ -92,11 +92,27 @@ def test_columns():
         ({"id": "q", "messages": [{"role": "robot", "content": "a"}]}, r":2: messages.0.role"),
         ({"id": "q", "question": "a", "labels": 1}, r"prompts\.jsonl:2: labels"),
         ({"id": "b", "question": "a"}, r"prompts\.jsonl: two prompts have the id 'b'"),
+        ({"id": " ", "question": "a"}, r"prompts\.jsonl:2: .*id is empty"),
+        ({"prompt": [{"role": "assistant", "content": "a"}]}, r":2: .*ends with the assistant's"),
+        ({"prompt": "a", "completion": "b"}, r":2: completion: .*a prompt has none"),
+        ({"instruction": "a"}, r":2: instruction: .*rename it to prompt"),
+        ({"prompt": "\ud83d"}, r":2: half a surrogate pair"),
     ],
 )
 def test_bad_lines_are_named(line, problem, prompts):
     with pytest.raises(BadRecord, match=problem):
         read_prompts(prompts([LINES[0], line]))
+
+
+def test_prompts_may_be_written_in_several_forms(prompts):
+    """Without ids, the same prompt has the same one, and comes apart by its number."""
+    said = [{"role": "user", "content": "Say hello."}]
+    lines = [{"prompt": "Say hello."}, {"question": "Why?"}, {"messages": said}, {"prompt": said}]
+    found = read_prompts(prompts(lines))
+    assert [prompt.conversation() == tuple(said) for prompt in found] == [True, False, True, True]
+    first, asked, *others = [prompt.id for prompt in found]
+    assert others == [f"{first}-2", f"{first}-3"] and asked != first
+    assert [prompt.id for prompt in read_prompts(prompts(lines[2:]))] == [first, others[0]]
 
 
 def test_bad_commands_say_what_is_there(finished, prompts, tmp_path, capsys):
