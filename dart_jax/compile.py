@@ -18,7 +18,6 @@ The exit status is 0 if the step fits the chips' memory, 1 if it does not.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -30,8 +29,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dart_jax.config import DartConfig, parse
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.config import DartConfig, read_command
 from dart_jax.records import write_text
+from dart_jax.settings import Count, setting_types
+from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -68,11 +70,10 @@ class Job(NamedTuple):
 
 def read_job(args: Sequence[str] | None = None) -> Job:
     """Read the command line; what is no option of this command is a setting of dart_jax.train."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.compile",
         description="Compile for a TPU slice without one; say what it needs.",
         epilog="Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="YAML file, as dart_jax.train takes it.")
     parser.add_argument(
@@ -89,11 +90,14 @@ def read_job(args: Sequence[str] | None = None) -> Job:
     parser.add_argument(
         "--architecture", help="Preset, such as llama-3-8b, where model.path has no checkpoint."
     )
-    parser.add_argument("--rows", type=int, help="Rows of a micro-batch, or slots, over all chips.")
-    parser.add_argument("--length", type=int, help="Tokens of a row, or a slot.")
+    parser.add_argument(
+        "--rows", type=value_of(Count), help="Rows of a micro-batch, or slots, over all chips."
+    )
+    parser.add_argument("--length", type=value_of(Count), help="Tokens of a row, or a slot.")
     parser.add_argument("--out", type=Path, help="JSON file for the result.")
-    own, settings = parser.parse_known_args(args)
-    config, _, _ = parse(["--config", own.config, *settings])
+    names = dict(setting_types(DartConfig))
+    own, settings = parser.parse_with_settings(args, names)
+    config = read_command(["--config", own.config, *settings]).config
     given = (own.topology, own.architecture, own.rows, own.length, own.out)
     return Job(config, own.program, *given)
 
@@ -343,12 +347,8 @@ def _line(result: dict[str, Any]) -> str:
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
-    try:
-        return main()
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(main, stopped="")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from dart_jax.audit.config import AuditConfig, JudgeConfig
 from dart_jax.data.config import DataConfig
@@ -17,11 +17,15 @@ from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.run_dir import RunConfig
+from dart_jax.settings import BadSetting, setting_types
+from dart_jax.settings_source import put_settings, read_arguments
 from dart_jax.sft.config import SftConfig
+from dart_jax.shell import error_message
 from dart_jax.strict_yaml import nested, read_settings
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 
 STAGES = ("teach", "distill", "audit", "repair", "evaluate")
+ALL_STAGES = ",".join(STAGES)
 
 
 @dataclass(frozen=True)
@@ -46,56 +50,26 @@ class DartConfig:
         return dataclasses.asdict(self)
 
 
-class SettingsFile(ActionConfigFile):
-    """`--config FILE`, refused where it says something twice or gives a section a bare value."""
-
-    @staticmethod
-    def apply_config(parser: ArgumentParser, cfg: Namespace, dest: str, value: str) -> None:
-        """Check the file, then let jsonargparse read it, as it does a mapping in its place."""
-        if os.path.exists(value):
-            check_sections(nested(read_settings(Path(value)), value), DartConfig(), value)
-        ActionConfigFile.apply_config(parser, cfg, dest, value)
-
-
-def check_sections(
-    settings: Mapping[str, Any], defaults: Any, where: str, prefix: str = ""
-) -> None:
-    """Raise ValueError unless each section holds `field: value`; jsonargparse would pass over it.
-
-    Args:
-        settings: As in the file, without dots in the names.
-        defaults: The dataclass that they are settings of.
-        where: The file.
-        prefix: What comes before their names, such as `sft.`.
-    """
-    for name, value in settings.items():
-        section = getattr(defaults, str(name), None)
-        if not dataclasses.is_dataclass(section):
-            continue
-        if isinstance(value, Mapping):
-            check_sections(value, section, where, f"{prefix}{name}.")
-        elif not isinstance(value, str):  # which names a file with the section
-            given = "nothing" if value is None else repr(value)
-            raise ValueError(f"{where}: {prefix}{name}: {given} is not field: value")
-
-
 def make_parser() -> ArgumentParser:
-    """The command line of `python -m dart_jax.train`."""
+    """The settings of `python -m dart_jax.train`: their help, types and defaults."""
     parser = ArgumentParser(
         prog="python -m dart_jax.train",
+        usage="%(prog)s --config FILE [--section.field VALUE ...]",
         description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
         allow_abbrev=False,
+        exit_on_error=False,
     )
-    parser.add_argument("--config", action=SettingsFile, help="YAML file with any settings.")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any settings.")
     parser.add_argument(
         "--stages",
-        default=",".join(STAGES),
-        help=f"Stages to run, separated by commas, out of {','.join(STAGES)}.",
+        default=ALL_STAGES,
+        help=f"Stages to run, separated by commas, out of {ALL_STAGES}.",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="Print how many requests, tokens and dollars the stages would take; send nothing.",
+        help="Check what the run would check; print how many requests, tokens and dollars the "
+        "stages would take; send nothing.",
     )
     for section in dataclasses.fields(DartConfig):
         parser.add_class_arguments(section.default_factory, section.name)
@@ -107,7 +81,9 @@ def parse_stages(text: str) -> tuple[str, ...]:
     asked = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in asked if name not in STAGES]
     if unknown or not asked:
-        raise ValueError(f"--stages: {unknown[0] if unknown else 'empty'}; one of {STAGES}")
+        raise BadSetting(
+            f"--stages: {unknown[0] if unknown else 'empty'}; give some of {', '.join(STAGES)}"
+        )
     return tuple(stage for stage in STAGES if stage in asked)
 
 
@@ -133,19 +109,74 @@ def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...
 
 
 def parse_command(args: Sequence[str] | None = None) -> Command:
-    """Read the command line of `python -m dart_jax.train`."""
-    parser = make_parser()
+    """`read_command` for a shell: --help is printed, and a mistake ends with status 2."""
+    given = sys.argv[1:] if args is None else args
+    if "--help" in given or "-h" in given:
+        make_parser().print_help()
+        sys.exit(0)
     try:
-        parsed: Namespace = parser.parse_args(args)
-        stages = parse_stages(parsed.stages)
-        sections = parser.instantiate(parsed)
+        return read_command(given)
+    except (ValueError, OSError) as error:
+        print(f"error: {error_message(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def read_command(args: Sequence[str]) -> Command:
+    """Read the command line of `python -m dart_jax.train`; it wins over its --config files.
+
+    Raises:
+        BadSetting: A setting is unknown, of another type, or outside its range.
+        ValueError, OSError: A file is not YAML, or cannot be read.
+    """
+    parser = make_parser()
+    known = {"config": str, "stages": str, **dict(setting_types(DartConfig))}
+    given = read_arguments(args, known, flags=("dry-run",))
+    dry_run = given.pop("dry-run", None) is not None
+
+    namespace, stages = parser.get_defaults(), ALL_STAGES
+    for file in given.pop("config", []):
+        settings = nested(read_settings(Path(file)), file)
+        stages = settings.pop("stages", stages)
+        namespace = put_settings(parser, DartConfig, settings, namespace, file)
+
+    stages = given.pop("stages", [stages])[-1]
+    return Command(*resolve(parser, _put_values(parser, given, namespace), stages), dry_run)
+
+
+def put_arguments(parser: ArgumentParser, args: Sequence[str], onto: Namespace) -> Namespace:
+    """The namespace `onto` with `--section.field value` arguments in place of its own.
+
+    Raises:
+        BadSetting: As `read_command`.
+    """
+    return _put_values(parser, read_arguments(args, dict(setting_types(DartConfig))), onto)
+
+
+def _put_values(
+    parser: ArgumentParser, given: Mapping[str, Sequence[str]], onto: Namespace
+) -> Namespace:
+    settings = nested({key: values[-1] for key, values in given.items()}, "command line")
+    return put_settings(parser, DartConfig, settings, onto, "")
+
+
+def resolve(
+    parser: ArgumentParser, namespace: Namespace, stages: Any = ALL_STAGES
+) -> tuple[DartConfig, tuple[str, ...], str]:
+    """The configuration that a namespace holds, the stages, and the configuration as YAML.
+
+    Raises:
+        BadSetting: Settings that do not go together; the message names them.
+    """
+    asked = parse_stages(",".join(stages) if isinstance(stages, list) else str(stages))
+    snapshot = namespace.clone()
+    for key in ("config", "stages", "dry_run"):
+        snapshot.pop(key, None)
+    try:
+        sections = parser.instantiate(snapshot)
     except ValueError as error:
-        parser.error(str(error))
+        raise BadSetting(str(error)) from error
     config = DartConfig(
         **{section.name: sections[section.name] for section in dataclasses.fields(DartConfig)}
     )
-    snapshot = parsed.clone()
-    for key in ("config", "stages", "dry_run"):
-        snapshot.pop(key, None)
     resolved = parser.dump(snapshot, skip_validation=True, skip_unset=False)
-    return Command(config, stages, resolved, parsed.dry_run)
+    return config, asked, resolved

@@ -8,7 +8,6 @@ Both come with a model card that says what the model is, how it was trained and 
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -17,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dart_jax.command_line import CommandParser, value_of
 from dart_jax.records import write_text
 from dart_jax.run_dir import remove
+from dart_jax.settings import Positive
 from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
@@ -204,12 +205,11 @@ def _new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.export",
         description="Write a finished run's adapter, or its merged model, with a model card.",
-        allow_abbrev=False,
     )
     parser.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
     parser.add_argument("--adapter", default="M_DART", help="M_int or M_DART (default).")
@@ -229,7 +229,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-shard-gb",
-        type=float,
+        type=value_of(Positive),
         default=SHARD_BYTES / 1e9,
         help="Largest file of merged weights in 10^9 bytes (default %(default)g).",
     )
@@ -243,8 +243,6 @@ def main(args: Sequence[str] | None = None) -> int:
     """Parse and export; the exit status."""
     parser = make_parser()
     parsed = parser.parse_args(args)
-    if parsed.max_shard_gb <= 0:
-        parser.error("--max-shard-gb must be above 0")
     if parsed.format == "peft" and parsed.dtype != "checkpoint":
         parser.error("--dtype is for --format merged; an adapter is float32")
     import jax

@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 
 from dart_jax.processes import is_first, on_every, on_first, process_count
 from dart_jax.records import append_jsonl, digest, resume_jsonl, write_jsonl, write_text
+from dart_jax.settings import BadSetting, Name, Seed, check_fields
 
 R = TypeVar("R")
 
@@ -46,9 +47,14 @@ class RunConfig:
         seed: Of adapters, batches, dropout and decoding noise.
     """
 
-    name: str = "run"
-    root: str = "runs"
-    seed: int = 0
+    name: Name = "run"
+    root: Name = "runs"
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "run")
+        if Path(self.name).name != self.name or self.name == "..":
+            raise BadSetting(f"run.name: {self.name}; give a plain folder name, without a path")
 
 
 class RunBusy(RuntimeError):
@@ -67,8 +73,6 @@ class RunDir:
     """One run's folder; made by `lock`."""
 
     def __init__(self, config: RunConfig):
-        if config.name in ("", "..") or Path(config.name).name != config.name:
-            raise ValueError(f"run.name: {config.name!r} is not a plain folder name")
         self.path = Path(config.root) / config.name
 
     def __truediv__(self, relative: str) -> Path:

@@ -1,32 +1,77 @@
 """What a command says to a shell when it cannot go on."""
 
 import os
+import signal
+import sqlite3
 import sys
 from collections.abc import Callable
 
-MENDABLE = (ValueError, RuntimeError, OSError)
+from dart_jax.settings import BadSetting
+
+MENDABLE = (ValueError, ArithmeticError, RuntimeError, OSError, sqlite3.DatabaseError)
 GOES_ON = "stopped; the same command goes on from here"
+NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def exit_status(
     main: Callable[[], int],
     mendable: tuple[type[Exception], ...] = MENDABLE,
     stopped: str = GOES_ON,
+    who: Callable[[], str] = str,
 ) -> int:
     """`main` for a shell: an error that the user can mend is a message, not a traceback.
 
     Args:
         mendable: Errors whose message tells the user what to do. DART_JAX_TRACEBACK=1 raises them.
         stopped: What Ctrl-C means for the work; '' says nothing.
+        who: Says, before an error, which process of several has it.
+
+    Returns:
+        What `main` returns; 2 for a mistake in a setting, 1 for another error, 130 after Ctrl-C,
+        141 where the output is a pipe that nobody reads any more (`| head`).
     """
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            return _fail(error, who())
+        return NOBODY_READS
     except mendable as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        print(f"error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
+        return _fail(error, who())
     except KeyboardInterrupt:
         if stopped:
             print(f"\n{stopped}", file=sys.stderr)
         return 130
+
+
+def _fail(error: Exception, who: str) -> int:
+    if os.environ.get("DART_JAX_TRACEBACK"):
+        raise error
+    if isinstance(error, BadSetting):
+        print(f"{who}error: {error}", file=sys.stderr)
+        return 2
+    print(f"{who}error: {error_message(error)}", file=sys.stderr)
+    print("(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+    return 1
+
+
+def error_message(error: Exception) -> str:
+    """What an error says; of the system's errors in words, with the file."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _nobody_reads() -> bool:
+    """Whether it is standard output that is broken; then what it still holds is dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import time
@@ -22,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from dart_jax import __version__, processes
 from dart_jax.chat.budget import BudgetReached
-from dart_jax.config import STAGES, DartConfig, parse_command
+from dart_jax.config import STAGES, DartConfig, make_parser, parse_command
 from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
+from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
     from dart_jax.stages.sharing import Sharing
@@ -34,7 +34,10 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parse, run the stages, report; the exit status."""
+    """Parse, run the stages, report; the exit status. Without an argument, help is printed."""
+    if not (sys.argv[1:] if args is None else args):
+        make_parser().print_help()
+        return 2
     command = parse_command(args)
     config, stages, resolved = command.config, command.stages, command.resolved
     if command.dry_run:
@@ -93,7 +96,6 @@ def run_stages(
         StaleStage: A stage that was asked for needs an earlier one that was not.
     """
     # Imported here, so that --help does not wait for jax.
-    from dart_jax.audit.drift import check_pool_splits
     from dart_jax.stages.checks import check_before_work, check_settings, check_stages
     from dart_jax.stages.context import Run
     from dart_jax.stages.sharing import kept_files
@@ -101,7 +103,6 @@ def run_stages(
 
     processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
-    check_pool_splits(config.audit.pool_splits)
     run = on_every(lambda: Run(config, folder, sharing and sharing.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run)
@@ -151,21 +152,20 @@ def run_stages(
 
 
 def command() -> int:
-    """`main` for a shell: an error that the user can mend is a message, not a traceback."""
+    """`main` for a shell, see `shell.exit_status`."""
+    return exit_status(_within_budget, who=_process)
+
+
+def _within_budget() -> int:
     try:
         return main()
     except BudgetReached as reached:
         print(f"stopped: {reached}", file=sys.stderr)
         return 1
-    except (ValueError, RuntimeError, ArithmeticError, FileNotFoundError) as error:
-        if os.environ.get("DART_JAX_TRACEBACK"):
-            raise
-        who = f"process {processes.process_index()}: " if processes.process_count() > 1 else ""
-        print(f"{who}error: {error}\n(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+
+
+def _process() -> str:
+    return f"process {processes.process_index()}: " if processes.process_count() > 1 else ""
 
 
 if __name__ == "__main__":

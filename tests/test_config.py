@@ -151,7 +151,6 @@ def test_yaml_faults_are_named(text, named, yaml, capsys):
         ("--stages=teach,frobnicate", "frobnicate"),
         ("--stages=", "empty"),
         ("--config=nowhere.yaml", "nowhere.yaml"),
-        ("--config={sft: {epochs: 1, epochs: 2}}", "epochs is given twice"),
         ("--sft.loss={fn: focal, fn: cross_entropy}", "sft.loss"),
     ],
 )

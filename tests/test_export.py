@@ -247,11 +247,10 @@ def test_settings_that_no_stage_ran_on(run, tmp_path):
         export(run, "M_DART", "peft", tmp_path / "out")
 
 
-def test_a_configuration_of_another_version(run, tmp_path, capsys):
+def test_a_configuration_of_another_version(run, tmp_path):
     write_text(run / "config.yaml", (run / "config.yaml").read_text() + "lora2:\n  rank: 1\n")
-    with pytest.raises(ValueError, match=r"config\.yaml is not a configuration of this version"):
+    with pytest.raises(ValueError, match=r"config\.yaml: there is no setting lora2; did you mean"):
         export(run, "M_DART", "peft", tmp_path / "out")
-    assert "lora2" in capsys.readouterr().err
 
 
 def test_an_adapter_of_other_settings(run, tmp_path):

@@ -15,10 +15,12 @@ PACKAGE = ROOT / "dart_jax"
 FLOORS = (
     (
         "__init__",
+        "command_line",
         "csv_table",
         "processes",
         "records",
         "run_dir",
+        "settings",
         "shell",
         "strict_json",
         "strict_yaml",
@@ -29,7 +31,7 @@ FLOORS = (
     ("chat",),
     ("teach", "audit"),
     ("evaluate",),
-    ("config", "train", "stages", "bench", "export", "compile", "sweep"),
+    ("config", "settings_source", "train", "stages", "bench", "export", "compile", "sweep"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

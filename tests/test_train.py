@@ -1,5 +1,6 @@
 """What the command refuses before any work: settings, keys, data and stages out of order."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -110,17 +111,21 @@ def test_an_unreadable_pickle_is_named(refuse, suite):
     assert "D1_1k.pkl" in refuse(UnreadablePickle, *with_data(suite))
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_an_empty_split_is_named(split, refuse):
-    message = refuse(ValueError, f"--data.max_{split}=0")
-    assert f"the {split} split is empty" in message
+@pytest.mark.parametrize("argument", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_an_empty_split_is_named(argument, refuse, tmp_path):
+    rows = [{"id": f"{n}", "question": f"May {n}?", "label": "NO"} for n in range(3)]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = "--data.suite=jsonl", f"--data.file={tmp_path / 'few.jsonl'}"
+    assert "split is empty" in refuse(ValueError, *own, *argument)
 
 
-def test_test_prompts_are_no_drift_pool(refuse):
-    assert "audit.pool_splits contains test" in refuse(
-        ValueError, "--audit.pool_splits=[validation,test]"
-    )
-    assert "audit.pool_splits is empty" in refuse(ValueError, "--audit.pool_splits=[]")
+@pytest.mark.parametrize(
+    ("splits", "message"), [("validation,test", "contains test"), ("[]", "is empty")]
+)
+def test_test_prompts_are_no_drift_pool(splits, message, capsys):
+    with pytest.raises(SystemExit):
+        main([f"--audit.pool_splits={splits}"])
+    assert f"audit.pool_splits {message}" in capsys.readouterr().err
 
 
 def test_a_stage_whose_inputs_were_never_made_says_what_to_run(refuse):

@@ -1,9 +1,23 @@
 """Settings of the audit: scorer, screen and judge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
+from dart_jax.settings import (
+    BadSetting,
+    Count,
+    Name,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    check_fields,
+)
+
+POOL_SPLITS = ("train", "validation")
+Delta = Annotated[float, Range(least=-1, most=1)]
 
 
 @dataclass(frozen=True)
@@ -25,25 +39,20 @@ class JudgeConfig:
     """
 
     provider: Literal["local", "openai", "deepseek"] = "local"
-    model: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
-    temperature: float = 0.1
-    max_tokens: int = 300
-    attempts: int = 3
-    max_failure_share: float = 0.1
-    concurrency: int = 8
-    timeout: float = 60.0
+    model: Name | None = None
+    base_url: Name | None = None
+    api_key_env: Name | None = None
+    temperature: NotNegative = 0.1
+    max_tokens: Count = 300
+    attempts: Count = 3
+    max_failure_share: Share = 0.1
+    concurrency: Count = 8
+    timeout: Positive = 60.0
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
         check_endpoint(self.base_url, self.api_key_env)
-        if self.attempts < 1:
-            raise ValueError(f"judge.attempts: {self.attempts}; a pair needs one attempt or more")
-        if not 0 <= self.max_failure_share <= 1:
-            raise ValueError(
-                f"judge.max_failure_share: {self.max_failure_share}; give a share from 0 to 1"
-            )
+        check_fields(self, "judge")
 
 
 @dataclass(frozen=True)
@@ -69,29 +78,29 @@ class AuditConfig:
     protocol: Literal["heldout", "transductive"] = "heldout"
     mode: Literal["screen_then_judge", "judge_all", "screen_only"] = "screen_then_judge"
     scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
-    scorer_models: tuple[str, ...] = ()
+    scorer_models: tuple[Name, ...] = ()
     scorer_labels: tuple[str, ...] = ()
-    scorers: tuple[str, ...] = ()
-    screen_by: str = "any"
+    scorers: tuple[Name, ...] = ()
+    screen_by: Name = "any"
     views: tuple[Literal["analysis", "full"], ...] = ("analysis",)
-    tau: float = 0.01
-    severity_bins: tuple[float, float, float, float] = (0.02, 0.10, 0.20, 0.35)
-    pool_splits: tuple[str, ...] = ("validation", "train")
-    max_prompts: int | None = None
-    batch_size: int = 16
+    tau: Delta = 0.01
+    severity_bins: tuple[Delta, Delta, Delta, Delta] = (0.02, 0.10, 0.20, 0.35)
+    pool_splits: tuple[Name, ...] = ("validation", "train")
+    max_prompts: Count | None = None
+    batch_size: Count = 16
 
     def __post_init__(self) -> None:
+        check_fields(self, "audit")
+        check_pool_splits(self.pool_splits)
         if not self.views or len(set(self.views)) < len(self.views):
-            raise ValueError("audit.views: name analysis, full, or both, each once")
-        if self.batch_size < 1:
-            raise ValueError(f"audit.batch_size: {self.batch_size}; it must be at least 1")
+            raise BadSetting("audit.views: name analysis, full, or both, each once")
         if self.scorers and (self.scorer_models or self.scorer_labels):
-            raise ValueError(
+            raise BadSetting(
                 "audit.scorers names models and labels itself (hf:model=label); remove "
                 "audit.scorer_models and audit.scorer_labels"
             )
         if list(self.severity_bins) != sorted(set(self.severity_bins)):
-            raise ValueError(
+            raise BadSetting(
                 f"audit.severity_bins: {tuple(self.severity_bins)}; give four rising numbers"
             )
 
@@ -99,3 +108,21 @@ class AuditConfig:
     def pool(self) -> tuple[str, ...]:
         """The splits whose prompts may yield drift cases, as the protocol says."""
         return ("test",) if self.protocol == "transductive" else self.pool_splits
+
+
+def check_pool_splits(splits: Sequence[str]) -> None:
+    """Refuse drift pools that are empty, unknown, or drawn from test prompts.
+
+    Raises:
+        BadSetting: naming `audit.pool_splits` and the split.
+    """
+    if "test" in splits:
+        raise BadSetting(
+            "audit.pool_splits contains test, but the protocol is heldout: drift is reported on "
+            f"test prompts, so that nothing may be repaired on them; use {', '.join(POOL_SPLITS)}, "
+            "or audit.protocol transductive, which says so in every table"
+        )
+    unknown = [split for split in splits if split not in POOL_SPLITS]
+    if unknown or not splits:
+        found = repr(unknown[0]) if unknown else "empty"
+        raise BadSetting(f"audit.pool_splits is {found}; choose from {', '.join(POOL_SPLITS)}")

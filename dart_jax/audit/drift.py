@@ -22,8 +22,6 @@ from dart_jax.records import (
     Verdict,
 )
 
-POOL_SPLITS = ("train", "validation")
-
 
 class TestLeak(ValueError):
     """A test question is where the protocol does not allow it."""
@@ -194,24 +192,6 @@ def reduction(int_summary: Mapping[str, Any], dart_summary: Mapping[str, Any]) -
     if not int_summary["confirmed"]:
         return None
     return 1 - dart_summary["confirmed"] / int_summary["confirmed"]
-
-
-def check_pool_splits(splits: Sequence[str]) -> None:
-    """Refuse drift pools that are empty, unknown, or drawn from test prompts.
-
-    Raises:
-        ValueError: naming `audit.pool_splits` and the split.
-    """
-    if "test" in splits:
-        raise ValueError(
-            "audit.pool_splits contains test, but the protocol is heldout: drift is reported on "
-            f"test prompts, so that nothing may be repaired on them; use {', '.join(POOL_SPLITS)}, "
-            "or audit.protocol transductive, which says so in every table"
-        )
-    unknown = [split for split in splits if split not in POOL_SPLITS]
-    if unknown or not splits:
-        found = repr(unknown[0]) if unknown else "empty"
-        raise ValueError(f"audit.pool_splits is {found}; choose from {', '.join(POOL_SPLITS)}")
 
 
 def check_held_out(what: str, ids: Iterable[str], test_questions: Iterable[Question]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dart_jax.bench import client, generate, load, quantize, train
+from dart_jax.command_line import CommandParser
 from dart_jax.records import write_text
 from dart_jax.shell import exit_status
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, write; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.bench", description="Measured against peers, in one run."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> int:
     """`main` for a shell, see `shell.exit_status`."""
-    return exit_status(main, (ValueError, RuntimeError, FileNotFoundError), stopped="")
+    return exit_status(main, stopped="")
 
 
 if __name__ == "__main__":

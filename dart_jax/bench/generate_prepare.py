@@ -55,12 +55,12 @@ def mini_sources(model: str | None) -> tuple[list[Question], str, None]:
 
 def run_sources(run: Path) -> tuple[list[Question], str, Path]:
     """A run's test questions, those of the other splits after them, its base, and M_DART."""
-    from dart_jax.config import parse
+    from dart_jax.config import read_command
     from dart_jax.data.splits import make_splits
 
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"--run {run}: it has no config.yaml; give runs/<name>")
-    config, _, _ = parse(["--config", str(run / "config.yaml")])
+    config = read_command(["--config", str(run / "config.yaml")]).config
     splits = make_splits(config.data)
     questions = [q for name in ("test", "validation", "train") for q in splits[name]]
     adapter = (run / "adapters/M_DART").resolve()

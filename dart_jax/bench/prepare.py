@@ -35,10 +35,10 @@ def mini_targets(limit: int) -> tuple[list[Target], list[Question]]:
 
 def run_targets(run: Path, limit: int) -> tuple[list[Target], list[Question]]:
     """The first distill targets of a finished run, and its questions."""
-    from dart_jax.config import parse
+    from dart_jax.config import read_command
     from dart_jax.data.suites import load_suite
 
-    config, _, _ = parse(["--config", str(run / "config.yaml")])
+    config = read_command(["--config", str(run / "config.yaml")]).config
     targets = read_jsonl(run / "teach/targets.jsonl", Target)
     return targets[:limit], load_suite(config.data)
 

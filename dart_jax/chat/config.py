@@ -1,9 +1,10 @@
 """What teacher and judge share of their settings: where a service is, and what it may be asked."""
 
-import math
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from dart_jax.settings import BadSetting, Count, Natural, NotNegative, check_fields
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -25,28 +26,19 @@ class LimitsConfig:
         price_completion: US dollars per million completion tokens; default: unknown.
     """
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_retries: int = 4
-    max_requests: int | None = None
-    max_tokens: int | None = None
-    max_cost_usd: float | None = None
-    price_prompt: float | None = None
-    price_completion: float | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_retries: Natural = 4
+    max_requests: Count | None = None
+    max_tokens: Count | None = None
+    max_cost_usd: NotNegative | None = None
+    price_prompt: NotNegative | None = None
+    price_completion: NotNegative | None = None
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute", "max_requests", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"limits.{name} is {value}; give 1 or more, or null for no limit")
-        if self.max_retries < 0:
-            raise ValueError(f"limits.max_retries is {self.max_retries}; give 0 or more")
-        for name in ("max_cost_usd", "price_prompt", "price_completion"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"limits.{name} is {value}; give dollars, 0 or more")
+        check_fields(self, "limits")
         if self.max_cost_usd is not None and not self.priced:
-            raise ValueError(
+            raise BadSetting(
                 "limits.max_cost_usd needs limits.price_prompt and limits.price_completion (US"
                 " dollars per million tokens): without them nobody knows what a request costs"
             )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dart_jax.settings import Count, Name, Seed, check_fields
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -22,12 +24,15 @@ class DataConfig:
     """
 
     suite: Literal["mini", "difference_awareness", "jsonl", "hub"] = "mini"
-    dir: str | None = None
-    file: str | None = None
-    hub: str | None = None
-    hub_split: str = "train"
+    dir: Name | None = None
+    file: Name | None = None
+    hub: Name | None = None
+    hub_split: Name = "train"
     split_by: Literal["row", "scenario", "none"] = "row"
-    max_train: int | None = None
-    max_validation: int | None = None
-    max_test: int | None = None
-    seed: int = 42
+    max_train: Count | None = None
+    max_validation: Count | None = None
+    max_test: Count | None = None
+    seed: Seed = 42
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data")

@@ -7,21 +7,22 @@ line that is typed is put to all the models, whose answers are shown side by sid
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.generate.config import DecodeConfig
 from dart_jax.processes import keep_compiled
+from dart_jax.settings import Seed, field_types
 from dart_jax.shell import exit_status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="python -m dart_jax.generate",
         description="Ask a run's models, all in one pass of the decoder.",
-        allow_abbrev=False,
     )
     parser.add_argument("--run", type=Path, required=True, help="runs/<name>")
     parser.add_argument(
@@ -31,12 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="G", help="JSONL, of the answers to --prompts")
     parser.add_argument("--plain", action="store_true", help="typed lines without instructions")
     settings = parser.add_argument_group("decoding", "as in the run, unless given")
-    settings.add_argument("--seed", type=int)
-    settings.add_argument("--temperature", type=float)
-    settings.add_argument("--top-p", type=float)
-    settings.add_argument("--top-k", type=int)
-    settings.add_argument("--max-new-tokens", type=int)
-    settings.add_argument("--slots", type=int)
+    settings.add_argument("--seed", type=value_of(Seed))
+    for name, hint in field_types(DecodeConfig).items():
+        settings.add_argument(f"--{name.replace('_', '-')}", type=value_of(hint))
     return parser
 
 
@@ -81,7 +79,7 @@ def _typed() -> Iterator[str]:
 
 def command() -> int:
     """`main` for a shell, see `shell.exit_status`."""
-    return exit_status(main, (ValueError, RuntimeError, FileNotFoundError))
+    return exit_status(main)
 
 
 if __name__ == "__main__":

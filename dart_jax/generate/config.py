@@ -1,6 +1,9 @@
 """Settings of decoding, identical for every model of a comparison."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from dart_jax.settings import Count, Natural, NotNegative, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -15,19 +18,11 @@ class DecodeConfig:
         slots: Rows decoded together, of all models; a finished row makes place for the next prompt.
     """
 
-    temperature: float = 0.2
-    top_p: float = 0.9
-    top_k: int = 0
-    max_new_tokens: int = 256
-    slots: int = 32
+    temperature: NotNegative = 0.2
+    top_p: Annotated[float, Range(above=0, most=1)] = 0.9
+    top_k: Natural = 0
+    max_new_tokens: Count = 256
+    slots: Count = 32
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"decode.temperature: {self.temperature}; it must not be negative")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"decode.top_p: {self.top_p}; it must be in (0, 1]")
-        if self.top_k < 0:
-            raise ValueError(f"decode.top_k: {self.top_k}; it must not be negative")
-        for key in ("max_new_tokens", "slots"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"decode.{key}: {getattr(self, key)}; it must be at least 1")
+        check_fields(self, "decode")

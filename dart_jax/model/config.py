@@ -1,8 +1,12 @@
 """Settings of the model, its adapters and the device mesh."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from dart_jax.command_line import did_you_mean
+from dart_jax.settings import BadSetting, Count, Name, Positive, Range, check_fields
+
+Rest = Annotated[int, Range(least=-1, most=-1)]
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -17,10 +21,13 @@ class ModelConfig:
         quantize: Storage of the frozen projections: int8 (a scale per output feature) or nf4 (4 bits, tiles of 64; QLoRA); a dense copy of one layer's matrix exists only while it is multiplied. Embedding, norms and head keep dtype.
     """
 
-    path: str = "smollm2-135m-instruct"
+    path: Name = "smollm2-135m-instruct"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    context_length: int | None = None
+    context_length: Annotated[int, Range(least=2)] | None = None
     quantize: Literal["none", "int8", "nf4"] = "none"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "model")
 
 
 @dataclass(frozen=True)
@@ -29,26 +36,31 @@ class LoraConfig:
 
     Attributes:
         rank: Inner dimension r.
-        alpha: The adapter's output is scaled by alpha / rank.
+        alpha: The adapter's output is scaled by alpha / rank; above 0.
         dropout: Probability of zeroing each feature of the adapter's input, in training only.
-        targets: Which projections get an adapter, out of q, k, v, o, gate, up, down.
+        targets: Which projections get an adapter, out of q, k, v, o, gate, up, down, each once; PEFT's names (q_proj) are understood, too.
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.05
-    targets: tuple[str, ...] = LORA_TARGETS
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.05
+    targets: tuple[Name, ...] = LORA_TARGETS
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(LORA_TARGETS))
-        if unknown or not self.targets:
-            raise ValueError(
-                f"lora.targets: {unknown or 'empty'}; choose from {', '.join(LORA_TARGETS)}"
+        check_fields(self, "lora")
+        plain = tuple(name.removesuffix("_proj") for name in self.targets)
+        object.__setattr__(self, "targets", plain)
+        for name in self.targets:
+            if name not in LORA_TARGETS:
+                near = did_you_mean(name, LORA_TARGETS)
+                raise BadSetting(
+                    f"lora.targets: {name}; give some of {', '.join(LORA_TARGETS)}{near}"
+                )
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            given = ", ".join(self.targets) or "[]"
+            raise BadSetting(
+                f"lora.targets: {given}; give one or more of {', '.join(LORA_TARGETS)}, each once"
             )
-        if self.rank < 1:
-            raise ValueError(f"lora.rank: {self.rank}; it must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"lora.dropout: {self.dropout}; it must be in [0, 1)")
 
     @property
     def scale(self) -> float:
@@ -66,6 +78,14 @@ class MeshConfig:
         tensor: Shards of heads, feed-forward and vocabulary.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: Count | Rest = -1
+    fsdp: Count | Rest = 1
+    tensor: Count | Rest = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "mesh")
+        if (self.data, self.fsdp, self.tensor).count(-1) > 1:
+            raise BadSetting(
+                f"mesh.data: {self.data}, mesh.fsdp: {self.fsdp}, mesh.tensor: {self.tensor}; "
+                "give -1, the rest of the devices, for one of them at most"
+            )

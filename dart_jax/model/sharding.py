@@ -44,14 +44,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.data, config.fsdp, config.tensor]
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise ValueError(f"mesh: {config}; sizes are positive, and at most one of them is -1")
     fixed = math.prod(size for size in sizes if size != -1)
     sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
     if math.prod(sizes) != len(devices):
         raise ValueError(
-            f"mesh: {config} does not divide {len(devices)} devices; "
-            "set mesh.data, mesh.fsdp and mesh.tensor so that their product is that number"
+            f"mesh.data: {config.data}, mesh.fsdp: {config.fsdp}, mesh.tensor: {config.tensor}; "
+            f"there are {len(devices)} devices: give numbers whose product that is, -1 for the rest"
         )
     # On a TPU, neighbours in the mesh are neighbours in the slice.
     arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)

@@ -1,7 +1,21 @@
 """Settings of supervised fine-tuning, shared by the distill and the repair stage."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from dart_jax.settings import (
+    BadSetting,
+    Count,
+    LossWeightOrZero,
+    Name,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    check_fields,
+)
+
+Length = Annotated[int, Range(least=2)]
 
 
 @dataclass(frozen=True)
@@ -17,27 +31,26 @@ class LossConfig:
         toxicity_weight: Of sft.loss only. Above 0, M0 answers the training questions, the scorer scores it, and this times the expected score is added to the distill loss (joint toxicity regularisation).
     """
 
-    fn: str = "cross_entropy"
-    focal_gamma: float = 2.0
+    fn: Name = "cross_entropy"
+    focal_gamma: NotNegative = 2.0
     reference: bool = False
-    unlikelihood_weight: float = 0.0
-    kl_weight: float = 0.0
-    toxicity_weight: float = 0.0
+    unlikelihood_weight: LossWeightOrZero = 0.0
+    kl_weight: LossWeightOrZero = 0.0
+    toxicity_weight: LossWeightOrZero = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss")
 
     def check(self, key: str, *foreign: str) -> None:
-        """Raises ValueError, naming the setting under `key`.
+        """Raises BadSetting, naming the setting under `key`.
 
         Args:
             foreign: Settings that have no meaning there.
         """
-        for name in ("focal_gamma", "unlikelihood_weight", "kl_weight", "toxicity_weight"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{key}.{name}: {value}; give a number from 0")
         for name in foreign:
             if getattr(self, name):
                 other = "sft.loss" if key == "repair.loss" else "repair.loss"
-                raise ValueError(f"{key}.{name}: {getattr(self, name)}; set {other}.{name} instead")
+                raise BadSetting(f"{key}.{name}: {getattr(self, name)}; set {other}.{name} instead")
 
     @property
     def is_plain(self) -> bool:
@@ -51,7 +64,7 @@ class SftConfig:
     """Optimizer, batches and checkpoints; the defaults are the DART release's.
 
     Attributes:
-        learning_rate: Peak learning rate of the distill stage (repair has its own).
+        learning_rate: Peak learning rate, above 0, of the distill stage (repair has its own).
         epochs: Passes over the distill targets (repair has its own).
         batch_size: Examples per optimizer step, whatever the packing.
         micro_batch_size: Examples per forward pass; null takes batch_size. Gradients are summed.
@@ -59,9 +72,9 @@ class SftConfig:
         packing: How examples share a row: none (one each, padded); segments (several, each seeing itself only); shared_prefix (the same, and what all prompts begin with is there once). Loss and gradients are those of none; with lora.dropout, the shared prefix of a row has one noise.
         row_length: Longest packed row in tokens.
         attention: xla; cudnn (NVIDIA); splash (TPU); auto takes what the devices have.
-        warmup_share: Share of the steps over which the learning rate rises, then a cosine falls.
-        weight_decay: Decoupled weight decay (AdamW).
-        clip_norm: Global gradient norm limit.
+        warmup_share: Share of the steps, from 0 to 1, over which the learning rate rises, then a cosine falls.
+        weight_decay: Decoupled weight decay (AdamW), from 0.
+        clip_norm: Global gradient norm limit, above 0; null for none.
         normaliser: What the loss sum is divided by; weighted_tokens makes weight k equal to k copies.
         loss: The loss of a token in the distill stage (repair has its own).
         loss_chunk: Supervised positions that meet the vocabulary at once, on each device.
@@ -70,48 +83,36 @@ class SftConfig:
         profile_steps: First and last step to trace for TensorBoard's profiler, such as [3, 5]; null for none.
     """
 
-    learning_rate: float = 2e-4
-    epochs: int = 3
-    batch_size: int = 8
-    micro_batch_size: int | None = None
-    max_length: int = 1024
+    learning_rate: Positive = 2e-4
+    epochs: Count = 3
+    batch_size: Count = 8
+    micro_batch_size: Count | None = None
+    max_length: Length = 1024
     packing: Literal["none", "segments", "shared_prefix"] = "shared_prefix"
-    row_length: int = 2048
+    row_length: Length = 2048
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
-    warmup_share: float = 0.03
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
+    warmup_share: Share = 0.03
+    weight_decay: NotNegative = 0.0
+    clip_norm: Positive | None = 1.0
     normaliser: Literal["weighted_tokens", "tokens", "examples"] = "weighted_tokens"
     loss: LossConfig = field(default_factory=LossConfig)
-    loss_chunk: int = 256
+    loss_chunk: Count = 256
     remat: Literal["none", "projections", "layer"] = "projections"
-    checkpoint_every: int = 10
-    profile_steps: tuple[int, int] | None = None
+    checkpoint_every: Count = 10
+    profile_steps: tuple[Count, Count] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "sft")
         self.loss.check("sft.loss", "unlikelihood_weight", "kl_weight")
-        for key in (
-            "epochs",
-            "batch_size",
-            "max_length",
-            "row_length",
-            "loss_chunk",
-            "checkpoint_every",
-        ):
-            if getattr(self, key) < 1:
-                raise ValueError(f"sft.{key}: {getattr(self, key)}; it must be at least 1")
         micro = self.micro_batch_size
-        if micro is not None and (micro < 1 or self.batch_size % micro):
-            raise ValueError(
-                f"sft.micro_batch_size: {micro} does not divide sft.batch_size {self.batch_size}"
+        if micro is not None and self.batch_size % micro:
+            raise BadSetting(
+                f"sft.micro_batch_size: {micro}; give a divisor of sft.batch_size, which is "
+                f"{self.batch_size}"
             )
-        if (
-            self.profile_steps is not None
-            and not 1 <= self.profile_steps[0] <= self.profile_steps[1]
-        ):
-            raise ValueError(
-                f"sft.profile_steps: {self.profile_steps}; first and last step, from 1"
-            )
+        if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
+            first, last = self.profile_steps
+            raise BadSetting(f"sft.profile_steps: [{first}, {last}]; give the first step first")
 
     @property
     def micro_batches(self) -> int:

@@ -17,8 +17,8 @@ def make_schedule(learning_rate: float, config: SftConfig, total_steps: int) -> 
 
 
 def make_optimizer(schedule: optax.Schedule, config: SftConfig) -> optax.GradientTransformation:
-    """Clip, then AdamW (Loshchilov and Hutter 2019)."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
-    )
+    """Clip unless `clip_norm` is null, then AdamW (Loshchilov and Hutter 2019)."""
+    clip = optax.identity()
+    if config.clip_norm is not None:
+        clip = optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, optax.adamw(schedule, weight_decay=config.weight_decay))

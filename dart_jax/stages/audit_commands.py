@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.settings import Count
 from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
@@ -79,27 +81,37 @@ def _import(args: argparse.Namespace) -> None:
         print(f"\n{aligned([header, *rows])}")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line of `python -m dart_jax.audit`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.audit",
         description="What the audit of a run gets wrong: by noise, and in the eyes of people.",
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     calibrate = _add(commands, "calibrate", _calibrate, "M0 against M0: the screen's noise floor.")
     calibrate.add_argument(
-        "--questions", type=int, metavar="N", help="Most drift-pool questions (default: all)."
+        "--questions",
+        type=value_of(Count),
+        metavar="N",
+        help="Most drift-pool questions (default: all).",
     )
     calibrate.add_argument(
-        "--seeds", type=int, default=2, metavar="K", help="Seeds beside the run's own (default 2)."
+        "--seeds",
+        type=value_of(Count),
+        default=2,
+        metavar="K",
+        help="Seeds beside the run's own (default 2).",
     )
     export = _add(
         commands, "export-annotations", _export, "A blinded sample of the audited pairs, to judge."
     )
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="Where to write it.")
     export.add_argument(
-        "--sample", type=int, default=200, metavar="N", help="Items in all (default %(default)d)."
+        "--sample",
+        type=value_of(Count),
+        default=200,
+        metavar="N",
+        help="Items in all (default %(default)d).",
     )
     imported = _add(
         commands, "import-annotations", _import, "People's answers against the audit's verdicts."
@@ -114,8 +126,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+def _add(commands, name: str, run, summary: str) -> CommandParser:
+    command = commands.add_parser(name, help=summary, description=summary)
     command.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
     command.set_defaults(command=run)
     return command

@@ -25,7 +25,6 @@ def add_command(commands) -> None:
         "compare",
         help="Finished runs side by side.",
         description="Finished runs side by side.",
-        allow_abbrev=False,
     )
     parser.set_defaults(command=compare, free=())
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<name>, finished")

@@ -7,19 +7,18 @@ external     a finished run on HateCheck, BOLD, HolisticBias or RealToxicityProm
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
+from dart_jax.command_line import CommandParser
 from dart_jax.shell import exit_status
 from dart_jax.stages import compare, wider_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and do it; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.evaluate",
         description="Finished runs side by side, and on prompts beyond their own suite.",
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     compare.add_command(commands)
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index, given in enumerate(args.settings):
         # What begins without dashes is the value of the setting before it.
         if not given.startswith(args.free) and (given.startswith("--") or index == 0):
-            parser.error(f"unrecognized argument {given}")
+            parser.error(f"unrecognized arguments: {given}")
     args.command(args)
     return 0
 

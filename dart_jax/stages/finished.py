@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dart_jax.config import STAGES, DartConfig, parse
+from dart_jax.config import STAGES, DartConfig, read_command
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, hash_path
 from dart_jax.stages.cycles import cycles_run, later_models
@@ -155,16 +155,16 @@ def _stale(path: Path, stage: str, what: str) -> StaleStage:
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> DartConfig:
-    """A run's config.yaml. Raises ValueError when this version does not know it.
+    """A run's config.yaml.
 
     Args:
         settings: `--section.field value` arguments that hold instead of the file's.
+
+    Raises:
+        BadSetting: This version does not know it, or a setting; the message names it.
+        FileNotFoundError: There is no such file.
     """
-    try:
-        return parse([f"--config={path}", *settings])[0]
-    except SystemExit as stopped:  # the parser has printed which key is wrong
-        given = f" with {' '.join(settings)}" if settings else ""
-        raise ValueError(f"{path}{given} is not a configuration of this version") from stopped
+    return read_command([f"--config={path}", *settings]).config
 
 
 def _read_json(path: Path) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.settings import Count
 from dart_jax.stages.audit_commands import opened
 
 SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
@@ -48,7 +50,7 @@ def add_commands(commands) -> None:
     )
     queries.add_argument(
         "--queries",
-        type=_positive,
+        type=value_of(Count),
         dest="most",
         metavar="N",
         help="Most queries, spread over domains (default: all).",
@@ -60,21 +62,20 @@ def add_commands(commands) -> None:
     )
     external.add_argument(
         "--prompts",
-        type=_positive,
+        type=value_of(Count),
         dest="most",
         metavar="N",
         help="Most prompts, spread over functionalities (default: all).",
     )
 
 
-def _add(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+def _add(commands, name: str, run, summary: str) -> CommandParser:
     command = commands.add_parser(
         name,
         help=summary,
         description=summary,
         epilog=f"--section.field value of {', '.join(_FREE)} holds for this command instead of "
         "the run's own.",
-        allow_abbrev=False,
     )
     command.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
     command.add_argument(
@@ -86,12 +87,6 @@ def _add(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
     )
     command.set_defaults(command=run, free=tuple(f"--{section}." for section in _FREE))
     return command
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
-    return int(text)
 
 
 def _candidates(text: str) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ goes on. A run that fails is recorded and shown, and the others go on without it
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 import traceback
@@ -18,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dart_jax.config import STAGES
+from dart_jax.command_line import CommandParser
+from dart_jax.config import STAGES, DartConfig
+from dart_jax.settings import setting_types
 from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
@@ -41,14 +42,13 @@ class Failure:
     error: str
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line of `python -m dart_jax.sweep`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.sweep",
         description="Run variants and seeds of a configuration; what they share is done once.",
         epilog="--section.field value, as of dart_jax.train, holds for every variant that does "
         "not set it itself.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML: base, variants, seeds.")
     parser.add_argument(
@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, tabulate; the exit status, 1 where a run has failed."""
-    args, rest = make_parser().parse_known_args(arguments)
+    args, rest = make_parser().parse_with_settings(arguments, dict(setting_types(DartConfig)))
     from dart_jax.sweep.config import read_sweep
 
     sweep = read_sweep(args.config, args.out, rest, args.seeds)

@@ -14,18 +14,20 @@ Every variant is parsed before anything runs. `run.*` belongs to the sweep.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dart_jax.config import DartConfig, make_parser
+from dart_jax.command_line import did_you_mean
+from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
+from dart_jax.settings import BadSetting
+from dart_jax.settings_source import put_settings
 from dart_jax.strict_yaml import nested, read_settings
 
 _KEYS = {"base", "settings", "seeds", "variants"}
+_NOT_SHARED = {"config", "stages", "dry_run"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -77,15 +79,17 @@ def read_sweep(
         seeds: Instead of the file's.
 
     Raises:
-        ValueError: An unknown or wrong key, named with its variant.
+        BadSetting: An unknown or wrong key, named with its variant.
         FileNotFoundError: The file or its base.
     """
     content = read_settings(path)
     unknown = sorted(map(str, content.keys() - _KEYS))
     if unknown:
-        raise ValueError(f"{path}: unknown key {unknown[0]}; known: {', '.join(sorted(_KEYS))}")
+        near = did_you_mean(unknown[0], _KEYS)
+        raise BadSetting(
+            f"{path}: unknown key {unknown[0]}{near}; known: {', '.join(sorted(_KEYS))}"
+        )
     parser = make_parser()
-    parser.exit_on_error = False
     base = _base(parser, path, content, base_args)
     variants = _variants(path, content.get("variants"))
     if seeds is None:
@@ -113,43 +117,41 @@ def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[st
             raise FileNotFoundError(f"{where}: there is no file {file}")
         where, base = str(file), read_settings(file)
     if not isinstance(base, Mapping):
-        raise ValueError(f"{where}: give a configuration's file name, or its sections")
+        raise BadSetting(f"{where}: give a configuration's file name, or its sections")
     own = f"{path}: settings"
-    defaults = parser.get_defaults()
-    given = defaults.clone()
-    for place, settings in ((where, base), (own, nested(_settings(own, content), own))):
-        given = _parsed(parser, settings, given, place)
-        for flag in ("config", "dry_run", "stages"):
-            if getattr(given, flag) != getattr(defaults, flag):
-                raise ValueError(f"{place}: {flag} has no place in a sweep")
-    try:
-        return parser.parse_args(list(args), namespace=given)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"command line: {error}") from error
+    given = parser.get_defaults()
+    for place, settings in (
+        (where, nested(base, where)),
+        (own, nested(_settings(own, content), own)),
+    ):
+        for flag in sorted(_NOT_SHARED & settings.keys()):
+            raise BadSetting(f"{place}: {flag} has no place in a sweep")
+        given = put_settings(parser, DartConfig, settings, given, place)
+    return put_arguments(parser, args, given)
 
 
 def _settings(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
     given = content.get("settings") or {}
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r} is not section.field: value")
+        raise BadSetting(f"{where}: {given!r} is not section.field: value")
     return given
 
 
 def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:
     if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"{path}: variants: give at least one, name: {{section.field: value}}")
+        raise BadSetting(f"{path}: variants: give at least one, name: {{section.field: value}}")
     for name, overrides in given.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(f"{path}: variants: {name!r} is no plain name (letters, digits, ._-)")
+            raise BadSetting(f"{path}: variants: {name!r} is no plain name (letters, digits, ._-)")
         if overrides is not None and not isinstance(overrides, Mapping):
-            raise ValueError(f"{path}: variants.{name}: {overrides!r} is not section.field: value")
+            raise BadSetting(f"{path}: variants.{name}: {overrides!r} is not section.field: value")
     return {name: overrides or {} for name, overrides in given.items()}
 
 
 def _seeds(where: str, given: Any) -> tuple[int, ...]:
     whole = isinstance(given, list) and all(type(seed) is int and seed >= 0 for seed in given)
     if not whole or not given or len(set(given)) < len(given):
-        raise ValueError(f"{where}: {given!r} is no list of different numbers, 0 or more")
+        raise BadSetting(f"{where}: {given!r} is no list of different numbers, 0 or more")
     return tuple(given)
 
 
@@ -163,28 +165,12 @@ def _run(
     root: Path,
 ) -> SweepRun:
     settings = nested(overrides, where)
-    if settings.keys() & {"run", "config", "stages", "dry_run"}:
-        raise ValueError(f"{where}: run, config, stages and dry_run belong to the sweep")
-    given = _parsed(parser, settings, base.clone(), where)
+    if settings.keys() & ({"run"} | _NOT_SHARED):
+        raise BadSetting(f"{where}: run, config, stages and dry_run belong to the sweep")
+    given = put_settings(parser, DartConfig, settings, base.clone(), where)
     given.run.name, given.run.root, given.run.seed = f"{variant}-seed{seed}", str(root), seed
     try:
-        sections = parser.instantiate(given)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    names = [section.name for section in dataclasses.fields(DartConfig)]
-    config = DartConfig(**{name: sections[name] for name in names})
-    for key in ("config", "stages", "dry_run"):
-        given.pop(key, None)
-    resolved = parser.dump(given, skip_validation=True, skip_unset=False)
+        config, _, resolved = resolve(parser, given)
+    except BadSetting as error:
+        raise BadSetting(f"{where}: {error}") from error
     return SweepRun(variant, seed, config, resolved)
-
-
-def _parsed(parser: Any, settings: Mapping[str, Any], onto: Any, where: str) -> Any:
-    """Settings put onto a namespace. Raises ValueError with `where` and the wrong key."""
-    for section, fields in settings.items():
-        if hasattr(DartConfig(), str(section)) and not isinstance(fields, Mapping):
-            raise ValueError(f"{where}: {section}: {fields!r} is not field: value")
-    try:
-        return parser.parse_object(dict(settings), namespace=onto)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error

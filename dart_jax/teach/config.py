@@ -1,10 +1,22 @@
 """Settings of the teacher and of the repair stage."""
 
-import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
+from dart_jax.settings import (
+    BadSetting,
+    Count,
+    LossWeight,
+    LossWeightOrZero,
+    Name,
+    Natural,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    check_fields,
+)
 from dart_jax.sft.config import LossConfig
 
 SEVERITY_WEIGHTS = {
@@ -36,22 +48,23 @@ class TeacherConfig:
     """
 
     provider: Literal["file", "local", "openai", "deepseek"] = "file"
-    model: str | None = None
+    model: Name | None = None
     label: Literal["gold", "predicted"] = "gold"
-    base_url: str | None = None
-    api_key_env: str | None = None
-    temperature: float = 0.2
-    max_tokens: int = 256
-    examples: int = 0
-    correction_rounds: int = 2
-    concurrency: int = 8
-    timeout: float = 60.0
+    base_url: Name | None = None
+    api_key_env: Name | None = None
+    temperature: NotNegative = 0.2
+    max_tokens: Count = 256
+    examples: Natural = 0
+    correction_rounds: Natural = 2
+    concurrency: Count = 8
+    timeout: Positive = 60.0
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
         check_endpoint(self.base_url, self.api_key_env)
+        check_fields(self, "teacher")
         if self.label == "predicted" and self.provider == "file":
-            raise ValueError(
+            raise BadSetting(
                 "teacher.label predicted needs a teacher that can be asked: set teacher.provider "
                 "to local, openai or deepseek; the suite's own rationales argue for the gold label"
             )
@@ -63,52 +76,36 @@ class RepairConfig:
 
     Attributes:
         cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
-        severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers such as [1, 1, 2, 8].
+        severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers from 1e-6 to 1e6 such as [1, 1, 2, 8].
         weighting: Where the weight acts: loss (each example's loss times its weight) or oversample (that many copies of the example at weight 1; a fraction by systematic sampling, so that the expected number is the weight; more steps an epoch).
         max_weight_share: Most of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
         span_weight: Weight within a repair target of the sentence that takes the place of the passage that the judge marked; the others weigh 1. See teach/spans.py.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Passes over the repair set; 0 repairs nothing: M_DART is M_int (distill only).
-        learning_rate: Peak learning rate of the repair training.
+        learning_rate: Peak learning rate, above 0, of the repair training.
         loss: The loss of a token in the repair stage.
     """
 
-    cycles: int = 1
+    cycles: Count = 1
     severity_weights: (
-        Literal["linear", "uniform", "quadratic", "exponential"] | tuple[float, float, float, float]
+        Literal["linear", "uniform", "quadratic", "exponential"]
+        | tuple[LossWeight, LossWeight, LossWeight, LossWeight]
     ) = "linear"
     weighting: Literal["loss", "oversample"] = "loss"
-    max_weight_share: float | None = None
-    span_weight: float = 1.0
-    replay: float = 0.25
-    epochs: int = 2
-    learning_rate: float = 1e-4
+    max_weight_share: Annotated[float, Range(above=0, most=1)] | None = None
+    span_weight: LossWeightOrZero = 1.0
+    replay: Share = 0.25
+    epochs: Natural = 2
+    learning_rate: Positive = 1e-4
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
+        check_fields(self, "repair")
         self.loss.check("repair.loss", "toxicity_weight")
-        if self.epochs < 0:
-            raise ValueError(f"repair.epochs: {self.epochs}; it must be at least 0")
         if self.loss.kl_weight > 0 and self.replay == 0:
-            raise ValueError(
+            raise BadSetting(
                 f"repair.loss.kl_weight: {self.loss.kl_weight}; it is for replayed targets: set "
                 "repair.replay above 0"
-            )
-        if self.cycles < 1:
-            raise ValueError(
-                f"repair.cycles: {self.cycles}; the paper's number, and the least, is 1"
-            )
-        if self.max_weight_share is not None and not 0 < self.max_weight_share <= 1:
-            raise ValueError(
-                f"repair.max_weight_share: {self.max_weight_share}; give a share above 0 and at"
-                " most 1, or null"
-            )
-        if not 0 <= self.span_weight < math.inf:
-            raise ValueError(f"repair.span_weight: {self.span_weight}; give 0 or a positive number")
-        if not all(0 < weight < math.inf for weight in self.weights):
-            raise ValueError(
-                f"repair.severity_weights: {list(self.weights)}; give four positive numbers, for"
-                " minor, moderate, severe and extreme"
             )
 
     @property

@@ -8,7 +8,6 @@ from dart_jax.audit.drift import (
     TooManyFailures,
     check_failures,
     check_held_out,
-    check_pool_splits,
     drift_cases,
     reduction,
     screen_verdict,
@@ -198,12 +197,12 @@ def test_the_protocol_says_whence_the_pool_comes():
 
 
 def test_test_prompts_are_no_pool():
-    check_pool_splits(("validation", "train"))
+    AuditConfig(pool_splits=("validation", "train"))
     with pytest.raises(ValueError, match=r"audit\.pool_splits contains test.*heldout"):
-        check_pool_splits(("validation", "test"))
+        AuditConfig(pool_splits=("validation", "test"))
 
 
 @pytest.mark.parametrize(("splits", "named"), [(("valid",), "'valid'"), ((), "empty")])
 def test_unknown_or_no_pool_splits_are_refused(splits, named):
     with pytest.raises(ValueError, match=f"audit.pool_splits is {named}"):
-        check_pool_splits(splits)
+        AuditConfig(pool_splits=splits)
