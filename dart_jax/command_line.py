@@ -88,7 +88,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     wanted, dashes = name.lstrip("-"), "--" if name.startswith("--") else ""
     names = [other.lstrip("-") for other in known]
-    near = _of_any_section(wanted, names) or _nearest(wanted, names)
+    near = _of_any_section(wanted, names)
+    options = [other for other in names if "." not in other] if near else names
+    near = [*_nearest(wanted, options), *near]
     return f"; did you mean {' or '.join(dashes + other for other in near)}?" if near else ""
 
 
@@ -102,7 +104,7 @@ def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
     section, dot, field = wanted.rpartition(".")
     fields = [name.removeprefix(f"{section}.") for name in names if name.startswith(f"{section}.")]
     if not dot or not fields:
-        return difflib.get_close_matches(wanted, names, n=1, cutoff=0.7)
+        return difflib.get_close_matches(wanted, names, n=1)
     return [f"{section}.{near}" for near in difflib.get_close_matches(field, fields, n=1)]
 
 

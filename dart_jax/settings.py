@@ -53,6 +53,8 @@ class Range:
         )
 
     def __repr__(self) -> str:
+        if self.least is not None and self.least == self.most:
+            return f"{self.least}"
         lower = "" if self.above is None else f"above {self.above:g}"
         lower = lower if self.least is None else f"from {self.least:g}"
         upper = "" if self.below is None else f"below {self.below:g}"

@@ -38,7 +38,7 @@ def test_mesh_fills_in_the_rest(devices):
     "sizes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8), (-2, 2, 2), (-1, 16, 1)]
 )
 def test_mesh_that_does_not_fit(sizes, devices):
-    with pytest.raises(ValueError, match="mesh: "):
+    with pytest.raises(ValueError, match=r"mesh\.data: "):
         make_mesh(MeshConfig(*sizes), devices)
 
 

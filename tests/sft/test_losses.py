@@ -212,8 +212,8 @@ def test_own_code_is_part_of_the_identity(own, tmp_path):
     [
         ("sft.loss", ("kl_weight",), {"kl_weight": 1.0}, r"sft\.loss\.kl_weight: 1\.0; set repair"),
         ("repair.loss", ("toxicity_weight",), {"toxicity_weight": 1.0}, r"set sft\.loss\.toxicity"),
-        ("sft.loss", (), {"focal_gamma": -1.0}, r"sft\.loss\.focal_gamma: -1\.0; give a number"),
-        ("sft.loss", (), {"kl_weight": math.nan}, r"sft\.loss\.kl_weight: nan"),
+        ("sft.loss", (), {"focal_gamma": -1.0}, r"loss\.focal_gamma: -1\.0; give a number from 0"),
+        ("sft.loss", (), {"kl_weight": math.nan}, r"loss\.kl_weight: nan"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(key, foreign, values, message):

@@ -54,7 +54,7 @@ def test_judge_all_sees_what_the_screen_holds_back(audit, finished):
 def test_screen_only_asks_no_judge(audit, judge):
     asked = len(judge.asked)
     bins = "[-0.2, -0.05, 0.0, 0.01]"
-    settings = {"audit__mode": "screen_only", "audit__severity_bins": bins, "judge__model": ""}
+    settings = {"audit__mode": "screen_only", "audit__severity_bins": bins, "judge__model": "null"}
     summary, outcomes, cases = audit(**settings)
     assert len(judge.asked) == asked
     assert (summary["screened"], summary["judged"], summary["uncertain"]) == (8, 0, 0)

@@ -149,7 +149,7 @@ def test_an_answer_that_was_changed_is_not_kept(copied, settings, tmp_path, caps
     assert "kept" not in capsys.readouterr().out
     assert file.read_bytes() == written
     verdicts = (copied / "evaluation/verdicts_M_DART.jsonl").read_bytes()
-    assert main(settings(tmp_path, evaluate__bootstrap_samples=30)) == 0
+    assert main(settings(tmp_path, evaluate__bootstrap_samples=45)) == 0
     printed = capsys.readouterr().out
     assert "generations/M_DART.jsonl, evaluation/verdicts_M_DART.jsonl" in printed
     assert file.read_bytes() == written
