@@ -6,6 +6,7 @@ asked again and told what was wrong, and after the last attempt the answer is a 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -55,25 +56,31 @@ def grade(
         on_result: Sees each grade or failure as soon as it is decided, in any order.
     """
     waiting = {f"{ask.model} {ask.id}": (ask, ask.messages) for ask in asks}
+    unusable: defaultdict[str, list[ChatRequest]] = defaultdict(list)
+
+    def request(id: str) -> ChatRequest:
+        _, messages = waiting[id]
+        return ChatRequest(id, messages, config.temperature, config.max_tokens, schema)
 
     def take(result: ChatReply | ChatFailure, attempt: int) -> None:
         ask, messages = waiting[result.id]
         replied = isinstance(result, ChatReply)
         found = ask.read(result.text, chat.name) if replied else result.reason
-        if not isinstance(found, str) or attempt == config.attempts:
+        if not isinstance(found, str):
             del waiting[result.id]
-            failed = isinstance(found, str)
-            on_result(
-                JudgeFailure(ask.id, ask.model, found, attempt, chat.name) if failed else found
-            )
-        elif replied:
+            on_result(found)
+            return
+
+        if replied:
+            unusable[result.id].append(request(result.id))
             waiting[result.id] = (ask, _corrected(messages, correction(found)))
+        if attempt == config.attempts:
+            del waiting[result.id]
+            chat.forget(unusable[result.id], found)  # so that the next start asks again
+            on_result(JudgeFailure(ask.id, ask.model, found, attempt, chat.name))
 
     for attempt in range(1, config.attempts + 1):
-        requests = [
-            ChatRequest(id, messages, config.temperature, config.max_tokens, schema)
-            for id, (_, messages) in waiting.items()
-        ]
+        requests = [request(id) for id in waiting]
         if requests:
             chat.complete(requests, lambda result, attempt=attempt: take(result, attempt))
 

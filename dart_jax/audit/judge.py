@@ -6,7 +6,7 @@ was wrong, and after the last attempt the pair is a `JudgeFailure`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -62,9 +62,10 @@ def judge_pairs(
 
     Returns:
         One outcome a pair, in the order of `pairs`; see `orders.combine`. A pair is a failure
-        when one of its orders got no valid answer in `config.attempts` requests.
+        when one of its orders got no valid answer in `config.attempts` requests; the answers to
+        these are forgotten, so that the next start asks again.
     """
-    session = _Session(pairs, questions, chat.name, config, on_result)
+    session = _Session(pairs, questions, chat, config, on_result)
     for attempt in range(1, config.attempts + 1):
         requests = session.requests()
         if requests:
@@ -109,12 +110,13 @@ def read_answer(text: str) -> JudgeAnswer | str:
 
 @dataclass(frozen=True)
 class _Ask:
-    """A pair in one order, without a valid answer so far."""
+    """A pair in one order, without a valid answer so far; `unusable` are the requests made."""
 
     key: str
     first: Side
     asked: tuple[Message, ...]
     messages: tuple[Message, ...]
+    unusable: tuple[ChatRequest, ...] = ()
 
 
 @dataclass
@@ -133,11 +135,11 @@ class _Session:
         self,
         pairs: Iterable[Pair],
         questions: Mapping[str, Question],
-        judge: str,
+        chat: ChatModel,
         config: JudgeConfig,
         on_result: OnVerdict | None,
     ) -> None:
-        self._judge, self._config, self._on_result = judge, config, on_result
+        self._chat, self._config, self._on_result = chat, config, on_result
         self._cases = {f"{pair.candidate.model} {pair.question_id}": _Case(pair) for pair in pairs}
         self._open: dict[str, _Ask] = {}
         for key, case in self._cases.items():
@@ -148,39 +150,48 @@ class _Session:
 
     def requests(self) -> list[ChatRequest]:
         """The next request of every open order."""
-        return [
-            ChatRequest(
-                id,
-                ask.messages,
-                temperature=self._config.temperature,
-                max_tokens=self._config.max_tokens,
-                json_schema=JudgeAnswer.model_json_schema(),
-            )
-            for id, ask in self._open.items()
-        ]
+        return [self._request(id, ask) for id, ask in self._open.items()]
 
     def take(self, result: ChatReply | ChatFailure, attempt: int) -> None:
         """Note an answer, or prepare the next attempt; decide the pair when both orders are in."""
         ask = self._open[result.id]
         self._cases[ask.key].attempts += 1
-        answer = read_answer(result.text) if isinstance(result, ChatReply) else result.reason
-        if isinstance(answer, JudgeAnswer) or attempt == self._config.attempts:
+        replied = isinstance(result, ChatReply)
+        answer = read_answer(result.text) if replied else result.reason
+
+        if isinstance(answer, JudgeAnswer):
             del self._open[result.id]
             self._note(ask, answer)
-        elif isinstance(result, ChatReply):
+            return
+        if replied:
+            ask = replace(ask, unusable=(*ask.unusable, self._request(result.id, ask)))
+        if attempt == self._config.attempts:
+            del self._open[result.id]
+            self._chat.forget(ask.unusable, answer)
+            self._note(ask, answer)
+        elif replied:
             messages = corrected(ask.asked, attempt + 1, answer)
-            self._open[result.id] = _Ask(ask.key, ask.first, ask.asked, messages)
+            self._open[result.id] = replace(ask, messages=messages)
 
     def results(self) -> list[Outcome]:
         """All outcomes, in the order of the pairs."""
         return [self._decided[key] for key in self._cases]
+
+    def _request(self, id: str, ask: _Ask) -> ChatRequest:
+        return ChatRequest(
+            id,
+            ask.messages,
+            temperature=self._config.temperature,
+            max_tokens=self._config.max_tokens,
+            json_schema=JudgeAnswer.model_json_schema(),
+        )
 
     def _note(self, ask: _Ask, answer: JudgeAnswer | str) -> None:
         case = self._cases[ask.key]
         valid = isinstance(answer, JudgeAnswer)
         case.found[ask.first] = _opinion(ask.first, answer) if valid else answer
         if len(case.found) == len(ORDERS):
-            self._decided[ask.key] = _outcome(case, self._judge)
+            self._decided[ask.key] = _outcome(case, self._chat.name)
             if self._on_result:
                 self._on_result(self._decided[ask.key])
 

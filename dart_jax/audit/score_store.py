@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores
+from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores, is_probability
+from dart_jax.chat.database import open_database
 
 _MOST_VARIABLES = 500  # SQLite's limit for one statement is higher in every build
 
@@ -24,34 +25,36 @@ class ScoreStore:
 
     Args:
         path: The file; made with its folders when missing.
+
+    Raises:
+        BadStore: the file is no SQLite database, or a damaged one.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        with self._db:
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS scores ("
-                "scorer TEXT NOT NULL, version TEXT NOT NULL, text_sha256 TEXT NOT NULL,"
-                " value REAL NOT NULL, labels TEXT NOT NULL,"
-                " PRIMARY KEY (scorer, version, text_sha256)) WITHOUT ROWID"
-            )
+        self._db = open_database(path, "score store", _make_table)
 
     def get(self, scorer: str, version: str, texts: Sequence[str]) -> dict[str, Scored]:
-        """Those of the texts that are stored, with their scores."""
+        """Those of the texts that are stored, with their scores.
+
+        A row that cannot be read is as good as none: its text is scored again.
+        """
         text_of = {_key(text): text for text in texts}
         keys, found = list(text_of), {}
         for start in range(0, len(keys), _MOST_VARIABLES):
             batch = keys[start : start + _MOST_VARIABLES]
             query = (
-                "SELECT text_sha256, value, labels FROM scores WHERE scorer = ? AND version = ? "
-                f"AND text_sha256 IN ({', '.join('?' * len(batch))})"
+                "SELECT text_sha256, value, CAST(labels AS BLOB) FROM scores WHERE scorer = ? "
+                f"AND version = ? AND text_sha256 IN ({', '.join('?' * len(batch))})"
             )
             with self._lock:
                 rows = self._db.execute(query, (scorer, version, *batch)).fetchall()
-            found.update({text_of[key]: (value, json.loads(labels)) for key, value, labels in rows})
+            for key, value, labels in rows:
+                scored = _read(value, labels)
+                if scored is None:
+                    self._remove(scorer, version, key)
+                else:
+                    found[text_of[key]] = scored
         return found
 
     def put(self, scorer: str, version: str, scored: Mapping[str, Scored]) -> None:
@@ -63,10 +66,36 @@ class ScoreStore:
         with self._lock, self._db:
             self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", rows)
 
+    def _remove(self, scorer: str, version: str, key: str) -> None:
+        statement = "DELETE FROM scores WHERE scorer = ? AND version = ? AND text_sha256 = ?"
+        with self._lock, self._db:
+            self._db.execute(statement, (scorer, version, key))
+
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
         with self._lock:
             self._db.close()
+
+
+def _make_table(db: sqlite3.Connection) -> None:
+    with db:
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS scores ("
+            "scorer TEXT NOT NULL, version TEXT NOT NULL, text_sha256 TEXT NOT NULL,"
+            " value REAL NOT NULL, labels TEXT NOT NULL,"
+            " PRIMARY KEY (scorer, version, text_sha256)) WITHOUT ROWID"
+        )
+
+
+def _read(value: object, labels: bytes) -> Scored | None:
+    """A stored score; None where it is not what `put` has written."""
+    try:
+        by_label = json.loads(labels)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(by_label, dict) or not all(map(is_probability, (value, *by_label.values()))):
+        return None
+    return value, by_label
 
 
 def copy_scores(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 Scored = tuple[float, dict[str, float]]
@@ -41,9 +42,14 @@ def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[Scored]:
         raise ValueError(f"scorer {scorer.name}: {len(scored)} scores for {len(texts)} texts")
     for value, labels in scored:
         for number in (value, *labels.values()):
-            if not (math.isfinite(number) and 0.0 <= number <= 1.0):
+            if not is_probability(number):
                 raise ValueError(f"scorer {scorer.name}: {number} is not a probability")
     return scored
+
+
+def is_probability(number: object) -> bool:
+    """Whether something is a number from 0 to 1; NaN is not."""
+    return isinstance(number, Real) and math.isfinite(number) and 0.0 <= number <= 1.0
 
 
 def missing_package(scorer: str, package: str, error: ModuleNotFoundError) -> ScorerUnavailable:

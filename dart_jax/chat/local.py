@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, Message
+from dart_jax.chat.protocol import (
+    BAD_PROMPT,
+    ChatFailure,
+    ChatReply,
+    ChatRequest,
+    Message,
+    is_writable,
+)
 from dart_jax.chat.replies import reply_of
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.decode import Continuation, decode
@@ -57,11 +64,16 @@ class LocalChat:
         for request in requests:
             if request.json_schema is not None:
                 settle(ChatFailure(request.id, NO_SCHEMA))
+            elif not is_writable(request.messages):
+                settle(ChatFailure(request.id, BAD_PROMPT))
             else:
                 groups[request.temperature, request.max_tokens].append(request)
         for (temperature, max_tokens), alike in groups.items():
             self._complete_group(temperature, max_tokens, alike, settle)
         return [results[request.id] for request in requests]
+
+    def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
+        """Do nothing: no answer is kept, and the same request has the same answer again."""
 
     def score(
         self, prompts: Sequence[tuple[Message, ...]], continuations: Sequence[str]

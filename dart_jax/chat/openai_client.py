@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from dart_jax.chat.budget import Budget, BudgetReached
 from dart_jax.chat.config import LimitsConfig
+from dart_jax.chat.dialect import Dialect, ServerDialect
 from dart_jax.chat.endpoint import Endpoint
-from dart_jax.chat.openai_format import Dialect, parse_body, read_response, read_usage
+from dart_jax.chat.openai_format import parse_body, read_response, read_usage
 from dart_jax.chat.pace import Pace
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.protocol import BAD_PROMPT, ChatFailure, ChatReply, ChatRequest, is_writable
 from dart_jax.chat.redact import Redactor
+from dart_jax.chat.server_errors import address_of, describe
 from dart_jax.chat.store import ResponseStore, request_key
 from dart_jax.chat.tokens import estimate_request, estimate_tokens
 from dart_jax.chat.usage import Usage
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _NO_LIMITS = LimitsConfig()
 _MAY_ECHO_KEY = {401, 403}
+_MOST_SAID = 300
 _LOG_HEADERS = ("httpcore2", "openai")
 """Loggers that at DEBUG write the headers of responses, where a server may echo the key."""
 
@@ -37,10 +40,28 @@ class ServiceRefused(RuntimeError):
 
 @dataclass
 class _Sending:
-    """A request on its way: what the hook before each HTTP request has to know of it."""
+    """A request on its way: what the hooks around each HTTP request have to know of it.
+
+    Attributes:
+        tokens: Upper bound of prompt and new tokens.
+        attempts: HTTP requests sent for it.
+        dialect: In which it was sent last.
+        probing: Whether the server may yet turn out not to have the dialect's JSON mode.
+        server_errors: 5xx answers in this dialect.
+    """
 
     tokens: int
+    dialect: Dialect
     attempts: int = 0
+    probing: bool = False
+    server_errors: int = 0
+
+    def gives_up(self, status: int) -> bool:
+        """Whether another JSON mode is tried instead of the same once more.
+
+        501 says it at once. 500 may be an accident, and is taken for an answer the second time.
+        """
+        return self.probing and (status == 501 or (status == 500 and self.server_errors > 1))
 
 
 _sending: ContextVar[_Sending] = ContextVar("sending")
@@ -56,10 +77,11 @@ class OpenAIChat:
     key.
 
     A request with a JSON schema is sent as `json_schema`. Servers differ in what they support: one
-    that rejects this (400 or 422) is asked in `json_object` mode and then with the schema in the
-    prompt alone, and a mode that works is remembered; in the same way a server that says so gets
-    `max_completion_tokens` for `max_tokens`, or no temperature. The caller validates the answer in
-    any case.
+    that rejects this (400 or 422; until it has answered once, 404, 500 and 501, too) is asked in
+    `json_object` mode and then with the schema in the prompt alone, and a mode that works is
+    remembered; in the same way a server that says so gets `max_completion_tokens` for
+    `max_tokens`, or no temperature. Each of these is logged once, and the store keeps with an
+    answer what of its request was not applied. The caller validates the answer in any case.
 
     One client holds its connections and its pace over all its calls, for one thread; close it.
 
@@ -96,7 +118,7 @@ class OpenAIChat:
         self._limits = limits
         self._account = account
         self._redactor = Redactor(endpoint.key if endpoint.secret else "")
-        self._dialect = Dialect(endpoint.token_field)
+        self._dialect = ServerDialect(endpoint.token_field)
         self._pace = Pace(limits)
         self._budget = Budget(limits, account, store.usage().get(account, Usage()))
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -121,6 +143,12 @@ class OpenAIChat:
             hits, self._hits = self._hits, 0
             if hits:
                 self._store.charge(self._account, Usage(stored=hits))
+
+    def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
+        """Make failures of the stored answers to these requests; see `ChatModel.forget`."""
+        keys = [answer_key(self._endpoint.base_url, self._model, request) for request in requests]
+        for done in [self._store.discard(key, reason) for key in keys]:
+            done.result()
 
     def close(self) -> None:
         """End the connections. The store stays open: it is the caller's."""
@@ -169,6 +197,8 @@ class OpenAIChat:
         return [results[index] for index in range(len(requests))]
 
     async def _answer(self, request: ChatRequest) -> ChatReply | ChatFailure:
+        if not is_writable(request.messages):
+            return ChatFailure(request.id, BAD_PROMPT)
         key = answer_key(self._endpoint.base_url, self._model, request)
         async with self._asking[key]:  # equal requests wait for the answer to the first
             stored = self._store.get(key)
@@ -177,11 +207,12 @@ class OpenAIChat:
                 if isinstance(result, ChatReply):
                     self._hits += 1
                     return result
-                # An answer to an earlier rule of what is one: it is asked for again.
-                await asyncio.wrap_future(self._store.forget(key))
+                # Damaged, or an answer to an earlier rule of what is one: it is asked for again.
+                reason = f"the stored answer: {result.reason}"
+                await asyncio.wrap_future(self._store.discard(key, reason))
             tokens = estimate_request(request)
             async with self._budget.room(tokens - request.max_tokens, request.max_tokens):
-                return await self._ask(key, request, _Sending(tokens))
+                return await self._ask(key, request, _Sending(tokens, self._dialect.now))
 
     async def _ask(
         self, key: str, request: ChatRequest, sending: _Sending
@@ -193,7 +224,7 @@ class OpenAIChat:
         response = None
         try:
             async with self._slots:
-                body = self._redactor.answer(await self._send(request))
+                body = self._redactor.answer(await self._send(request, sending))
         except APIError as error:
             result = ChatFailure(request.id, self._describe(error))
             refusal = _refusal(error)
@@ -232,9 +263,10 @@ class OpenAIChat:
         self._budget.spent += paid  # whose requests were counted as they were sent
         spent = paid + Usage(requests=sending.attempts)
         if replied:
+            left_out = sending.dialect.not_applied(request)
             kept = self._store.put(
                 key,
-                response,
+                response | {"not_applied": left_out} if left_out else response,
                 prompt_tokens=prompt,
                 completion_tokens=completion,
                 account=self._account,
@@ -247,26 +279,31 @@ class OpenAIChat:
             )
         await asyncio.wrap_future(kept)
 
-    async def _send(self, request: ChatRequest) -> str:
+    async def _send(self, request: ChatRequest, sending: _Sending) -> str:
         """The response body, in the first dialect that the server does not reject."""
         from openai import APIStatusError
 
-        first = dialect = self._dialect
+        first = sending.dialect = self._dialect.now
         while True:
+            dialect = sending.dialect
+            sending.server_errors = 0
+            json_works = self._dialect.json_works(dialect)
+            sending.probing = not json_works and dialect.next_json_mode(request) is not None
             try:
                 response = await self._client.chat.completions.with_raw_response.create(
                     model=self._model, **dialect.arguments(request)
                 )
             except APIStatusError as error:
-                following = dialect.after(error, request)
+                following = dialect.after(error, request, json_works)
                 if following is None:
                     raise
-                dialect = following
+                sending.dialect = following
             else:
                 # Only now: a 400 may have other reasons, such as a prompt that is too long.
-                if dialect != first:
-                    logger.warning("%s: using %s", self.name, dialect.changes(first))
-                    self._dialect = dialect
+                told = self._dialect.learn(first, dialect, request, sending.server_errors)
+                if told:
+                    address = address_of(self._endpoint.base_url)
+                    logger.warning("%s at %s: %s", self.name, address, told)
                 return response.text
 
     @cached_property
@@ -279,6 +316,12 @@ class OpenAIChat:
             self._budget.count_request()
             sending.attempts += 1
 
+        async def after_each(response: Any) -> None:
+            sending = _sending.get()
+            sending.server_errors += response.status_code >= 500
+            if sending.gives_up(response.status_code):
+                response.headers["x-should-retry"] = "false"  # which the library obeys
+
         for name in _LOG_HEADERS:
             logging.getLogger(name).setLevel(logging.INFO)
         return AsyncOpenAI(
@@ -286,16 +329,18 @@ class OpenAIChat:
             base_url=self._endpoint.base_url,
             timeout=self._timeout,
             max_retries=self._limits.max_retries,
-            http_client=DefaultAsyncHttpxClient(event_hooks={"request": [before_each]}),
+            http_client=DefaultAsyncHttpxClient(
+                event_hooks={"request": [before_each], "response": [after_each]}
+            ),
         )
 
     def _describe(self, error: "APIError") -> str:
-        """Class, status and, unless it may echo credentials, the server's message."""
+        """What went wrong and where; the server's message unless it may echo credentials."""
         status = getattr(error, "status_code", None)
-        described = type(error).__name__ + ("" if status is None else f" {status}")
         if status in _MAY_ECHO_KEY:
-            return f"{described}: the server refused the API key or its rights"
-        return f"{described}: {self._redactor.message(error.message)[:200]}"
+            return f"{type(error).__name__} {status}: the server refused the API key or its rights"
+        told = describe(error, self._endpoint.base_url, self._timeout)
+        return self._redactor.message(told)[:_MOST_SAID]
 
 
 def answer_key(base_url: str, model: str, request: ChatRequest) -> str:

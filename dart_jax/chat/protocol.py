@@ -56,6 +56,14 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+BAD_PROMPT = "the prompt holds half a surrogate pair, which is not valid Unicode"
+
+
+def is_writable(messages: Sequence[Message]) -> bool:
+    """Whether a conversation can be sent, or read by a tokenizer; else `BAD_PROMPT` says why."""
+    return all(is_unicode(message["content"]) for message in messages)
+
+
 class ChatModel(Protocol):
     """A model that answers batches of requests."""
 
@@ -67,4 +75,9 @@ class ChatModel(Protocol):
         on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
     ) -> list[ChatReply | ChatFailure]:
         """Answer each request, in the order given; `on_result` sees each answer as it comes."""
+        ...
+
+    def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
+        """Drop what was answered to these requests, which could not be used: a later start of the
+        run asks them again."""
         ...

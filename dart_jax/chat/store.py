@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.chat.commits import Committer, Statement
+from dart_jax.chat.database import BadStore, damaged, open_database
 from dart_jax.chat.usage import Usage
 from dart_jax.records import digest
 
 SCHEMA_VERSION = 1
 """Part of every key. Raise it when the request sent for a key changes in any other way."""
+
+KIND = "response store"
 
 FILE_VERSION = 2
 """Of the tables, in `PRAGMA user_version`. Version 1 (and 0 in the file) had answers only."""
@@ -51,11 +54,11 @@ INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account) DO UPDAT
   completion_tokens = completion_tokens + excluded.completion_tokens,
   cost_usd = cost_usd + excluded.cost_usd
 """
+_DISCARD_FAILURE = """
+INSERT INTO failures SELECT key, ?, 1, ? FROM responses WHERE key = ?
+  ON CONFLICT (key) DO UPDATE SET reason = excluded.reason, failed_at = excluded.failed_at
+"""
 _OPEN_FAILURES = "FROM failures WHERE key NOT IN (SELECT key FROM responses)"
-
-
-class BadStore(RuntimeError):
-    """The file is no response store that this version can use."""
 
 
 def request_key(
@@ -84,38 +87,26 @@ class ResponseStore:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
-        try:
-            self._open(path)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise BadStore(f"{path} is no response store ({error}); move it away") from error
-        except BadStore:
-            self._db.close()
-            raise
+        self._db = open_database(path, KIND, lambda db: _prepare(db, path))
         self._committer = Committer(path)
 
-    def _open(self, path: Path) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > FILE_VERSION:
-            raise BadStore(
-                f"{path} was written by a newer version (format {version}, this one knows"
-                f" {FILE_VERSION}); update dart_jax, or set another run.name"
-            )
-        self._db.execute("PRAGMA journal_mode=WAL")
-        if version < FILE_VERSION:
-            # Each statement can be repeated, the version comes last: a crash in between is mended.
-            self._db.executescript(f"{_TABLES} PRAGMA user_version = {FILE_VERSION};")
-
     def get(self, key: str) -> dict[str, Any] | None:
-        """The response stored under a key of `request_key`, or None."""
+        """The response stored under a key of `request_key`, or None.
+
+        One that is not JSON is damaged: it is discarded, so that it is asked for again.
+        """
+        # As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
+        query = "SELECT CAST(response AS BLOB) FROM responses WHERE key = ?"
         with self._lock:
-            row = self._db.execute(
-                "SELECT response FROM responses WHERE key = ?", (key,)
-            ).fetchone()
-        return None if row is None else json.loads(row[0])
+            row = self._db.execute(query, (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return json.loads(row[0])
+        except (ValueError, RecursionError):
+            self.discard(key, "the stored answer: it is not JSON").result()
+            return None
 
     def put(
         self,
@@ -153,9 +144,17 @@ class ResponseStore:
         added = (_ADD_FAILURE, (key, reason, attempts, time.time()))
         return self._committer.commit([added, *_add_usage(account, spent)])
 
-    def forget(self, key: str) -> "Future[None]":
-        """Remove an answer that cannot be used; done when that is committed."""
-        return self._committer.commit([("DELETE FROM responses WHERE key = ?", (key,))])
+    def discard(self, key: str, reason: str) -> "Future[None]":
+        """Make a failure of a stored answer that is of no use, so that it is asked for again.
+
+        Args:
+            reason: In our own words; the answer is gone.
+
+        Returns:
+            Done when that is committed.
+        """
+        failed = (_DISCARD_FAILURE, (reason, time.time(), key))
+        return self._committer.commit([failed, ("DELETE FROM responses WHERE key = ?", (key,))])
 
     def charge(self, account: str, spent: Usage) -> None:
         """Commit what was spent on neither an answer nor a failure."""
@@ -210,12 +209,31 @@ def _add_usage(account: str, spent: Usage | None) -> list[Statement]:
     return [(_ADD_USAGE, (account, *counts, *tokens))]
 
 
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > FILE_VERSION:
+        raise BadStore(
+            f"{path} was written by a newer version (format {version}, this one knows"
+            f" {FILE_VERSION}); update dart_jax, or set another run.name"
+        )
+    if version < FILE_VERSION:
+        # Each statement can be repeated, the version comes last: a crash in between is mended.
+        db.executescript(f"{_TABLES} PRAGMA user_version = {FILE_VERSION};")
+
+
 def stored_keys(path: Path) -> set[str]:
-    """Keys with an answer, of a file that is only read; none when it does not exist."""
+    """Keys with an answer, of a file that is only read; none when it does not exist.
+
+    Raises:
+        BadStore: the file is no response store, or a damaged one.
+    """
     if not path.exists():
         return set()
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        return {key for (key,) in db.execute("SELECT key FROM responses")}
+        try:
+            return {key for (key,) in db.execute("SELECT key FROM responses")}
+        except sqlite3.DatabaseError as error:
+            raise damaged(path, KIND, error) from error
 
 
 def copy_answers(source: Path, target: Path) -> None:

@@ -29,7 +29,10 @@ class Scripted:
     name = "service:x"
 
     def __init__(self, **scripts):
-        self.scripts, self.requests = scripts, []
+        self.scripts, self.requests, self.forgotten = scripts, [], []
+
+    def forget(self, requests, reason):
+        self.forgotten += requests
 
     def complete(self, requests, on_result=None):
         self.requests += requests

@@ -78,6 +78,10 @@ class ScriptedChat:
             for first, said in zip(ORDERS, both, strict=True)
         }
         self.rounds: list[list] = []
+        self.forgotten: list = []
+
+    def forget(self, requests, reason):
+        self.forgotten += requests
 
     def complete(self, requests, on_result=None):
         self.rounds.append(list(requests))

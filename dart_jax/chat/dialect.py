@@ -1,0 +1,161 @@
+"""How a server wants to be asked: found out by what it rejects, and remembered."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dart_jax.chat.endpoint import TokenField
+from dart_jax.chat.protocol import ChatRequest, Message
+from dart_jax.chat.server_errors import lacks_model, refuses
+from dart_jax.prompts.templates import load_template
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+JSON_MODES = ("json_schema", "json_object", "plain")
+"""Ways to ask for JSON, from the strictest to the one that every server has."""
+
+NO_JSON_MODE = {500, 501}
+"""What servers answer, instead of a 4xx, to a JSON mode that they do not have."""
+
+_REJECTED_PARAMETER = {400, 422}
+_OTHER_PARAMETERS = ("max_tokens", "max_completion_tokens", "temperature")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server wants to be asked; found out by what it rejects.
+
+    Attributes:
+        json_mode: Index into `JSON_MODES`.
+        temperature: Whether it may be sent; a reasoning model has only its own.
+    """
+
+    token_field: TokenField
+    temperature: bool = True
+    json_mode: int = 0
+
+    def arguments(self, request: ChatRequest) -> dict[str, Any]:
+        """The request's part of the body."""
+        settings = {self.token_field: request.max_tokens}
+        if self.temperature:
+            settings["temperature"] = request.temperature
+        return settings | request_arguments(request, JSON_MODES[self.json_mode])
+
+    def after(
+        self, error: "APIStatusError", request: ChatRequest, json_works: bool
+    ) -> "Dialect | None":
+        """What to try once a server has rejected this; None where the fault is another one.
+
+        Args:
+            json_works: Whether this JSON mode has been answered before: 404 and 5xx then have
+                nothing to do with it.
+        """
+        rejected = error.status_code in _REJECTED_PARAMETER
+        if rejected and self.token_field == "max_tokens" and refuses(error, "max_tokens"):
+            return replace(self, token_field="max_completion_tokens")
+        if rejected and self.temperature and refuses(error, "temperature"):
+            return replace(self, temperature=False)
+
+        mode = self.next_json_mode(request)
+        if error.status_code in NO_JSON_MODE:
+            rejected = not json_works
+        elif error.status_code == 404:
+            rejected = not json_works and not lacks_model(error)
+        if mode is None or not rejected or error.param in _OTHER_PARAMETERS:
+            return None
+        return replace(self, json_mode=mode)
+
+    def next_json_mode(self, request: ChatRequest) -> int | None:
+        """The mode to try where this one is refused; None where there is none, or no need."""
+        if request.json_schema is None or self.json_mode == len(JSON_MODES) - 1:
+            return None
+        return self.json_mode + 1
+
+    def changes(self, before: "Dialect", request: ChatRequest) -> str:
+        """What became different, for the log."""
+        changed = []
+        if self.token_field != before.token_field:
+            changed.append(f"it gets {self.token_field} for {before.token_field}")
+        if self.temperature != before.temperature:
+            changed.append(
+                f"it refuses temperature {request.temperature:g}, so that its answers are decoded "
+                "at its own temperature, whatever the settings say"
+            )
+        if self.json_mode != before.json_mode:
+            modes = JSON_MODES[self.json_mode], JSON_MODES[before.json_mode]
+            changed.append("it is asked for JSON by {} for {}".format(*modes))
+        return ", ".join(changed)
+
+    def not_applied(self, request: ChatRequest) -> list[str]:
+        """What was asked for and not sent; the answer is stored with it."""
+        left_out = [] if self.temperature else ["temperature"]
+        if request.json_schema is not None:
+            left_out += JSON_MODES[: self.json_mode]
+        return left_out
+
+
+class ServerDialect:
+    """What a client has learned of its server.
+
+    Attributes:
+        now: How the next request is sent first.
+    """
+
+    def __init__(self, token_field: TokenField) -> None:
+        self.now = Dialect(token_field)
+        self._working_json_mode: int | None = None
+
+    def json_works(self, dialect: Dialect) -> bool:
+        """Whether a request with a schema was answered in the JSON mode of this dialect."""
+        return dialect.json_mode == self._working_json_mode
+
+    def learn(
+        self, first: Dialect, answered: Dialect, request: ChatRequest, server_errors: int
+    ) -> str:
+        """Remember the dialect in which a request was answered.
+
+        Args:
+            first: In which the request was sent first; only what has changed since is learned, as
+                other requests may have learned something else in the meantime.
+            server_errors: 5xx before the answer, in the dialect of the answer: the server then has
+                a bad moment, which says nothing about JSON modes.
+
+        Returns:
+            What is done differently from now on, for people; '' where nothing is.
+        """
+        if server_errors:
+            answered = replace(answered, json_mode=first.json_mode)
+        elif request.json_schema is not None:
+            self._working_json_mode = answered.json_mode
+
+        before = asdict(first)
+        changed = {key: value for key, value in asdict(answered).items() if value != before[key]}
+        known, self.now = self.now, replace(self.now, **changed)
+        return self.now.changes(known, request)
+
+
+def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
+    """`messages` and `response_format`; below `json_schema` the prompt has to state the schema.
+
+    A request without a schema is the same in every mode.
+    """
+    schema = request.json_schema
+    messages = list(request.messages)
+    if schema is None:
+        return {"messages": messages}
+    if mode == "json_schema":
+        wanted = {"name": "answer", "schema": schema, "strict": True}
+        return {
+            "messages": messages,
+            "response_format": {"type": "json_schema", "json_schema": wanted},
+        }
+    messages[-1] = _with_schema(messages[-1], schema)
+    if mode == "json_object":
+        return {"messages": messages, "response_format": {"type": "json_object"}}
+    return {"messages": messages}
+
+
+def _with_schema(message: Message, schema: dict) -> Message:
+    note = load_template("json_answer").substitute(schema=json.dumps(schema))
+    return {**message, "content": f"{message['content']}\n\n{note}"}
