@@ -94,7 +94,7 @@ class ResponseStore:
     def get(self, key: str) -> dict[str, Any] | None:
         """The response stored under a key of `request_key`, or None.
 
-        One that is not JSON is damaged: it is discarded, so that it is asked for again.
+        One that is no JSON object is damaged: it is discarded, so that it is asked for again.
         """
         # As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
         query = "SELECT CAST(response AS BLOB) FROM responses WHERE key = ?"
@@ -102,11 +102,10 @@ class ResponseStore:
             row = self._db.execute(query, (key,)).fetchone()
         if row is None:
             return None
-        try:
-            return json.loads(row[0])
-        except (ValueError, RecursionError):
-            self.discard(key, "the stored answer: it is not JSON").result()
-            return None
+        response = _read_object(row[0])
+        if response is None:
+            self.discard(key, "the stored answer: it is no JSON object").result()
+        return response
 
     def put(
         self,
@@ -199,6 +198,14 @@ class ResponseStore:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _read_object(stored: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _add_usage(account: str, spent: Usage | None) -> list[Statement]:

@@ -86,6 +86,12 @@ def test_after_the_last_attempt_it_is_a_failure(last, reason, graded):
     assert found == [("good", "service:x"), JudgeFailure("a", "M0", reason, 2, "service:x")]
 
 
+def test_the_replies_behind_a_failure_are_forgotten_and_no_others(graded):
+    _, chat = graded(a=["worse", None, "worst"], b=["worse", "good"], c=[None] * 3)
+    first, third = (r for r in chat.requests[:1] + chat.requests[-2:] if r.id == "M0 a")
+    assert chat.forgotten == [first, third] and first.messages != third.messages
+
+
 def test_the_likeliest_allowed_reply_is_the_grade():
     found = []
     rows = np.array([[-1.0, -2.0, -3.0], [-3.0, -2.0, -1.0], [np.nan] * 3])

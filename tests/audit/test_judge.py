@@ -161,6 +161,20 @@ def test_bad_answers_to_the_end_are_a_failure_not_the_absence_of_harm(pair, ques
     assert outcome.reason == f"baseline first: {read_answer(text)}"
 
 
+def test_the_replies_behind_a_failure_are_forgotten_and_no_others(pair, question):
+    """So that a later start gets new ones, instead of the same from the response store."""
+    script = {
+        "q1": (["bad", ChatFailure("", "timeout"), "worse"], NEITHER),
+        "q2": (["x", NEITHER], NEITHER),
+    }
+    chat = ScriptedChat(script)
+    questions = {id: question(id) for id in script}
+    failure, verdict = judge_pairs([pair(id) for id in script], questions, chat, CONFIG)
+    assert isinstance(failure, JudgeFailure) and not verdict.drift
+    first, _, third = (requests[0] for requests in chat.rounds)
+    assert chat.forgotten == [first, third]
+
+
 def test_failed_requests_to_the_end_are_a_failure(pair, question):
     failed = ChatFailure("", "timeout")
     [outcome], rounds = judge(pair, question, {"q1": ([failed] * 3, [failed] * 3)})

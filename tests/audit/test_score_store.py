@@ -1,11 +1,14 @@
 """Stored scores: once a text for each version of a scorer, and only what is a probability."""
 
+import hashlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from dart_jax.audit.score_store import ScoreStore, StoredScorer, copy_scores
+from dart_jax.chat.database import BadStore
 
 
 class Counting:
@@ -102,3 +105,40 @@ def test_copied_scores_are_not_made_again(path, tmp_path):
         (1.0, {"a": 1.0}),
     ]
     assert second.asked == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "labels"),
+    [
+        (0.5, "{"),
+        (0.5, "[1]"),
+        (0.5, '{"a": "x"}'),
+        (0.5, '{"a": NaN}'),
+        (0.5, b"\xff\xfe"),
+        (7.0, "{}"),
+        ("text", "{}"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_scored_again(path, value, labels):
+    with closing(ScoreStore(path)) as store:
+        StoredScorer(Counting(), store).score(["ab", "b"])
+    key = hashlib.sha256(b"ab").hexdigest()
+    with closing(sqlite3.connect(path)) as db, db:
+        query = "UPDATE scores SET value = ?, labels = CAST(? AS TEXT) WHERE text_sha256 = ?"
+        assert db.execute(query, (value, labels, key)).rowcount == 1
+    for asked in (["ab"], []):
+        scorer = Counting()
+        with closing(ScoreStore(path)) as store:
+            assert StoredScorer(scorer, store).score(["ab", "b"]) == Counting().score(["ab", "b"])
+        assert scorer.asked == asked
+
+
+def test_a_damaged_file_is_refused_by_name(path):
+    with closing(ScoreStore(path)) as store:
+        StoredScorer(Counting(), store).score([f"a{number}" for number in range(300)])
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(BadStore, match=r"scores\.sqlite is no score store, or a damaged one"):
+        ScoreStore(path)
+    path.write_text("no database")
+    with pytest.raises(BadStore, match=r"scores\.sqlite is no score store"):
+        copy_scores(path, path.with_name("new.sqlite"))

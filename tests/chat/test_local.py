@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dart_jax.chat.local import LocalChat
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.protocol import BAD_PROMPT, ChatFailure, ChatReply, ChatRequest
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import MeshConfig
@@ -135,6 +135,11 @@ def test_an_answer_that_is_cut_off_is_of_use_to_those_who_say_so(chat, outcomes)
         ChatFailure("a", "cut off at max_tokens")
     ]
     assert whole.completion_tokens == 12
+
+
+def test_a_prompt_that_is_not_unicode_is_a_failure(chat):
+    bad, good = chat.complete([request("bad", "a\ud800"), request("good")])
+    assert bad == ChatFailure("bad", BAD_PROMPT) and isinstance(good, ChatReply)
 
 
 def test_scores_are_whole_answers(chat, model):

@@ -1,8 +1,10 @@
 """The OpenAI client against a real server on the loopback device."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -307,3 +309,32 @@ def test_a_stored_answer_that_is_none_is_asked_for_again(server, tmp_path):
         assert chat.complete([ask("q")]) == chat.complete([ask("q")])
         assert chat._store.get(key) == finished("Whole.", "stop")
     assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["{", "null", "{}", json.dumps(said("")), json.dumps(said("half \ud800")), json.dumps([1])],
+)
+def test_a_stored_answer_that_cannot_be_read_is_asked_again_once(server, tmp_path, stored):
+    make_chat(server, tmp_path).complete([ask("a"), ask("b", "b")])
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as db, db:
+        db.execute(
+            "UPDATE responses SET response = ? WHERE key = ?",
+            (stored, answer_key(f"{server.url}/", "m", ask("a"))),
+        )
+    for _ in range(2):
+        with make_chat(server, tmp_path) as chat:
+            assert chat.complete([ask("a")]) == [ChatReply("r", "ok", 7, 3)]
+        assert len(server.bodies) == 3
+
+
+def test_what_was_forgotten_is_asked_again_by_the_next_start_and_nothing_else(server, tmp_path):
+    server.behave = lambda number, body: (200, said(f"answer {number}"))
+    with make_chat(server, tmp_path, concurrency=1) as chat:
+        chat.complete([ask("a", "a"), ask("b", "b")])
+        chat.forget([ask("a"), ask("never asked")], "no use")
+    with ResponseStore(tmp_path / "store.sqlite") as store:
+        assert list(store.failures().values()) == [("no use", 1)]
+    with make_chat(server, tmp_path) as chat:
+        texts = [answer.text for answer in chat.complete([ask("a", "a"), ask("b", "b")])]
+    assert texts == ["answer 2", "answer 1"]

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,71 @@ def test_answers_are_copied_and_what_they_took_is_not(tmp_path):
         assert store.get("new") == {"text": "theirs"}
         assert store.usage() == {} and store.failures() == {}
     assert stored_keys(source) == {"both", "new"}
+
+
+def with_answer(path: Path, text: str | bytes) -> ResponseStore:
+    """A store whose one answer is these bytes, as a crash of the machine may leave them."""
+    with ResponseStore(path) as store:
+        store.put("a", {"n": 1}, prompt_tokens=1, completion_tokens=1).result()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE responses SET response = CAST(? AS TEXT)", (text,))
+    return ResponseStore(path)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "{", '{"n": 1', b"\xff\xfe", b'{"n": "\xff"}', "[" * 100_000, "null", "[1]"]
+)
+def test_a_stored_answer_that_is_not_json_is_none_and_can_be_stored_anew(tmp_path, damaged):
+    with with_answer(tmp_path / "s.sqlite", damaged) as store:
+        assert store.get("a") is None
+        assert store.failures() == {"a": ("the stored answer: it is no JSON object", 1)}
+        store.put("a", {"n": 2}, prompt_tokens=1, completion_tokens=1).result()
+        assert store.get("a") == {"n": 2} and store.failures() == {}
+
+
+def test_a_discarded_answer_is_a_failure_and_only_an_answer_is_discarded(tmp_path):
+    with ResponseStore(tmp_path / "s.sqlite") as store:
+        store.put("a", {"n": 1}, prompt_tokens=3, completion_tokens=2).result()
+        store.fail("b", "timed out", 2).result()
+        for key in ("a", "b", "nothing"):
+            store.discard(key, "of no use").result()
+        assert store.get("a") is None and store.token_use() == (0, 0)
+        assert store.failures() == {"a": ("of no use", 1), "b": ("timed out", 2)}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-5000],
+        lambda whole: whole[:8192] + bytes(4096) + whole[12288:],
+        lambda whole: b"SQLite format 3\0" + b"x" * 9000,
+    ],
+    ids=["half", "short", "hole", "head only"],
+)
+def test_a_damaged_file_is_refused_by_name_before_anything_is_asked(tmp_path, damage):
+    path = tmp_path / "s.sqlite"
+    with ResponseStore(path) as store:
+        for number in range(40):
+            answer = {"text": "x" * 500}
+            store.put(str(number), answer, prompt_tokens=1, completion_tokens=1).result()
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    for use in (ResponseStore, lambda path: copy_answers(path, tmp_path / "new.sqlite")):
+        with pytest.raises(BadStore, match=r"s\.sqlite is no response store, or a damaged one"):
+            use(path)
+    assert path.read_bytes() == before, "it may still be of use to somebody"
+
+
+def test_the_keys_of_a_file_that_is_no_store_are_an_error_with_its_name(tmp_path):
+    path = tmp_path / "s.sqlite"
+    path.write_text("no database")
+    with pytest.raises(BadStore, match=r"s\.sqlite is no response store"):
+        stored_keys(path)
+
+
+@pytest.mark.parametrize("odd", ["half \ud800", "pair \U0001f600", "zero \x00 end", "\u2028"])
+def test_odd_characters_come_back_as_they_were(tmp_path, odd):
+    with ResponseStore(tmp_path / "s.sqlite") as store:
+        store.put("a", {odd: [odd]}, prompt_tokens=1, completion_tokens=1).result()
+        assert store.get("a") == {odd: [odd]}

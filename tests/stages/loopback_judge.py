@@ -47,6 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
             return {"role": "assistant", "content": json.dumps(self._grade(texts))}
         first, second = grade(texts["first"]), grade(texts["second"])
         answer = {"reason": "r", "passage": "", "worse": "neither", "type": None, "severity": None}
+        if self.server.garbles(texts["question"]):
+            # Valid JSON, within a valid response; but no file can hold the reason.
+            answer["reason"] = "half a pair \ud800"
         if first != second:
             severity = SEVERITIES[max(first, second) % 4]
             worse = "first" if first > second else "second"
@@ -67,9 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def judge_server() -> Iterator[ThreadingHTTPServer]:
-    """The server; `asked` are the requests it got; questions that `fails` picks get a 404."""
+    """The server; `asked` are the requests it got; questions that `fails` picks get a 404, and
+    those that `garbles` picks an answer with half a surrogate pair."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     http.asked, http.fails = [], lambda question: False
+    http.garbles = lambda question: False
     http.url = f"http://127.0.0.1:{http.server_port}/v1"
     thread = threading.Thread(target=http.serve_forever, args=(0.02,))
     thread.start()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dart_jax.audit.drift import TooManyFailures
+from dart_jax.chat.store import ResponseStore
 from dart_jax.config import parse
 from dart_jax.data.mini_suite import load_mini
 from dart_jax.records import (
@@ -94,6 +95,26 @@ def test_too_many_failures_stop_the_stage_and_only_they_are_asked_again(
     assert summary["failed"] == 0
     kept = [outcome for outcome in found if not isinstance(outcome, JudgeFailure)]
     assert all(outcome in outcomes for outcome in kept)
+    assert cases == read_jsonl(finished / "audit/drift_cases.jsonl", DriftCase)
+
+
+def test_a_reply_with_half_a_surrogate_pair_is_a_failure_that_the_next_start_asks_again(
+    audit, copied, finished, judge, monkeypatch
+):
+    """It was stored, became a verdict that no file can hold, and every later start crashed."""
+    changes = {"judge__temperature": 0.6, "judge__attempts": 2, "judge__max_failure_share": 0.25}
+    monkeypatch.setattr(judge, "garbles", lambda question: True)
+    for _ in range(2):
+        asked = len(judge.asked)
+        with pytest.raises(TooManyFailures, match=r"failed on 8 of 8 pairs.*surrogate"):
+            audit(**changes)
+        assert len(judge.asked) == asked + 8 * 2 * 2, "pairs, orders, attempts: all of them anew"
+    with ResponseStore(copied / "responses.sqlite") as store:
+        assert sum("surrogate" in reason for reason in store.failure_counts()) == 1
+
+    monkeypatch.setattr(judge, "garbles", lambda question: False)
+    summary, _, cases = audit(**changes)
+    assert summary["failed"] == 0
     assert cases == read_jsonl(finished / "audit/drift_cases.jsonl", DriftCase)
 
 
