@@ -51,12 +51,26 @@ class RepeatedKey(BadJson):
         self.key = key
 
 
+class NotFinite(BadJson):
+    """A number that is not finite, or that is too large to be read as one."""
+
+
+class HalfCharacter(BadJson):
+    """A string holds half a surrogate pair, which no UTF-8 file could hold."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "half a surrogate pair, such as \\ud83d alone: the text was cut inside a character; "
+            "write it again from its source"
+        )
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        RepeatedKey: An object gives a key twice.
-        BadJson: It is not JSON; it has a number that is not finite, or half a surrogate pair.
+        RepeatedKey, NotFinite, HalfCharacter: It says what cannot be taken as said.
+        BadJson: It is not JSON.
     """
     try:
         value = json.loads(
@@ -66,18 +80,26 @@ def parse_json(text: str) -> Any:
             parse_float=_float,
             parse_int=_int,
         )
+        # A reply may hold as a character what a file has as an escape.
+        written = json.dumps(value, ensure_ascii=False) if "\\u" in text else text
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise BadJson(f"not JSON: {error.msg} ({line}column {error.colno})") from error
     except RecursionError as error:
         raise BadJson("not readable: it is nested too deeply") from error
 
-    if not _has_whole_characters(text, value):
-        raise BadJson(
-            "half a surrogate pair, such as \\ud83d alone: the text was cut inside a character; "
-            "write it again from its source"
-        )
+    if not is_unicode(written):
+        raise HalfCharacter
     return value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: half a surrogate pair can stand in a `str`, but in no file."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_line(line: str, where: str) -> Any:
@@ -155,30 +177,20 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> None:
-    raise BadJson(f"{name} is no number that JSON has; leave the key out, or write null")
+    raise NotFinite(f"{name} is no number that JSON has; leave the key out, or write null")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise BadJson("a number is too large to be read")
+        raise NotFinite("a number is too large to be read")
     return value
 
 
 def _int(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
-        raise BadJson("a number is too large to be read")
+        raise NotFinite("a number is too large to be read")
     return int(digits)
-
-
-def _has_whole_characters(text: str, value: Any) -> bool:
-    """Whether the value can be written as UTF-8 again."""
-    written = json.dumps(value, ensure_ascii=False) if "\\u" in text else text
-    try:
-        written.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _layout_hint(line: str) -> str:

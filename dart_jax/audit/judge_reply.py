@@ -5,14 +5,12 @@ with it goes into the next prompt and into records: a problem is therefore said 
 and field names, never with a word of the reply.
 """
 
-import json
-import math
 import re
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dart_jax.chat.protocol import is_unicode
+from dart_jax.strict_json import BadJson, HalfCharacter, NotFinite, RepeatedKey, parse_json
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -24,10 +22,6 @@ _PROBLEMS = {
     "string_type": "is not a string",
 }
 """What is wrong with a field, by pydantic's name for it."""
-
-
-class _Unusable(ValueError):
-    """JSON that says what cannot be taken as an answer; the message is our own."""
 
 
 def read_reply(text: str, form: type[Form]) -> Form | str:
@@ -45,43 +39,22 @@ def read_reply(text: str, form: type[Form]) -> Form | str:
     fenced = _FENCED.fullmatch(text)
 
     try:
-        value = json.loads(
-            fenced[1] if fenced else text,
-            object_pairs_hook=_object,
-            parse_constant=_not_finite,
-            parse_float=_finite,
-        )
-    except _Unusable as problem:
-        return str(problem)
-    except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
+        value = parse_json(fenced[1] if fenced else text)
+    except RepeatedKey:
+        return "a key is given twice"
+    except NotFinite:
+        return "a number is not finite"
+    except HalfCharacter:
+        return "a string holds half a surrogate pair, which is not valid Unicode"
+    except BadJson:
         return _NO_OBJECT
 
     if not isinstance(value, dict):
         return _NO_OBJECT
-    if not is_unicode(json.dumps(value, ensure_ascii=False)):
-        return "a string holds half a surrogate pair, which is not valid Unicode"
     try:
         return form.model_validate(value)
     except ValidationError as error:
         return _problem(error)
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
-        raise _Unusable("a key is given twice")
-    return found
-
-
-def _not_finite(_: str) -> NoReturn:
-    raise _Unusable("a number is not finite")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        _not_finite(digits)
-    return number
 
 
 def _problem(error: ValidationError) -> str:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 from dart_jax.data import safe_pickle
 from dart_jax.data.benchmarks import BENCHMARKS, check_answer
 from dart_jax.records import BadRecord, Condition, Question, read_jsonl
+from dart_jax.strict_json import is_unicode
 
 ROWS_PER_CONDITION = 1000
 
@@ -111,6 +112,8 @@ def _pickled_row(path: Path, row_id: str, condition: Condition, row: object) -> 
     if types not in ([str, int, str], [str, int, int]):
         raise BadRecord(f"{path}: {row_id}: expected [question, answer, scenario id], got {row!r}")
     question, answer, scenario_id = row
+    if not is_unicode(f"{question}{scenario_id}"):
+        raise BadRecord(f"{path}: {row_id}: half a surrogate pair; fetch the file again")
     try:
         # Scenario ids mix numbers and text, within one file too; as text they stay apart.
         return _Row(row_id, row_id[:2], condition, question, answer, str(scenario_id))

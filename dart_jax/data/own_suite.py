@@ -36,6 +36,7 @@ from dart_jax.data.row_forms import (
     OTHER_COMPLETIONS,
     OTHER_PROMPTS,
     TextOrTurns,
+    check_id,
     check_prompt,
     ids_of,
     refuse_other_names,
@@ -98,7 +99,8 @@ class _Row:
     scenario: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "question", "prompt", "benchmark", "completion"):
+        check_id(self.id)
+        for name in ("question", "prompt", "benchmark", "completion"):
             value = getattr(self, name)
             if isinstance(value, str) and not value.strip():
                 raise ValueError(f"{name} is empty")
@@ -195,12 +197,17 @@ def load_hub(name: str, split: str) -> list[OwnItem]:
         BadRecord: A bad row, with its number; an id that comes twice; an empty data set.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     where = f"{name} ({split})"
-    rows = [
-        _hub_row(row, f"{where}, row {number}")
-        for number, row in enumerate(load_dataset(name, split=split), 1)
-    ]
+    rows: list[_Row] = []
+    try:
+        for columns in load_dataset(name, split=split):
+            rows.append(_hub_row(columns, f"{where}, row {len(rows) + 1}"))
+    except DatasetGenerationError as error:
+        raise BadRecord(f"{where}: {error.__cause__ or error}") from error
+    except UnicodeDecodeError as error:  # Arrow takes any bytes as text
+        raise BadRecord(f"{where}, row {len(rows) + 1}: not UTF-8 ({error.reason})") from error
     return _items(rows, where)
 
 
@@ -210,9 +217,13 @@ def _hub_row(columns: dict[str, Any], where: str) -> _Row:
         present.pop("prompt", None)
     if not present.keys() & {"question", "messages", "prompt"}:
         refuse_other_names(present, _KEYS, OTHER_PROMPTS, where)
-    row = from_json(
-        json.dumps({key: value for key, value in present.items() if key in _KEYS}), _Row, where
-    )
+    written = []
+    for key in sorted(_KEYS & present.keys()):
+        try:
+            written.append(f"{json.dumps(key)}: {json.dumps(present[key])}")
+        except TypeError as error:  # `datasets` makes dates of texts that look like some
+            raise BadRecord(f"{where}: {key}: {error}; cast the column to text") from error
+    row = from_json(f"{{{', '.join(written)}}}", _Row, where)
     if row.answer() is None and row.label is None:
         refuse_other_names(present, _KEYS, OTHER_COMPLETIONS, where)
     return row

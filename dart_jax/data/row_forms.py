@@ -74,6 +74,14 @@ def turns_of(prompt: str | Sequence[Turn]) -> tuple[Turn, ...]:
     return (Turn("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
 
 
+def check_id(row_id: str | None) -> None:
+    """Raise ValueError for an id that is empty, or that tables and messages cannot show."""
+    if row_id is not None and not row_id.strip():
+        raise ValueError("id is empty; leave it out, and the row gets one")
+    if row_id is not None and any(ord(character) < 32 for character in row_id):
+        raise ValueError(f"id {row_id!r} has a control character")
+
+
 def check_prompt(turns: Sequence[Turn], name: str) -> None:
     """Raise ValueError unless a conversation says something and leaves the answer to the model.
 

@@ -95,9 +95,15 @@ def _place(text: str, passage: Passage, where: str) -> tuple[int, int]:
         if passage.end > len(text):
             raise ValueError(f"{where}: end is {passage.end}, of {len(text)} characters")
         return passage.start, passage.end
-    count = text.count(passage.text) if passage.text else 0
+    count = _occurrences(text, passage.text)
     if count != 1:
         found = "is not in completion" if not count else f"is {count} times in completion"
         raise ValueError(f"{where}: the text {passage.text!r} {found}; or give start and end")
     start = text.index(passage.text)
     return start, start + len(passage.text)
+
+
+def _occurrences(text: str, passage: str) -> int:
+    """How often a passage stands in a text; `aa` is twice in `aaa`, which `str.count` misses."""
+    starts = range(len(text) - len(passage) + 1)
+    return sum(text.startswith(passage, start) for start in starts) if passage else 0

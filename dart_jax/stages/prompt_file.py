@@ -21,6 +21,7 @@ from pydantic import ConfigDict
 from dart_jax.data.row_forms import (
     OTHER_PROMPTS,
     TextOrTurns,
+    check_id,
     check_prompt,
     ids_of,
     refuse_other_names,
@@ -52,8 +53,7 @@ class PromptLine:
     prompt: TextOrTurns | None = None
 
     def __post_init__(self) -> None:
-        if self.id is not None and not self.id.strip():
-            raise ValueError("id is empty")
+        check_id(self.id)
         if sum(given is not None for given in (self.question, self.messages, self.prompt)) != 1:
             raise ValueError("give either question or messages or prompt")
         if self.question is None:

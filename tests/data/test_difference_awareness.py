@@ -153,6 +153,8 @@ def test_conditions_out_of_order(tmp_path):
         ([[["q", 1]], []], "D1-diff-0000: expected"),
         ([[], [["q", 0, "s"]]], "D1-equal-0000: answer is 0, but equal rows of D1 have 2"),
         ([["qas"], []], "D1-diff-0000: expected"),
+        ([[["q\ud83d", 1, "s"]], []], "D1-diff-0000: half a surrogate pair"),
+        ([[["q", 1, "s\udc00"]], []], "D1-diff-0000: half a surrogate pair"),
     ],
 )
 def test_pickle_of_another_shape(tmp_path, value, message):

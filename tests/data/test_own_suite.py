@@ -92,6 +92,8 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
         ({"completion": "So.\nConclusion: NO\nConclusion: YES"}, r":2: .*contradictory"),
         ({"completion": "<think>So?</think>So.\nConclusion: NO"}, r":2: .*<think> block"),
         ({"id": "b"}, r"the id b comes twice"),
+        ({"id": " "}, r":2: .*id is empty"),
+        ({"id": "a\tb"}, r":2: .*id 'a\\tb' has a control character"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, changes, message):
@@ -295,6 +297,26 @@ def data_set(tmp_path, monkeypatch, *rows):
     folder.mkdir()
     written(tmp_path, *rows).rename(folder / "train.jsonl")
     return load_hub(str(folder), "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"question": "a", "question": "b"}\n', r"set \(train\): .*question.* twice"),
+        (b'{"question": "a\\ud83d"}\n', r"set \(train\): .*surrogate"),
+        ('{"question": "é"}\n'.encode("latin-1"), r"set \(train\), row 1: not UTF-8"),
+        (b'{"question": "a", "weight": NaN}\n', r"row 1: NaN is no number"),
+        (b'{"id": "2024-01-01T00:00:00", "question": "a"}\n', r"row 1: id: .*datetime.*to text"),
+    ],
+)
+def test_a_data_set_that_cannot_be_read_is_named(tmp_path, monkeypatch, content, message):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(content)
+    with pytest.raises(BadRecord, match=message):
+        load_hub(str(folder), "train")
 
 
 def test_a_data_set_of_chats_needs_no_ids(tmp_path, monkeypatch):

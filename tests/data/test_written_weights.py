@@ -21,6 +21,11 @@ def test_numbers_are_words_with_the_space_before_them():
     assert [span.weight for span in found] == [1, 2, 0, 4, 1.5, 3]
 
 
+def test_a_passage_that_overlaps_itself_stands_there_twice():
+    with pytest.raises(ValueError, match="the text 'ha ha' is 2 times in completion"):
+        spans('[{"text": "ha ha", "weight": 2}]', "ha ha ha")
+
+
 def test_passages_by_text_or_place_in_any_order():
     found = spans('[{"text": "Go now", "weight": 2}, {"start": 1, "end": 3, "weight": 0}]')
     assert found == (WeightSpan(1, 3, 0.0), WeightSpan(17, 23, 2.0))
