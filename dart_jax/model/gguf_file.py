@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import mmap
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,7 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
     def open_tensor(hf_name: str) -> np.ndarray:
         tensor = tensors[homes[hf_name]]
         array = _dequantized(tensor)
-        # Its pages of the file are not needed in this process's memory any more.
-        file.reader.data.base.madvise(mmap.MADV_DONTNEED)
+        file.release()
         if ".attn_q." in tensor.name:
             return _unpermute(array, config.num_heads)
         if ".attn_k." in tensor.name:
@@ -123,8 +121,7 @@ def _dequantized(tensor: Any) -> np.ndarray:
     """A tensor as float32, a block of rows at a time: the library needs twice what it returns."""
     import gguf
 
-    # As a plain array: the library makes many small views, which are slow on a memmap.
-    rows = np.asarray(tensor.data).reshape(-1, tensor.data.shape[-1])
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
     array = np.empty((len(rows), int(tensor.shape[0])), np.float32)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = rows[start : start + _ROWS_AT_ONCE]
