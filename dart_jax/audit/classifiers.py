@@ -79,13 +79,17 @@ class _Classifier:
         return labels, labels[:, self.head.harm].sum(dim=-1).clamp(max=1.0)  # rounding
 
     def version(self) -> str:
-        """A digest of whatever its scores depend on: weights, tokenizer, labels, windows."""
+        """A digest of whatever its scores depend on: weights, configuration, tokenizer, labels."""
         import torch
 
         found = hashlib.sha256()
         window = _window_tokens(self.model, self.tokenizer)
         facts = (_SCORING, self.head.labels, self.head.harm_names, self.head.sigmoid, window)
         found.update(json.dumps([*facts, self.tokenizer.backend_tokenizer.to_str()]).encode())
+        config = self.model.config.to_dict()
+        for free in ("_name_or_path", "transformers_version"):
+            config.pop(free, None)
+        found.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -78,11 +78,7 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
         ValueError: the settings do not fit a scorer, name one twice, or name none of them in
             `audit.screen_by`.
     """
-    if not config.scorers:
-        scorers = [_make(config.scorer, config.scorer_models, config.scorer_labels)]
-    else:
-        wanted = [s for spec in config.scorers for s in (RELEASE if spec == "release" else (spec,))]
-        scorers = [_make(*_parse(spec)) for spec in wanted]
+    scorers = [_make(*spec) for spec in scorer_specs(config)]
     names = [scorer.name for scorer in scorers]
     if len(set(names)) < len(names):
         raise ValueError(f"audit.scorers names a scorer twice: {', '.join(names)}")
@@ -92,6 +88,18 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
             f"audit.screen_by is {config.screen_by!r}, not {ANY}, {', '.join(columns)}"
         )
     return tuple(scorers)
+
+
+def scorer_specs(config: AuditConfig) -> list[tuple[str, Sequence[str], Sequence[str]]]:
+    """Kind, models and harm labels of each configured scorer.
+
+    Raises:
+        ValueError: `audit.scorers` holds what names no scorer.
+    """
+    if not config.scorers:
+        return [(config.scorer, config.scorer_models, config.scorer_labels)]
+    wanted = [s for spec in config.scorers for s in (RELEASE if spec == "release" else (spec,))]
+    return [_parse(spec) for spec in wanted]
 
 
 def single_scorer(scorers: Sequence[Scorer], screen_by: str) -> Scorer:

@@ -1,7 +1,7 @@
 """Settings of the model, its adapters and the device mesh."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 from dart_jax.command_line import did_you_mean
 from dart_jax.settings import BadSetting, Count, Name, Positive, Range, check_fields
@@ -28,6 +28,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
+
+    def identity(self) -> dict[str, Any]:
+        """How the weights are loaded; what they are is the content of path, wherever it lies."""
+        settings = asdict(self)
+        del settings["path"]
+        return settings
 
 
 @dataclass(frozen=True)

@@ -20,24 +20,18 @@ from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
 from dart_jax.model.finite import all_finite
+from dart_jax.model.identity import TOKENIZER_FILES
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.safetensors_writer import ShardWriter
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
-from dart_jax.records import digest
-from dart_jax.run_dir import hash_path
 
 Dtype = Literal["checkpoint", "float32", "bfloat16"]
 
 # Of a base folder, taken over as they are: the tokenizer's files, what ends a generation, and
 # the terms, which many licences ask to be passed on.
 _TAKEN_OVER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.*",
+    *TOKENIZER_FILES,
     "generation_config.json",
     "LICENSE*",
     "NOTICE*",
@@ -224,15 +218,3 @@ def _change_json(path: Path, **values: Any) -> None:
 
 def _write_json(path: Path, raw: dict[str, Any]) -> None:
     path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def checkpoint_digest(path: Path) -> str:
-    """What identifies a base checkpoint: a file's hash, or a folder's configuration and sizes.
-
-    The stages enter it as their input `model`.
-    """
-    if path.is_file():
-        return str(hash_path(path))
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    sizes = [(file.name, file.stat().st_size) for file in files]
-    return digest([hash_path(path / "config.json"), sizes])

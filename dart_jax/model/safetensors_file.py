@@ -28,7 +28,7 @@ def safetensors_source(folder: Path) -> TensorSource:
     """
     index_path = folder / INDEX_FILE
     index = _read_index(index_path) if index_path.exists() else None
-    files = sorted(folder.glob("*.safetensors") if index is None else _files_of(index, folder))
+    files = weight_files(folder)
     if not files:
         raise BadCheckpoint(f"{folder}: no *.safetensors in it")
     homes: dict[str, Path] = {}
@@ -56,15 +56,23 @@ def safetensors_source(folder: Path) -> TensorSource:
     return TensorSource(str(folder), tensors, open_tensor)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that are read: those that an index names, else all of the folder.
+
+    Raises:
+        BadCheckpoint: The index cannot be read.
+    """
+    index_path = folder / INDEX_FILE
+    if not index_path.exists():
+        return sorted(folder.glob("*.safetensors"))
+    return sorted({folder / name for name in _read_index(index_path).values()})
+
+
 def _read_index(path: Path) -> dict[str, str]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["weight_map"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadCheckpoint(f"{path}: no index with a weight_map ({error!r})") from error
-
-
-def _files_of(index: dict[str, str], folder: Path) -> set[Path]:
-    return {folder / name for name in index.values()}
 
 
 def _read_header(file: Path) -> dict[str, TensorInfo]:

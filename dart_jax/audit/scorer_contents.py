@@ -1,0 +1,57 @@
+"""What the configured scorers score with: an input of every stage that uses scores.
+
+The settings name scorers by paths, at which another classifier may lie tomorrow.
+"""
+
+from __future__ import annotations
+
+import pickle
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dart_jax.audit.config import AuditConfig
+from dart_jax.audit.scorers import scorer_specs
+from dart_jax.model.identity import checkpoint_identity
+
+
+def scorer_contents(config: AuditConfig) -> dict[str, Any]:
+    """The content of each local classifier and the version of each scorer's package, by name.
+
+    A classifier on the hub, and a variant of Detoxify, is identified by its name alone, which the
+    settings hold: what the name stands for is known after the download only.
+    """
+    contents: dict[str, Any] = {}
+    for kind, models, _ in scorer_specs(config):
+        if kind == "profanity":
+            contents[kind] = _package_version("alt-profanity-check")
+        for name in models:
+            path = Path(name)
+            if path.is_dir() or (kind == "detoxify" and path.is_file()):
+                contents[name] = checkpoint_identity(path)
+            if kind == "detoxify" and path.is_file():
+                contents[name] |= _detoxify_base(path)
+    return contents
+
+
+def _detoxify_base(checkpoint: Path) -> dict[str, str]:
+    """Configuration and tokenizer of the folder that a Detoxify checkpoint names, if it is one."""
+    import torch
+
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        base = Path(loaded["config"]["arch"]["args"]["model_type"])
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError):
+        return {}  # it is no such checkpoint: the scorer says so when it is loaded
+    if not base.is_dir():
+        return {}
+    parts = checkpoint_identity(base)
+    parts.pop("weights", None)  # those of the checkpoint are used
+    return parts
+
+
+def _package_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
