@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dart_jax.command_line import CommandParser, value_of
 from dart_jax.records import write_text
-from dart_jax.run_dir import remove
+from dart_jax.set_aside import remove
 from dart_jax.settings import Positive
 from dart_jax.shell import exit_status
 
@@ -61,13 +61,14 @@ def export(
     """
     # Imported here, so that --help does not wait for jax.
     from dart_jax.model.load import resolve_path
-    from dart_jax.stages.finished import read_finished, run_folder
+    from dart_jax.stages.finished import check_base, read_finished, run_folder
 
     folder = run_folder(run)
     with folder.lock():
         finished = read_finished(folder)
         base = resolve_path(finished.config.model.path)
         _check_out(out, overwrite, (folder.path, base))
+        check_base(folder, "distill", finished.config)
         with _new_folder(out) as partial:
             return _write(finished, adapter, form, base, partial, dtype, max_shard_bytes)
 
@@ -86,7 +87,6 @@ def _write(
     from dart_jax.model.merged import write_config, write_merged, write_tokenizer
     from dart_jax.model.peft_file import check_trained, load_peft, save_peft
 
-    _check_base(run, base)
     source_folder, lora = run.adapter(adapter), run.config.lora
     config, source = open_checkpoint(base)
     lora_params = load_peft(source_folder, config, lora)
@@ -104,17 +104,6 @@ def _write(
         storage, line = _storage(base, report), _line(report)
     write_text(folder / "README.md", _card(run, adapter, form, storage))
     return line
-
-
-def _check_base(run: FinishedRun, base: Path) -> None:
-    from dart_jax.model.merged import checkpoint_digest
-    from dart_jax.model.weights import BadCheckpoint
-
-    if checkpoint_digest(base) != run.model:
-        raise BadCheckpoint(
-            f"{base} is not, or no longer, the checkpoint that {run.path} was trained on; set "
-            f"model.path in {run.path / 'config.yaml'} to that one"
-        )
 
 
 def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:

@@ -5,10 +5,15 @@
       versions.json          packages and platform
       stages/<stage>.json    inputs, outputs with their hashes, seconds: written when a stage ends
       stages/<stage>.begun   the inputs of a stage that has begun
+      <stage>.old/           the result in whose place the stage was begun anew
+      <stage>.unfinished/    the same of a stage that had not ended
 
 A stage runs unless its manifest names the same inputs and its outputs are still what they were.
-A stage that was interrupted continues from its own partial files if its inputs are unchanged;
-otherwise these files are deleted first.
+A stage that was interrupted continues from its own partial files if its inputs are unchanged.
+Otherwise it begins anew, and nothing that it had left is deleted: its files, and the manifest that
+says what they were made from, move to `<stage>.old` under the names that they have in the run, or
+to `<stage>.unfinished` where it had not ended. One generation of each is kept; it is deleted when
+the next one moves there, which is after all that can be checked has been.
 
 In a job of several processes the first one writes all of it; see `processes.on_first`.
 """
@@ -27,8 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from dart_jax.changes import describe_changes
 from dart_jax.processes import is_first, on_every, on_first, process_count
 from dart_jax.records import append_jsonl, digest, resume_jsonl, write_jsonl, write_text
+from dart_jax.set_aside import remove, set_aside
 from dart_jax.settings import BadSetting, Name, Seed, check_fields
 
 R = TypeVar("R")
@@ -107,12 +114,21 @@ class RunDir:
             return False
         return self._untouched(manifest)
 
-    def changed_inputs(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
-        """Names of the inputs in which the last finished run of the stage differs."""
+    def reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
+        """Why the stage would be run again on these inputs, in words; none for a first start.
+
+        Example: `["repair.loss.fn changed (linear -> focal)"]`.
+        """
         manifest = self._manifest(stage)
-        before = manifest["inputs"] if manifest else {}
-        now = as_recorded(inputs)
-        return sorted(key for key in now if before.get(key) != now[key])
+        begun_on = manifest["inputs"] if manifest else self._begun_inputs(stage)
+        if begun_on is None:
+            return []
+        changes = describe_changes(begun_on, as_recorded(inputs))
+        return changes or [
+            f"{name} is not what the stage left"
+            for name, expected in (manifest["outputs"].items() if manifest else ())
+            if hash_path(self.path / name) != expected
+        ]
 
     @contextmanager
     def stage(
@@ -122,33 +138,49 @@ class RunDir:
         outputs: Sequence[str],
         work: Sequence[str],
         kept: Sequence[str] = (),
-    ) -> Iterator[None]:
+    ) -> Iterator[Path | None]:
         """Run a stage's body; its manifest is written when the body ends without an error.
 
         Args:
             outputs: Files and folders, relative to the run, that make the stage's result.
-            work: Further ones that only an interrupted stage needs; deleted with the outputs
+            work: Further ones that only an interrupted stage needs; set aside with the outputs
                 unless the stage was interrupted on the same inputs.
             kept: Files, in outputs or work, that these inputs would make again as they are.
+
+        Yields:
+            The folder that the stage's earlier files were moved to; None where there were none.
         """
-        on_first(lambda: self._begin(stage, inputs, [*outputs, *work], kept))
+        set_aside_in = on_first(lambda: self._begin(stage, inputs, [*outputs, *work], kept))
         started = time.perf_counter()
-        yield
+        yield set_aside_in
         seconds = round(time.perf_counter() - started, 2)
         on_first(lambda: self._finish(stage, inputs, outputs, seconds))
 
     def _begin(
         self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], kept: Sequence[str]
-    ) -> None:
-        begun = self / f"stages/{stage}.begun"
-        manifest_path = self / f"stages/{stage}.json"
-        interrupted = begun.exists() and not manifest_path.exists()
-        if not interrupted or begun.read_text(encoding="utf-8") != digest(inputs):
-            begun.unlink(missing_ok=True)  # first: a crash in here must not look like partial work
-            manifest_path.unlink(missing_ok=True)
-            for name in files:
-                remove(self.path / name, kept=[self.path / each for each in kept])
-            write_text(begun, digest(inputs))
+    ) -> Path | None:
+        """Set aside what is of other inputs; the folder that it is in now."""
+        unfinished = not (self / f"stages/{stage}.json").exists()
+        if unfinished and self._begun_inputs(stage) == as_recorded(inputs):
+            return None
+        set_aside_in = self._set_aside(stage, files, kept)
+        text = json.dumps({"inputs": as_recorded(inputs)}, indent=1, ensure_ascii=False)
+        write_text(self / f"stages/{stage}.begun", text + "\n")
+        return set_aside_in
+
+    def _set_aside(self, stage: str, files: Sequence[str], kept: Sequence[str] = ()) -> Path | None:
+        # First: a crash while files move must not look like partial work.
+        (self / f"stages/{stage}.begun").unlink(missing_ok=True)
+        return set_aside(self.path, stage, files, f"stages/{stage}.json", kept)
+
+    def _begun_inputs(self, stage: str) -> dict[str, Any] | None:
+        """The inputs on which a stage was begun; None where it was not."""
+        path = self / f"stages/{stage}.begun"
+        if not path.exists():
+            return None
+        begun = path.read_text(encoding="utf-8")
+        # Earlier versions wrote a hash, which nothing can be compared with any more.
+        return json.loads(begun)["inputs"] if begun.startswith("{") else None
 
     def _finish(
         self, stage: str, inputs: Mapping[str, Any], outputs: Sequence[str], seconds: float
@@ -178,7 +210,7 @@ class RunDir:
         Its outputs are copied, and their hashes are compared with the manifest's afterwards.
 
         Args:
-            files: Outputs and partial work of the stage, as of `stage`; they are deleted first.
+            files: Outputs and partial work of the stage, as of `stage`; they are set aside first.
 
         Returns:
             Whether the stage is done now. If not, it begins anew.
@@ -186,11 +218,7 @@ class RunDir:
         if not source.is_current(stage, inputs):
             return False
         manifest = source._manifest(stage)
-        # First: a crash in here must look neither like partial work nor like a result.
-        (self / f"stages/{stage}.begun").unlink(missing_ok=True)
-        (self / f"stages/{stage}.json").unlink(missing_ok=True)
-        for name in files:
-            remove(self.path / name)
+        self._set_aside(stage, files)
         for name in manifest["outputs"]:
             copy_path(source.path / name, self.path / name)
         if not self._untouched(manifest):
@@ -302,15 +330,3 @@ def copy_path(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     elif source.exists():
         shutil.copyfile(source, target)
-
-
-def remove(path: Path, kept: Sequence[Path] = ()) -> None:
-    """Delete a file or folder, if it is there; files to be kept stay, with their folders."""
-    if not any(each.is_relative_to(path) for each in kept):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    elif path.is_dir():
-        for inner in path.iterdir():
-            remove(inner, kept)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dart_jax import __version__, processes
+from dart_jax.changes import enumerated
 from dart_jax.chat.budget import BudgetReached
 from dart_jax.config import STAGES, DartConfig, make_parser, parse_command
 from dart_jax.processes import on_every, on_first
@@ -124,24 +125,29 @@ def run_stages(
         if sharing and (source := on_first(partial(sharing.take_stage, run, step, inputs))):
             print(f"[{number}/{total}] {name}: taken from {source}", flush=True)
             continue
+        reasons = enumerated(on_first(partial(folder.reasons, name, inputs)))
         if step.stage not in stages:
-            changed = on_first(partial(folder.changed_inputs, name, inputs))
             raise StaleStage(
-                f"stage {name} is not up to date ({', '.join(changed) or 'its files'}) and "
+                f"stage {name} is not up to date ({reasons or 'it has not ended'}) and "
                 f"--stages leaves it out; run it first: --stages {step.stage}"
             )
         print(f"[{number}/{total}] {name}", flush=True)
+        if reasons:
+            print(f"{name}: again, because {reasons}", flush=True)
         if not checked:
             check_before_work(run, stages)
             if sharing:
                 on_first(partial(sharing.take_stores, run))
             checked = True
+        step.check(run)
         run.stage = step.name
         started = time.perf_counter()
         kept = on_first(partial(kept_files, run, step, inputs))
         if kept:
             print(f"{name}: kept, as it would be the same: {', '.join(kept)}", flush=True)
-        with folder.stage(name, inputs, step.outputs, step.work, kept):
+        with folder.stage(name, inputs, step.outputs, step.work, kept) as set_aside_in:
+            if set_aside_in is not None:
+                print(f"{name}: what it had left is in {set_aside_in} now", flush=True)
             if sharing:
                 on_first(partial(sharing.take_answers, run, step, inputs))
             step.execute(run)

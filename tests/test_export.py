@@ -15,9 +15,9 @@ from dart_jax.config import STAGES, parse
 from dart_jax.evaluate.summary import SEVERITIES, build_summary
 from dart_jax.export import command, export, main
 from dart_jax.model.config import LoraConfig
+from dart_jax.model.identity import checkpoint_identity
 from dart_jax.model.load import open_checkpoint
 from dart_jax.model.lora import init_lora, merge_lora
-from dart_jax.model.merged import checkpoint_digest
 from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
 from dart_jax.model.weights import BadCheckpoint, load_params
 from dart_jax.records import Target, write_jsonl, write_text
@@ -117,7 +117,7 @@ def make_run(base, tmp_path):
         sections = {name: dataclasses.asdict(getattr(config, name)) for name in ("lora", "sft")}
         recorded = {
             "teach": {"run.seed": 0},
-            "distill": {"model": checkpoint_digest(base), "model.dtype": "auto", **sections},
+            "distill": {"model": checkpoint_identity(base), "model.dtype": "auto", **sections},
             "audit": {"audit": dataclasses.asdict(config.audit)},
             "repair": {"repair": dataclasses.asdict(config.repair), **sections},
             "evaluate": {
@@ -297,12 +297,22 @@ def test_unknown_adapter(run, tmp_path):
 
 
 def test_another_base_in_its_place(run, base, tmp_path):
+    """A copy with a README of its own is the same base; one with another template is not."""
     other = tmp_path / "other"
     shutil.copytree(base, other)
-    (other / "extra.json").write_text("{}")
+    (other / "README.md").write_text("a copy")
     text = (run / "config.yaml").read_text()
     write_text(run / "config.yaml", text.replace(str(base), str(other)))
-    with pytest.raises(BadCheckpoint, match="is not, or no longer, the checkpoint"):
+    export(run, "M_DART", "merged", tmp_path / "copy")
+    (other / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(BadCheckpoint, match=r"no longer, the checkpoint .* \(other tokenizer\)"):
+        export(run, "M_DART", "merged", tmp_path / "out")
+
+
+def test_a_base_known_by_its_sizes_only(run, tmp_path):
+    """As versions before this one recorded it."""
+    _rewrite_manifest(run, "distill", inputs={"model": "0" * 64})
+    with pytest.raises(StaleStage, match="did not look into its base"):
         export(run, "M_DART", "merged", tmp_path / "out")
 
 

@@ -15,11 +15,13 @@ PACKAGE = ROOT / "dart_jax"
 FLOORS = (
     (
         "__init__",
+        "changes",
         "command_line",
         "csv_table",
         "processes",
         "records",
         "run_dir",
+        "set_aside",
         "settings",
         "shell",
         "strict_json",

@@ -1,13 +1,15 @@
 """When a stage runs again, what it finds, and who may work in a run's folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from dart_jax import run_dir
-from dart_jax.run_dir import RunBusy, RunConfig, RunDir, hash_path, remove
+from dart_jax.run_dir import RunBusy, RunConfig, RunDir, hash_path
+from dart_jax.set_aside import remove
 
 INPUTS = {"model": "a", "tau": 0.01, "adapters": (1, 2)}
 OUTPUTS = ("out/result.txt", "out/folder")
@@ -51,13 +53,26 @@ def test_an_interrupted_stage_is_not_current(run):
     assert run.seconds() == {}
 
 
-def test_changed_inputs_are_named(run):
+def test_changed_inputs_are_named_with_their_values(run):
     finish(run)
     changed = {**INPUTS, "tau": 0.02, "new": None}
     assert not run.is_current("audit", changed)
-    assert run.changed_inputs("audit", changed) == ["tau"]
-    assert run.changed_inputs("audit", INPUTS) == []
-    assert run.changed_inputs("repair", INPUTS) == sorted(INPUTS)
+    named = ["tau changed (0.01 -> 0.02)", "new changed (unset -> null)"]
+    assert run.reasons("audit", changed) == named
+    assert run.reasons("audit", INPUTS) == []
+    assert run.reasons("repair", INPUTS) == [], "it was never begun"
+
+
+def test_an_interrupted_stage_names_what_changed_since(run):
+    interrupt(run)
+    assert run.reasons("audit", INPUTS) == []
+    assert run.reasons("audit", {**INPUTS, "tau": 0.02}) == ["tau changed (0.01 -> 0.02)"]
+
+
+def test_a_changed_output_is_named(run):
+    finish(run)
+    spoil(run / OUTPUTS[0])
+    assert run.reasons("audit", INPUTS) == ["out/result.txt is not what the stage left"]
 
 
 def spoil(path):
@@ -88,26 +103,96 @@ def test_an_interrupted_stage_keeps_its_partial_work(run):
     assert finish(run) == "half"
 
 
-def test_changed_inputs_delete_partial_work_and_results(run):
+def other_tau(tau):
+    return {**INPUTS, "tau": tau}
+
+
+def test_changed_inputs_set_partial_work_and_results_aside(run):
     interrupt(run)
-    assert finish(run, {**INPUTS, "tau": 0.5}) is None
+    assert finish(run, other_tau(0.5), text="of tau 0.5") is None
+    assert (run / "audit.unfinished" / WORK[0]).read_text() == "half"
 
     (run / WORK[0]).write_text("of tau 0.5")
-    with pytest.raises(KeyboardInterrupt), run.stage("audit", INPUTS, OUTPUTS, WORK):
+    with pytest.raises(KeyboardInterrupt), run.stage("audit", INPUTS, OUTPUTS, WORK) as old:
         assert not any((run / name).exists() for name in [*OUTPUTS, *WORK])
         raise KeyboardInterrupt
     # The old manifest went with the old outputs.
-    assert not run.is_current("audit", {**INPUTS, "tau": 0.5})
+    assert not run.is_current("audit", other_tau(0.5))
+    assert old == run / "audit.old"
+    for name in (OUTPUTS[0], "out/folder/part.txt", WORK[0]):
+        assert (old / name).read_text() == "of tau 0.5"
+    manifest = json.loads((old / "stages/audit.json").read_text())
+    assert manifest["inputs"]["tau"] == 0.5
+    assert manifest["outputs"] == {name: hash_path(old / name) for name in OUTPUTS}
+
+
+def test_one_generation_of_results_is_kept(run):
+    for tau in (0.1, 0.2, 0.3):
+        finish(run, other_tau(tau), text=f"of tau {tau}")
+    assert (run / "audit.old" / OUTPUTS[0]).read_text() == "of tau 0.2"
+    assert sorted(path.name for path in run.path.iterdir()) == ["audit.old", "out", "stages"]
+
+
+def test_unfinished_work_takes_no_results_place(run):
+    finish(run, other_tau(0.1), text="of tau 0.1")
+    interrupt(run, other_tau(0.2))
+    interrupt(run, other_tau(0.3))
+    assert (run / "audit.old" / OUTPUTS[0]).read_text() == "of tau 0.1"
+    assert (run / "audit.unfinished" / WORK[0]).read_text() == "half"
+
+
+def test_a_stage_that_goes_on_or_is_new_sets_nothing_aside(run):
+    for _ in range(2):
+        interrupt(run)
+        names = {path.name for path in run.path.iterdir()}
+        assert names == {"out", "stages"}
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_crash_while_files_move_loses_none(moved, run, monkeypatch):
+    """At each move: what is set aside is whole in the end, and the stage begins anew."""
+    finish(run, other_tau(0.1), text="older")
+    finish(run, text="result")
+    (run / WORK[0]).write_text("partial")
+    really_move, moves = shutil.move, []
+
+    def crash(*paths):
+        moves.append(paths)
+        if len(moves) > moved:
+            raise KeyboardInterrupt
+        return really_move(*paths)
+
+    monkeypatch.setattr(shutil, "move", crash)
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, other_tau(0.2))
+    monkeypatch.undo()
+    assert finish(run, other_tau(0.2), text="new") is None
+    assert run.is_current("audit", other_tau(0.2))
+    assert (run / "audit.old" / OUTPUTS[0]).read_text() == "result"
+    assert (run / "audit.old/out/folder/part.txt").read_text() == "result"
+    assert (run / "audit.old" / WORK[0]).read_text() == "partial"
+    assert (run / "audit.old/stages/audit.json").exists()
+    assert (run / OUTPUTS[0]).read_text() == "new"
+
+
+def test_what_an_earlier_version_had_begun_begins_anew(run):
+    interrupt(run)
+    (run / "stages/audit.begun").write_text("0" * 64)
+    assert run.reasons("audit", INPUTS) == []
+    assert finish(run) is None
+    assert (run / "audit.unfinished" / WORK[0]).read_text() == "half"
 
 
 def test_what_changed_inputs_would_make_again_is_kept(run):
-    """Files of an output folder and a whole output; everything beside them goes."""
+    """Files of an output folder and a whole output; everything beside them is set aside."""
     finish(run)
     (run / "out/folder/other.txt").write_text("of tau 0.01")
     kept = ("out/folder/part.txt", "out/result.txt", "out/folder/never.txt")
     with run.stage("audit", {**INPUTS, "tau": 0.5}, OUTPUTS, WORK, kept):
         assert [p.name for p in (run / "out/folder").iterdir()] == ["part.txt"]
         assert (run / "out/result.txt").read_text() == "result"
+    assert (run / "audit.old/out/folder/other.txt").read_text() == "of tau 0.01"
+    assert not (run / "audit.old/out/result.txt").exists()
     assert run.is_current("audit", {**INPUTS, "tau": 0.5})
 
 
@@ -187,6 +272,7 @@ def test_a_stage_is_taken_over_from_a_run_with_the_same_inputs(run, other):
     assert other.is_current("audit", INPUTS)
     assert (other / "out/folder/part.txt").read_text() == "result"
     assert not (other / WORK[0]).exists()
+    assert (other / "audit.unfinished" / WORK[0]).read_text() == "half"
     assert json.loads((other / "stages/audit.json").read_text())["taken_from"] == "run"
     (other / OUTPUTS[0]).write_text("changed here")
     assert run.is_current("audit", INPUTS), "the copies are no links"

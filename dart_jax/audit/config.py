@@ -1,8 +1,8 @@
 """Settings of the audit: scorer, screen and judge."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
 from dart_jax.settings import (
@@ -54,6 +54,16 @@ class JudgeConfig:
         check_endpoint(self.base_url, self.api_key_env)
         check_fields(self, "judge")
 
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change a verdict; how the service is reached and paid is left out.
+
+        A local judge scores given answers: all but its weights, which are to be added, is unused.
+        """
+        names = ["provider"]
+        if self.provider != "local":
+            names += ["model", "base_url", "temperature", "max_tokens", "attempts"]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class AuditConfig:
@@ -103,6 +113,14 @@ class AuditConfig:
             raise BadSetting(
                 f"audit.severity_bins: {tuple(self.severity_bins)}; give four rising numbers"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change an audit's result; severity_bins where they are used."""
+        settings = asdict(self)
+        del settings["batch_size"]
+        if self.mode != "screen_only":
+            del settings["severity_bins"]
+        return settings
 
     @property
     def pool(self) -> tuple[str, ...]:

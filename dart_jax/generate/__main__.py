@@ -1,8 +1,9 @@
 """Ask a run's models: `python -m dart_jax.generate --run runs/x --models M0,M_DART [--prompts F]`.
 
 With --prompts, a JSONL file of prompts (`stages.prompt_file` has its forms), the answers go to
---out, a line as each ends; started again, the command goes on with what is missing. Without, each
-line that is typed is put to all the models, whose answers are shown side by side.
+--out, a line as each ends; started again, the command goes on with what is missing, and refuses a
+file whose answers were made from other prompts, models or settings. Without, each line that is
+typed is put to all the models, whose answers are shown side by side.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (args.prompts is None) != (args.out is None):
         parser.error("--prompts and --out go together")
     # Imported here, so that --help does not wait for jax.
+    from dart_jax.stages.answer_inputs import answer_inputs, claim
     from dart_jax.stages.asking import answer_file, load_models, read_run, talk
     from dart_jax.stages.prompt_file import read_prompts
 
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = dataclasses.replace(config.decode, **changes)
     seed = config.run.seed if args.seed is None else args.seed
     prompts = None if args.prompts is None else read_prompts(args.prompts)
+    if prompts is not None:
+        claim(args.out, answer_inputs(args.run, names, config, prompts, settings, seed))
     keep_compiled(args.run.resolve().parent)
     asked = load_models(args.run, names, config)
     if prompts is not None:

@@ -1,7 +1,7 @@
 """Settings of decoding, identical for every model of a comparison."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from dart_jax.settings import Count, Natural, NotNegative, Range, check_fields
 
@@ -26,3 +26,9 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "decode")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change an answer: an answer does not depend on its neighbours."""
+        settings = asdict(self)
+        del settings["slots"]
+        return settings

@@ -1,7 +1,7 @@
 """Settings of supervised fine-tuning, shared by the distill and the repair stage."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from dart_jax.settings import (
     BadSetting,
@@ -16,6 +16,18 @@ from dart_jax.settings import (
 )
 
 Length = Annotated[int, Range(least=2)]
+
+# Settings of SftConfig that decide about layout, memory, speed and log. Which examples meet in a
+# step, and the loss of that step, are the same under all of them, within the noise of rounding.
+_LAYOUT = (
+    "micro_batch_size",
+    "row_length",
+    "attention",
+    "loss_chunk",
+    "remat",
+    "checkpoint_every",
+    "profile_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,14 @@ class SftConfig:
         if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
             first, last = self.profile_steps
             raise BadSetting(f"sft.profile_steps: [{first}, {last}]; give the first step first")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change what is trained; a stopped training may change the others.
+
+        With `lora.dropout`, the layout decides which features the noise drops, as another seed
+        would, and not how much noise there is: the layout is left out there, too.
+        """
+        return {key: value for key, value in asdict(self).items() if key not in _LAYOUT}
 
     @property
     def micro_batches(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def train(
     initial: LoraParams,
     folder: Path,
     *,
+    base: Mapping[str, Any],
     lora: LoraConfig,
     sft: SftConfig,
     epochs: int,
@@ -61,6 +62,8 @@ def train(
     folder: `log.jsonl` (`StepLog`), `tensorboard/` and `checkpoint/`.
 
     Args:
+        base: What identifies the base model, beside its architecture and the type of its weights;
+            a checkpoint in the folder that was trained on another base is refused.
         loss: In place of `sft.loss`.
 
     Raises:
@@ -87,7 +90,7 @@ def train(
             state, model.base_params, rows, key, layout=batch.layout, reference=reference
         )
 
-    whose = identity(model, lora, sft, plan, learning_rate, key)
+    whose = identity(model, base, lora, sft, plan, learning_rate, key)
     if spec.token_loss:
         origins = digest([(example.source, example.severity) for example in examples])
         whose |= {"loss": loss_identity(spec.token_loss.config), "origins": origins}
@@ -139,15 +142,27 @@ def _first_state(
 
 
 def identity(
-    model: Model, lora: LoraConfig, sft: SftConfig, plan: Plan, learning_rate: float, key: Array
+    model: Model,
+    base: Mapping[str, Any],
+    lora: LoraConfig,
+    sft: SftConfig,
+    plan: Plan,
+    learning_rate: float,
+    key: Array,
 ) -> dict[str, Any]:
     """What a checkpoint has in common with the run that goes on from it.
 
     Neither the devices nor what only the layout, the memory or the log depend on: these may
-    change between two starts.
+    change between two starts. Another layout adds the same numbers in another order. Under dropout
+    it draws other noise, too: the noise of a step comes from the seed, the step and the place of a
+    token in its micro-batch, so that the training goes on as it might have gone with another seed.
     """
     return {
-        "base": dataclasses.asdict(model.config),
+        "base": {
+            **base,
+            "architecture": dataclasses.asdict(model.config),
+            "weights_dtype": str(model.base_params["embed"].dtype),
+        },
         "adapter": dataclasses.asdict(lora),
         "optimizer": {
             "learning_rate": learning_rate,

@@ -1,8 +1,9 @@
 """Which examples meet in which step, micro-batch and row: the plan of a whole training run.
 
 The plan is made before the first step, from the examples, the settings and the seed alone: every
-process and every resumed run has the same one. Which examples form a step, and in which micro-batch
-each is, does not depend on the devices; how they share rows does.
+process and every resumed run has the same one. Which examples form a step depends on neither
+micro-batches nor devices; in which micro-batch each is does not depend on the devices; how they
+share rows does.
 """
 
 from __future__ import annotations
@@ -58,9 +59,13 @@ class Plan:
         return [self.examples[i].id for row in rows for i in row]
 
     def digest(self) -> str:
-        """Identifies the examples and their order over the run, on any number of devices."""
+        """Identifies the examples and which of them form each step, in order.
+
+        Not how a step is cut into micro-batches and rows: its gradient is a sum over its examples,
+        so that a training may go on with other micro-batches, rows and devices.
+        """
         order = [
-            [sorted(i for row in micro_batch for i in row) for micro_batch in step.micro_batches]
+            sorted(i for micro_batch in step.micro_batches for row in micro_batch for i in row)
             for step in self.steps
         ]
         facts = [(e.tokens, e.prompt_length, e.weight, e.token_weights) for e in self.examples]

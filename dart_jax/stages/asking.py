@@ -23,7 +23,7 @@ from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.processes import progress, to_devices
 from dart_jax.records import Generation
 from dart_jax.run_dir import ResultFile
-from dart_jax.stages.finished import read_config, run_folder
+from dart_jax.stages.finished import check_base, read_config, run_folder
 from dart_jax.stages.prompt_file import PromptLine, question_messages
 
 BASE = "M0"
@@ -47,6 +47,7 @@ def read_run(run: Path, names: Sequence[str]) -> DartConfig:
     """The run's settings, once it is known to have these models.
 
     Raises:
+        BadCheckpoint, StaleStage: See `finished.check_base`; M0 alone may be any base.
         FileNotFoundError: It is no run.
         ValueError: With the names that exist, for one that does not or that is given twice.
     """
@@ -57,7 +58,10 @@ def read_run(run: Path, names: Sequence[str]) -> DartConfig:
             raise ValueError(f"--models {name}: {run} has {', '.join([BASE, *found])}")
     if len(set(names)) < len(names):
         raise ValueError(f"--models {','.join(names)}: each one once")
-    return read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
+    if any(name != BASE for name in names):
+        check_base(folder, "distill", config)
+    return config
 
 
 def load_models(run: Path, names: Sequence[str], config: DartConfig) -> Asked:
@@ -78,6 +82,7 @@ def answer_file(
 ) -> DecodeStats:
     """Answer every prompt under every model into `out`, a line as each ends; resumable.
 
+    That its lines are answers to these prompts is for `answer_inputs.claim` to check before.
     When all are answered, the lines are put in the order of the prompts.
     """
     file, stats = ResultFile(out, Generation), DecodeStats()

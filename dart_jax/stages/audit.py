@@ -15,7 +15,7 @@ from dart_jax.processes import on_first
 from dart_jax.records import Question, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
-from dart_jax.stages.context import Run
+from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import FIRST, Cycle
 
 OUTPUTS = (
@@ -44,13 +44,20 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     return {
         **run.common_inputs(),
         **audit_inputs(run),
-        "model": run.model_input(),
-        "model.dtype": run.config.model.dtype,
-        "model.quantize": run.config.model.quantize,
+        **run.model_inputs(),
         "adapter": hash_path(run.adapter_path(cycle.before)),
-        "questions": run.split_input(*run.config.audit.pool),
-        "decode": run.section("decode"),
+        "questions": questions_digest(pool(run)),
+        "decode": run.config.decode.identity(),
     }
+
+
+def check(run: Run, cycle: Cycle = FIRST) -> None:
+    """Raises ValueError where no question may yield a drift case, or a test question would."""
+    if not pool(run):
+        raise ValueError(
+            f"the drift pool is empty: {', '.join(run.config.audit.pool)} have no question; "
+            "give them some (data.max_validation, data.max_train), or set audit.pool_splits"
+        )
 
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:

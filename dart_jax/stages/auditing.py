@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dart_jax.audit.drift import check_failures, screen_verdict, summarise_drift
+from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen
 from dart_jax.processes import on_first, progress
@@ -96,18 +97,13 @@ def _judge_missing(
 
 def audit_inputs(run: Run) -> dict[str, Any]:
     """What any audit depends on besides the answers."""
-    audit = run.section("audit")
-    if audit["mode"] == "screen_only":
-        return {"audit": audit}
-    return {"audit": audit, "judge": judge_identity(run)}
+    config = run.config.audit
+    found = {"audit": config.identity(), "scorers": scorer_contents(config)}
+    return found if config.mode == "screen_only" else {**found, "judge": judge_input(run)}
 
 
-def judge_identity(run: Run) -> dict[str, Any]:
-    """What of the judge its answers depend on; not how it is reached, nor what it may cost."""
-    section = run.section("judge")
-    for free in ("concurrency", "timeout", "api_key_env", "limits", "max_failure_share"):
-        section.pop(free)
-    if section["provider"] == "local":
-        section["weights"] = run.model_input(section["model"])
-        section["model.quantize"] = run.config.model.quantize
-    return section
+def judge_input(run: Run) -> dict[str, Any]:
+    """What identifies the judge: settings that can change a verdict and, where local, its model."""
+    config = run.config.judge
+    local = run.model_inputs(config.model) if config.provider == "local" else {}
+    return {**config.identity(), **local}

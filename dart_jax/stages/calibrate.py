@@ -21,7 +21,8 @@ from dart_jax.processes import on_first
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
 from dart_jax.stages.audit import pool
-from dart_jax.stages.context import Run
+from dart_jax.stages.context import Run, questions_digest
+from dart_jax.stages.finished import check_base
 from dart_jax.stages.report import refresh_report
 
 
@@ -39,7 +40,9 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[st
 
     Raises:
         ValueError: Fewer than two questions with an answer, or no other seed.
+        BadCheckpoint: `model.path` holds another model than the audit asked.
     """
+    on_first(lambda: check_base(run.folder, "audit", run.config))
     if other_seeds < 1:
         raise ValueError(f"--seeds {other_seeds}: noise needs one other seed or more")
     asked = pool(run)[:most_questions]
@@ -72,16 +75,18 @@ def _decode(run: Run, asked: Sequence[Question], path: Path, seed: int) -> list[
 
 def _setting(run: Run) -> str:
     """What the answers depend on beside the seed, as a folder's name."""
-    facts = {
-        "prompts": run.common_inputs()["prompts"],
-        "conclusion": RULE,
-        "model": run.model_input(),
-        "dtype": run.config.model.dtype,
-        "quantize": run.config.model.quantize,
-        "decode": run.section("decode"),
-        "questions": sorted(question.id for question in pool(run)),
-    }
-    return on_first(lambda: digest(facts)[:12])
+
+    def setting() -> str:
+        facts = {
+            "prompts": run.common_inputs()["prompts"],
+            "conclusion": RULE,
+            **run.model_inputs(),
+            "decode": run.config.decode.identity(),
+            "questions": questions_digest(pool(run)),
+        }
+        return digest(facts)[:12]
+
+    return on_first(setting)
 
 
 def _measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import MeshConfig, ModelConfig
+from dart_jax.model.identity import checkpoint_identity
 from dart_jax.model.load import Model, load_model, resolve_path
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft, save_peft
@@ -50,6 +52,7 @@ class Run:
             q.id: q for questions in self.splits.values() for q in questions
         }
         self._loaded = {} if loaded is None else loaded
+        self._identities: dict[Path, dict[str, str]] = {}
 
     @property
     def model(self) -> Model:
@@ -108,18 +111,23 @@ class Run:
         seed = self.config.run.seed
         return {"prompts": hash_path(texts), "conclusion": RULE, "run.seed": seed}
 
-    def model_input(self, path: str | None = None) -> str:
-        """What identifies a local model: its file, or its folder's names and sizes."""
+    def model_inputs(self, path: str | None = None) -> dict[str, Any]:
+        """What identifies M0 or another local model: its content, and how it is loaded.
+
+        The content is looked at once: it is that of the model that this run loads.
+        """
         found = resolve_path(path or self.config.model.path)
-        if found.is_file():
-            return str(hash_path(found))
-        files = sorted(file for file in found.iterdir() if file.is_file())
-        config = hash_path(found / "config.json")
-        return digest([config, [(file.name, file.stat().st_size) for file in files]])
+        if found not in self._identities:
+            self._identities[found] = checkpoint_identity(found)
+        settings = self.config.model.identity()
+        return {
+            "model": self._identities[found],
+            **{f"model.{key}": value for key, value in settings.items()},
+        }
 
     def split_input(self, *names: str) -> str:
         """What identifies the questions of some splits."""
-        return digest([[dataclasses.asdict(q) for q in self.splits[name]] for name in names])
+        return digest([questions_digest(self.splits[name]) for name in names])
 
     def section(self, name: str) -> dict[str, Any]:
         """A section of the configuration as plain values."""
@@ -129,3 +137,8 @@ class Run:
     def decode(self) -> DecodeConfig:
         """Decoding settings, the same for every model."""
         return self.config.decode
+
+
+def questions_digest(questions: Sequence[Question]) -> str:
+    """What identifies some questions, in their order."""
+    return digest([dataclasses.asdict(question) for question in questions])

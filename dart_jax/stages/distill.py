@@ -6,6 +6,7 @@ its rationales is trained on, too (joint toxicity regularisation; see `sft.losse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,9 +18,11 @@ from dart_jax.model.lora import init_lora
 from dart_jax.processes import on_first
 from dart_jax.records import Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
-from dart_jax.sft.examples import tokenize
+from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.losses import loss_identity
+from dart_jax.sft.packing import make_plan
+from dart_jax.sft.step import batch_ways
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import scorer_input
 from dart_jax.teach.joint import scored_targets
@@ -32,36 +35,37 @@ def inputs(run: Run) -> dict[str, Any]:
     """What M_int depends on."""
     joint = {}
     if run.config.sft.loss.toxicity_weight > 0:
-        joint = {"decode": run.section("decode"), "scorer": scorer_input(run)}
+        joint = {"decode": run.config.decode.identity(), "scorer": scorer_input(run)}
     return {
         **run.common_inputs(),
-        "model": run.model_input(),
-        "model.dtype": run.config.model.dtype,
-        "model.quantize": run.config.model.quantize,
+        **run.model_inputs(),
         "targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input("train"),
         "lora": run.section("lora"),
-        "sft": {**run.section("sft"), "loss": loss_identity(run.config.sft.loss)},
+        "sft": {**run.config.sft.identity(), "loss": loss_identity(run.config.sft.loss)},
         **joint,
     }
+
+
+def check(run: Run) -> None:
+    """Raises ValueError for targets that cannot be trained on: test questions', or too long."""
+    config = run.config
+    ways = batch_ways(run.model.mesh)
+    make_plan(_examples(run), config.sft, epochs=1, seed=config.run.seed, ways=ways)
 
 
 def execute(run: Run) -> None:
     """Train and write `adapters/M_int`."""
     config, model = run.config, run.model
-    targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
-    if config.sft.loss.toxicity_weight > 0:
-        targets = [*targets, *_scored_targets(run)]
-    ids = [target.question_id for target in targets]
-    check_held_out("among the distill targets", ids, run.splits["test"])
-    length = min(config.sft.max_length, model.config.context_length)
-    examples = tokenize(targets, run.questions, model.tokenizer, length)
+    further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
+    examples = _examples(run, further)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
     trained = train(
         examples,
         model,
         run.placed(fresh),
         run.folder / "distill",
+        base=on_first(run.model_inputs),
         lora=config.lora,
         sft=config.sft,
         epochs=config.sft.epochs,
@@ -70,6 +74,16 @@ def execute(run: Run) -> None:
         title="distill",
     )
     run.save_adapter("M_int", trained)
+
+
+def _examples(run: Run, further: Sequence[Target] = ()) -> list[Example]:
+    """The teacher's targets and further ones, as they are trained on."""
+    model = run.model
+    targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
+    ids = [target.question_id for target in (*targets, *further)]
+    check_held_out("among the distill targets", ids, run.splits["test"])
+    length = min(run.config.sft.max_length, model.config.context_length)
+    return tokenize([*targets, *further], run.questions, model.tokenizer, length)
 
 
 def _scored_targets(run: Run) -> list[Target]:

@@ -34,7 +34,7 @@ from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
-from dart_jax.stages.context import MODELS, Run
+from dart_jax.stages.context import MODELS, Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.targets import reject_counts
@@ -49,20 +49,29 @@ def inputs(run: Run) -> dict[str, Any]:
     return {
         **run.common_inputs(),
         **audit_inputs(run),
-        "model": run.model_input(),
-        "model.dtype": run.config.model.dtype,
-        "model.quantize": run.config.model.quantize,
+        **run.model_inputs(),
         "adapters": [hash_path(run.adapter_path(name)) for name in (*AUDITED, *_later(run))],
         "cycles": run.config.repair.cycles,
         "distill only": run.config.repair.epochs == 0,
         "questions": run.split_input("train", "test"),
-        "decode": run.section("decode"),
+        "decode": run.config.decode.identity(),
         "evaluate": run.section("evaluate"),
         "weights": hash_path(run.folder / "repair/weights.json"),
-        "drift pool": [hash_path(run.folder / c.path("audit/summary.json")) for c in _cycles(run)],
+        "drift pool": [
+            hash_path(run.folder / cycle.path(f"audit/{name}"))
+            for cycle in _cycles(run)
+            for name in ("summary.json", "verdicts.jsonl")
+        ],
+        "pool questions": questions_digest(pool(run)),
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
     }
+
+
+def check(run: Run) -> None:
+    """Raises ValueError where there is nothing to evaluate on."""
+    if not run.splits["test"]:
+        raise ValueError("there is no test question: raise data.max_test, or leave evaluate out")
 
 
 def execute(run: Run) -> None:

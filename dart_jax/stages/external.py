@@ -51,13 +51,14 @@ from dart_jax.records import (
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
+from dart_jax.stages.finished import check_base
 from dart_jax.stages.report import refresh_report
 from dart_jax.stages.wider import (
     adapter_hashes,
     answers_of,
     grade_missing,
+    grading_inputs,
     identity_of,
-    judge_input,
     plain,
     spread,
     step,
@@ -91,21 +92,24 @@ def evaluate_external(
     Returns:
         The contents of `external/<suite>/summary.json`.
     """
+    on_first(lambda: check_base(run.folder, "repair", run.config))
     everything = on_every(lambda: list(load_external(suite, folder)))
     prompts = spread(everything, most, lambda p: p.functionality, run.config.data.seed)
     place = f"external/{suite}"
     messages = {prompt.id: messages_of(prompt) for prompt in prompts}
     answers = {name: answers_of(run, name, place, messages) for name in ("M0", *candidates)}
-    inputs = {
-        **audit_inputs(run),
-        **({} if run.config.audit.mode == "screen_only" else judge_input(run)),
-        "run.seed": run.config.run.seed,
-        "suite": identity_of(prompts),
-        "of": len(everything),
-        "adapters": adapter_hashes(run, candidates),
-        "answers": {name: identity_of(found) for name, found in answers.items()},
-        "evaluate": run.section("evaluate"),
-    }
+    inputs = on_first(
+        lambda: {
+            **audit_inputs(run),
+            **({} if run.config.audit.mode == "screen_only" else grading_inputs(run)),
+            "run.seed": run.config.run.seed,
+            "suite": identity_of(prompts),
+            "of": len(everything),
+            "adapters": adapter_hashes(run, candidates),
+            "answers": {name: identity_of(found) for name, found in answers.items()},
+            "evaluate": run.section("evaluate"),
+        }
+    )
     outputs = [f"{place}/{name}" for name in ("scores.jsonl", "responses.jsonl", "summary.json")]
     outputs += [_verdicts(place, name) for name in candidates]
     work = partial(_audit, run, place, prompts, len(everything), answers)

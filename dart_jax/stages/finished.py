@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dart_jax.changes import flatten
 from dart_jax.config import STAGES, DartConfig, read_command
 from dart_jax.records import RejectedTarget, Target, read_jsonl
-from dart_jax.run_dir import RunConfig, RunDir, StaleStage, hash_path
+from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
 from dart_jax.stages.cycles import cycles_run, later_models
 
 
@@ -26,7 +27,6 @@ class FinishedRun:
         weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
         targets: Training targets of the distill stage.
         rejected: Training questions for which the teacher had no acceptable target.
-        model: What identifies the base checkpoint, see `model.merged.checkpoint_digest`.
     """
 
     path: Path
@@ -36,7 +36,6 @@ class FinishedRun:
     weights: dict[str, dict[str, float]]
     targets: int
     rejected: int
-    model: str
 
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
@@ -75,25 +74,24 @@ def read_finished(folder: RunDir) -> FinishedRun:
     for stage, manifest in manifests.items():
         _check_settings(path, stage, manifest["inputs"], config)
     if not later:
-        return _finished(path, config, manifests, None, {})
+        return _finished(path, config, None, {})
     for cycle in cycles_run(path, config.repair.cycles):
         for stage in (cycle.step(stage) for stage in ("audit", "repair")):
             _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
     weights = _read_json(path / "repair/weights.json")
     if "evaluate" not in manifests:
-        return _finished(path, config, manifests, None, weights)
+        return _finished(path, config, None, weights)
     evaluated = manifests["evaluate"]["inputs"]["adapters"]
     names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
     if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
         raise _stale(path, "evaluate", "was run on other adapters")
     summary = _read_json(path / "evaluation/summary.json")
-    return _finished(path, config, manifests, summary, weights)
+    return _finished(path, config, summary, weights)
 
 
 def _finished(
     path: Path,
     config: DartConfig,
-    manifests: Mapping[str, Any],
     summary: dict[str, Any] | None,
     weights: dict[str, dict[str, float]],
 ) -> FinishedRun:
@@ -105,7 +103,6 @@ def _finished(
         weights=weights,
         targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
         rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
-        model=manifests["distill"]["inputs"]["model"],
     )
 
 
@@ -130,20 +127,36 @@ def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: D
 
     A start of the run with other settings rewrites config.yaml before any stage has run on them.
     """
-    ours, recorded = _flat(json.loads(json.dumps(config.to_dict()))), _flat(inputs)
+    ours, recorded = flatten(as_recorded(config.to_dict())), flatten(inputs)
     for key in sorted(ours.keys() & recorded.keys()):
         if ours[key] != recorded[key]:
             change = f"was run with {key} {recorded[key]}, config.yaml says {ours[key]}"
             raise _stale(path, stage, change)
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"lora": {"rank": 16}}` as `{"lora.rank": 16}`."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
+    """Check that `model.path` holds the base on which a stage of the run was done, by content.
+
+    Raises:
+        BadCheckpoint: It holds another one now; names the parts that differ.
+        StaleStage: The stage is not finished, or by an earlier version, which knew the base by
+            its files' sizes.
+    """
+    # Imported here, so that --help does not wait for jax.
+    from dart_jax.model.identity import checkpoint_identity, differing_parts
+    from dart_jax.model.load import resolve_path
+    from dart_jax.model.weights import BadCheckpoint
+
+    recorded = _manifest(folder, stage)["inputs"]["model"]
+    if not isinstance(recorded, dict):
+        raise _stale(folder.path, stage, "was run by a version that did not look into its base")
+    base = resolve_path(config.model.path)
+    differing = differing_parts(recorded, checkpoint_identity(base))
+    if differing:
+        raise BadCheckpoint(
+            f"{base} is not, or no longer, the checkpoint that {folder.path} was trained on (other "
+            f"{', '.join(differing)}); set model.path in {folder / 'config.yaml'} to that one"
+        )
 
 
 def _stale(path: Path, stage: str, what: str) -> StaleStage:

@@ -29,13 +29,14 @@ from dart_jax.processes import on_first
 from dart_jax.records import Generation, JudgeFailure, write_text
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
+from dart_jax.stages.finished import check_base
 from dart_jax.stages.report import refresh_report
 from dart_jax.stages.wider import (
     adapter_hashes,
     answers_of,
     grade_missing,
+    grading_inputs,
     identity_of,
-    judge_input,
     plain,
     spread,
     step,
@@ -57,17 +58,20 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     Raises:
         TooManyFailures: The judge failed on more than `judge.max_failure_share` of the answers.
     """
+    on_first(lambda: check_base(run.folder, "repair", run.config))
     queries = spread(load_open_ended(), most, lambda query: query.domain, run.config.data.seed)
     prompts = {query.id: plain(query.query) for query in queries}
     answers = {name: answers_of(run, name, "open_ended", prompts) for name in ("M0", *candidates)}
-    inputs = {
-        **judge_input(run),
-        "run.seed": run.config.run.seed,
-        "queries": identity_of(queries),
-        "adapters": adapter_hashes(run, candidates),
-        "answers": {name: identity_of(found) for name, found in answers.items()},
-        "evaluate": run.section("evaluate"),
-    }
+    inputs = on_first(
+        lambda: {
+            **grading_inputs(run),
+            "run.seed": run.config.run.seed,
+            "queries": identity_of(queries),
+            "adapters": adapter_hashes(run, candidates),
+            "answers": {name: identity_of(found) for name, found in answers.items()},
+            "evaluate": run.section("evaluate"),
+        }
+    )
     work = partial(_grade, run, queries, answers)
     step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
     on_first(lambda: refresh_report(run.folder))

@@ -37,7 +37,7 @@ def make_targets(
     config = run.config.teacher
     own = [r for r in requests if config.provider == "file" or r.question.condition is None]
     if own:
-        texts = _own_texts(run, own[0].stage)
+        texts = own_texts(run, own[0].stage)
         for result in file_targets(own, texts, partial(is_safer, run)):
             on_result(result)
         requests = [r for r in requests if r.question.condition is not None]
@@ -63,7 +63,7 @@ def make_targets(
         on_first(ask)
 
 
-def _own_texts(run: Run, stage: str) -> dict[str, str]:
+def own_texts(run: Run, stage: str) -> dict[str, str]:
     """The suite's own rationales for a stage, by question id."""
     if run.config.data.suite not in ("jsonl", "hub"):
         return file_rationales() if stage == "distill" else file_safer()

@@ -15,13 +15,15 @@ from typing import Any
 from dart_jax.audit.drift import check_held_out
 from dart_jax.processes import on_first
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
-from dart_jax.run_dir import hash_path, remove
+from dart_jax.run_dir import hash_path
+from dart_jax.set_aside import remove
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
+from dart_jax.stages.providers import own_texts
 from dart_jax.stages.targets import collect_targets, label_questions, scorer_input
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
@@ -34,6 +36,7 @@ from dart_jax.teach.repair import (
 )
 from dart_jax.teach.spans import mark_passages
 from dart_jax.teach.weighting import capped, check_copies, oversampled, weight_level
+from dart_jax.teach.writer import check_rationales
 
 OUTPUTS = (
     "repair/targets.jsonl",
@@ -48,31 +51,48 @@ WORK = ("repair",)
 
 def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """What M_DART depends on; not on how many cycles there are to be."""
-    repair = run.section("repair")
-    repair.pop("cycles")
-    repair["loss"] = loss_identity(run.config.repair.loss)
+    loss = loss_identity(run.config.repair.loss)
+    sft = run.config.sft.identity()
+    for of_distill in ("learning_rate", "epochs", "loss"):  # a repair has its own
+        del sft[of_distill]
     trained_on = {"heldout": ("train", "validation"), "transductive": ("train", "test")}
     return {
         **run.common_inputs(),
-        "model": run.model_input(),
-        "model.dtype": run.config.model.dtype,
-        "model.quantize": run.config.model.quantize,
+        **run.model_inputs(),
         "adapter": hash_path(run.adapter_path(cycle.before)),
         "drift cases": hash_path(run.folder / cycle.path("audit/drift_cases.jsonl")),
         "distill targets": hash_path(run.folder / "teach/targets.jsonl"),
         "questions": run.split_input(*trained_on[run.config.audit.protocol]),
         "teacher": teacher_input(run),
         "scorer": scorer_input(run),
-        "repair": repair,
+        "repair": {**run.config.repair.identity(), "loss": loss},
         "lora": run.section("lora"),
-        "sft": run.section("sft"),
+        "sft": sft,
     }
+
+
+def check(run: Run, cycle: Cycle = FIRST) -> None:
+    """Raises ValueError for drift cases that may not be repaired, or that the teacher cannot.
+
+    MissingRationale is one: the suite is the teacher, and has no safer text for a question.
+    """
+    config = run.config
+    cases = on_first(lambda: _cases(run, cycle))
+    ids = [case.question_id for case in cases] if config.repair.epochs else []
+    if config.audit.protocol == "heldout":
+        check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
+    if config.teacher.provider == "file":
+        labelled = [id for id in ids if run.questions[id].condition is not None]
+        check_rationales(labelled, own_texts(run, "repair"))
+
+
+def _cases(run: Run, cycle: Cycle) -> list[DriftCase]:
+    return read_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), DriftCase)
 
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when nothing is repaired."""
-    path = run.folder / cycle.path("audit/drift_cases.jsonl")
-    cases = on_first(lambda: read_jsonl(path, DriftCase))
+    cases = on_first(lambda: _cases(run, cycle))
     # Without epochs, nobody is asked for targets that nothing would be trained on.
     repairs = _repair_targets(run, cases if run.config.repair.epochs else [], cycle)
     training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
@@ -151,6 +171,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         model,
         run.adapter(cycle.before)[0],
         folder,
+        base=on_first(run.model_inputs),
         lora=config.lora,
         sft=replace(config.sft, epochs=config.repair.epochs),
         loss=config.repair.loss,

@@ -29,16 +29,15 @@ from dart_jax.stages.steps import Step
 
 # Inputs of a stage on which no model's answer depends; every other one has to be equal.
 _FREE = {
-    "audit": {"adapter", "judge"},
+    "audit": {"adapter", "judge", "scorers"},
     "evaluate": {
-        *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "rejects"),
-        "weights",
+        *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
+        *("rejects", "scorers", "weights"),
     },
 }
 # The same within a section. What a later version adds counts as deciding, until it is named here.
 _FREE_FIELDS = {
     "audit": {
-        "batch_size",
         "mode",
         "scorer",
         "scorer_labels",
@@ -53,7 +52,7 @@ _FREE_FIELDS = {
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_IN_EVALUATE = {"audit": {*_FREE_FIELDS["audit"], "pool_splits", "protocol", "max_prompts"}}
-_JUDGED_BY = ("audit", "judge")
+_JUDGED_BY = ("audit", "judge", "scorers")
 
 
 @dataclass
@@ -97,7 +96,7 @@ class Sharing:
     def take_answers(self, run: Run, step: Step, inputs: Mapping[str, Any]) -> None:
         """Take over answers and verdicts that a stage would write again, where it has none yet.
 
-        To be called in the stage, which deletes what is left of others when it begins.
+        To be called in the stage, which sets aside what is left of others when it begins.
         """
         if step.stage not in _FREE:
             return

@@ -21,6 +21,8 @@ class Step:
         name: As in `stages/<name>.json`.
         stage: The name it is asked for with, in `--stages`.
         inputs: What its result depends on.
+        check: Raises, before anything is touched, for inputs that `execute` would refuse; every
+            process calls it.
         execute: Does the work.
         outputs, work: As of `RunDir.stage`.
         cycle: Of audit and repair.
@@ -29,6 +31,7 @@ class Step:
     name: str
     stage: str
     inputs: Callable[[Run], dict[str, Any]]
+    check: Callable[[Run], None]
     execute: Callable[[Run], None]
     outputs: tuple[str, ...]
     work: tuple[str, ...]
@@ -60,7 +63,9 @@ def planned_steps(cycles: int) -> list[Step]:
 
 
 def _once(name: str, module: Any) -> Step:
-    return Step(name, name, module.inputs, module.execute, module.OUTPUTS, module.WORK)
+    return Step(
+        name, name, module.inputs, module.check, module.execute, module.OUTPUTS, module.WORK
+    )
 
 
 def _in_cycle(stage: str, module: Any, cycle: Cycle, further: tuple[str, ...]) -> Step:
@@ -68,6 +73,7 @@ def _in_cycle(stage: str, module: Any, cycle: Cycle, further: tuple[str, ...]) -
         cycle.step(stage),
         stage,
         partial(module.inputs, cycle=cycle),
+        partial(module.check, cycle=cycle),
         partial(module.execute, cycle=cycle),
         (*map(cycle.path, module.OUTPUTS), *further),
         tuple(map(cycle.path, module.WORK)),

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.processes import progress
 from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
 from dart_jax.run_dir import ResultFile
@@ -80,8 +81,9 @@ def collect_targets(
 
 def scorer_input(run: Run) -> dict[str, Any]:
     """What identifies the scorer of single texts."""
-    audit = run.section("audit").items()
-    return {key: value for key, value in audit if key.startswith(("scorer", "screen"))}
+    settings = run.config.audit.identity().items()
+    named = {key: value for key, value in settings if key.startswith(("scorer", "screen"))}
+    return {**named, "contents": scorer_contents(run.config.audit)}
 
 
 def reject_counts(

@@ -10,8 +10,10 @@ from dart_jax.data.suites import own_items
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
+from dart_jax.stages.providers import own_texts
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
+from dart_jax.teach.writer import check_rationales
 
 OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl", "teach/labels.jsonl")
 WORK = ()
@@ -28,20 +30,16 @@ def inputs(run: Run) -> dict[str, Any]:
 
 
 def teacher_input(run: Run) -> dict[str, Any]:
-    """What identifies the teacher: its settings and, where it is local, its texts or weights."""
-    config = run.section("teacher")
-    for free in ("concurrency", "timeout", "api_key_env", "limits"):
-        config.pop(free)
-    if config["provider"] == "file":
-        return {"provider": "file", "texts": hash_path(MINI_DIR)}
-    if config["provider"] == "local":
-        return {
-            **config,
-            "weights": run.model_input(config["model"]),
-            "model.quantize": run.config.model.quantize,
-            "decode": run.section("decode"),
-        }
-    return config
+    """What identifies the teacher: settings that can change a target; its texts, its model."""
+    config = run.config.teacher
+    found = config.identity()
+    if config.provider == "file" or config.examples > 0:
+        found["texts"] = hash_path(MINI_DIR)
+    if config.provider == "local":
+        found |= run.model_inputs(config.model)
+        # Temperature and length of its answers are the teacher's own settings.
+        found["decode"] = {"top_p": run.config.decode.top_p, "top_k": run.config.decode.top_k}
+    return found
 
 
 def own_input(run: Run) -> str:
@@ -59,6 +57,15 @@ def as_written(run: Run) -> tuple[list[Question], list[Question]]:
     given = [q for q in train if q.condition is None and q.id in has_text]
     ids = {question.id for question in given}
     return given, [question for question in train if question.id not in ids]
+
+
+def check(run: Run) -> None:
+    """Raises MissingRationale where the suite is the teacher and has no text for a question."""
+    if run.config.teacher.provider != "file":
+        return
+    given, open_ones = as_written(run)
+    labelled = [question for question in open_ones if question.condition is not None]
+    check_rationales([q.id for q in [*given, *labelled]], own_texts(run, "distill"))
 
 
 def execute(run: Run) -> None:

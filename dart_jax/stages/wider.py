@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dart_jax.audit.grading import Ask, grade, likely_grades, replies_for
+from dart_jax.changes import enumerated
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.protocol import Message
 from dart_jax.generate.answers import to_generation
@@ -25,7 +26,7 @@ from dart_jax.processes import on_first, progress
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
-from dart_jax.stages.auditing import judge_identity
+from dart_jax.stages.auditing import judge_input
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import open_service
 
@@ -34,16 +35,30 @@ P = TypeVar("P")
 
 
 def step(
-    run: Run, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], work: Callable[[], None]
+    run: Run,
+    name: str,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str],
+    work: Callable[[], None],
+    check: Callable[[], None] | None = None,
 ) -> None:
-    """Do the work of a stage, unless it is up to date."""
+    """Do the work of a stage, unless it is up to date.
+
+    Args:
+        check: Raises, before anything is touched, for what `work` would refuse.
+    """
     if on_first(partial(run.folder.is_current, name, inputs)):
         print(f"{name}: up to date", flush=True)
         return
-    print(name, flush=True)
+    reasons = on_first(partial(run.folder.reasons, name, inputs))
+    print(f"{name}: again, because {enumerated(reasons)}" if reasons else name, flush=True)
+    if check is not None:
+        check()
     run.stage = name
     started = time.perf_counter()
-    with run.folder.stage(name, inputs, outputs, ()):
+    with run.folder.stage(name, inputs, outputs, ()) as set_aside_in:
+        if set_aside_in is not None:
+            print(f"{name}: what it had left is in {set_aside_in} now", flush=True)
         work()
     print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -64,22 +79,30 @@ def answers_of(
     if name != "M0" and not (adapter / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{adapter}: the run has no model {name}; run its stages first")
     file = f"{title}/answers/{name}.jsonl"
-    inputs = {
-        "run.seed": run.config.run.seed,
-        "model": run.model_input(),
-        "model.dtype": run.config.model.dtype,
-        "model.quantize": run.config.model.quantize,
-        "adapter": None if name == "M0" else hash_path(adapter),
-        "decode": run.section("decode"),
-        "conclusion": RULE,
-        "prompts": digest([[id, list(messages)] for id, messages in prompts.items()]),
-    }
+    inputs = on_first(
+        lambda: {
+            "run.seed": run.config.run.seed,
+            **run.model_inputs(),
+            "adapter": None if name == "M0" else hash_path(adapter),
+            "decode": run.config.decode.identity(),
+            "conclusion": RULE,
+            "prompts": digest([[id, list(messages)] for id, messages in prompts.items()]),
+        }
+    )
+
+    def check() -> None:
+        check_room(_requests(run, name, prompts), run.model, run.decode.max_new_tokens)
 
     def work() -> None:
         _decode_missing(run, name, prompts, ResultFile(run.folder / file, Generation))
 
-    step(run, f"{title.replace('/', '_')}_answers_{name}", inputs, (file,), work)
+    step(run, f"{title.replace('/', '_')}_answers_{name}", inputs, (file,), work, check)
     return on_first(lambda: read_jsonl(run.folder / file, Generation))
+
+
+def _requests(run: Run, name: str, prompts: Mapping[str, tuple[Message, ...]]) -> list[Request]:
+    encode = run.model.tokenizer.encode_prompt
+    return [Request(id, tuple(encode(messages)), name) for id, messages in prompts.items()]
 
 
 def _decode_missing(
@@ -89,13 +112,8 @@ def _decode_missing(
     file: ResultFile[Generation],
 ) -> None:
     done = {answer.question_id for answer in file.records}
-    encode = run.model.tokenizer.encode_prompt
-    requests = [
-        Request(id, tuple(encode(messages)), name)
-        for id, messages in prompts.items()
-        if id not in done
-    ]
-    check_room(requests, run.model, run.decode.max_new_tokens)
+    missing = {id: messages for id, messages in prompts.items() if id not in done}
+    requests = _requests(run, name, missing)
     lengths = {request.id: request.length for request in requests}
     with progress(f"{name} answers", len(prompts), len(done)) as bar:
 
@@ -164,9 +182,9 @@ def grade_missing(
     return file.finish(lambda item: order[key_of(item)])
 
 
-def judge_input(run: Run) -> dict[str, Any]:
+def grading_inputs(run: Run) -> dict[str, Any]:
     """What a grade depends on beside the answer: the judge and the wording of the prompts."""
-    return {"judge": judge_identity(run), "prompts": run.common_inputs()["prompts"]}
+    return {"judge": judge_input(run), "prompts": run.common_inputs()["prompts"]}
 
 
 def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed: int) -> list[P]:

@@ -1,7 +1,7 @@
 """Settings of the teacher and of the repair stage."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from dart_jax.chat.config import LimitsConfig, check_endpoint
 from dart_jax.settings import (
@@ -69,6 +69,18 @@ class TeacherConfig:
                 "to local, openai or deepseek; the suite's own rationales argue for the gold label"
             )
 
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change a target; how the service is reached and paid is left out.
+
+        The weights of a local teacher and the texts of a file are to be added.
+        """
+        names = ["provider"]
+        if self.provider != "file":
+            names += ["label", "temperature", "max_tokens", "examples", "correction_rounds"]
+        if self.provider not in ("file", "local"):
+            names += ["model", "base_url"]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class RepairConfig:
@@ -107,6 +119,12 @@ class RepairConfig:
                 f"repair.loss.kl_weight: {self.loss.kl_weight}; it is for replayed targets: set "
                 "repair.replay above 0"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change one repair: how many cycles there are to be is left out."""
+        settings = asdict(self)
+        del settings["cycles"]
+        return settings
 
     @property
     def weights(self) -> tuple[float, ...]:

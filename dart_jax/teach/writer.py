@@ -1,7 +1,7 @@
 """Label-conditioned targets: ask a writer, check, send back what breaks a rule."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -139,7 +139,15 @@ def file_targets(
     Raises:
         MissingRationale: a question has none.
     """
-    missing = [r.question.id for r in requests if r.question.id not in rationales]
+    check_rationales([request.question.id for request in requests], rationales)
+    return [
+        _file_target(request, rationales[request.question.id], is_safer) for request in requests
+    ]
+
+
+def check_rationales(question_ids: Iterable[str], rationales: Mapping[str, str]) -> None:
+    """Raises MissingRationale unless each question has a text."""
+    missing = [id for id in question_ids if id not in rationales]
     if missing:
         raise MissingRationale(
             f"{len(missing)} questions have no rationale, the first is {missing[0]};"
@@ -147,9 +155,6 @@ def file_targets(
             " suite jsonl or hub may have completions for distill): set teacher.provider to local"
             " or openai otherwise"
         )
-    return [
-        _file_target(request, rationales[request.question.id], is_safer) for request in requests
-    ]
 
 
 def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | None) -> TargetResult:

@@ -122,6 +122,7 @@ def run(folder: Path, examples: list[Example]) -> None:
         Model(CONFIG, params, None, make_mesh(MeshConfig()), "tiny"),
         jax.tree.map(lambda leaf: draw(rng, leaf.shape), adapter),
         folder,
+        base={"weights": "tiny"},
         lora=LORA,
         sft=SFT,
         epochs=SFT.epochs,

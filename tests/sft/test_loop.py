@@ -27,6 +27,7 @@ LORA = LoraConfig(rank=4, alpha=12.0, dropout=0.0, targets=("q", "down"))
 SFT = SftConfig(batch_size=4, micro_batch_size=2, checkpoint_every=3, loss_chunk=8, remat="none")
 STEPS = 8  # two epochs of 15 examples
 SEED = 7
+BASE = {"weights": "those of the fixture"}
 NO_SPEED = Speed(0.0, 0.0, 0.0, 0.0, 0.0, None)
 
 
@@ -81,13 +82,23 @@ def examples(make_examples):
 def run(model, lora_params):
     """A function: train in a folder; returns adapters and the log without its speed."""
 
-    def go(examples, folder, model=model, lora=LORA, sft=SFT, learning_rate=1e-2, seed=SEED):
+    def go(
+        examples,
+        folder,
+        model=model,
+        lora=LORA,
+        sft=SFT,
+        learning_rate=1e-2,
+        seed=SEED,
+        base=BASE,
+    ):
         initial = {name: lora_params[name] for name in lora.targets}
         found = train(
             examples,
             model,
             initial,
             folder,
+            base=base,
             lora=lora,
             sft=sft,
             epochs=2,
@@ -206,6 +217,32 @@ def test_sigterm_and_other_devices(run, examples, finished, model_on, tmp_path, 
     jax.tree.map(compare, adapters, finished[0])
 
 
+def test_another_layout_goes_on_from_the_same_checkpoint(run, examples, finished, tmp_path):
+    """After an out-of-memory stop: smaller micro-batches and rows, more recomputed.
+
+    No step is done twice, and without dropout the adapter is the same within float32 noise.
+    """
+    with pytest.raises(Stopped):
+        run(DisturbedExamples(examples, tmp_path / "log.jsonl", 5, stop), tmp_path)
+    saved = max(int(path.name) for path in (tmp_path / "checkpoint").iterdir())
+    before = (tmp_path / "log.jsonl").read_text().splitlines()[:saved]
+    smaller = dataclasses.replace(
+        SFT, micro_batch_size=1, remat="layer", loss_chunk=4, row_length=64, checkpoint_every=2
+    )
+    adapters, log = run(examples, tmp_path, sft=smaller)
+    assert saved == 3 and (tmp_path / "log.jsonl").read_text().splitlines()[:saved] == before
+    assert [line.step for line in log] == list(range(1, STEPS + 1))
+    for found, expected in zip(log, finished[1], strict=True):
+        assert found.weight_mass == expected.weight_mass
+        assert found.examples == expected.examples
+        assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+
+    def compare(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+    jax.tree.map(compare, adapters, finished[0])
+
+
 def test_what_a_kill_leaves_is_cleared(run, examples, finished, tmp_path):
     """A torn log line and a checkpoint that was being written."""
     with pytest.raises(Stopped):
@@ -254,9 +291,13 @@ def heavier(examples):
         ({"learning_rate": 1e-3}, r"optimizer.learning_rate is 0.01, not 0.001"),
         ({"sft": dataclasses.replace(SFT, weight_decay=0.1)}, "optimizer.weight_decay is 0.0, not"),
         ({"sft": dataclasses.replace(SFT, batch_size=8)}, "data is .*; optimizer.steps is 8, not"),
+        ({"base": {"weights": "other ones"}}, 'base.weights is "those of the fixture", not "other'),
         (heavier, "data is "),
     ],
-    ids=["rank", "targets", "seed", "learning rate", "weight decay", "batch size", "examples"],
+    ids=[
+        *("rank", "targets", "seed", "learning rate", "weight decay", "batch size", "base"),
+        "examples",
+    ],
 )
 def test_checkpoint_of_another_run(change, named, run, examples, finished):
     folder = finished[2]

@@ -30,6 +30,7 @@ def run(model, lora_params):
     def go(examples, folder, loss=LOSS):
         initial = {name: lora_params[name] for name in LORA.targets}
         settings = {"lora": LORA, "sft": SFT, "epochs": 2, "learning_rate": 1e-2, "seed": 7}
+        settings["base"] = {}
         found = train(examples, model, initial, folder, title="test", loss=loss, **settings)
         return found, read_log(folder)
 

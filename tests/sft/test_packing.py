@@ -104,6 +104,22 @@ def test_digest_tells_other_data_and_orders_apart(make_examples):
     assert len({plan.digest() for plan in plans}) == len(plans)
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_digest_is_of_the_steps_and_not_of_their_layout(packing, make_examples):
+    examples = make_examples(20)
+    layouts = [(None, 128), (4, 128), (2, 64), (1, 200)]
+    plans = [
+        make_plan(
+            examples,
+            SftConfig(micro_batch_size=micro, row_length=row_length, packing=packing),
+            epochs=2,
+            seed=0,
+        )
+        for micro, row_length in layouts
+    ]
+    assert len({plan.digest() for plan in plans}) == 1
+
+
 @pytest.mark.parametrize("packing", ["segments", "shared_prefix"])
 def test_packed_run_has_one_shape_and_little_padding(packing, make_examples):
     """Examples of 9 to 35 tokens: packed, under 15 % is padding; unpacked, over half."""

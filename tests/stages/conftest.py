@@ -54,6 +54,21 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def retrained(tiny_model, tmp_path_factory) -> Path:
+    """The tiny model after some training, as it were: the same files and sizes, other weights."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("retrained")
+    shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
+    config = transformers.LlamaConfig.from_pretrained(tiny_model)
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    sizes = [{f.name: f.stat().st_size for f in path.iterdir()} for path in (tiny_model, folder)]
+    assert sizes[0] == sizes[1]
+    return folder
+
+
+@pytest.fixture(scope="session")
 def judge():
     """The judge's server: `url`, `asked`, `fails`."""
     os.environ["NO_PROXY"] = "127.0.0.1"

@@ -4,16 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 
-from dart_jax.config import parse
 from dart_jax.export import export
 from dart_jax.model.load import open_checkpoint
 from dart_jax.model.lora import merge_lora
-from dart_jax.model.merged import checkpoint_digest
 from dart_jax.model.peft_file import load_peft, load_peft_config
-from dart_jax.model.weights import load_params
-from dart_jax.run_dir import RunDir
-from dart_jax.stages.context import Run
+from dart_jax.model.weights import BadCheckpoint, load_params
 
 
 @pytest.mark.parametrize("adapter", ["M_int", "M_DART"])
@@ -29,6 +26,13 @@ def test_both_formats(adapter, finished, tiny_model, tmp_path):
     assert "## Drift" in (tmp_path / "merged/README.md").read_text()
 
 
-def test_the_stages_name_the_base_as_the_export_does(settings, tiny_model, tmp_path):
-    config, _, _ = parse(settings(tmp_path))
-    assert Run(config, RunDir(config.run)).model_input() == checkpoint_digest(tiny_model)
+def test_another_base_of_the_same_shape_is_refused(copied, retrained, tmp_path):
+    """As a second start would notice, but for the run's config.yaml, which was edited."""
+    path = copied / "config.yaml"
+    config = yaml.safe_load(path.read_text("utf-8"))
+    config["model"]["path"] = str(retrained)
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    for form in ("peft", "merged"):
+        with pytest.raises(BadCheckpoint, match=r"is not, or no longer, .* \(other weights\)"):
+            export(copied, "M_DART", form, tmp_path / form)
+        assert not (tmp_path / form).exists()

@@ -10,7 +10,8 @@ import pytest
 import dart_jax.stages.repair as repair_stage
 from dart_jax.config import STAGES
 from dart_jax.records import Generation, read_jsonl
-from dart_jax.run_dir import RunConfig, RunDir, hash_path, remove
+from dart_jax.run_dir import RunConfig, RunDir, hash_path
+from dart_jax.set_aside import remove
 from dart_jax.sft.monitor import NonFiniteLoss
 from dart_jax.stages.context import Run
 from dart_jax.stages.finished import read_config, read_finished, run_folder
