@@ -95,6 +95,8 @@ def test_the_version_follows_weights_labels_and_tokenizer(bert, tmp_path):
     weights["classifier.bias"][0] += 1e-3
     torch.save(weights, moved / "pytorch_model.bin")
     assert HFScorer([str(moved)]).version != version
+    bent = bert("b", ("fine", "hate"), hidden_act="relu")
+    assert HFScorer([str(bent)]).version != version, "the same weights in another architecture"
     relabelled = bert("r", ("fine", "toxic"))
     assert HFScorer([str(relabelled)]).version != version
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 
@@ -63,6 +64,60 @@ def test_settings_are_the_runs_unless_given(finished, prompts, tmp_path):
         ask(finished, "--models", "M0", "--prompts", path, "--out", out, *given)
         [answer] = read_jsonl(out, Generation)
         assert answer.new_tokens == count
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "named"),
+    [
+        (("--temperature", 0.7), LINES[:2], r"decode\.temperature changed \(0\.2 -> 0\.7\)"),
+        (("--seed", 3), LINES[:2], r"seed changed \(0 -> 3\)"),
+        ((), [{**LINES[0], "question": "May young people vote?"}, LINES[1]], "prompts.b changed"),
+        ((), [{**LINES[1], "id": "b"}, LINES[1]], "prompts.b changed"),
+    ],
+    ids=["temperature", "seed", "question", "a message in a question's place"],
+)
+def test_answers_made_from_something_else_are_refused(
+    options, lines, named, finished, prompts, tmp_path
+):
+    """What changed is named, and the answers stay as they are."""
+    out = tmp_path / "out.jsonl"
+    ask(finished, "--models", "M0", "--prompts", prompts(LINES[:2]), "--out", out)
+    whole = out.read_bytes()
+    command = ("--models", "M0", "--prompts", prompts(lines), "--out", out, *options)
+    with pytest.raises(ValueError, match=rf"made from something else: {named}; give another --out"):
+        ask(finished, *command)
+    assert out.read_bytes() == whole
+    (tmp_path / "out.jsonl.inputs.json").unlink()
+    with pytest.raises(ValueError, match=r"out\.jsonl\.inputs\.json, .* is missing or damaged"):
+        ask(finished, *command)
+    out.unlink()
+    assert ask(finished, *command) == 0
+
+
+def test_further_prompts_and_models_are_added(finished, prompts, tmp_path):
+    out = tmp_path / "out.jsonl"
+    ask(finished, "--models", "M0", "--prompts", prompts(LINES[:1]), "--out", out)
+    [first] = read_jsonl(out, Generation)
+    options = ("--slots", 3)  # layout
+    ask(finished, "--models", "M0,M_int", "--prompts", prompts(LINES[:2]), "--out", out, *options)
+    found = read_jsonl(out, Generation)
+    assert [(g.question_id, g.model) for g in found] == [
+        (id, model) for id in ("b", "a") for model in ("M0", "M_int")
+    ]
+    assert found[0] == first
+    changed = [{**LINES[0], "question": "May young people vote?"}]
+    with pytest.raises(ValueError, match=r"prompts\.b changed"):
+        ask(finished, "--models", "M_int", "--prompts", prompts(changed), "--out", out)
+
+
+def test_another_adapter_under_the_same_name_is_refused(copied, prompts, tmp_path):
+    out = tmp_path / "out.jsonl"
+    options = ("--models", "M_DART", "--prompts", prompts(LINES[:1]), "--out", out)
+    ask(copied, *options)
+    shutil.rmtree(copied / "adapters/M_DART")
+    shutil.copytree(copied / "adapters/M_int", copied / "adapters/M_DART")
+    with pytest.raises(ValueError, match=r"something else: models\.M_DART changed"):
+        ask(copied, *options)
 
 
 def test_typed_lines_are_answered_side_by_side(finished, monkeypatch, capsys):

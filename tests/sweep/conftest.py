@@ -3,7 +3,13 @@
 import pytest
 
 from dart_jax.sweep.commands import main
-from tests.stages.conftest import judge, settings, summary_of, tiny_model  # noqa: F401
+from tests.stages.conftest import (  # noqa: F401
+    judge,
+    retrained,
+    settings,
+    summary_of,
+    tiny_model,
+)
 
 
 @pytest.fixture(scope="session")

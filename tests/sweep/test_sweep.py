@@ -226,6 +226,15 @@ def test_an_interrupted_sweep_goes_on(swept, sweep, tmp_path, monkeypatch, capsy
             assert hash_path(ours) == hash_path(theirs)
 
 
+def test_nothing_is_shared_between_bases_of_the_same_shape(sweep, retrained, tmp_path, capsys):
+    """Of two fine-tunes of one model only the targets are the same, which neither wrote."""
+    text = f"base: {{}}\nvariants:\n  a:\n  b: {{model.path: {retrained}}}\n"
+    assert sweep(tmp_path, text, "--dry-run") == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("b-seed0")]
+    planned = "distill RUN, audit RUN, repair RUN, evaluate RUN"
+    assert line.split("  ")[-1] == f"teach from a-seed0, {planned}"
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, tmp_path, capsys):
     assert sweep(tmp_path, f"seeds: [0, 1]{TEXT}", "--dry-run") == 0
     printed = capsys.readouterr().out.splitlines()
