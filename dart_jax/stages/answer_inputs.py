@@ -16,6 +16,7 @@ from dart_jax.config import DartConfig
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.identity import checkpoint_identity
 from dart_jax.model.load import resolve_path
+from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import digest, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.prompt_file import PromptLine
@@ -40,6 +41,7 @@ def answer_inputs(
     return {
         "seed": seed,
         "decode": settings.identity(),
+        "conclusion": RULE,
         "base": {**base, **config.model.identity()},
         "models": {name: hash_path(run / "adapters" / name) for name in names},
         "prompts": {prompt.id: _prompt_digest(prompt) for prompt in prompts},
