@@ -36,7 +36,7 @@ def prepare_pairs(args: argparse.Namespace, folder: Path) -> GenerateJob:
         adapter = random_adapter(base, folder / "adapter", args.seed)
     tokenizer = load_tokenizer(base)
     prompts = tuple(
-        BenchPrompt(q.id, tuple(tokenizer.encode_prompt(answer_messages(q))))
+        BenchPrompt(q.id, tuple(tokenizer.encode_prompt(answer_messages(q), row=q.id)))
         for q in questions[: args.prompts]
     )
     _check_room(prompts, max(args.new_tokens, args.natural_limit), base)

@@ -100,7 +100,10 @@ class LocalChat:
     ) -> None:
         asked = {request.id: request for request in requests}
         encode = self._model.tokenizer.encode_prompt
-        prompts = [Request(request.id, tuple(encode(request.messages))) for request in requests]
+        prompts = [
+            Request(request.id, tuple(encode(request.messages, row=request.id)))
+            for request in requests
+        ]
         lengths = {prompt.id: prompt.length for prompt in prompts}
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens

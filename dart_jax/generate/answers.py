@@ -33,7 +33,9 @@ def answer_prompts(
 ) -> list[Request]:
     """The prompts of `questions` for M0, keyed by question id; `policy`: as `answer_messages`."""
     encode = model.tokenizer.encode_prompt
-    return [Request(q.id, tuple(encode(answer_messages(q, policy=policy)))) for q in questions]
+    return [
+        Request(q.id, tuple(encode(answer_messages(q, policy=policy), row=q.id))) for q in questions
+    ]
 
 
 def answer_prefix(model: Model, policy: bool = False) -> Sequence[int]:

@@ -348,8 +348,11 @@ class _Batch:
         if not is_eos and len(new) < self._limit:
             return None
         body = new[:-1] if is_eos else new
+        text = tokenizer.decode(body)
+        if is_eos:
+            text = text.removesuffix(tokenizer.closing)
         stop = StopReason.EOS if is_eos else StopReason.LENGTH
-        return Continuation(request.id, request.adapter, tuple(body), tokenizer.decode(body), stop)
+        return Continuation(request.id, request.adapter, tuple(body), text, stop)
 
     def _place(self, array: np.ndarray) -> jax.Array:
         axes = (None,) * array.ndim

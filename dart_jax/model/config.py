@@ -1,5 +1,6 @@
 """Settings of the model, its adapters and the device mesh."""
 
+import datetime
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,15 +20,25 @@ class ModelConfig:
         dtype: Storage and compute type of the base weights; auto is float32 on CPU and bfloat16 elsewhere. Adapters, norms, softmax and loss are always float32.
         context_length: Longest sequence in tokens; null takes the model's own limit.
         quantize: Storage of the frozen projections: int8 (a scale per output feature) or nf4 (4 bits, tiles of 64; QLoRA); a dense copy of one layer's matrix exists only while it is multiplied. Embedding, norms and head keep dtype.
+        date: The day, as YYYY-MM-DD, that a chat template writes which asks for today's (Llama 3.2's); null is the day on which the run is first started.
     """
 
     path: Name = "smollm2-135m-instruct"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     context_length: Annotated[int, Range(least=2)] | None = None
     quantize: Literal["none", "int8", "nf4"] = "none"
+    date: Name | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
+        if self.date is None:
+            return
+        try:
+            datetime.datetime.strptime(self.date, "%Y-%m-%d")
+        except ValueError as error:
+            raise BadSetting(
+                f"model.date: {self.date}; give a day as YYYY-MM-DD, such as 2025-03-31"
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """How the weights are loaded; what they are is the content of path, wherever it lies."""

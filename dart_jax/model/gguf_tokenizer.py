@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dart_jax.model.gguf_metadata import GgufFile, read_gguf
+from dart_jax.model.gguf_metadata import GgufFile
 from dart_jax.model.weights import BadCheckpoint
 
 # The regular expressions are those of the models' own tokenizer.json files.
@@ -81,7 +81,7 @@ _ADVICE = (
 )
 
 
-def read_gguf_tokenizer(path: Path) -> Any:
+def read_gguf_tokenizer(file: GgufFile) -> Any:
     """The tokenizer as a `transformers.PreTrainedTokenizerFast`; torch is not needed.
 
     Raises:
@@ -90,7 +90,7 @@ def read_gguf_tokenizer(path: Path) -> Any:
     """
     from transformers import PreTrainedTokenizerFast
 
-    file = read_gguf(path)
+    path = file.path
     model = file.require("tokenizer.ggml.model")
     if model != "gpt2":
         # Where a SentencePiece model puts its leading spaces is not in the file.

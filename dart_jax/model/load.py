@@ -99,15 +99,22 @@ def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
 
 
 def load_model(model: ModelConfig, mesh: Mesh) -> Model:
-    """Load everything that `model.path` names onto the mesh."""
+    """Load everything that `model.path` names onto the mesh.
+
+    Raises:
+        BadCheckpoint, ValueError, FileNotFoundError: As `open_checkpoint` says, or the tokenizer
+            is not the weights' (see `ChatTokenizer.check`).
+    """
     path = resolve_path(model.path)
     config, source = open_checkpoint(path)
+    tokenizer = load_tokenizer(path, vocab_size=config.vocab_size, date=model.date)
+    tokenizer.check()
     if model.context_length is not None:
         config = dataclasses.replace(config, context_length=model.context_length)
     shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
     transform = load_transform(model.quantize)
     params = load_params(config, source, compute_dtype(model.dtype), shardings, transform)
-    return Model(config, params, load_tokenizer(path), mesh, model.path)
+    return Model(config, params, tokenizer, mesh, model.path)
 
 
 def compute_dtype(dtype: str) -> jnp.dtype:

@@ -23,7 +23,7 @@ from dart_jax.model.finite import all_finite
 from dart_jax.model.identity import TOKENIZER_FILES
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.safetensors_writer import ShardWriter
-from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
+from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
 
 Dtype = Literal["checkpoint", "float32", "bfloat16"]
@@ -190,26 +190,16 @@ def write_tokenizer(folder: Path, base: Path) -> None:
             for file in sorted(base.glob(pattern)):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
-    else:
-        load_tokenizer(base).save(folder)
-        # The class by the name that it has in every release of transformers.
-        _change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
-        _change_json(folder / "config.json", **_special_ids(folder))
-    if not (folder / "generation_config.json").exists():
-        _write_json(folder / "generation_config.json", _special_ids(folder))
+        if not (folder / "generation_config.json").exists():
+            _write_json(folder / "generation_config.json", load_tokenizer(base).special_ids())
+        return
 
-
-def _special_ids(folder: Path) -> dict[str, int | list[int]]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    stops = ChatTokenizer(tokenizer, str(folder)).stop_ids
-    found = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": stops[0] if len(stops) == 1 else list(stops),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return {key: value for key, value in found.items() if value is not None}
+    tokenizer = load_tokenizer(base)
+    tokenizer.save(folder)
+    # The class by the name that it has in every release of transformers.
+    _change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    _change_json(folder / "config.json", **tokenizer.special_ids())
+    _write_json(folder / "generation_config.json", tokenizer.special_ids())
 
 
 def _change_json(path: Path, **values: Any) -> None:

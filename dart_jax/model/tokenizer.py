@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dart_jax.model.chat_template import ChatTemplate
+from dart_jax.model.control_tokens import ControlTokens, Encoded
+from dart_jax.model.stops import folder_stop_ids, gguf_stop_ids
+
 
 class ChatTokenizer:
-    """A Hugging Face tokenizer with a chat template; training and decoding share its methods."""
+    """A Hugging Face tokenizer with a chat template; training and decoding share its methods.
 
-    def __init__(self, tokenizer: Any, where: str):
+    What messages and completions say is text and never a control token, see `control_tokens`.
+
+    Args:
+        tokenizer: Of transformers.
+        where: Its file or folder, for error messages.
+        extra_stop_ids: Tokens that end a generation, too, such as `generation_config.json` names.
+        vocab_size: Rows of the model's embedding; an id beyond is an error. None: not known.
+        date: The day that a chat template which asks for it writes; None is today.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        where: str,
+        *,
+        extra_stop_ids: Sequence[int] = (),
+        vocab_size: int | None = None,
+        date: datetime.date | None = None,
+    ):
         if not tokenizer.chat_template:
             raise ValueError(
                 f"{where}: the tokenizer has no chat template; "
@@ -19,17 +43,32 @@ class ChatTokenizer:
             )
         self._tokenizer = tokenizer
         self.where = where
+        self.date = date or datetime.date.today()
+        self._extra_stop_ids = tuple(extra_stop_ids)
+        self._vocab_size = vocab_size
+        self._template = ChatTemplate(tokenizer, where, self.date)
 
-    def encode_prompt(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def encode_prompt(self, messages: Sequence[dict[str, str]], row: str = "") -> list[int]:
         """Ids of a conversation up to the point where the assistant's answer begins.
 
         Exactly one BOS stands in front when the model uses one, whether the template writes it
         (Llama 3) or the tokenizer adds it.
+
+        Args:
+            row: Id of what the messages belong to, for error messages.
+
+        Raises:
+            ValueError: The template refuses, changes or leaves out a message, or a token is
+                beyond the model's embedding.
         """
-        text = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
-        ids = self._encode(text)
+        with _naming(row):
+            text = self._template.prompt(messages)
+            if any(self._control.are_in(message["content"]) for message in messages):
+                marked = self._template.prompt(self._control.marked(messages))
+                ids = self._checked(self._control.encode_rendered(marked))
+            else:
+                ids = self._encode(text).ids
+
         bos = self._tokenizer.bos_token_id
         if bos is None:
             return ids
@@ -38,27 +77,46 @@ class ChatTokenizer:
             body = body[1:]
         return [bos, *body] if len(body) < len(ids) or self._adds_bos else body
 
-    def encode_completion(self, text: str) -> list[int]:
-        """Ids of an assistant's whole answer, with the token that ends its turn."""
-        return [*self._encode(text), self.end_of_turn]
+    def encode_completion(self, text: str, row: str = "") -> list[int]:
+        r"""Ids of an assistant's whole answer, as the template ends it.
+
+        Between the answer and the token that ends its turn a template may write more. A model of
+        that template writes it, too, so that it is trained on; decoding takes it off again.
+
+            template's turn    <head>assistant\n  It is.   \n  <eot>  \n
+            completion                            It is.   \n  <eot>
+            decoded text                          It is.
+
+        Where the template writes no control token behind an answer, EOS follows on it directly.
+
+        Args:
+            row: Id of what the answer belongs to, for error messages.
+
+        Raises:
+            ValueError: The template ends no turn, or a token is beyond the model's embedding.
+        """
+        with _naming(row):
+            return [*self._encode_text(text + self.closing).ids, self.end_of_turn]
 
     def completion_offsets(self, text: str) -> list[tuple[int, int]]:
         """Which characters of an answer each token of `encode_completion` stands for.
 
-        The end of turn is `(len(text), len(text))`. Raises ValueError for a tokenizer that does
-        not tell (transformers' "slow" ones).
+        What the template writes behind the answer is at `(len(text), len(text))`. Raises
+        ValueError for a tokenizer that does not tell (transformers' "slow" ones).
         """
         if not self._tokenizer.is_fast:
             raise ValueError(
                 f"{self.where}: token weights need a tokenizer that knows its tokens' places in "
                 "the text; add its tokenizer.json"
             )
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return [*map(tuple, encoded["offset_mapping"]), (len(text), len(text))]
+        end = len(text)
+        offsets = self._encode_text(text + self.closing).offsets
+        return [*((min(start, end), min(stop, end)) for start, stop in offsets), (end, end)]
 
-    def encode_text(self, text: str) -> list[int]:
-        """Ids of plain text: no BOS, no end of turn."""
-        return self._encode(text)
+    def encode_text(self, text: str, row: str = "") -> list[int]:
+        """Ids of plain text: no BOS, no end of turn. Raises as `encode_completion`."""
+        with _naming(row):
+            return self._encode_text(text).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, without special tokens."""
@@ -66,47 +124,137 @@ class ChatTokenizer:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
-    @cached_property
+    @property
     def end_of_turn(self) -> int:
-        """The token that the chat template puts after an assistant's answer."""
-        talk = [{"role": "user", "content": "a"}]
-        before = self._tokenizer.apply_chat_template(
-            talk, tokenize=False, add_generation_prompt=True
-        )
-        after = self._tokenizer.apply_chat_template(
-            [*talk, {"role": "assistant", "content": "b"}], tokenize=False
-        )
-        if not after.startswith(before + "b"):
-            raise ValueError(f"{self.where}: the chat template rewrites the assistant's answer")
-        ending = self._encode(after[len(before) + 1 :])
-        return ending[0] if ending else self._tokenizer.eos_token_id
+        """The first control token that the template writes behind an answer; without one, EOS."""
+        return self._turn_end[1]
+
+    @property
+    def closing(self) -> str:
+        """What the template writes between an answer and `end_of_turn`; mostly nothing."""
+        return self._turn_end[0]
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a generation."""
-        ends = {self.end_of_turn, self._tokenizer.eos_token_id}
+        ends = {self.end_of_turn, self._tokenizer.eos_token_id, *self._extra_stop_ids}
         return tuple(sorted(end for end in ends if end is not None))
 
-    @cached_property
-    def _adds_bos(self) -> bool:
-        return self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+    def special_ids(self) -> dict[str, int | list[int]]:
+        """BOS, padding and what ends a generation, as `generation_config.json` has them."""
+        stops = list(self.stop_ids)
+        ids = {
+            "bos_token_id": self._tokenizer.bos_token_id,
+            "eos_token_id": stops[0] if len(stops) == 1 else stops,
+            "pad_token_id": self._tokenizer.pad_token_id,
+        }
+        return {key: value for key, value in ids.items() if value is not None}
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+    @property
+    def control_tokens(self) -> dict[str, int]:
+        """Ids of the tokens that only the template may write, by name."""
+        return dict(self._control.ids)
+
+    def check(self) -> None:
+        """Raise ValueError now for what would fail with any conversation.
+
+        A token that is never written (a `<pad>` that a fine-tune added to the tokenizer alone) may
+        be beyond the embedding; one that the template writes, or that ends a turn, may not.
+        """
+        self.encode_prompt([{"role": "user", "content": "a"}])
+        self._checked(list(self.stop_ids))
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files for `transformers`."""
         self._tokenizer.save_pretrained(folder)
 
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens(self._tokenizer, self.where, self._template.frame)
 
-def load_tokenizer(path: Path) -> ChatTokenizer:
-    """The tokenizer of a Hugging Face folder or a GGUF file."""
+    @cached_property
+    def _turn_end(self) -> tuple[str, int]:
+        """`closing` and `end_of_turn`."""
+        ending = self._template.ending
+        written = self._control.first(ending)
+        if written:
+            return ending[: written.start()], self._control.ids[written.group()]
+        if self._tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"{self.where}: the chat template writes {ending!r} behind an answer, with no "
+                "special token to end it, and the tokenizer has no EOS; set eos_token in "
+                "tokenizer_config.json"
+            )
+        return "", self._tokenizer.eos_token_id
+
+    @cached_property
+    def _adds_bos(self) -> bool:
+        return self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+
+    def _encode_text(self, text: str) -> Encoded:
+        """A text that is nobody's template, in which no control token can be."""
+        if not self._control.are_in(text):
+            return self._encode(text)
+        encoded = self._control.encode_plain(text)
+        self._checked(encoded.ids)
+        return encoded
+
+    def _encode(self, text: str) -> Encoded:
+        """A text in which the tokenizer is to find its control tokens."""
+        is_fast = self._tokenizer.is_fast
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=is_fast)
+        offsets = [tuple(pair) for pair in found["offset_mapping"]] if is_fast else []
+        return Encoded(self._checked(list(found["input_ids"])), offsets)
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        """These ids; raises ValueError for one that the embedding has no row for."""
+        largest = max(ids, default=0)
+        if self._vocab_size is not None and largest >= self._vocab_size:
+            name = self._tokenizer.convert_ids_to_tokens(largest)
+            raise ValueError(
+                f"{self.where}: token {name!r} has the id {largest}, and the model's embedding "
+                f"only {self._vocab_size} rows; use the tokenizer that belongs to the weights, or "
+                "resize the embedding and save the model again"
+            )
+        return ids
+
+
+@contextmanager
+def _naming(row: str) -> Iterator[None]:
+    """Have what cannot be encoded name the row that it is in."""
+    try:
+        yield
+    except ValueError as error:
+        if not row:
+            raise
+        raise ValueError(f"{row}: {error}") from error
+
+
+def load_tokenizer(
+    path: Path, *, vocab_size: int | None = None, date: str | None = None
+) -> ChatTokenizer:
+    """The tokenizer of a Hugging Face folder or a GGUF file.
+
+    Args:
+        vocab_size, date: As of `ChatTokenizer`; the date as YYYY-MM-DD.
+    """
     if path.is_file():
-        # Imports jax, which a benchmark's PyTorch side does without.
+        # Import jax, which a benchmark's PyTorch side does without.
+        from dart_jax.model.gguf_metadata import read_gguf
         from dart_jax.model.gguf_tokenizer import read_gguf_tokenizer
 
-        return ChatTokenizer(read_gguf_tokenizer(path), str(path))
+        file = read_gguf(path)
+        tokenizer = read_gguf_tokenizer(file)
+        stop_ids = gguf_stop_ids(file)
+    else:
+        from transformers import AutoTokenizer
 
-    from transformers import AutoTokenizer
-
-    return ChatTokenizer(AutoTokenizer.from_pretrained(path, local_files_only=True), str(path))
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        stop_ids = folder_stop_ids(path)
+    return ChatTokenizer(
+        tokenizer,
+        str(path),
+        extra_stop_ids=stop_ids,
+        vocab_size=vocab_size,
+        date=None if date is None else datetime.date.fromisoformat(date),
+    )

@@ -66,7 +66,8 @@ def tokenize(
     """Tokenise targets in order; the prompt ids are those that decoding uses.
 
     Raises:
-        ValueError: An example longer than `max_length`, with its id and length.
+        ValueError: An example longer than `max_length`, with its id and length; or one that the
+            tokenizer or its chat template does not take, with its id.
     """
     examples = [_tokenize_one(target, questions, tokenizer, max_length) for target in targets]
     for example in examples:
@@ -81,18 +82,20 @@ def tokenize(
 def _tokenize_one(
     target: Target, questions: Mapping[str, Question], tokenizer: ChatTokenizer, max_length: int
 ) -> Example:
-    prompt = tokenizer.encode_prompt(answer_messages(questions[target.question_id]))
+    id = target.question_id
+    prompt = tokenizer.encode_prompt(answer_messages(questions[id]), row=id)
     if target.stage in ("distill", "repair"):
-        completion = tokenizer.encode_completion(target.completion)
+        completion = tokenizer.encode_completion(target.completion, row=id)
     else:
         # What a model has said, as far as it fits: its end of turn is no part of the rationale.
-        completion = tokenizer.encode_text(target.completion)[: max(max_length - len(prompt), 0)]
+        said = tokenizer.encode_text(target.completion, row=id)
+        completion = said[: max(max_length - len(prompt), 0)]
     weights = None
     if target.spans:
         offsets = tokenizer.completion_offsets(target.completion)
         weights = token_weights(target.spans, offsets[: len(completion)])
     return Example(
-        id=target.question_id,
+        id=id,
         tokens=(*prompt, *completion),
         prompt_length=len(prompt),
         weight=target.weight,

@@ -122,7 +122,7 @@ def answer_file(
 
 
 def _tokens(model: Model, prompt: PromptLine) -> tuple[int, ...]:
-    return tuple(model.tokenizer.encode_prompt(prompt.conversation()))
+    return tuple(model.tokenizer.encode_prompt(prompt.conversation(), row=prompt.id))
 
 
 def talk(

@@ -102,7 +102,7 @@ def answers_of(
 
 def _requests(run: Run, name: str, prompts: Mapping[str, tuple[Message, ...]]) -> list[Request]:
     encode = run.model.tokenizer.encode_prompt
-    return [Request(id, tuple(encode(messages)), name) for id, messages in prompts.items()]
+    return [Request(id, tuple(encode(messages, row=id)), name) for id, messages in prompts.items()]
 
 
 def _decode_missing(

@@ -1,5 +1,6 @@
 """Decoding: what one row says, whoever shares its batch, its padding and its devices."""
 
+import copy
 import dataclasses
 
 import jax
@@ -13,6 +14,7 @@ from dart_jax.generate.plan import Request
 from dart_jax.generate.sampling import row_keys, sample
 from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.lora import merge_lora
+from dart_jax.model.tokenizer import ChatTokenizer
 from dart_jax.records import StopReason
 
 GREEDY = DecodeConfig(temperature=0.0, max_new_tokens=20, slots=8)
@@ -207,6 +209,22 @@ def test_an_answer_goes_on_behind_its_conclusion_line_to_the_end_of_the_turn(
     [found] = decode(chains(chain), {}, [Request("q", ids("a"))], config, seed=0)
     assert (found.text, found.stop) == (text, StopReason.EOS)
     assert found.tokens == ids(*chain[1:-1])
+
+
+def test_what_the_template_writes_before_the_end_of_turn_is_no_text(chains, ids, tokenizer):
+    """`content + "\n<eot>"`: the newline neither ends an answer nor is a part of it."""
+    hf = copy.deepcopy(tokenizer._tokenizer)
+    hf.chat_template = hf.chat_template.replace("<eot>", "{{ '\n' }}<eot>")
+    closing = ChatTokenizer(hf, "test")
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
+    for chain, text in (
+        (["a", "They", "\n", " are", "<eot>"], "They\n are"),
+        (["a", "They", " are", "\n", "<eot>"], "They are"),
+        (["a", "They", "\nConclusion", ": ", "YES", "\n", "<eot>"], "They\nConclusion: YES"),
+    ):
+        model = dataclasses.replace(chains(chain), tokenizer=closing)
+        [found] = decode(model, {}, [Request("q", ids("a"))], config, seed=0)
+        assert (found.text, found.stop) == (text, StopReason.EOS)
 
 
 def test_no_stop_before_the_least_number_of_tokens(writer, ids):

@@ -16,6 +16,7 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.model.llama import forward, init_params, logits_of
 from dart_jax.model.load import EMBEDDED, resolve_path
 from dart_jax.model.lora import init_lora
+from dart_jax.model.tokenizer import ChatTokenizer
 
 GQA = LlamaConfig(
     vocab_size=67,
@@ -139,6 +140,60 @@ def hf_logits():
     def run(model, tokens):
         with torch.no_grad():
             return model(torch.from_numpy(np.array(tokens, np.int64))).logits.numpy()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """A function: a byte-level BPE tokenizer with merges, and this chat template.
+
+    Its merges reach over line ends and into the names of control tokens: `.` and a newline, `eot`.
+
+    Args:
+        added: Further added tokens, which are not special.
+        options: Of `ChatTokenizer`.
+    """
+    tokenizers = pytest.importorskip("tokenizers")
+    from transformers import PreTrainedTokenizerFast
+
+    text = ["They are alike.\nIt is so.\n\nConclusion: YES\n is it <eot> so <eot>\nprobe head"]
+    special = ["<bos>", "<eos>", "<head>", "</head>", "<eot>", "<pad>"]
+
+    def make(template, eos="<eos>", added=(), normalizer=None, **options):
+        raw = tokenizers.Tokenizer(tokenizers.models.BPE())
+        raw.normalizer = normalizer
+        raw.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+            [
+                tokenizers.pre_tokenizers.Split(
+                    tokenizers.Regex(r" ?\w+| ?[^\s\w]+[\r\n]*|\s+"), "isolated"
+                ),
+                tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        raw.decoder = tokenizers.decoders.ByteLevel()
+        raw.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=[name for name in special if name not in added],
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        raw.train_from_iterator(text * 2, trainer)
+        raw.add_tokens(list(added))
+        wrapped = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=eos)
+        wrapped.chat_template = template
+        return ChatTokenizer(wrapped, "here", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ids_of():
+    """A function: ids of a text in which the names of control tokens are control tokens."""
+
+    def run(tokenizer, text):
+        return tokenizer._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     return run
 

@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 
+from dart_jax.model.gguf_metadata import read_gguf
+from dart_jax.model.gguf_tokenizer import read_gguf_tokenizer
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
 
 TALK = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "is it so"}]
@@ -82,7 +84,10 @@ def test_end_of_turn_is_eos_where_the_template_writes_none(build):
 
 
 def test_template_that_rewrites_the_answer(build):
-    tokenizer = build(BODY.replace("{{ m.content }}", "{{ m.content | upper }}"))
+    """A blank before it, as Llama 2 has: a completion would not follow on the prompt."""
+    spaced = "{{ ' ' if m.role == 'assistant' }}{{ m.content }}"
+    tokenizer = build(BODY.replace("{{ m.content }}", spaced))
+    assert tokenizer.encode_prompt(TALK) == PROMPT
     with pytest.raises(ValueError, match="rewrites the assistant's answer"):
         tokenizer.encode_completion("yes")
 
@@ -110,22 +115,29 @@ def smollm2(smollm2_path) -> ChatTokenizer:
     return load_tokenizer(smollm2_path)
 
 
-def test_smollm2_prompt(smollm2):
+@pytest.fixture(scope="module")
+def smollm2_ids(smollm2_path):
+    """A function: ids of a text in which control tokens are control tokens."""
+    raw = read_gguf_tokenizer(read_gguf(smollm2_path))
+    return lambda text: raw(text, add_special_tokens=False)["input_ids"]
+
+
+def test_smollm2_prompt(smollm2, smollm2_ids):
     text = "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nis it so<|im_end|>\n"
-    expected = smollm2.encode_text(text + "<|im_start|>assistant\n")
+    expected = smollm2_ids(text + "<|im_start|>assistant\n")
     assert smollm2.encode_prompt(TALK) == expected
-    assert smollm2.end_of_turn == smollm2.encode_text("<|im_end|>")[0]
+    assert [smollm2.end_of_turn] == smollm2_ids("<|im_end|>")
 
 
 @pytest.mark.parametrize(
     "answer",
     ["Yes, it is.\nConclusion: YES", "Ça va — naïve 👍\n\nConclusion: NO", "1. two\n\t- three  "],
 )
-def test_smollm2_prompt_and_completion_are_the_whole_conversation(answer, smollm2):
+def test_smollm2_prompt_and_completion_are_the_whole_conversation(answer, smollm2, smollm2_ids):
     """Encoding in two parts cuts no token that encoding the whole would have made."""
     whole = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in TALK)
     whole += f"<|im_start|>assistant\n{answer}<|im_end|>\n"
-    expected = smollm2.encode_text(whole)
+    expected = smollm2_ids(whole)
     parts = smollm2.encode_prompt(TALK) + smollm2.encode_completion(answer)
     assert parts == expected[: len(parts)]
     assert len(parts) == len(expected) - 1  # the template's last newline

@@ -203,7 +203,7 @@ def test_both_sides_of_a_pair_see_the_same_noise(run, tmp_path):
 
 
 def test_prompts_have_one_bos_at_most(run):
-    special = run.model.tokenizer.encode_text("<head>")[0]
+    special = run.model.tokenizer.control_tokens["<head>"]
     for prompt in answer_prompts(run.splits["test"], run.model):
         assert prompt.tokens[0] == special
         assert Counter(prompt.tokens)[special] == 3, "system, user, assistant"

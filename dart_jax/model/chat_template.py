@@ -1,0 +1,156 @@
+"""A checkpoint's chat template: a program that writes messages as one text.
+
+Nothing that it is given may be lost: a template that refuses a message, leaves one out or writes
+it in other words is an error. What it writes of its own accord, such as today's date, is the same
+for a whole run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import string
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError
+
+_CLOCK = "strftime_now"
+# Llama 3.2's and other templates call `strftime_now(format)`, which transformers answers by the
+# clock, and takes from nobody else: it replaces a function among the template's variables. A macro
+# of that name, put before the template, hides it. The newline behind it is taken off with it.
+_FROZEN_CLOCK = (
+    "{%- macro strftime_now(format) %}"
+    "{%- set written = namespace(text=format) %}"
+    "{%- for directive, value in frozen_day.items() %}"
+    "{%- set written.text = written.text | replace(directive, value) %}"
+    "{%- endfor %}"
+    "{{- written.text }}"
+    "{%- endmacro %}\n"
+)
+_REMEDY = (
+    "use a model whose template takes them, or change chat_template in its tokenizer_config.json "
+    "or chat_template.jinja (a system text can stand before the first user's)"
+)
+
+_QUESTION = {"role": "user", "content": "a"}
+_ANSWER = {"role": "assistant", "content": "b"}
+
+Messages = Sequence[dict[str, str]]
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, rendered as on one day.
+
+    Args:
+        tokenizer: Of transformers, with a chat template.
+        where: Its file or folder, for error messages.
+        date: The day that a template which asks for it is told.
+    """
+
+    def __init__(self, tokenizer: Any, where: str, date: datetime.date):
+        self._tokenizer = tokenizer
+        self._where = where
+        self._source = tokenizer.get_chat_template()
+        self._variables: dict[str, Any] = {}
+        if _CLOCK in self._source:
+            self._source = _FROZEN_CLOCK + self._source
+            self._variables["frozen_day"] = _directives(date)
+        self._proven: set[tuple[bool, tuple[str, ...]]] = set()
+
+    def prompt(self, messages: Messages) -> str:
+        """A conversation's text up to where the assistant's answer begins.
+
+        Raises:
+            ValueError: The template refuses the messages, or not all of their text is in the
+                prompt (white space at either end of a message may be missing).
+        """
+        return self._render(messages, add_generation_prompt=True)
+
+    def conversation(self, messages: Messages) -> str:
+        """A whole conversation's text, its last turn ended; raises as `prompt`."""
+        return self._render(messages, add_generation_prompt=False)
+
+    @cached_property
+    def ending(self) -> str:
+        r"""What stands behind an assistant's answer, such as `<|im_end|>\n`.
+
+        Raises:
+            ValueError: The answer does not follow on the prompt as it is.
+        """
+        answered = self.prompt([_QUESTION]) + _ANSWER["content"]
+        whole = self.conversation([_QUESTION, _ANSWER])
+        if not whole.startswith(answered):
+            raise ValueError(
+                f"{self._where}: the chat template rewrites the assistant's answer: with one it "
+                f"writes {whole!r}, which does not begin with the prompt and the answer, "
+                f"{answered!r}; change chat_template so that it does"
+            )
+        return whole[len(answered) :]
+
+    @cached_property
+    def frame(self) -> str:
+        """A prompt and a conversation: what the template writes around hardly any text."""
+        return self.prompt([_QUESTION]) + self.conversation([_QUESTION, _ANSWER])
+
+    def _render(self, messages: Messages, add_generation_prompt: bool) -> str:
+        self._prove([message["role"] for message in messages], add_generation_prompt)
+        text = self._written(messages, add_generation_prompt)
+
+        for number, message in enumerate(messages, 1):
+            content = message["content"].strip()
+            if content not in text:
+                raise ValueError(
+                    f"{self._where}: the chat template changes the text of message {number} "
+                    f"({message['role']}), {_shortened(content)!r}; {_REMEDY}"
+                )
+        return text
+
+    def _prove(self, roles: Sequence[str], add_generation_prompt: bool) -> None:
+        """Raise for a template that leaves out a message of such a conversation.
+
+        Looked for in the prompt alone, a short message that was left out may seem to be there, in
+        another's text.
+        """
+        key = (add_generation_prompt, tuple(roles))
+        if key in self._proven:
+            return
+        probes = [
+            {"role": role, "content": f"probe {number} of {len(roles)}"}
+            for number, role in enumerate(roles, 1)
+        ]
+        text = self._written(probes, add_generation_prompt)
+
+        for number, probe in enumerate(probes, 1):
+            if probe["content"] not in text:
+                raise ValueError(
+                    f"{self._where}: the chat template leaves out message {number} of "
+                    f"{', '.join(roles)}; {_REMEDY}"
+                )
+        self._proven.add(key)
+
+    def _written(self, messages: Messages, add_generation_prompt: bool) -> str:
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                chat_template=self._source,
+                add_generation_prompt=add_generation_prompt,
+                **self._variables,
+            )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"{self._where}: the chat template refuses messages of {roles}: {error}; {_REMEDY}"
+            ) from error
+
+
+def _directives(date: datetime.date) -> dict[str, str]:
+    """What `strftime` makes of each directive at the beginning of a day, `%-d` before `%d`."""
+    moment = datetime.datetime.combine(date, datetime.time())
+    names = [f"%{flag}{letter}" for flag in ("-", "") for letter in string.ascii_letters]
+    return {name: moment.strftime(name) for name in names} | {"%%": "%"}
+
+
+def _shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

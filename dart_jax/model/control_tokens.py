@@ -1,0 +1,159 @@
+"""Control tokens: only the chat template may write them.
+
+`<|eot_id|>` in a question, a row or a teacher's answer is eight ordinary characters and more, not
+the end of a turn: taken for the token, it would forge one. Where a text holds such a string, it is
+encoded by a copy of the tokenizer in which control tokens have other names, with two characters
+around them that stand in no text (U+FDD0 and U+FDD1, here `[` and `]`). The template's are given
+these names, the text's are not:
+
+    text of a message    a <eot> b
+    marked for the template                  a [<eot>] b
+    rendered             <head>user</head>   a [<eot>] b   <eot>
+    names exchanged    [<head>]user[</head>] a  <eot>  b  [<eot>]
+    tokens               <head>user</head>   a < eo t> b   <eot>
+
+All the rest is one text for the copy, too: merges, normalisation and blanks are as ever.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Noncharacters: Unicode keeps them out of interchanged text for good.
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a text, and of each the characters `text[start:end]` that it stands for."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class ControlTokens:
+    """A tokenizer's control tokens, and the encoding of texts that hold their names.
+
+    These are the added tokens that the tokenizer calls special, and those that the template writes
+    around messages whatever they are called: many a fine-tune adds `<|im_end|>` as an ordinary one.
+
+    Args:
+        tokenizer: Of transformers.
+        where: Its file or folder, for error messages.
+        frame: What the chat template writes around messages of hardly any text.
+    """
+
+    def __init__(self, tokenizer: Any, where: str, frame: str):
+        self._tokenizer = tokenizer
+        self._where = where
+        self.ids: dict[str, int] = {
+            token.content: id
+            for id, token in tokenizer.added_tokens_decoder.items()
+            if token.content.strip() and (token.special or token.content in frame)
+        }
+        # The longest first: where two begin, the tokenizer takes the longer.
+        names = "|".join(map(re.escape, sorted(self.ids, key=len, reverse=True))) or "(?!)"
+        self._name = re.compile(names)
+        self._exchanged = re.compile(f"{_OPEN}({names}){_CLOSE}|({names})")
+
+    def first(self, text: str) -> re.Match[str] | None:
+        """The first control token that is named in a text."""
+        return self._name.search(text)
+
+    def are_in(self, text: str) -> bool:
+        """Whether the tokenizer would take a part of this text for a control token."""
+        if self.first(text):
+            return True
+        # It may look for them in the normalised text, in which full-width letters are plain ones.
+        is_fast = self._tokenizer.is_fast
+        normalizer = self._tokenizer.backend_tokenizer.normalizer if is_fast else None
+        return normalizer is not None and self.first(normalizer.normalize_str(text)) is not None
+
+    def marked(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """Messages whose text has its names of control tokens marked, for the chat template.
+
+        Raises:
+            ValueError: A text holds one of the two marks.
+        """
+        for message in messages:
+            if _OPEN in message["content"] or _CLOSE in message["content"]:
+                raise ValueError(
+                    f"{self._where}: a text with the name of a control token holds U+FDD0 or "
+                    "U+FDD1, too, which are no characters; take them out"
+                )
+        return [
+            {**m, "content": self._name.sub(f"{_OPEN}\\g<0>{_CLOSE}", m["content"])}
+            for m in messages
+        ]
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Ids of a prompt that was rendered from `marked` messages.
+
+        Raises:
+            ValueError: As `encode_plain`, or the template has taken a marked name apart.
+        """
+        rest = self._exchanged.sub("", text)
+        if _OPEN in rest or _CLOSE in rest:
+            raise ValueError(
+                f"{self._where}: the chat template takes the names of control tokens apart that "
+                "stand in a text; take them out of the text"
+            )
+        named = self._exchanged.sub(lambda m: m[1] or f"{_OPEN}{m[2]}{_CLOSE}", text)
+        return self.encode_plain(named).ids
+
+    def encode_plain(self, text: str) -> Encoded:
+        """A text in which the names of control tokens are ordinary characters.
+
+        Raises:
+            ValueError: The tokenizer has no tokenizer.json, or makes a control token of ordinary
+                characters, too.
+        """
+        copy, home = self._copy
+        encoding = copy.encode(text, add_special_tokens=False)
+        controls = set(self.ids.values())
+        forged = [id for id in encoding.ids if id not in home and id in controls]
+        if forged:
+            name = self._tokenizer.convert_ids_to_tokens(forged[0])
+            raise ValueError(
+                f"{self._where}: {name!r} in a text cannot be told from the control token, which "
+                "this tokenizer makes of ordinary characters, too; take it out of the text"
+            )
+        return Encoded([home.get(id, id) for id in encoding.ids], encoding.offsets)
+
+    @cached_property
+    def _copy(self) -> tuple[Tokenizer, dict[int, int]]:
+        """The copy, and the tokenizer's own ids of its added tokens."""
+        from tokenizers import AddedToken, Tokenizer
+
+        if not self._tokenizer.is_fast:
+            raise ValueError(
+                f"{self._where}: a text holds the name of a control token, which only a fast "
+                "tokenizer can encode as text; add its tokenizer.json, or take it out of the text"
+            )
+        raw = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        copy = Tokenizer.from_str(
+            json.dumps(raw | {"added_tokens": [], "truncation": None, "padding": None})
+        )
+        home = {}
+        for id, token in sorted(self._tokenizer.added_tokens_decoder.items()):
+            is_control = token.content in self.ids
+            name = f"{_OPEN}{token.content}{_CLOSE}" if is_control else token.content
+            copied = AddedToken(
+                name,
+                single_word=token.single_word and not is_control,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                normalized=token.normalized and not is_control,
+                special=token.special,
+            )
+            copy.add_tokens([copied])
+            home[copy.token_to_id(name)] = id
+        return copy, home
