@@ -130,5 +130,5 @@ def test_what_surrounds_the_date_is_as_without_a_fixed_one(lead, chat_tokenizer)
 
 @pytest.mark.parametrize("given", ["today", "2025-13-01", "07.03.2025", "20250307", ""])
 def test_a_date_that_is_none(given):
-    with pytest.raises(ValueError, match=f"model.date: {given!r} is no day such as"):
+    with pytest.raises(ValueError, match=r"model\.date: .*give "):
         ModelConfig(date=given)
