@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
 from dart_jax.model.finite import all_finite
+from dart_jax.model.folder_tokenizer import GENERIC_CLASSES
 from dart_jax.model.identity import TOKENIZER_FILES
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.safetensors_writer import ShardWriter
@@ -182,14 +183,16 @@ def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) ->
 def write_tokenizer(folder: Path, base: Path) -> None:
     """Tokenizer, chat template and `generation_config.json`; after `write_config`.
 
-    A base folder's files are copied; a GGUF file's tokenizer is converted, and its special
-    tokens are entered into both configurations.
+    A base folder's files are copied, except that a tokenizer.json is to be read as it is, see
+    `read_folder_tokenizer`; a GGUF file's tokenizer is converted, and its special tokens are
+    entered into both configurations.
     """
     if base.is_dir():
         for pattern in _TAKEN_OVER:
             for file in sorted(base.glob(pattern)):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
+        _have_it_read_as_it_is(folder)
         if not (folder / "generation_config.json").exists():
             _write_json(folder / "generation_config.json", load_tokenizer(base).special_ids())
         return
@@ -197,9 +200,19 @@ def write_tokenizer(folder: Path, base: Path) -> None:
     tokenizer = load_tokenizer(base)
     tokenizer.save(folder)
     # The class by the name that it has in every release of transformers.
-    _change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    _change_json(folder / "tokenizer_config.json", tokenizer_class=GENERIC_CLASSES[0])
     _change_json(folder / "config.json", **tokenizer.special_ids())
     _write_json(folder / "generation_config.json", tokenizer.special_ids())
+
+
+def _have_it_read_as_it_is(folder: Path) -> None:
+    """Name a class that keeps what tokenizer.json says, where the base names another."""
+    path = folder / "tokenizer_config.json"
+    if not (folder / "tokenizer.json").is_file() or not path.is_file():
+        return
+    named = json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class")
+    if named not in (None, *GENERIC_CLASSES):
+        _change_json(path, tokenizer_class=GENERIC_CLASSES[0])
 
 
 def _change_json(path: Path, **values: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dart_jax.model.chat_template import ChatTemplate
 from dart_jax.model.control_tokens import ControlTokens, Encoded
+from dart_jax.model.folder_tokenizer import read_folder_tokenizer
 from dart_jax.model.stops import folder_stop_ids, gguf_stop_ids
 
 
@@ -247,9 +248,7 @@ def load_tokenizer(
         tokenizer = read_gguf_tokenizer(file)
         stop_ids = gguf_stop_ids(file)
     else:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = read_folder_tokenizer(path)
         stop_ids = folder_stop_ids(path)
     return ChatTokenizer(
         tokenizer,
