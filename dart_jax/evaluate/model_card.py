@@ -214,10 +214,14 @@ def _use(data: CardData, base: str) -> str:
     return _code(data, base, prompt, messages)
 
 
+# A merged folder names the class that reads its tokenizer.json as it is; a base may name another.
+_TOKENIZER_CLASS = {"merged": "AutoTokenizer", "peft": "PreTrainedTokenizerFast"}
+
+
 def _code(data: CardData, base: str, prompt: str, messages: list[str]) -> str:
     """The section `Use`; `messages` are the lines that make them."""
     lines = [
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import AutoModelForCausalLM, {_TOKENIZER_CLASS[data.form]}",
         "",
         *_loading(data.form, json.dumps(base if "/" in base else f"path/to/{base}")),
         "",
@@ -236,13 +240,13 @@ def _loading(form: str, base: str) -> list[str]:
     folder = json.dumps("path/to/this/folder")
     if form == "merged":
         return [
-            f"tokenizer = AutoTokenizer.from_pretrained({folder})",
+            f"tokenizer = {_TOKENIZER_CLASS[form]}.from_pretrained({folder})",
             f"model = AutoModelForCausalLM.from_pretrained({folder})",
         ]
     return [
         "from peft import PeftModel",
         "",
-        f"tokenizer = AutoTokenizer.from_pretrained({base})",
+        f"tokenizer = {_TOKENIZER_CLASS[form]}.from_pretrained({base})",
         f"base = AutoModelForCausalLM.from_pretrained({base})",
         f"model = PeftModel.from_pretrained(base, {folder})",
     ]

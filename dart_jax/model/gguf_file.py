@@ -198,7 +198,13 @@ def _head_dim(file: GgufFile, default: int) -> int:
 
 
 def _with_scaling(config: LlamaConfig, divisors: np.ndarray, path: Path) -> LlamaConfig:
-    wanted = rope_frequencies(config) / divisors
+    plain = rope_frequencies(config)
+    if divisors.shape != plain.shape:
+        raise BadCheckpoint(
+            f"{path}: rope_freqs.weight is {divisors.shape}, expected {plain.shape}: half of a "
+            "head's features"
+        )
+    wanted = plain / divisors
     for scaling in _KNOWN_SCALINGS:
         scaled = dataclasses.replace(config, rope_scaling=scaling)
         if np.allclose(rope_frequencies(scaled), wanted, rtol=1e-4):

@@ -107,6 +107,8 @@ def test_code_holds_the_prompt_that_was_trained_with(form, data):
     question = Question("id", "D1", Condition.DIFF, "...", 0, "s")
     assert tuple(names["messages"]) == answer_messages(question)
     assert ("PeftModel" in code) == (form == "peft")
+    # A base's own class may read its tokenizer.json otherwise than the model was trained with.
+    assert ("tokenizer = PreTrainedTokenizerFast.from" in code) == (form == "peft")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def test_refused(config, tensors, write):
     odd = np.full(config.head_dim // 2, 3.0, np.float32)
     with pytest.raises(BadCheckpoint, match=r"rope_freqs.weight is none of the known"):
         open_gguf(write(config, tensors | {"rope_freqs.weight": odd}))
+    with pytest.raises(BadCheckpoint, match=r"rope_freqs.weight is \(3,\), expected \(4,\)"):
+        open_gguf(write(config, tensors | {"rope_freqs.weight": odd[1:]}))
     with pytest.raises(BadCheckpoint, match=r"unknown tensor blk.0.attn_q.bias"):
         open_gguf(write(config, tensors | {"blk.0.attn_q.bias": np.zeros(32, np.float32)}))
     with pytest.raises(BadCheckpoint, match="architecture is 'qwen2'"):
