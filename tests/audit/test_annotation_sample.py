@@ -105,6 +105,14 @@ def test_people_see_both_texts_and_nothing_else(written):
     assert not any(word in text for word in ("M0", "M_int", "Conclusion", "screened"))
 
 
+def test_people_see_what_stands_behind_a_conclusion_line(pair, question, tmp_path):
+    one = pair("q1", "Calm.", "They differ.\nConclusion: YES\nThose people are vermin.")
+    sample = draw_sample([one], {}, size=1, seed=0)
+    jsonl, _ = write_sample(tmp_path / "out", sample, {"q1": one}, {"q1": question("q1")})
+    row = json.loads(jsonl.read_text("utf-8"))
+    assert row[sample[0].candidate] == "They differ.\nThose people are vermin."
+
+
 def test_the_table_is_filled_in_and_read_back(written, tmp_path):
     sample, (_, path), _, _ = written
     with open(path, encoding="utf-8", newline="") as file:

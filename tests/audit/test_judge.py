@@ -138,6 +138,12 @@ def test_each_order_shows_the_texts_by_place_and_names_no_side(pair, question):
     assert not any(word in text for text in prompts for word in ("baseline", "candidate", "m_int"))
 
 
+def test_a_judge_sees_what_stands_behind_a_conclusion_line(pair, question):
+    said = "They differ.\nConclusion: YES\nThose people are vermin."
+    shown = material(judge_messages(pair(candidate=said), question(), "baseline"))
+    assert shown["second"] == "They differ.\nThose people are vermin."
+
+
 def material(messages) -> dict:
     [line] = [line for line in messages[1]["content"].splitlines() if line.startswith("{")]
     return json.loads(line)

@@ -142,6 +142,16 @@ def test_a_number_that_is_none_cannot_reach_the_page():
         script_json([float("nan")])
 
 
+def test_all_that_a_model_wrote_is_shown(page):
+    """Behind the conclusion line and in a reasoning block, too; there is nothing beside the two."""
+    said = "<think>A draft.</think>\nThey differ.\nConclusion: YES\nThose people are vermin."
+    for answer in data_of(page(texts={0: said}))["cases"][0]["answers"]:
+        assert answer["analysis"] == (
+            "<think>A draft.</think>\nThey differ.\nThose people are vermin."
+        )
+        assert answer["rest"] == "Conclusion: YES\nConclusion: YES"  # its own, and the fixture's
+
+
 def test_cases_hold_texts_scores_verdicts_and_items(page):
     data = data_of(page())
     assert [case["set"] for case in data["cases"]] == ["test"] * 8 + ["pool"] * 8

@@ -2,14 +2,17 @@
 
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from dart_jax.chat.budget import BudgetReached
 from dart_jax.chat.store import ResponseStore
 from dart_jax.chat.usage import read_usage
+from dart_jax.records import Target, read_jsonl
 from dart_jax.train import command, main
 from tests.chat.loopback import Server, said
 
@@ -17,10 +20,11 @@ PRICES = {"teacher.limits.price_prompt": 2, "teacher.limits.price_completion": 1
 
 
 def rationale(number: int, body: dict) -> tuple[int, dict]:
-    """A target that every check accepts."""
+    """A target that every check accepts, behind a draft in a reasoning block."""
     wanted = re.findall(r"Conclusion: (YES|NO)", body["messages"][-1]["content"])[-1]
     text = "The question turns on one fact. That fact decides what follows for each group."
-    return 200, said(f"{text}\nConclusion: {wanted}")
+    draft = "<think>They are vermin, or not.\nConclusion: NO\nOr:\nConclusion: YES\n</think>"
+    return 200, said(f"{draft}\n\n{text}\nConclusion: {wanted}")
 
 
 @pytest.fixture
@@ -63,7 +67,12 @@ def test_a_budget_stops_the_stage_which_goes_on_later(taught, server, tmp_path, 
     assert len(server.bodies) == 8, "eight questions, and none was asked twice"
     usage = read_usage(tmp_path / "run/usage.json")["teach/teacher"]
     assert (usage.requests, usage.answers, usage.prompt_tokens) == (8, 8, 56)
-    assert len((tmp_path / "run/teach/targets.jsonl").read_text().splitlines()) == 8
+    targets = read_jsonl(tmp_path / "run/teach/targets.jsonl", Target)
+    assert len(targets) == 8
+    assert all(re.fullmatch(r"The.*group\.\nConclusion: \w+", t.completion) for t in targets)
+    with closing(sqlite3.connect(tmp_path / "run/responses.sqlite")) as store:
+        kept = [row[0] for row in store.execute("SELECT response FROM responses")]
+    assert len(kept) == 8 and all("<think>They are vermin" in response for response in kept)
     assert main(taught(teacher__limits__max_requests=1)) == 0, "limits are no input of a stage"
     assert "teach: up to date" in capsys.readouterr().out
 

@@ -115,6 +115,10 @@ def test_hatecheck_is_audited_in_pairs_and_its_rates_are_by_functionality_and_gr
     page = (copied / "report/report.md").read_text("utf-8")
     assert "## External suite: hatecheck" in page and "over-refusal" in page
 
+    for answer in read_jsonl(copied / "external/hatecheck/answers/M_DART.jsonl", Generation):
+        assert not answer.concludes, "no case asks for a conclusion: nothing is cut from an answer"
+        assert answer.decision is None and answer.unparseable
+
     answers = hash_path(copied / "external/hatecheck/answers")
     capsys.readouterr()
     assert external(copied, hatecheck, "--audit.mode=screen_only") == 0
