@@ -3,9 +3,6 @@
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
 from dart_jax.prompts.thinking import UNFINISHED, json_after_thinking, without_thinking
 
-CUT_OFF = "cut off at max_tokens"
-CUT_OFF_THINKING = "cut off at max_tokens, inside its <think> block"
-
 
 def reply_of(
     request: ChatRequest,
@@ -22,10 +19,11 @@ def reply_of(
     """
     read = without_thinking if request.json_schema is None else json_after_thinking
     answer = read(text)
+    cut_off = f"cut off at max_tokens {request.max_tokens}; raise it"
     if answer is None:
-        return ChatFailure(request.id, CUT_OFF_THINKING if is_cut else UNFINISHED)
+        return ChatFailure(request.id, f"{UNFINISHED}; {cut_off}" if is_cut else UNFINISHED)
     if is_cut and not request.may_be_cut:
-        return ChatFailure(request.id, CUT_OFF)
+        return ChatFailure(request.id, cut_off)
     if not answer.strip():
         return ChatFailure(request.id, "empty completion")
     return ChatReply(request.id, answer, prompt_tokens, completion_tokens)

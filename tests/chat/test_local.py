@@ -132,7 +132,7 @@ def test_an_empty_completion_is_a_failure(model):
 def test_an_answer_that_is_cut_off_is_of_use_to_those_who_say_so(chat, outcomes):
     whole = {result.id: result for result in outcomes[0]}["a"]
     assert chat.complete([request("a", may_be_cut=False)]) == [
-        ChatFailure("a", "cut off at max_tokens")
+        ChatFailure("a", "cut off at max_tokens 12; raise it")
     ]
     assert whole.completion_tokens == 12
 

@@ -10,8 +10,8 @@ import pytest
 
 from dart_jax.chat.openai_client import ServiceRefused, answer_key
 from dart_jax.chat.protocol import ChatFailure, ChatReply
-from dart_jax.chat.replies import CUT_OFF_THINKING
 from dart_jax.chat.store import ResponseStore
+from dart_jax.prompts.thinking import UNFINISHED
 from tests.chat.loopback import KEY, ask, make_chat, said
 
 SCHEMA = {"type": "object", "properties": {"drift": {"type": "boolean"}}, "required": ["drift"]}
@@ -261,6 +261,9 @@ def test_an_error_of_the_caller_stops_the_batch_and_loses_no_answer(server, tmp_
     assert len(server.bodies) == len(ResponseStore(tmp_path / "store.sqlite").keys()) <= 8
 
 
+CUT_OFF = "cut off at max_tokens 64; raise it"
+
+
 def finished(text: str | None, finish: str | None) -> dict:
     response = said(text)
     response["choices"][0]["finish_reason"] = finish
@@ -273,10 +276,10 @@ def finished(text: str | None, finish: str | None) -> dict:
         ("It is so.", "stop", "It is so."),
         ("<think>Hm.\nConclusion: NO</think>\n\nIt is so.", "stop", "It is so."),
         ("Hm.</think>It is so.", None, "It is so."),
-        ("It is", "length", ChatFailure("r", "cut off at max_tokens")),
-        ("<think>Hm", "length", ChatFailure("r", CUT_OFF_THINKING)),
-        (None, "length", ChatFailure("r", "cut off at max_tokens")),  # all spent on reasoning
-        ("<think>Hm", "stop", ChatFailure("r", "it ends inside its <think> block")),
+        ("It is", "length", ChatFailure("r", CUT_OFF)),
+        ("<think>Hm", "length", ChatFailure("r", f"{UNFINISHED}; {CUT_OFF}")),
+        (None, "length", ChatFailure("r", CUT_OFF)),  # all spent on reasoning
+        ("<think>Hm", "stop", ChatFailure("r", UNFINISHED)),
         ("<think>Hm.</think>", "stop", ChatFailure("r", "empty completion")),
         ("It is", "content_filter", ChatFailure("r", "ended by the server's content filter")),
     ],

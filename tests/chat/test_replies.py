@@ -3,8 +3,10 @@
 import pytest
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
-from dart_jax.chat.replies import CUT_OFF, CUT_OFF_THINKING, reply_of
+from dart_jax.chat.replies import reply_of
 from dart_jax.prompts.thinking import UNFINISHED
+
+CUT_OFF = "cut off at max_tokens 64; raise it"
 
 
 @pytest.mark.parametrize(
@@ -16,14 +18,14 @@ from dart_jax.prompts.thinking import UNFINISHED
         ("So", True, False, CUT_OFF),
         ("So", True, True, "So"),
         ("<think>Hm.</think>\nSo", True, True, "So"),
-        ("<think>Hm", True, True, CUT_OFF_THINKING),
+        ("<think>Hm", True, True, f"{UNFINISHED}; {CUT_OFF}"),
         ("<think>Hm", False, False, UNFINISHED),
         ("<think>Hm.</think> ", False, False, "empty completion"),
         (" ", False, True, "empty completion"),
     ],
 )
 def test_an_answer_is_whole_and_without_reasoning(text, is_cut, may_be_cut, expected):
-    request = ChatRequest("r", (), may_be_cut=may_be_cut)
+    request = ChatRequest("r", (), max_tokens=64, may_be_cut=may_be_cut)
     result = reply_of(request, text, is_cut, 7, 3)
     assert result in (ChatReply("r", expected, 7, 3), ChatFailure("r", expected))
     assert isinstance(result, ChatReply) == expected.strip().startswith("So")

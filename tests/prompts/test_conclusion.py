@@ -1,7 +1,7 @@
 """The one rule of what a conclusion is; decoding, teachers, labels and evaluation read by it."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dart_jax.prompts.conclusion import (
@@ -144,6 +144,7 @@ breaks = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\u2028"])
 prose = st.text(st.characters(exclude_characters="<[", exclude_categories=["Cs"]), max_size=30)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(Decision), decorated, breaks, st.booleans(), st.sampled_from([str.lower, str])
 )
@@ -157,6 +158,7 @@ def test_a_decorated_line_says_what_the_plain_one_does(decision, parts, break_, 
     assert analysis_text(text).split() == ["They", "differ.", "And", "more."]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         prose
@@ -180,6 +182,7 @@ def test_the_pieces_are_the_text(text):
     assert (conclusion_text(text) == "") == (cut == 0)
 
 
+@settings(deadline=None)
 @given(prose)
 def test_an_analysis_and_its_line_are_told_apart_again(analysis):
     for decision in Decision:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dart_jax.prompts.thinking import (
@@ -57,6 +57,7 @@ def test_a_tag_within_json_is_a_quote(text, left):
     assert json_after_thinking(text) == left
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "a", " ", "\n"]), max_size=12))
 def test_blocks_and_the_rest_cover_a_text_without_overlap(parts):
     text = "".join(parts)
