@@ -1,13 +1,15 @@
 """How a server wants to be asked: what it refuses, in every usual wording, is learned once."""
 
 import json
+import threading
 
 import pytest
 
 from dart_jax.chat.openai_client import answer_key
 from dart_jax.chat.protocol import ChatFailure, ChatReply
 from dart_jax.chat.store import ResponseStore
-from tests.chat.loopback import ask, make_chat, said
+from tests.chat.fault_proxy import FaultProxy
+from tests.chat.loopback import ask, make_chat, make_chat_at, said
 
 SCHEMA = {"type": "object", "properties": {"drift": {"type": "boolean"}}, "required": ["drift"]}
 SAID = ChatReply("r", "ok", 7, 3)
@@ -226,3 +228,27 @@ def test_everything_refused_at_once_is_learned_together(server, tmp_path, caplog
     assert len(server.bodies) == before + 2
     for said_once in ("max_completion_tokens for", "refuses temperature", "plain for"):
         assert caplog.text.count(said_once) == 1
+
+
+def test_a_missing_json_mode_is_found_out_through_a_connection_that_fails(server, tmp_path):
+    """A third of the requests meet a fault of the proxy, beside the 500 for each json_schema."""
+    server.behave = refusing("json_schema", status=500)
+    proxy = FaultProxy(server.url, {"500": 0.1, "429": 0.1, "cut": 0.1, "empty": 0.05})
+    thread = threading.Thread(target=proxy.http.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        requests = [ask(str(number), str(number), SCHEMA) for number in range(32)]
+        for _ in range(3):  # what failed is asked again by the next start
+            with make_chat_at(proxy.url, tmp_path, concurrency=8, max_retries=4) as chat:
+                answers = chat.complete(requests)
+    finally:
+        proxy.http.shutdown()
+        proxy.http.server_close()
+        thread.join()
+
+    assert all(isinstance(answer, ChatReply) for answer in answers)
+    assert {"500", "cut", "429", "passed"} <= set(proxy.counts())
+    modes = [mode_of(body) for body in server.bodies]
+    # Each of the three starts finds out anew, with at most twice as many requests as are in flight.
+    assert modes.count("json_schema") <= 3 * 2 * 8
+    assert modes.count("json_object") >= 24
