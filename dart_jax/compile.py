@@ -34,6 +34,7 @@ from dart_jax.config import DartConfig, read_command
 from dart_jax.records import write_text
 from dart_jax.settings import Count, setting_types
 from dart_jax.shell import exit_status
+from dart_jax.strict_json import read_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -205,7 +206,7 @@ def _read_architecture(path: Path) -> LlamaConfig:
     file = path / "config.json"
     if not file.exists():
         raise FileNotFoundError(f"model.path: {file} is missing")
-    return from_hf_config(json.loads(file.read_text(encoding="utf-8")), str(file))
+    return from_hf_config(read_json(file), str(file))
 
 
 def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:

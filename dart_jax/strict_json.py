@@ -113,6 +113,19 @@ def parse_line(line: str, where: str) -> Any:
     return value
 
 
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        BadRecord: Not UTF-8 or not JSON, or it says something twice; names the file.
+        FileNotFoundError, IsADirectoryError: There is no such file.
+    """
+    try:
+        return parse_json(read_text(path))
+    except BadJson as error:
+        raise BadRecord(f"{path}: {error}") from error
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 text file, with or without a byte order mark; line ends as they are.
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
-from dart_jax.strict_json import read_text
+from dart_jax.strict_json import is_unicode, read_text
 
 _read_as_settings = get_loader("yaml")
 """jsonargparse's own loader: `1e-4` is a number in it, and a date is a text."""
@@ -28,18 +28,16 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         RepeatedSetting: A key is given twice.
-        yaml.YAMLError: It is not YAML.
+        yaml.YAMLError: It is not YAML, or a text in it holds half a surrogate pair.
     """
-    for mapping in _mappings(yaml.compose(text, Loader=yaml.SafeLoader)):
-        seen: set[tuple[str, Any]] = set()
-        for key, _ in mapping.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if (key.tag, key.value) in seen:
-                raise RepeatedSetting(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add((key.tag, key.value))
+    for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeats(node)
+        elif isinstance(node, yaml.ScalarNode) and not is_unicode(node.value):
+            raise yaml.MarkedYAMLError(
+                problem="half a surrogate pair, such as \\ud83d alone",
+                problem_mark=node.start_mark,
+            )
     return _read_as_settings(text)
 
 
@@ -86,19 +84,31 @@ def nested(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
-    """Every mapping of a document, once; an alias may lead back to where it stands."""
+def _refuse_repeats(mapping: yaml.MappingNode) -> None:
+    seen: set[tuple[str, Any]] = set()
+    for key, _ in mapping.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if (key.tag, key.value) in seen:
+            raise RepeatedSetting(
+                problem=f"{key.value} is given twice", problem_mark=key.start_mark
+            )
+        seen.add((key.tag, key.value))
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Every node of a document, once; an alias may lead back to where it stands."""
     waiting = [] if root is None else [root]
     met: set[int] = set()
     while waiting:
         node = waiting.pop()
-        if id(node) in met or isinstance(node, yaml.ScalarNode):
+        if id(node) in met:
             continue
         met.add(id(node))
+        yield node
         if isinstance(node, yaml.MappingNode):
-            yield node
-            waiting += [value for pair in node.value for value in pair]
-        else:
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
 
 

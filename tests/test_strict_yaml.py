@@ -19,6 +19,7 @@ from dart_jax.strict_yaml import RepeatedSetting, load_yaml, nested, read_settin
         ("a: 1\n\tb: 2\n", r":2: .*cannot start any token"),
         ("a: 1\n---\nb: 1\n", r":2: expected a single document"),
         ("a: \x07\n", r": unacceptable character"),
+        ('a: 1\nb: [x, "\\ud83d"]\n', r":2: half a surrogate pair"),
         ("- 1\n", r": not a mapping"),
         ("", r": not a mapping"),
         ("true", r": not a mapping"),

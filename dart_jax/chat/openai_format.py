@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, is_unicode
+from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
 from dart_jax.chat.replies import reply_of
+from dart_jax.strict_json import is_unicode
 
 _TEXT_PARTS = {"text", "output_text"}
 _MOST_TOKENS = 2**31

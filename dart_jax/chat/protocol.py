@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dart_jax.strict_json import is_unicode
+
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": ...}`."""
 
@@ -45,15 +47,6 @@ class ChatFailure:
 
     id: str
     reason: str
-
-
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text: half a surrogate pair can stand in JSON, but in no file."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 BAD_PROMPT = "the prompt holds half a surrogate pair, which is not valid Unicode"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from dart_jax.model.safetensors_file import safetensors_source
 from dart_jax.model.sharding import platform_of, tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
 from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params
+from dart_jax.strict_json import BadRecord, read_json
 
 EMBEDDED = "smollm2-135m-instruct"
 
@@ -92,9 +92,9 @@ def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
     if not config_path.exists():
         raise FileNotFoundError(f"model.path: {config_path} is missing")
     try:
-        raw = json.loads(config_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise BadCheckpoint(f"{config_path}: not JSON ({error})") from error
+        raw = read_json(config_path)
+    except BadRecord as error:
+        raise BadCheckpoint(str(error)) from error
     return from_hf_config(raw, str(config_path)), safetensors_source(path)
 
 

@@ -25,6 +25,7 @@ from dart_jax.model.finite import all_finite
 from dart_jax.model.lora import LoraParams, projection_shapes
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint
 from dart_jax.records import write_text
+from dart_jax.strict_json import BadRecord, read_json
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -97,12 +98,12 @@ def load_peft_config(folder: Path) -> LoraConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         _refuse_beyond(raw, path)
         modules = raw["target_modules"]
         rank, alpha, dropout = raw["r"], float(raw["lora_alpha"]), raw["lora_dropout"]
-    except json.JSONDecodeError as error:
-        raise BadCheckpoint(f"{path}: not JSON ({error})") from error
+    except BadRecord as error:
+        raise BadCheckpoint(str(error)) from error
     except KeyError as error:
         raise BadCheckpoint(f"{path}: key {error} is missing") from error
     # One string is a pattern over module names in peft; only a list says plainly what it means.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from dart_jax.model.weights import BadCheckpoint, TensorInfo, TensorSource
+from dart_jax.strict_json import BadRecord, read_json
 
 INDEX_FILE = "model.safetensors.index.json"
 # Bytes a number. An integer or 8-bit type is a quantised checkpoint, whose scales are elsewhere.
@@ -70,8 +70,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return read_json(path)["weight_map"]
+    except BadRecord as error:
+        raise BadCheckpoint(str(error)) from error
+    except (KeyError, TypeError) as error:
         raise BadCheckpoint(f"{path}: no index with a weight_map ({error!r})") from error
 
 

@@ -49,6 +49,9 @@ def test_folder_without_or_with_a_bad_config(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadCheckpoint, match=r"config.json: not JSON"):
         open_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text('{"rope_theta": 1e4, "rope_theta": 5e5}')
+    with pytest.raises(BadCheckpoint, match=r"config.json: the key 'rope_theta' is given twice"):
+        open_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
     with pytest.raises(ValueError, match=r"config.json: model_type is 'mamba'"):
         open_checkpoint(tmp_path)

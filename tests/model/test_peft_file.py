@@ -233,6 +233,9 @@ def test_bad_config_file(saved):
     path.write_text("{")
     with pytest.raises(BadCheckpoint, match="not JSON"):
         load_peft_config(saved)
+    path.write_text('{"r": 8, "lora_alpha": 16, "r": 16}')
+    with pytest.raises(BadCheckpoint, match="the key 'r' is given twice"):
+        load_peft_config(saved)
 
 
 def test_alpha_that_is_no_integer(tmp_path, config, lora, lora_params):

@@ -263,11 +263,19 @@ def test_index_that_disagrees(wrong, write, tensors):
         load(write(rest, queries, index=index))
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]"])
-def test_index_that_is_none(text, write, tensors):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("{}", "no index"),
+        ("[]", "no index"),
+        ('{"weight_map": {"a": "0", "a": "1"}}', "the key 'a' is given twice"),
+    ],
+)
+def test_index_that_is_none(text, message, write, tensors):
     folder = write(tensors)
     (folder / INDEX).write_text(text)
-    with pytest.raises(BadCheckpoint, match=rf"{INDEX}: no index"):
+    with pytest.raises(BadCheckpoint, match=rf"{INDEX}: {message}"):
         load(folder)
 
 

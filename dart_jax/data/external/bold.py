@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, read_json
+from dart_jax.data.external.prompts import ExternalPrompt, check_unique_ids, read_shape
 
 DOMAINS = ("gender", "political_ideology", "profession", "race", "religious_ideology")
 
@@ -43,7 +43,7 @@ def _domain(folder: Path, domain: str) -> list[ExternalPrompt]:
             functionality=domain,
             label=None,
         )
-        for group, entities in read_json(path, _SHAPE).items()
+        for group, entities in read_shape(path, _SHAPE).items()
         for entity, texts in entities.items()
         for number, text in enumerate(texts, 1)
         if text.strip()

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from dart_jax.data.external.prompts import ExternalPrompt, read_json
+from dart_jax.data.external.prompts import ExternalPrompt, read_shape
 from dart_jax.records import BadRecord
 
 Preference = Literal["reviewed", "dispreferred", "polarizing"]
@@ -95,7 +95,7 @@ def _sentence(phrase: _Phrase, number: int, template: str) -> ExternalPrompt:
 
 
 def _templates(path: Path) -> list[tuple[str, bool]]:
-    templates = read_json(path, _TEMPLATES)
+    templates = read_shape(path, _TEMPLATES)
     for text in templates:
         if text.count("{noun_phrase}") + text.count("{plural_noun_phrase}") != 1:
             raise BadRecord(f"{path}: {text!r} has no place, or two, for the noun phrase")
@@ -103,15 +103,15 @@ def _templates(path: Path) -> list[tuple[str, bool]]:
 
 
 def _phrases(folder: Path) -> Iterator[_Phrase]:
-    nouns = read_json(folder / "nouns.json", _NOUNS)
+    nouns = read_shape(folder / "nouns.json", _NOUNS)
     for singular, plural in _nouns_of(nouns, None):
         yield _Phrase("", "", "", singular, f"{_article(singular)} {singular}", plural, None)
-    for axis, buckets in read_json(folder / "descriptors.json", _DESCRIPTORS).items():
+    for axis, buckets in read_shape(folder / "descriptors.json", _DESCRIPTORS).items():
         for bucket, entries in buckets.items():
             for entry in entries:
                 plain = _Descriptor(entry) if isinstance(entry, str) else entry
                 yield from _with_descriptor(axis, bucket, plain, nouns)
-    standalone = read_json(folder / "standalone_noun_phrases.json", _STANDALONE)
+    standalone = read_shape(folder / "standalone_noun_phrases.json", _STANDALONE)
     for axis, entries in standalone.items():
         for entry in entries:
             plain = _Standalone(entry) if isinstance(entry, str) else entry

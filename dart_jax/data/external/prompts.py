@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dart_jax.records import BadRecord
-from dart_jax.strict_json import BadJson, parse_json, read_text
+from dart_jax.strict_json import read_json
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-def read_json(path: Path, adapter: TypeAdapter[T]) -> T:
+def read_shape(path: Path, adapter: TypeAdapter[T]) -> T:
     """A whole JSON file of a given shape.
 
     Raises:
@@ -60,10 +60,7 @@ def read_json(path: Path, adapter: TypeAdapter[T]) -> T:
             shape (with the path of keys).
         FileNotFoundError: No such file.
     """
-    try:
-        value = parse_json(read_text(existing(path)))
-    except BadJson as error:
-        raise BadRecord(f"{path}: {error}") from error
+    value = read_json(existing(path))
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
