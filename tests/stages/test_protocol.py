@@ -27,8 +27,10 @@ def questions_of(settings, root, **overrides):
 
 
 def trained_on(folder):
-    """Ids of every question in every training set that a run's stages left."""
-    files = [*folder.rglob("teach/targets.jsonl"), *folder.rglob("repair/training_set.jsonl")]
+    """Ids of every question in every training set of a run; what is set aside is none of it."""
+    repairs = [folder / "repair/training_set.jsonl"]
+    repairs += folder.glob("cycles/*/repair/training_set.jsonl")
+    files = [folder / "teach/targets.jsonl", *repairs]
     assert len(files) >= 2
     return {target.question_id for file in files for target in read_jsonl(file, Target)}
 
