@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dart_jax.settings import LossWeightOrZero, check_value
 from dart_jax.strict_json import BadRecord, parse_line, read_lines
 
 T = TypeVar("T")
@@ -118,8 +119,7 @@ class WeightSpan(_Record):
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ValueError(f"the span {self.start}:{self.end} holds no character")
-        if not 0.0 <= self.weight < float("inf"):
-            raise ValueError(f"weight is {self.weight}; it must be 0 or above, and finite")
+        check_value("weight", LossWeightOrZero, self.weight)
 
 
 @dataclass(frozen=True)

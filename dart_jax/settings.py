@@ -83,8 +83,9 @@ Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 Name = Annotated[str, NotEmpty()]
 
 # What weighs less is lost in Adam's epsilon, or beside others in a float32 sum.
-LossWeight = Annotated[float, Range(least=1e-6, most=1e6)]
-LossWeightOrZero = Annotated[float, Range(least=1e-6, most=1e6, or_zero=True)]
+LEAST_WEIGHT = 1e-6
+LossWeight = Annotated[float, Range(least=LEAST_WEIGHT, most=1e6)]
+LossWeightOrZero = Annotated[float, Range(least=LEAST_WEIGHT, most=1e6, or_zero=True)]
 
 
 def check_fields(config: Any, key: str) -> None:

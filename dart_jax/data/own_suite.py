@@ -20,8 +20,9 @@ row without one is not trained on, unless `teacher.label: predicted` finds it a 
 recorded in `teach/rejected.jsonl`. Unlabelled test questions are decoded and audited like
 others; they are counted as unlabelled and are in no accuracy.
 
-`weight` multiplies the loss of a row's distill target, whoever wrote it; `token_weights` weigh
-parts of the completion (`written_weights` says how), where that is what is trained on.
+`weight`, from 1e-6 to 1e6, multiplies the loss of a row's distill target, whoever wrote it;
+`token_weights` weigh parts of the completion (`written_weights` says how), where that is what is
+trained on.
 """
 
 import json
@@ -42,7 +43,7 @@ from dart_jax.data.row_forms import (
     refuse_other_names,
     turns_of,
 )
-from dart_jax.data.written_weights import WrittenWeights, weight_spans
+from dart_jax.data.written_weights import WrittenWeights, check_supervised, weight_spans
 from dart_jax.prompts.conclusion import (
     NO_LINE,
     analysis_text,
@@ -60,6 +61,7 @@ from dart_jax.records import (
     WeightSpan,
     from_json,
 )
+from dart_jax.settings import LossWeight, check_value
 from dart_jax.strict_json import parse_line, read_lines
 
 NO_OPTIONS = -1
@@ -73,7 +75,7 @@ class OwnItem:
     Attributes:
         rationale: Analysis text without conclusion line, of an unlabelled row its completion as
             written; None when the row has no completion.
-        weight: Loss weight of the distill target, above 0.
+        weight: Loss weight of the distill target, from 1e-6 to 1e6.
         spans: The completion's token weights; places in the target made from it.
     """
 
@@ -108,8 +110,7 @@ class _Row:
             raise ValueError("give either question or messages or prompt")
         if self.question is None:
             check_prompt(self.conversation(), "prompt" if self.messages is None else "messages")
-        if not 0.0 < self.weight < float("inf"):
-            raise ValueError(f"weight is {self.weight}; it must be above 0 and finite")
+        check_value("weight", LossWeight, self.weight)
         answer = self.answer()
         if answer is not None and self.label is not None:
             _check_completion(answer, self.label)
@@ -151,6 +152,8 @@ class _Row:
         if completion is None:
             raise ValueError("token_weights without a completion")
         spans = weight_spans(completion, self.token_weights)
+        if self.label is None or analysis_text(completion) != completion.strip():
+            check_supervised(completion, spans)
         if self.label is None:
             return spans
         text, line = completion.strip(), conclusion_line(Decision(self.label))

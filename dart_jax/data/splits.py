@@ -42,12 +42,12 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
         limits = {"train": config.max_train}
     else:
         splits = split(questions, by=config.split_by, seed=config.seed)
-    for name, limit in limits.items():
-        if not splits[name] or (limit is not None and limit < 1):
+    for name in limits:
+        if not splits[name]:
             raise ValueError(
-                f"the {name} split is empty: {len(splits[name])} questions before "
-                f"data.max_{name} = {limit}; set data.max_{name} to 1 or more or leave it "
-                "out; a very small suite also needs data.split_by row"
+                f"the {name} split is empty: data.suite {config.suite} has {len(questions)} "
+                f"questions, too few for data.split_by {config.split_by}; add some, or set "
+                "data.split_by row, or none where nothing is to be evaluated"
             )
     return {name: take(splits[name], limits.get(name), config.seed) for name in splits}
 

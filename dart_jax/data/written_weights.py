@@ -7,7 +7,8 @@
 Words are what white space separates; a word's weight holds for the space before it, too. A passage
 is given by its text, which must stand in the completion exactly once, or by its characters
 `completion[start:end]`; passages must not overlap, and what is outside of them weighs 1. So does
-the end of the turn, in both forms. They become `WeightSpan`s, and then weights of tokens.
+the end of the turn, in both forms. A weight is 0, or from 1e-6 to 1e6. They become `WeightSpan`s,
+and then weights of tokens.
 """
 
 from __future__ import annotations
@@ -71,6 +72,18 @@ def weight_spans(text: str, written: Sequence[float | Passage]) -> tuple[WeightS
             shared = text[other.start : one.end]
             raise ValueError(f"token_weights: two passages overlap in {shared!r}")
     return tuple(spans)
+
+
+def check_supervised(text: str, spans: Sequence[WeightSpan]) -> None:
+    """Raises ValueError where every word weighs 0, so that only the end of the turn has a loss."""
+    weighs = [True] * len(text)
+    for span in spans:
+        weighs[span.start : span.end] = [span.weight > 0] * (span.end - span.start)
+    if not any(here and not letter.isspace() for here, letter in zip(weighs, text, strict=True)):
+        raise ValueError(
+            "token_weights: every word weighs 0, so that nothing is trained; leave "
+            "the row out, or give one of them a weight"
+        )
 
 
 def _words(text: str, written: Sequence[float | Passage]) -> list[tuple[int, int, float]]:

@@ -14,6 +14,9 @@ from dart_jax.sft.token_weights import token_weights
 SOURCES = ("distill", "repair", "drifted", "penalised", "preferred")
 """What an example is for: `Target.stage`."""
 
+SMALLEST = 2.0**-126
+"""Of the positive numbers, the smallest that a device does not take for 0 in float32."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -39,6 +42,8 @@ class Example:
     token_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"{self.id}: weight {self.weight}; give a number from 0")
         if self.token_weights is None:
             return
         count = len(self.tokens) - self.prompt_length
@@ -48,6 +53,13 @@ class Example:
             )
         if not all(math.isfinite(w) and w >= 0 for w in self.token_weights):
             raise ValueError(f"{self.id}: a token weight is negative or not finite")
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether any of its tokens has a loss weight that is not 0 in float32."""
+        weights = (1.0,) if self.token_weights is None else self.token_weights
+        heaviest = self.weight * max(weights, default=0.0)
+        return len(self.tokens) > self.prompt_length and heaviest >= SMALLEST
 
     @property
     def weight_mass(self) -> float:

@@ -67,12 +67,14 @@ def train(
         loss: In place of `sft.loss`.
 
     Raises:
+        NothingSupervised: Before the first step, with a step's examples that all weigh 0.
         NonFiniteLoss: With the step, the example ids and what to try.
         RefusedCheckpoint: The newest checkpoint in the folder is damaged or of another run.
         Terminated: A SIGTERM came; the step in flight was finished and saved.
     """
     mesh = model.mesh
     plan = make_plan(examples, sft, epochs=epochs, seed=seed, ways=batch_ways(mesh))
+    plan.check_supervised()
     schedule = make_schedule(learning_rate, sft, len(plan))
     optimizer = make_optimizer(schedule, sft)
     like = jax.eval_shape(lambda params: _state(params, optimizer), initial)

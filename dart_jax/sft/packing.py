@@ -30,6 +30,10 @@ WINDOW = 8
 Rows = list[list[int]]
 
 
+class NothingSupervised(ValueError):
+    """A step has nothing to learn from; the message names it and its examples."""
+
+
 @dataclass(frozen=True)
 class PlannedStep:
     """One step: the examples in each row of each micro-batch, and the arrays' shape."""
@@ -57,6 +61,22 @@ class Plan:
         """Ids of a step's examples, for messages."""
         rows = (row for micro_batch in self.steps[step].micro_batches for row in micro_batch)
         return [self.examples[i].id for row in rows for i in row]
+
+    def check_supervised(self) -> None:
+        """Raise NothingSupervised for a step none of whose tokens has a weight.
+
+        Its loss would be 0 over 0. A micro-batch without any, in a step that has some, is fine.
+        """
+        supervised = [example.is_supervised for example in self.examples]
+        for number, step in enumerate(self.steps, 1):
+            rows = (row for micro_batch in step.micro_batches for row in micro_batch)
+            if any(supervised[i] for row in rows for i in row):
+                continue
+            raise NothingSupervised(
+                f"step {number}: no token of its examples has a loss weight above 0: "
+                f"{', '.join(self.ids(number - 1))}. Give them a weight (in your own rows weight "
+                "and token_weights; repair.span_weight), leave them out, or raise sft.batch_size"
+            )
 
     def digest(self) -> str:
         """Identifies the examples and which of them form each step, in order.

@@ -212,7 +212,7 @@ def gradients(
     indices = jnp.arange(batches.tokens.shape[0])
     sums, (examples, parts) = jax.lax.scan(add, zeros, (batches, indices))
     grads, loss_sum, normaliser = sums
-    # A step whose every weight is 0 has no loss: 0, not 0/0.
+    # Of a step whose every weight is 0, which training refuses: 0, not 0/0.
     divisor = jnp.where(normaliser > 0, normaliser, 1.0)
     parts = {name: part.sum() / divisor for name, part in parts.items()}
     return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor, examples, parts

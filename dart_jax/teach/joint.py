@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Generation, Score, Target
+from dart_jax.settings import LEAST_WEIGHT
 
 
 def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> list[Target]:
     """M0's rationales, `penalised` where they score above the mean and `preferred` below.
 
     The weight is the distance from the mean; see `sft.losses` for what becomes of it. A rationale
-    at the mean, or without any text, has nothing to say and is left out.
+    at the mean up to rounding, or without any text, has nothing to say and is left out.
 
     Args:
         scores: Of the analysis of each answer, in their order.
@@ -19,7 +20,7 @@ def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> li
     found = []
     for answer, score in zip(answers, scores, strict=True):
         text, above = analysis_of(answer), score.value - mean
-        if text and above:
+        if text and abs(above) >= LEAST_WEIGHT:
             stage = "penalised" if above > 0 else "preferred"
             found.append(Target(answer.question_id, stage, text, abs(above), provider="M0"))
     return found

@@ -48,7 +48,10 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
     [
         ({"label": "maybe"}, r":2: label"),
         ({"question": " "}, r":2: .*question is empty"),
-        ({"weight": 0.0}, r":2: .*weight is 0"),
+        ({"weight": 0.0}, r":2: .*weight: 0.0; give a number from 1e-06"),
+        ({"weight": 1e-50}, r":2: .*weight: 1e-50, which is 0 in float32; give a number"),
+        ({"weight": 1e40}, r":2: .*weight: 1e\+40, which is infinite in float32; give a number"),
+        ({"completion": "So is it.", "token_weights": [0, 0, 0]}, r":2: "),
         ({"weight": float("inf")}, r":2: "),
         ({"token_weights": [1]}, r":2: .*token_weights without a completion"),
         ({"token_weights": ["1"]}, r":2: token_weights\.0"),
@@ -192,8 +195,8 @@ def test_no_split_keeps_every_row_for_training(tmp_path):
     splits = make_splits(config)
     assert sorted(q.id for q in splits["train"]) == ["0", "1", "2", "a", "b"]
     assert splits["validation"] == splits["test"] == []
-    with pytest.raises(ValueError, match=r"train split is empty.*data\.max_train"):
-        make_splits(DataConfig(suite="jsonl", file=config.file, split_by="none", max_train=0))
+    with pytest.raises(ValueError, match=r"split is empty: .*5 questions, .*data\.split_by row"):
+        make_splits(DataConfig(suite="jsonl", file=config.file, split_by="row"))
 
 
 def test_unlabelled_rows_are_a_stratum_of_their_own(tmp_path):
@@ -346,3 +349,15 @@ def test_a_data_set_of_chats_needs_no_ids(tmp_path, monkeypatch):
 def test_a_completion_under_another_name_is_not_left_aside(tmp_path, monkeypatch, row, message):
     with pytest.raises(BadRecord, match=message):
         data_set(tmp_path, monkeypatch, row)
+
+
+@pytest.mark.parametrize("ending", ["", "\nConclusion: NO"])
+def test_a_conclusion_alone_may_be_trained_on(tmp_path, ending):
+    """It is added where the completion has none; where it has one, that weighs 0 with the rest."""
+    row = PLAIN | {"label": "NO", "completion": f"So it is.{ending}"}
+    row["token_weights"] = [0] * len(row["completion"].split())
+    if not ending:
+        assert {span.weight for span in load_file(written(tmp_path, row))[0].spans} == {0}
+        return
+    with pytest.raises(BadRecord, match="every word weighs 0"):
+        load_file(written(tmp_path, row))

@@ -198,11 +198,3 @@ def test_make_splits_by_scenario_shares_none():
     splits = make_splits(DataConfig(split_by="scenario"))
     shared = [{(q.benchmark, q.scenario_id) for q in part} for part in splits.values()]
     assert all(not a & b for a, b in pairwise([*shared, shared[0]]))
-
-
-@pytest.mark.parametrize("name", ["train", "validation", "test"])
-@pytest.mark.parametrize("limit", [0, -1])
-def test_an_empty_split_is_named(name, limit):
-    message = rf"the {name} split is empty: \d+ questions before data\.max_{name} = {limit};"
-    with pytest.raises(ValueError, match=message):
-        make_splits(DataConfig(**{f"max_{name}": limit}))

@@ -44,7 +44,7 @@ def test_passages_by_text_or_place_in_any_order():
         ('[{"text": "", "weight": 2}]', r"\[0\]: the text '' is not in"),
         ('[{"start": 3, "end": 99, "weight": 2}]', r"\[0\]: end is 99, of 24"),
         ('[{"start": 3, "end": 3, "weight": 2}]', r"\[0\]: .*no character"),
-        ("[1, 1, 1, -1, 1, 1]", r"\[3\]: weight is -1"),
+        ("[1, 1, 1, -1, 1, 1]", r"\[3\]: weight: -1"),
         (
             '[{"text": "Go now", "weight": 2}, {"start": 10, "end": 19, "weight": 1}]',
             "overlap in 'Go'",
@@ -62,3 +62,11 @@ def test_what_cannot_be_meant_is_refused(written, message):
 def test_a_passage_is_told_from_a_number():
     adapter = TypeAdapter(WrittenWeights)
     assert adapter.validate_json('[1, {"text": "a", "weight": 2}]') == [1.0, Passage(2.0, "a")]
+
+
+@pytest.mark.parametrize("weight", ["1e-50", "1e30", "5e-7", "-1"])
+def test_a_weight_that_float32_loses_is_refused(weight):
+    with pytest.raises(
+        ValueError, match=r"token_weights\[1\]: weight: .*; give a number 0 or from 1e-06"
+    ):
+        spans(f"[1, {weight}, 1, 1, 1, 1]")

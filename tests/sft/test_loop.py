@@ -18,7 +18,7 @@ from dart_jax.sft.checkpoint import RefusedCheckpoint
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.loop import train
 from dart_jax.sft.monitor import NonFiniteLoss
-from dart_jax.sft.packing import make_plan
+from dart_jax.sft.packing import NothingSupervised, make_plan
 from dart_jax.sft.step_log import Speed, StepLog
 from dart_jax.sft.stop import Terminated
 
@@ -259,6 +259,13 @@ def test_finished_run_is_read_not_repeated(run, examples, finished, capsys):
     adapters, log, folder = finished
     assert_bitwise(run(examples, folder), (adapters, log))
     assert "test: nothing left to train" in capsys.readouterr().out
+
+
+def test_a_run_that_weighs_nothing_stops_before_its_first_step(run, examples, tmp_path):
+    weightless = [dataclasses.replace(example, weight=1e-50) for example in examples]
+    with pytest.raises(NothingSupervised, match=rf"step 1: .*{examples[0].id[0]}\d"):
+        run(weightless, tmp_path)
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_non_finite_loss_names_step_and_examples(run, examples, tmp_path):

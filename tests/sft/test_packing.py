@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
-from dart_jax.sft.packing import WINDOW, deal, epoch_batches, first_fit, make_plan
+from dart_jax.sft.packing import (
+    WINDOW,
+    NothingSupervised,
+    deal,
+    epoch_batches,
+    first_fit,
+    make_plan,
+)
 
 PACKINGS = ("none", "segments", "shared_prefix")
 
@@ -209,3 +216,28 @@ def _make(sizes, shared):
         own = rng.integers(1, 131, prompt + completion).tolist()
         made.append(Example(f"e{index}", tuple(common + own), shared + prompt, weight))
     return made
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"weight": 0.0},
+        {"weight": 1e-50},
+        {"weight": 1e-20, "token_weights": 1e-20},
+        {"token_weights": 0.0},
+    ],
+)
+def test_a_step_without_any_weight_is_named(make_examples, nothing):
+    """Two batches of two: the one whose examples both weigh nothing in float32."""
+    whole = make_examples(4)
+    count = len(whole[0].tokens) - whole[0].prompt_length
+    changes = dict(nothing)
+    if "token_weights" in changes:
+        changes["token_weights"] = (changes["token_weights"],) * count
+    empty = dataclasses.replace(whole[0], **changes)
+    assert not empty.is_supervised
+
+    sft = SftConfig(batch_size=2, micro_batch_size=1)
+    make_plan([empty, *whole[1:]], sft, epochs=1, seed=0).check_supervised()  # one of a pair
+    with pytest.raises(NothingSupervised, match=rf"step 1: .*{empty.id}, {empty.id}"):
+        make_plan([empty, empty], sft, epochs=1, seed=0).check_supervised()

@@ -56,9 +56,9 @@ def test_a_passage_is_no_pattern():
     [
         (3, 3, 1.0, "no character"),
         (-1, 2, 1.0, "no character"),
-        (0, 2, -1.0, "weight is -1"),
-        (0, 2, float("nan"), "weight is nan"),
-        (0, 2, float("inf"), "weight is inf"),
+        (0, 2, -1.0, "weight: -1"),
+        (0, 2, float("nan"), "weight: nan"),
+        (0, 2, float("inf"), "weight: inf"),
     ],
 )
 def test_a_bad_span_is_refused(start, end, weight, message):
