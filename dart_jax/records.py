@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dart_jax.settings import LossWeightOrZero, check_value
+from dart_jax.shell import naming
 from dart_jax.strict_json import BadRecord, parse_line, read_lines
 
 T = TypeVar("T")
@@ -359,7 +360,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
 def append_jsonl(path: Path, records: Iterable[Any]) -> None:
     """Append records durably; see `resume_jsonl` for what a crash leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8", newline="\n") as out:
+    with naming(path), open(path, "a", encoding="utf-8", newline="\n") as out:
         out.write("".join(to_json(record) + "\n" for record in records))
         out.flush()
         os.fsync(out.fileno())
@@ -381,7 +382,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (UTF-8, LF)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as out:
+    with naming(path), open(temporary, "w", encoding="utf-8", newline="\n") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())

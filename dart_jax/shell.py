@@ -1,10 +1,13 @@
 """What a command says to a shell when it cannot go on."""
 
 import os
+import select
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from dart_jax.settings import BadSetting
 
@@ -66,12 +69,23 @@ def error_message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _nobody_reads() -> bool:
-    """Whether it is standard output that is broken; then what it still holds is dropped."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of a write, such as that of a full disk, the name of the file."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe without a reader; then what it still holds is dropped."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    # Python flushes once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -106,7 +106,7 @@ def run_stages(
     check_stages(config, stages)
     run = on_every(lambda: Run(config, folder, sharing and sharing.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
-    check_settings(run)
+    check_settings(run, stages)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
     print(
         f"run {folder.path}: {config.data.suite}, protocol {config.audit.protocol}, "

@@ -144,3 +144,20 @@ def test_file_teacher_covers_the_mini_suite_only(tmp_path):
         pytest.skip("the real suite is not on this machine")
     with pytest.raises(ValueError, match=r"teacher\.provider"):
         main([f"--run.root={tmp_path}", *with_data(REAL), "--data.max_train=8", "--stages=teach"])
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("--mesh.fsdp=3",), "mesh.fsdp: 3, mesh.tensor: 1; there are"),
+        (("--audit.screen_by=foo",), "audit.screen_by is 'foo', not any, profanity"),
+        (("--sft.loss.fn=no_such_module.loss",), "cannot import no_such_module"),
+        (("--teacher.provider=openai",), "teacher.provider openai needs teacher.model"),
+        (("--decode.max_new_tokens=8192",), "lower decode.max_new_tokens"),
+        (("--data.split_by=none",), "stage evaluate needs test questions"),
+        (("--model.path=no/such/model",), "no/such/model is neither a folder nor a file"),
+    ],
+)
+def test_a_dry_run_finds_what_the_run_would(settings, message, dry, refuse):
+    assert message in refuse((ValueError, OSError), "--judge.provider=local", *settings, *dry)

@@ -105,16 +105,23 @@ def load_model(model: ModelConfig, mesh: Mesh) -> Model:
         BadCheckpoint, ValueError, FileNotFoundError: As `open_checkpoint` says, or the tokenizer
             is not the weights' (see `ChatTokenizer.check`).
     """
+    outlined, source = outline(model, mesh)
+    config = outlined.config
+    shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
+    transform = load_transform(model.quantize)
+    params = load_params(config, source, compute_dtype(model.dtype), shardings, transform)
+    return dataclasses.replace(outlined, base_params=params)
+
+
+def outline(model: ModelConfig, mesh: Mesh) -> tuple[Model, TensorSource]:
+    """The model without its weights, and where those are. Raises what `load_model` does."""
     path = resolve_path(model.path)
     config, source = open_checkpoint(path)
     tokenizer = load_tokenizer(path, vocab_size=config.vocab_size, date=model.date)
     tokenizer.check()
     if model.context_length is not None:
         config = dataclasses.replace(config, context_length=model.context_length)
-    shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
-    transform = load_transform(model.quantize)
-    params = load_params(config, source, compute_dtype(model.dtype), shardings, transform)
-    return Model(config, params, tokenizer, mesh, model.path)
+    return Model(config, {}, tokenizer, mesh, model.path), source
 
 
 def compute_dtype(dtype: str) -> jnp.dtype:

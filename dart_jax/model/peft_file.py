@@ -25,6 +25,7 @@ from dart_jax.model.finite import all_finite
 from dart_jax.model.lora import LoraParams, projection_shapes
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint
 from dart_jax.records import write_text
+from dart_jax.shell import naming
 from dart_jax.strict_json import BadRecord, read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -67,7 +68,7 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / (TENSOR_FILE + ".tmp")
-    with open(temporary, "wb") as out:
+    with naming(temporary), open(temporary, "wb") as out:
         # The framework's name, without which transformers refuses a file.
         out.write(save(_to_tensors(lora_params), metadata={"format": "pt"}))
         out.flush()

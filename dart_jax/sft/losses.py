@@ -35,6 +35,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,14 +196,32 @@ def _import(name: str, key: str) -> Callable[[Tokens], Array]:
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ValueError(
-            f"{key}: {name}: cannot import {module}: {error}; modules are looked for in the "
-            "current directory and among what is installed"
+            f"{key}: {name}: cannot import {module}{_place(error)}: {error}; modules are looked "
+            "for in the current directory and among what is installed"
         ) from error
+    except Exception as error:  # a module of the user's own may raise anything
+        what = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
+        raise ValueError(f"{key}: {name}: cannot import {module}{_place(error)}: {what}") from error
     if not callable(found):
         raise ValueError(f"{key}: {name}: module {module} has no function {attribute}")
     return found
+
+
+def _place(error: Exception, file: str = "") -> str:
+    """` (file, line n)` of the user's code that an error comes from; '' where it never began.
+
+    Args:
+        file: Where that code is known to be; '' takes the innermost.
+    """
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        begun = frame.filename != __file__ and "importlib" not in frame.filename
+        if frame.filename == file or (not file and begun):
+            return f" ({frame.filename}, line {frame.lineno})"
+    return ""
 
 
 def _check_shape(loss: TokenLoss, key: str) -> None:
@@ -210,12 +229,15 @@ def _check_shape(loss: TokenLoss, key: str) -> None:
     floats, ints = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (jnp.float32, jnp.int32))
     reference = floats if loss.needs_reference else None
     tokens = Tokens(floats, reference, reference, floats, ints, ints, ints)
+    module = sys.modules.get(getattr(loss.fn, "__module__", ""))
+    file = getattr(module, "__file__", None) or ""
     try:
         found = jax.eval_shape(loss.fn, tokens)
-    except (TypeError, AttributeError, ValueError) as error:
+    except Exception as error:  # a function of the user's own may raise anything
         hint = "" if loss.needs_reference else "; what is None needs loss.reference: true"
         raise ValueError(
-            f"{key}: {loss.config.fn} fails on tokens [2, 3]: {error}{hint}"
+            f"{key}: {loss.config.fn} fails on tokens [2, 3]{_place(error, file)}: "
+            f"{type(error).__name__}: {error}{hint}"
         ) from error
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
     if shape != (2, 3) or not jnp.issubdtype(dtype, jnp.floating):

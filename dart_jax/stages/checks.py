@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dart_jax.audit.scorers import make_scorers
 from dart_jax.config import DartConfig
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
-from dart_jax.model.load import resolve_path
+from dart_jax.model.load import Model, outline, resolve_path
+from dart_jax.model.sharding import make_mesh
 from dart_jax.processes import on_every, on_first
 from dart_jax.sft.losses import token_loss
 from dart_jax.stages.audit import pool
@@ -24,8 +26,13 @@ def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
         )
 
 
-def check_settings(run: Run) -> None:
-    """Fail now, not hours into a run, when a loss, a model, a key or a model name is missing."""
+def check_settings(run: Run, stages: Sequence[str]) -> None:
+    """Fail now, not hours into a run, when a loss, a model, a key or a model name is missing.
+
+    Also when the mesh is not that of the devices, unless the stages only ask a service.
+    """
+    if set(stages) > {"teach"} or run.config.teacher.provider == "local":
+        on_every(lambda: make_mesh(run.config.mesh))
     on_every(lambda: _check_losses(run))
     on_every(lambda: _check_models(run))
     on_first(lambda: _check_services(run))
@@ -63,15 +70,38 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
         ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
-    if set(stages) <= {"teach", "distill"}:
+    if _scores_nothing(stages):
         return
     on_first(lambda: [scorer.name for scorer in run.scorers])
+    _check_room(run, run.model)
+
+
+def check_in_dry_run(run: Run, stages: Sequence[str]) -> None:
+    """`check_settings` and `check_before_work`, without loading weights or writing scores.
+
+    Raises:
+        ValueError, FileNotFoundError, ScorerUnavailable, PromptTooLong: As the run would.
+    """
+    check_stages(run.config, stages)
+    check_settings(run, stages)
+    if _scores_nothing(stages):
+        return
+    make_scorers(run.config.audit)
+    _check_room(run, outline(run.config.model, make_mesh(run.config.mesh))[0])
+
+
+def _scores_nothing(stages: Sequence[str]) -> bool:
+    return set(stages) <= {"teach", "distill"}
+
+
+def _check_room(run: Run, model: Model) -> None:
+    """Raises PromptTooLong where no prompt leaves room for its answer; says how many do not."""
     test, policy = run.splits["test"], run.config.evaluate.policy != "without"
     # With the policy, the longer prompt; under protocol transductive the pool is of test prompts.
-    asked = {prompt.id: prompt for prompt in answer_prompts(pool(run), run.model)}
-    asked |= {prompt.id: prompt for prompt in answer_prompts(test, run.model, policy)}
+    asked = {prompt.id: prompt for prompt in answer_prompts(pool(run), model)}
+    asked |= {prompt.id: prompt for prompt in answer_prompts(test, model, policy)}
     prompts = list(asked.values())
-    too_long = check_room(prompts, run.model, run.decode.max_new_tokens)
+    too_long = check_room(prompts, model, run.decode.max_new_tokens)
     if too_long:
         print(
             f"{len(too_long)} of {len(prompts)} prompts leave no room for decode.max_new_tokens, "

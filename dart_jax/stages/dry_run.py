@@ -36,6 +36,7 @@ from dart_jax.records import (
 )
 from dart_jax.run_dir import RunDir
 from dart_jax.stages import audit
+from dart_jax.stages.checks import check_in_dry_run
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import STORE, check_model_name
 from dart_jax.stages.steps import Step, planned_steps, steps
@@ -101,8 +102,13 @@ class Estimate:
 
 
 def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
-    """Print the estimates of the stages that are asked for and not up to date."""
+    """Check what the run would check, and print the estimates of the stages that are due.
+
+    Raises:
+        ValueError, FileNotFoundError, RuntimeError: What would stop the run before its first stage.
+    """
     run = Run(config, RunDir(config.run))
+    check_in_dry_run(run, stages)
     print("dry run: nothing is sent, nothing is written", flush=True)
     found: list[Estimate] = []
     for step in due_steps(run, stages):

@@ -51,7 +51,6 @@ def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
         ({"weight": 0.0}, r":2: .*weight: 0.0; give a number from 1e-06"),
         ({"weight": 1e-50}, r":2: .*weight: 1e-50, which is 0 in float32; give a number"),
         ({"weight": 1e40}, r":2: .*weight: 1e\+40, which is infinite in float32; give a number"),
-        ({"completion": "So is it.", "token_weights": [0, 0, 0]}, r":2: "),
         ({"weight": float("inf")}, r":2: "),
         ({"token_weights": [1]}, r":2: .*token_weights without a completion"),
         ({"token_weights": ["1"]}, r":2: token_weights\.0"),

@@ -219,3 +219,25 @@ def test_own_code_is_part_of_the_identity(own, tmp_path):
 def test_settings_without_a_meaning_are_refused(key, foreign, values, message):
     with pytest.raises(ValueError, match=message):
         LossConfig(**values).check(key, *foreign)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def loss(tokens:\n    return 1\n", r"mine\.py, line 1\): SyntaxError"),
+        ("\nimport no_such_package_at_all\n", r"mine\.py, line 2\): No module named"),
+        ("from math import nothing\n", r"mine\.py, line 1\): ImportError"),
+        ("x = 1\ny = x.gone\n", r"mine\.py, line 2\): AttributeError"),
+        ("x = 1 / 0\n", r"mine\.py, line 1\): ZeroDivisionError"),
+        ("def loss(tokens):\n    return tokens.wieghts\n", r"mine\.py, line 2\): AttributeError"),
+        ("def loss(tokens):\n    return 1 / 0\n", r"mine\.py, line 2\): ZeroDivisionError"),
+    ],
+)
+def test_a_loss_that_cannot_be_used_is_named_with_its_line(text, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(ValueError, match=rf"sft\.loss\.fn: mine\.loss.*{message}"):
+        token_loss(LossConfig(fn="mine.loss"), "sft.loss")
+    sys.modules.pop("mine", None)
