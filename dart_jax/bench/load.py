@@ -73,7 +73,7 @@ def write_checkpoint(folder: Path, gib: float) -> dict[str, Any]:
     import numpy as np
 
     from dart_jax.model.architecture import LlamaConfig, to_hf_config
-    from dart_jax.model.safetensors_writer import ShardWriter
+    from dart_jax.model.safetensors_file import save_shards
     from dart_jax.model.weights import tensor_shapes
 
     # 480 width^2 parameters of two bytes.
@@ -96,14 +96,15 @@ def write_checkpoint(folder: Path, gib: float) -> dict[str, Any]:
     shapes = tensor_shapes(config)
     # A prime number of values: no two rows or tensors are alike, and none has to be drawn twice.
     drawn = np.random.default_rng(0).normal(0, 0.02, 1_000_003).astype(ml_dtypes.bfloat16)
-    with ShardWriter(folder, _FILE_BYTES, shapes) as writer:
-        for number, (name, shape) in enumerate(shapes.items()):
-            writer.add(name, np.resize(np.roll(drawn, number), shape))
-        files = writer.finish()
+    tensors = (
+        (name, np.resize(np.roll(drawn, number), shape))
+        for number, (name, shape) in enumerate(shapes.items())
+    )
+    files, total_bytes = save_shards(folder, tensors, _FILE_BYTES)
     sizes = {name: 2 * int(np.prod(shape)) for name, shape in shapes.items()}
     largest = max(sizes, key=sizes.__getitem__)
     return {
-        "bytes": writer.total_bytes,
+        "bytes": total_bytes,
         "files": files,
         "tensors": len(shapes),
         "largest_tensor": largest,

@@ -15,6 +15,8 @@ from dart_jax.records import Question, Target, read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example, tokenize
 
+SHARD_BYTES = 5 * 10**9
+
 
 def mini_targets(limit: int) -> tuple[list[Target], list[Question]]:
     """The mini suite's own rationales, spread evenly over families and conditions."""
@@ -129,15 +131,15 @@ def _write_base(path: Path, folder: Path) -> Path:
     """A .gguf checkpoint and its tokenizer as a Hugging Face folder, float32."""
     from dart_jax.model.load import open_checkpoint
     from dart_jax.model.merged import write_config, write_tokenizer
-    from dart_jax.model.safetensors_writer import ShardWriter
+    from dart_jax.model.safetensors_file import save_shards
 
     folder.mkdir()
     config, source = open_checkpoint(path)
-    size = sum(info.stored_bytes for info in source.tensors.values())
-    with ShardWriter(folder, 16 * size, source.tensors) as writer:
-        for name, info in source.tensors.items():
-            writer.add(name, source.open(name)[tuple(slice(end) for end in info.shape)])
-        writer.finish()
+    tensors = (
+        (name, source.open(name)[tuple(slice(end) for end in info.shape)])
+        for name, info in source.tensors.items()
+    )
+    save_shards(folder, tensors, SHARD_BYTES)
     write_config(folder, path, config, "checkpoint")
     write_tokenizer(folder, path)
     return folder

@@ -2,15 +2,16 @@
 
     W[out, in] + scale * (A[in, R] B[R, out])^T
 
-for every projection that the adapter has; all other tensors as the checkpoint has them. Each is
-read, merged in float32 and written before the next: a model of any size passes through the
-memory that its largest tensor takes.
+for every projection that the adapter has; all other tensors as the checkpoint has them. Tensors
+are read and merged in float32 one by one and written a shard at a time: a model of any size passes
+through the memory of one shard and its largest tensor.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from dart_jax.model.finite import all_finite
 from dart_jax.model.folder_tokenizer import GENERIC_CLASSES
 from dart_jax.model.identity import TOKENIZER_FILES
 from dart_jax.model.lora import LoraParams
-from dart_jax.model.safetensors_writer import ShardWriter
+from dart_jax.model.safetensors_file import save_shards
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
 
@@ -85,8 +86,11 @@ def write_merged(
     pairs = _pairs(lora_params)
     _check_shapes(source, pairs)
     types = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
-    found, moved, rounded = set(), 0.0, 0.0
-    with ShardWriter(folder, max_shard_bytes, source.tensors) as writer:
+    stored_types: set[str] = set()
+    moved = rounded = 0.0
+
+    def merged_tensors() -> Iterator[tuple[str, np.ndarray]]:
+        nonlocal moved, rounded
         for name, info in tqdm(source.tensors.items(), "merging", unit="tensor"):
             tensor = source.open(name)[tuple(slice(size) for size in info.shape)]
             update = _update(*pairs[name], scale) if name in pairs else None
@@ -95,14 +99,15 @@ def write_merged(
             if update is not None:
                 moved += _squared(update)
                 rounded += _squared(stored.astype(np.float32) - exact)
-            writer.add(name, stored)
-            found.add(stored.dtype.name)
-        shards = writer.finish()
+            stored_types.add(stored.dtype.name)
+            yield name, stored
+
+    shards, total_bytes = save_shards(folder, merged_tensors(), max_shard_bytes)
     return MergeReport(
         tensors=len(source.tensors),
         shards=shards,
-        bytes=writer.total_bytes,
-        dtypes=tuple(sorted(found)),
+        bytes=total_bytes,
+        dtypes=tuple(sorted(stored_types)),
         rounding=(rounded / moved) ** 0.5 if moved else 0.0,
     )
 

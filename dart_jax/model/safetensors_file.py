@@ -1,12 +1,17 @@
-"""Checkpoints of Hugging Face folders: headers first, then one tensor's slices at a time."""
+"""Checkpoints of Hugging Face folders, read a slice at a time and written a shard at a time."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from dart_jax.model.weights import BadCheckpoint, TensorInfo, TensorSource
 from dart_jax.strict_json import BadRecord, read_json
@@ -95,3 +100,66 @@ def _read_header(file: Path) -> dict[str, TensorInfo]:
         name: TensorInfo(tuple(shape), math.prod(shape) * _ITEM_SIZES[dtype])
         for name, (shape, dtype) in headers.items()
     }
+
+
+def save_shards(
+    folder: Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int
+) -> tuple[int, int]:
+    """Write named tensors as `model.safetensors`, or as numbered shards and their index.
+
+    The tensors are taken one by one and kept until they fill a shard, so that no more than a
+    shard is in memory. The files get names that a reader looks for once all of them are complete.
+
+    Args:
+        folder: Exists.
+        max_bytes: Largest shard; a tensor that is larger gets a shard of its own.
+
+    Returns:
+        The number of shards, and the size of all tensors in bytes.
+
+    Raises:
+        ValueError: Two tensors have one name.
+    """
+    shards: list[list[str]] = []
+    pending: dict[str, np.ndarray] = {}
+    written: set[str] = set()
+    pending_bytes = total_bytes = 0
+
+    for name, tensor in tensors:
+        if name in written:
+            raise ValueError(f"{folder}: {name} is written twice")
+        if pending and pending_bytes + tensor.nbytes > max_bytes:
+            _save_shard(_partial(folder, len(shards)), pending)
+            shards.append(list(pending))
+            pending, pending_bytes = {}, 0
+        # The library writes a tensor's memory as it lies there, whatever the strides.
+        pending[name] = np.ascontiguousarray(tensor)
+        written.add(name)
+        pending_bytes += tensor.nbytes
+        total_bytes += tensor.nbytes
+    _save_shard(_partial(folder, len(shards)), pending)
+    shards.append(list(pending))
+
+    count = len(shards)
+    if count == 1:
+        os.replace(_partial(folder, 0), folder / "model.safetensors")
+        return count, total_bytes
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards):
+        file_name = f"model-{number + 1:05}-of-{count:05}.safetensors"
+        os.replace(_partial(folder, number), folder / file_name)
+        weight_map |= dict.fromkeys(names, file_name)
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return count, total_bytes
+
+
+def _partial(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05}.partial"
+
+
+def _save_shard(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    # Without the framework's name, transformers refuses a file.
+    save_file(tensors, path, {"format": "pt"})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
