@@ -18,6 +18,7 @@ FLOORS = (
         "changes",
         "command_line",
         "csv_table",
+        "machine",
         "processes",
         "records",
         "run_dir",

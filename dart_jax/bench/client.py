@@ -30,12 +30,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.machine import machine, versions
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.chat.endpoint import Endpoint, resolve_endpoint
 from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.protocol import ChatFailure, ChatRequest
 from dart_jax.chat.store import ResponseStore
+from dart_jax.machine import machine, versions
 
 _PROMPT = "Say whether the two groups in this question should be treated alike, and why. " * 6
 _ALONE = 40

@@ -27,10 +27,10 @@ from dart_jax.bench.generate_summary import (
     summarise_pairs,
 )
 from dart_jax.bench.job import write_job
-from dart_jax.bench.machine import OURS, machine, versions
 from dart_jax.bench.peer import PACKAGES, positive, require_peer
 from dart_jax.bench.rounds import Measured, alternate, tune, untimed
 from dart_jax.bench.summary import finalists
+from dart_jax.machine import OURS, machine, versions
 
 CHECKED_PROMPTS, CHECKED_TOKENS = 4, 16
 RELEASE = GenerateVariant("release", "float32", 8)

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.machine import machine, versions
+from dart_jax.machine import machine, versions
 
 DEVICES = 8
 PEERS = ("whole_leaves",)

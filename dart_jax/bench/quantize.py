@@ -11,8 +11,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dart_jax.bench.machine import machine, versions
 from dart_jax.bench.prepare import mini_targets
+from dart_jax.machine import machine, versions
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.sft.config import SftConfig
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from dart_jax.bench.contest import contest, say
 from dart_jax.bench.job import Variant
-from dart_jax.bench.machine import OURS, machine, versions
 from dart_jax.bench.peer import PACKAGES, positive, require_peer
 from dart_jax.bench.prepare import check_job, mini_targets, prepare_job, run_targets
 from dart_jax.bench.rounds import untimed
 from dart_jax.bench.shape import SHAPES, shape
 from dart_jax.bench.summary import agreement, table
+from dart_jax.machine import OURS, machine, versions
 from dart_jax.model.config import LoraConfig
 from dart_jax.sft.config import SftConfig
 
