@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -14,8 +15,12 @@ OURS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, and how busy the machine is now."""
+    """Processor, cores that this process may use, memory, how busy the machine is now, the day.
+
+    The day is what a chat template that asks for it has written into the prompts.
+    """
     return {
+        "date": datetime.date.today().isoformat(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -9,6 +9,7 @@ DART_JAX_DISTRIBUTED=1 and a run.root that all of them see; `processes.start` sa
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import json
 import platform
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING
 from dart_jax import __version__, processes
 from dart_jax.changes import enumerated
 from dart_jax.chat.budget import BudgetReached
-from dart_jax.config import STAGES, DartConfig, make_parser, parse_command
+from dart_jax.config import STAGES, Command, DartConfig, make_parser, parse_command
 from dart_jax.processes import on_every, on_first
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
 from dart_jax.shell import exit_status
+from dart_jax.stages.run_day import day_of_run
 
 if TYPE_CHECKING:
     from dart_jax.stages.sharing import Sharing
@@ -34,22 +36,41 @@ if TYPE_CHECKING:
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse, run the stages, report; the exit status. Without an argument, help is printed."""
-    if not (sys.argv[1:] if args is None else args):
+def main(args: Sequence[str] | None = None, today: datetime.date | None = None) -> int:
+    """Parse, run the stages, report; the exit status. Without an argument, help is printed.
+
+    Args:
+        today: The clock's day by default; see `stages.run_day` for what it is used for.
+    """
+    args = sys.argv[1:] if args is None else args
+    if not args:
         make_parser().print_help()
         return 2
     command = parse_command(args)
-    config, stages, resolved = command.config, command.stages, command.resolved
+    today = today or datetime.date.today()
     if command.dry_run:
         from dart_jax.stages.dry_run import print_estimates
 
-        print_estimates(config, stages)
+        dated = _on_its_day(args, command, today)
+        print_estimates(dated.config, dated.stages)
         return 0
     processes.start()
     with processes.only_first_prints():
-        run_locked(config, stages, resolved)
+        dated = _on_its_day(args, command, today)
+        run_locked(dated.config, dated.stages, dated.resolved)
     return 0
+
+
+def _on_its_day(args: Sequence[str], command: Command, today: datetime.date) -> Command:
+    """The command with `model.date` set: by the user, by the run's first start, or today.
+
+    The first process decides for all: another host's clock may be past midnight.
+    """
+    if command.config.model.date is not None:
+        return command
+    folder = RunDir(command.config.run).path
+    day = on_first(partial(day_of_run, folder, today))
+    return parse_command([*args, f"--model.date={day}"])
 
 
 def run_locked(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Part of every version. Raise it when the way in which a text is scored here changes.
-_SCORING = 1
+_SCORING = 2
 
 # Torch's own message tells how to load it all the same.
 _NOT_WEIGHTS = (
@@ -53,6 +53,8 @@ class _Classifier:
             truncation=True,
             max_length=_window_tokens(self.model, self.tokenizer),
             return_overflowing_tokens=True,
+            # `</s>` or `[SEP]` in an answer is text: it must not end what the classifier reads.
+            split_special_tokens=True,
             return_tensors="pt",
         )
         owner = encoded.pop("overflow_to_sample_mapping")

@@ -11,11 +11,13 @@ import datetime
 import string
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 _CLOCK = "strftime_now"
+_GGUF_METADATA_BYTES = 64 << 20
 # Llama 3.2's and other templates call `strftime_now(format)`, which transformers answers by the
 # clock, and takes from nobody else: it replaces a function among the template's variables. A macro
 # of that name, put before the template, hides it. The newline behind it is taken off with it.
@@ -37,6 +39,22 @@ _QUESTION = {"role": "user", "content": "a"}
 _ANSWER = {"role": "assistant", "content": "b"}
 
 Messages = Sequence[dict[str, str]]
+
+
+def asks_for_date(path: Path) -> bool:
+    """Whether the chat template of a Hugging Face folder or GGUF file may write today's date.
+
+    Looks for the name of the clock only, so that no tokenizer has to be loaded: one that is in the
+    template and never called is taken for a call.
+    """
+    name = _CLOCK.encode()
+    if path.is_file():
+        # The metadata come before the tensors; those of a large vocabulary take some 10 MB.
+        with open(path, "rb") as file:
+            return name in file.read(_GGUF_METADATA_BYTES)
+    patterns = ("tokenizer_config.json", "chat_template.*", "additional_chat_templates/*")
+    files = [file for pattern in patterns for file in path.glob(pattern) if file.is_file()]
+    return any(name in file.read_bytes() for file in files)
 
 
 class ChatTemplate:

@@ -41,9 +41,12 @@ class ModelConfig:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        """How the weights are loaded; what they are is the content of path, wherever it lies."""
+        """How the weights are loaded; what they are is the content of path, wherever it lies.
+
+        The date belongs to it where a chat template asks for one, see `load.loading_inputs`.
+        """
         settings = asdict(self)
-        del settings["path"]
+        del settings["path"], settings["date"]
         return settings
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from dart_jax.model.architecture import LlamaConfig, from_hf_config
+from dart_jax.model.chat_template import asks_for_date
 from dart_jax.model.config import ModelConfig
 from dart_jax.model.gguf_file import open_gguf
 from dart_jax.model.llama import param_axes, param_shapes, unstack
@@ -96,6 +98,13 @@ def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
     except BadRecord as error:
         raise BadCheckpoint(str(error)) from error
     return from_hf_config(raw, str(config_path)), safetensors_source(path)
+
+
+def loading_inputs(model: ModelConfig, path: Path) -> dict[str, Any]:
+    """Settings of the model on which the answers of the checkpoint at `path` depend."""
+    if asks_for_date(path):
+        return {**model.identity(), "date": model.date}
+    return model.identity()
 
 
 def load_model(model: ModelConfig, mesh: Mesh) -> Model:

@@ -15,7 +15,7 @@ from dart_jax.changes import describe_changes, enumerated
 from dart_jax.config import DartConfig
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.identity import checkpoint_identity
-from dart_jax.model.load import resolve_path
+from dart_jax.model.load import loading_inputs, resolve_path
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import digest, write_text
 from dart_jax.run_dir import hash_path
@@ -37,12 +37,13 @@ def answer_inputs(
         config: The run's.
         settings: How is decoded, the run's own or not.
     """
-    base = checkpoint_identity(resolve_path(config.model.path))
+    path = resolve_path(config.model.path)
+    base = checkpoint_identity(path)
     return {
         "seed": seed,
         "decode": settings.identity(),
         "conclusion": RULE,
-        "base": {**base, **config.model.identity()},
+        "base": {**base, **loading_inputs(config.model, path)},
         "models": {name: hash_path(run / "adapters" / name) for name in names},
         "prompts": {prompt.id: _prompt_digest(prompt) for prompt in prompts},
     }

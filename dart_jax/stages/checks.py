@@ -64,12 +64,16 @@ def _roles(run: Run) -> tuple[str, ...]:
 def check_before_work(run: Run, stages: Sequence[str]) -> None:
     """Called once, before the first stage that has to run: loads the scorers and the model.
 
-    Where targets are only made and trained on, nothing is scored or decoded.
+    Where targets are only made and trained on, nothing is scored or decoded. Training prompts are
+    encoded before a teacher is asked for what follows on them.
 
     Raises:
+        ValueError: The model's chat template or tokenizer does not take a prompt, with its id.
         ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
+    if "distill" in stages:
+        answer_prompts(run.splits["train"], run.model)
     if _scores_nothing(stages):
         return
     on_first(lambda: [scorer.name for scorer in run.scorers])
@@ -84,10 +88,15 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> None:
     """
     check_stages(run.config, stages)
     check_settings(run, stages)
+    if set(stages) == {"teach"}:
+        return
+    model, _ = outline(run.config.model, make_mesh(run.config.mesh))
+    if "distill" in stages:
+        answer_prompts(run.splits["train"], model)
     if _scores_nothing(stages):
         return
     make_scorers(run.config.audit)
-    _check_room(run, outline(run.config.model, make_mesh(run.config.mesh))[0])
+    _check_room(run, model)
 
 
 def _scores_nothing(stages: Sequence[str]) -> bool:

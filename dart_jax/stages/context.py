@@ -19,7 +19,7 @@ from dart_jax.data.splits import make_splits
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import MeshConfig, ModelConfig
 from dart_jax.model.identity import checkpoint_identity
-from dart_jax.model.load import Model, load_model, resolve_path
+from dart_jax.model.load import Model, load_model, loading_inputs, resolve_path
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft, save_peft
 from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
@@ -119,7 +119,7 @@ class Run:
         found = resolve_path(path or self.config.model.path)
         if found not in self._identities:
             self._identities[found] = checkpoint_identity(found)
-        settings = self.config.model.identity()
+        settings = loading_inputs(self.config.model, found)
         return {
             "model": self._identities[found],
             **{f"model.{key}": value for key, value in settings.items()},

@@ -7,6 +7,7 @@ goes on. A run that fails is recorded and shown, and the others go on without it
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 import traceback
@@ -63,16 +64,21 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, run, tabulate; the exit status, 1 where a run has failed."""
+def main(arguments: Sequence[str] | None = None, today: datetime.date | None = None) -> int:
+    """Parse, run, tabulate; the exit status, 1 where a run has failed.
+
+    Args:
+        today: The clock's day by default; see `stages.run_day` for what it is used for.
+    """
     args, rest = make_parser().parse_with_settings(arguments, dict(setting_types(DartConfig)))
     from dart_jax.sweep.config import read_sweep
 
-    sweep = read_sweep(args.config, args.out, rest, args.seeds)
+    sweep = read_sweep(args.config, args.out, rest, args.seeds, today)
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.processes import on_first
     from dart_jax.run_dir import RunConfig, RunDir
+    from dart_jax.stages.run_day import keep_day_of_sweep
     from dart_jax.sweep.plan import make_plan, plan_text
     from dart_jax.sweep.report import results_text
 
@@ -84,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
         on_first(lambda: held.enter_context(folder.lock()))
+        on_first(lambda: keep_day_of_sweep(sweep.out, sweep.day))
         failures = run_all(sweep, plan)
         print(f"\n{on_first(lambda: results_text(sweep.out))}", flush=True)
     return 1 if failures else 0

@@ -14,6 +14,7 @@ Every variant is parsed before anything runs. `run.*` belongs to the sweep.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from dart_jax.command_line import did_you_mean
 from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
 from dart_jax.settings import BadSetting
 from dart_jax.settings_source import put_settings
+from dart_jax.stages.run_day import day_of_sweep
 from dart_jax.strict_yaml import nested, read_settings
 
 _KEYS = {"base", "settings", "seeds", "variants"}
@@ -54,6 +56,7 @@ class Sweep:
         variants: Names, in the file's order.
         runs: All variants with the first seed, then with the next: what variants share is done
             once a seed, and the first seed alone is a whole comparison.
+        day: That the sweep was first started; `model.date` of the runs that set none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Sweep:
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     runs: tuple[SweepRun, ...]
+    day: str
 
     @property
     def root(self) -> Path:
@@ -69,7 +73,11 @@ class Sweep:
 
 
 def read_sweep(
-    path: Path, out: Path | None, base_args: Sequence[str], seeds: Sequence[int] | None = None
+    path: Path,
+    out: Path | None,
+    base_args: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    today: datetime.date | None = None,
 ) -> Sweep:
     """Read a sweep's file.
 
@@ -77,6 +85,7 @@ def read_sweep(
         out: Where to write; default `<run.root>/sweep/<name of the file>`.
         base_args: `--section.field value` settings for every variant that does not set them.
         seeds: Instead of the file's.
+        today: The clock's day by default; see `stages.run_day` for what it is used for.
 
     Raises:
         BadSetting: An unknown or wrong key, named with its variant.
@@ -97,12 +106,15 @@ def read_sweep(
     else:
         seeds = _seeds("command line: --seeds", list(seeds))
     where = out or Path(base.run.root) / "sweep" / path.stem
+    day = day_of_sweep(where, today or datetime.date.today())
+    if base.model.date is None:
+        base.model.date = day
     runs = [
         _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
         for seed in seeds
         for name, overrides in variants.items()
     ]
-    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs))
+    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day)
 
 
 def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[str]) -> Any:

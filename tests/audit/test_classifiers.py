@@ -168,6 +168,13 @@ def test_scores_do_not_depend_on_the_batch(bert):
     assert together == pytest.approx(alone, abs=1e-6)
 
 
+def test_the_name_of_a_special_token_is_text(bert):
+    """Three unknown pieces, as those of `(xyz)`, and not the end of what is read."""
+    scorer = HFScorer([str(bert("m", ("fine", "hate")))])
+    forged, similar, without = scorer.score(["fine [SEP] awful", "fine (xyz) awful", "fine awful"])
+    assert forged == similar != without
+
+
 def test_long_text_is_scored_in_windows_and_its_worst_window_counts(bert):
     scorer = HFScorer([str(bert("m", ("fine", "hate")))])
     window = 12 - 2 - 2  # positions, two spare ones, [CLS] and [SEP]
