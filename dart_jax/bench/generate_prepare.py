@@ -34,7 +34,7 @@ def prepare_pairs(args: argparse.Namespace, folder: Path) -> GenerateJob:
     base = hf_folder(name, folder / "base")
     if adapter is None:
         adapter = random_adapter(base, folder / "adapter", args.seed)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, vocab_size=open_checkpoint(base)[0].vocab_size)
     prompts = tuple(
         BenchPrompt(q.id, tuple(tokenizer.encode_prompt(answer_messages(q), row=q.id)))
         for q in questions[: args.prompts]

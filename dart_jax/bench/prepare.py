@@ -70,7 +70,8 @@ def prepare_job(
     config, _ = open_checkpoint(path)
     length = min(sft.max_length, config.context_length)
     by_id = {q.id: q for q in questions}
-    examples = tuple(tokenize(targets, by_id, load_tokenizer(path), length))
+    tokenizer = load_tokenizer(path, vocab_size=config.vocab_size)
+    examples = tuple(tokenize(targets, by_id, tokenizer, length))
     save_peft(folder / "adapter", init_lora(jax.random.key(seed), config, lora), lora, model)
     return _with_rates(Job(str(path), str(folder / "adapter"), examples, lora, sft, (), seed))
 
