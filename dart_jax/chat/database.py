@@ -4,6 +4,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+WAIT_SECONDS = 60.0
+"""How long a file that another process has locked is waited for."""
+
 
 class BadStore(RuntimeError):
     """The file is no store that this version can use; the message says what to do."""
@@ -22,14 +25,21 @@ def open_database(
         prepare: Makes the tables that are missing. May raise BadStore.
 
     Raises:
-        BadStore: It is no SQLite database, or a damaged one.
+        BadStore: It is no SQLite database, or a damaged one; or it cannot be opened, because it is
+            locked, read-only or on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+    try:
+        db = sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from error
     try:
         _check(db, path, what)
         prepare(db)
         db.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise _unusable(path, error) from error
     except sqlite3.DatabaseError as error:
         db.close()
         raise damaged(path, what, error) from error
@@ -37,6 +47,14 @@ def open_database(
         db.close()
         raise
     return db
+
+
+def _unusable(path: Path, fault: sqlite3.OperationalError) -> BadStore:
+    """The error of a file that is well, as far as is known, and cannot be used now."""
+    return BadStore(
+        f"{path} cannot be used ({fault}): wait for another process that has it, make room on the "
+        "disk, or make it writable; nothing in it is lost"
+    )
 
 
 def damaged(path: Path, what: str, fault: object) -> BadStore:

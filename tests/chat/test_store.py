@@ -244,3 +244,21 @@ def test_odd_characters_come_back_as_they_were(tmp_path, odd):
     with ResponseStore(tmp_path / "s.sqlite") as store:
         store.put("a", {odd: [odd]}, prompt_tokens=1, completion_tokens=1).result()
         assert store.get("a") == {odd: [odd]}
+
+
+def test_a_locked_store_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("dart_jax.chat.database.WAIT_SECONDS", 0.1)
+    path = tmp_path / "responses.sqlite"
+    ResponseStore(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BadStore, match=r"sqlite cannot be used \(database is locked\)"):
+            ResponseStore(path)
+    ResponseStore(path).close()
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "responses.sqlite").mkdir()
+    with pytest.raises(BadStore, match=r"responses\.sqlite cannot be used"):
+        ResponseStore(tmp_path / "responses.sqlite")
