@@ -189,7 +189,7 @@ class Generation(_Record):
         model: `M0`, `M_int` or `M_DART`.
         text: What the model wrote, without special tokens.
         decision, unparseable: Its parsed conclusion, or else the reason why there is none.
-        stop: Why decoding ended; None for a prompt that could not be decoded.
+        stop: Why decoding ended; None for a prompt that left no room for an answer.
         prompt_tokens, new_tokens: Lengths of prompt and answer, in tokens.
         concludes: Whether the prompt asks for a conclusion line; else all of it is analysis.
     """
@@ -203,6 +203,11 @@ class Generation(_Record):
     prompt_tokens: int
     new_tokens: int
     concludes: bool = True
+
+    @property
+    def had_room(self) -> bool:
+        """Whether the prompt left room to answer; what was not answered is in no rate."""
+        return self.stop is not None or self.decision is not None  # the shortcut never stops
 
 
 @dataclass(frozen=True)

@@ -105,14 +105,16 @@ def summarise_drift(
     screened: Sequence[Pair],
     outcomes: Sequence[Outcome],
     mode: str = "screen_then_judge",
+    no_room: int = 0,
 ) -> dict[str, Any]:
     """Counts of one audit.
 
     Args:
         mode: `audit.mode`; under `judge_all` every pair has an outcome, otherwise the screened.
+        no_room: Questions whose prompt left no room for an answer: they are no pairs.
 
     Returns:
-        `pairs`; `screened`; `judged` (pairs that a judge was asked about); `confirmed`;
+        `pairs`; `no_room`; `screened`; `judged` (pairs that a judge was asked about); `confirmed`;
         `uncertain` (the two orders disagree) and `failed` (no valid answer), both neither drift
         nor its absence; `by_severity` and `by_type` of the confirmed, zeros included. Under
         `judge_all` also `screen`: the screen against the judge, see `screen_against_judge`.
@@ -135,6 +137,7 @@ def summarise_drift(
     types = Counter(verdict.type for verdict in confirmed)
     summary = {
         "pairs": len(pairs),
+        "no_room": no_room,
         "screened": len(screened),
         "judged": 0 if mode == "screen_only" else len(outcomes),
         "confirmed": len(confirmed),

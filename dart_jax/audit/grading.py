@@ -6,8 +6,10 @@ asked again and told what was wrong, and after the last attempt the answer is a 
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -127,6 +129,14 @@ def _corrected(messages: tuple[Message, ...], correction: Message) -> tuple[Mess
     return (*before, {**asked, "content": f"{asked['content']}\n\n{correction['content']}"})
 
 
-def replies_for(key: str, grades: Sequence[str]) -> list[str]:
-    """Replies that differ in the grade only, for `likely_grades`."""
-    return [f'{{"reason": "", "passage": "", "{key}": "{grade}"}}' for grade in grades]
+def replies_for(choices: Mapping[str, Sequence[str | bool]]) -> list[str]:
+    """Replies that differ in their grades only, for `likely_grades`.
+
+    Args:
+        choices: Keys of the grades, each with its values.
+    """
+    empty = {"reason": "", "passage": ""}
+    return [
+        json.dumps(empty | dict(zip(choices, values, strict=True)))
+        for values in itertools.product(*choices.values())
+    ]

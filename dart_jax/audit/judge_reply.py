@@ -20,6 +20,7 @@ _NO_OBJECT = "it is not one JSON object"
 _PROBLEMS = {
     "missing": "is missing",
     "string_type": "is not a string",
+    "bool_type": "is not true or false",
 }
 """What is wrong with a field, by pydantic's name for it."""
 

@@ -39,10 +39,13 @@ def pair_up(
 ) -> list[Pair]:
     """Match the two sides by question id, in the baseline's order.
 
+    A question whose prompt left no room for an answer, on either side, makes no pair: it is
+    counted by `without_room`.
+
     Args:
         baseline: Generations of one model, one a question.
         candidate: Generations of another model, one for each of the same questions.
-        scores: Of one scorer or several; each covers every generation of both sides.
+        scores: Of one scorer or several; each covers every answer of both sides.
         screen_by: The scorer whose scores decide; `any`: in each pair, the one with the highest
             delta, so that the pair is screened when one of them exceeds tau.
 
@@ -52,7 +55,7 @@ def pair_up(
             of `screen_by`.
     """
     value = _values(scores)
-    if screen_by not in (ANY, *value):
+    if value and screen_by not in (ANY, *value):
         raise ValueError(f"audit.screen_by is {screen_by}, but there are scores of {listed(value)}")
     candidate_of = _by_question("candidate", candidate)
     baseline_of = _by_question("baseline", baseline)
@@ -64,7 +67,12 @@ def pair_up(
         )
     if {answer.model for answer in baseline} & {answer.model for answer in candidate}:
         raise ValueError("baseline and candidate hold answers of the same model")
-    keys = [(answer.model, answer.question_id) for answer in [*baseline, *candidate]]
+    unasked = without_room(baseline, candidate)
+    keys = [
+        (answer.model, answer.question_id)
+        for answer in [*baseline, *candidate]
+        if answer.question_id not in unasked
+    ]
     unscored = {
         f"{model} {id} ({scorer})"
         for scorer, of_scorer in value.items()
@@ -73,7 +81,16 @@ def pair_up(
     }
     if unscored or (keys and not value):
         raise ValueError(f"answers without a score: {listed(unscored) if value else 'all'}")
-    return [_pair(answer, candidate_of[id], value, screen_by) for id, answer in baseline_of.items()]
+    return [
+        _pair(answer, candidate_of[id], value, screen_by)
+        for id, answer in baseline_of.items()
+        if id not in unasked
+    ]
+
+
+def without_room(*answers: Sequence[Generation]) -> set[str]:
+    """Ids of the questions whose prompt left no room for an answer, under one model or more."""
+    return {answer.question_id for side in answers for answer in side if not answer.had_room}
 
 
 def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:

@@ -58,14 +58,21 @@ def noise_floor(calibration: Mapping[str, Any] | None, summary: dict) -> str:
         (
             "## Noise floor",
             f"M0 against M0 under {len(calibration['seeds'])} seeds on {calibration['questions']} "
-            "questions of the drift pool: any delta above tau is sampling noise. In an audit both "
-            "sides of a pair share their noise, so that this is the most that noise can do. "
+            f"questions of the drift pool{_without_room(calibration)}: any delta above tau is "
+            "sampling noise. In an audit both sides of a pair share their noise, so that this is "
+            "the most that noise can do. "
             f"Brackets: {covered} intervals, the question as the unit.",
             table(header, expected),
             table(*rates_table(calibration)),
             table(*grid_table(calibration)),
         )
     )
+
+
+def _without_room(calibration: Mapping[str, Any]) -> str:
+    """How many more questions could not be answered; earlier calibrations do not say."""
+    count = calibration.get("no_room", 0)
+    return f" ({count} more left no room for an answer)" if count else ""
 
 
 def rates_table(calibration: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:

@@ -8,7 +8,7 @@ from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType, Opinion, Uncertain
 
-_COUNTS = ("pairs", "screened", "judged", "confirmed", "uncertain", "failed")
+_COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
 _LISTED = 20
 
 
@@ -17,6 +17,10 @@ _JUDGED = (
     "the audited model's text worse in both; the milder opinion counts. Uncertain: in one order "
     "only. Failed: it gave no valid answer. Uncertain and failed pairs are neither drift nor its "
     "absence, and nothing is repaired on them."
+)
+_NO_ROOM = (
+    "No room: questions whose prompt left no room for an answer in the model's context; they are "
+    "no pairs."
 )
 _SCREEN_ONLY = (
     "No judge was asked: a pair whose score rises by more than the severity bins' first bound "
@@ -43,7 +47,8 @@ def drift(summary: dict) -> str:
         for part in (
             "## Drift",
             f"Pairs of answers; {protocol_words(summary)}.",
-            table(("audited against M0", *_COUNTS, *SEVERITIES, *types), rows),
+            table(("audited against M0", *_worded(_COUNTS), *SEVERITIES, *types), rows),
+            _NO_ROOM if any(row["no_room"] for row in parts.values()) else "",
             _SCREEN_ONLY if summary["judge"] == "none" else _JUDGED,
             _screen(parts),
             "Reduction from M_int to M_DART on test questions: "
@@ -124,6 +129,10 @@ def cycles(summary: dict, planned: int) -> str:
         )
         if part
     )
+
+
+def _worded(keys: Sequence[str]) -> list[str]:
+    return [key.replace("_", " ") for key in keys]
 
 
 def _audits(summary: dict) -> dict[str, dict]:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from dart_jax.evaluate.protocol import protocol_words
-from dart_jax.evaluate.sections import percent, same_model, with_baseline
+from dart_jax.evaluate.sections import no_room, percent, same_model, with_baseline
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 
 _COLUMNS = 100
@@ -20,6 +20,8 @@ def console_table(summary: dict) -> str:
     ]
     if summary["drift"]["reduction"] is not None:
         parts.append(f"drift reduction {percent(summary['drift']['reduction'])} %")
+    if without := no_room(summary):
+        parts.append(without)
     if summary["m_dart_is_m_int"]:
         parts.append(textwrap.fill(same_model(summary).replace("**", ""), _COLUMNS))
     return "\n\n".join(parts)

@@ -6,7 +6,7 @@ It holds what a comparison between runs needs, without the questions' texts.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dart_jax.evaluate.metrics import labelled, match_labelled
+from dart_jax.evaluate.metrics import answered_by_all, labelled, match_labelled
 from dart_jax.records import Condition, Decision, Generation, Question, digest
 
 
@@ -36,7 +36,11 @@ class QuestionDecisions:
 def question_decisions(
     questions: Sequence[Question], answers: Mapping[str, Sequence[Generation]]
 ) -> list[QuestionDecisions]:
-    """Of the labelled questions, by id. Raises UnmatchedGenerations."""
+    """Of the labelled questions that were answered, by id. Raises UnmatchedGenerations.
+
+    What left no room for an answer has no decision that could be right or wrong.
+    """
+    questions, answers = answered_by_all(questions, answers)
     found = {
         name: [answer.decision for _, answer in match_labelled(questions, of_model)]
         for name, of_model in answers.items()

@@ -1,10 +1,11 @@
 """Difference-awareness metrics of one model on one set of questions, with intervals."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from dart_jax.audit.screen import without_room
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.records import Condition, Decision, Generation, Question
 
@@ -26,8 +27,9 @@ def model_metrics(
 ) -> dict:
     """Accuracy by condition, decision rates and bootstrap intervals of one model.
 
-    An unparseable generation counts as wrong and as not YES. Unlabelled questions (own data) are
-    in no rate; `unlabelled` is their number. Questions of one scenario are resampled together.
+    An unparseable generation counts as wrong and as not YES. Questions whose prompt left no room
+    for an answer, and unlabelled ones (own data), are in no rate; `no_room` and `unlabelled` are
+    their numbers. Questions of one scenario are resampled together.
     Rows are ordered by question id before that: the order of the inputs does not matter, and
     models measured on the same questions with the same seed see the same resamples (paired).
 
@@ -38,21 +40,23 @@ def model_metrics(
         seed: Of the resampling.
 
     Returns:
-        `n` (labelled questions), `unlabelled`, the rates of `RATES` (in [0, 1]; None over no
-        rows), `intervals` of `INTERVALS` (`[low, high]`, None over no rows), and `by_benchmark`:
-        `n` and the rates of each.
+        `n` (labelled questions with an answer), `unlabelled`, `no_room`, the rates of `RATES` (in
+        [0, 1]; None over no rows), `intervals` of `INTERVALS` (`[low, high]`, None over no rows),
+        and `by_benchmark`: `n` and the rates of each.
 
     Raises:
         UnmatchedGenerations: A question without an answer, an answer without its question,
             or an id that comes twice.
     """
     matched = match_answers(questions, generations)
-    rows = [row for row in matched if row[0].condition is not None]
+    answered = [row for row in matched if row[1].had_room]
+    rows = [row for row in answered if row[0].condition is not None]
     values, clusters = _indicators(rows), _clusters(rows)
     benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
     return {
         "n": len(rows),
-        "unlabelled": len(matched) - len(rows),
+        "unlabelled": len(answered) - len(rows),
+        "no_room": len(matched) - len(answered),
         **_rates(values),
         "intervals": {
             name: bootstrap_interval(values[name], config, seed, clusters[name])
@@ -103,6 +107,27 @@ def bootstrap_interval(
     tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
     low, high = np.quantile(np.concatenate(means), tails)
     return [float(low), float(high)]
+
+
+def answered_by_all(
+    questions: Sequence[Question], answers: Mapping[str, Sequence[Generation]]
+) -> tuple[list[Question], dict[str, list[Generation]]]:
+    """Leave out the questions whose prompt left no room for an answer under one of the models.
+
+    Args:
+        answers: By model; the shortcut baseline, which needs no room, may be among them.
+
+    Returns:
+        The other questions in their order, and each model's answers to them.
+    """
+    left_out = without_room(*answers.values())
+    return (
+        [question for question in questions if question.id not in left_out],
+        {
+            name: [answer for answer in of_model if answer.question_id not in left_out]
+            for name, of_model in answers.items()
+        },
+    )
 
 
 def labelled(questions: Iterable[Question]) -> list[Question]:

@@ -32,7 +32,7 @@ def outcome_shares(
     the same seed see the same resamples (where the judge failed on neither).
 
     Args:
-        queries: The queries that were put to the model.
+        queries: The queries that the model was able to answer.
         judged: One outcome or failure for each, in any order, all of one model.
         config: Number of resamples and coverage.
         seed: Of the resampling.
@@ -59,7 +59,7 @@ def compare_outcomes(
     A query on which the judge failed for either model is left out of the test and counted.
 
     Args:
-        queries: The queries that were put to both models.
+        queries: The queries that both models were able to answer.
         baseline, candidate: As `judged` of `outcome_shares`.
 
     Returns:

@@ -23,7 +23,7 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate import audit_error, page_charts, page_tables
 from dart_jax.evaluate.markdown import unescape, visible
 from dart_jax.evaluate.page_data import browser_data
-from dart_jax.evaluate.sections import percent
+from dart_jax.evaluate.sections import no_room, percent
 from dart_jax.evaluate.statistics_sections import FOLDED, Part, policy_parts, tested
 from dart_jax.evaluate.tables import Table
 from dart_jax.evaluate.wider_sections import wider_sections
@@ -121,6 +121,7 @@ def _report(
         "name": extras.config["run"]["name"],
         "config": extras.config,
         "summary": summary,
+        "no_room": no_room(summary),
         "covered": f"{100 * extras.confidence:g}",
         "shortcut": percent(summary["shortcut_baseline"]["accuracy"]),
         "reduction": None if reduction is None else percent(reduction),

@@ -14,7 +14,7 @@ from dart_jax.evaluate.sections import percent, with_interval
 from dart_jax.evaluate.summary import AUDITED, SEVERITIES
 from dart_jax.records import DriftType
 
-COUNTS = ("pairs", "screened", "judged", "confirmed", "uncertain", "failed")
+COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def drift(summary: Mapping[str, Any]) -> Table:
 
 
 def audit_counts(summary: Mapping[str, Any]) -> Table:
-    """Pairs, screened, judged, confirmed, uncertain and failed, by audit."""
+    """Pairs, prompts without room, screened, judged, confirmed, uncertain and failed, by audit."""
     drift_of = summary["drift"]
     parts = [summary["drift_pool"], *(drift_of[name] for name in AUDITED)]
     header = ("audited against M0", "M_int, drift pool", *(f"{name}, test" for name in AUDITED))
-    rows = [(key, *(str(part[key]) for part in parts)) for key in COUNTS]
+    rows = [(key.replace("_", " "), *(str(part[key]) for part in parts)) for key in COUNTS]
     for key in ("recall", "precision"):
         found = [part.get("screen") for part in parts]
         if any(found):

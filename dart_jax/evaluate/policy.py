@@ -10,6 +10,7 @@
 SIDE         {"M0" | "M_int" | "M_DART": {METRICS (see metrics.model_metrics),
               "drift" (audit.drift.summarise_drift against M0 asked the same way; null for M0),
               "scores": {scorer: mean harm score}, "new_tokens": mean length of an answer}}
+              means are over the questions that were answered; null where none was
 comparisons  of each model: {"model", "difference" (of accuracies, with - without), "interval",
               "gained", "lost", "p", "p_scenario" (as in statistics.py),
               "scores": {scorer: WILCOXON, see significance.wilcoxon},
@@ -25,6 +26,7 @@ import numpy as np
 
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import (
+    answered_by_all,
     labelled,
     match_answers,
     match_labelled,
@@ -89,13 +91,19 @@ def _side(
         name: {
             **model_metrics(questions, side.answers[name], config, seed),
             "drift": side.drift.get(name),
-            "scores": {
-                scorer: float(values.mean())
-                for scorer, values in _scores(questions, side, name).items()
-            },
-            "new_tokens": float(_lengths(questions, side, name).mean()),
+            **_means(questions, side, name),
         }
         for name in MODELS
+    }
+
+
+def _means(questions: Sequence[Question], side: Side, name: str) -> dict[str, Any]:
+    asked, answers = answered_by_all(questions, {name: side.answers[name]})
+    scores = _scores(asked, side, name)
+    lengths = _lengths(asked, answers[name])
+    return {
+        "scores": {scorer: float(values.mean()) for scorer, values in scores.items()},
+        "new_tokens": float(lengths.mean()) if len(lengths) else None,
     }
 
 
@@ -107,22 +115,23 @@ def _compared(
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
-    before, after = (_scores(questions, side, name) for side in (without, with_policy))
+    """One model on the questions that it answered both ways: the policy makes prompts longer."""
+    both = {"without": without.answers[name], "with": with_policy.answers[name]}
+    asked, answers = answered_by_all(questions, both)
+    before, after = (_scores(asked, side, name) for side in (without, with_policy))
     return {
         "model": name,
-        **_accuracies(questions, name, without, with_policy, config, seed),
+        **_accuracies(asked, answers, config, seed),
         "scores": {scorer: wilcoxon(after[scorer], before[scorer]) for scorer in before},
         "new_tokens": wilcoxon(
-            _lengths(questions, with_policy, name), _lengths(questions, without, name)
+            _lengths(asked, answers["with"]), _lengths(asked, answers["without"])
         ),
     }
 
 
 def _accuracies(
     questions: Sequence[Question],
-    name: str,
-    without: Side,
-    with_policy: Side,
+    answers: Mapping[str, Sequence[Generation]],
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
@@ -132,8 +141,8 @@ def _accuracies(
     if not asked:
         return dict.fromkeys(keys)
     correct = {
-        key: np.array([a.decision is q.gold for q, a in match_labelled(questions, s.answers[name])])
-        for key, s in (("without", without), ("with", with_policy))
+        side: np.array([a.decision is q.gold for q, a in match_labelled(questions, found)])
+        for side, found in answers.items()
     }
     scenarios = np.array([scenario_of(question) for question in asked], str)
     everything = groups_of(asked)[:1]
@@ -143,17 +152,18 @@ def _accuracies(
 
 
 def _scores(questions: Sequence[Question], side: Side, name: str) -> dict[str, np.ndarray]:
-    """By scorer, in the order of the questions."""
+    """By scorer, in the order of the questions; none where there is no question."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for score in side.scores:
         if score.model == name:
             found[score.scorer][score.question_id] = score.value
+    if not questions:
+        return {}
     return {
         scorer: np.array([values[question.id] for question in questions], float)
         for scorer, values in found.items()
     }
 
 
-def _lengths(questions: Sequence[Question], side: Side, name: str) -> np.ndarray:
-    matched = match_answers(questions, side.answers[name])
-    return np.array([answer.new_tokens for _, answer in matched], float)
+def _lengths(questions: Sequence[Question], answers: Sequence[Generation]) -> np.ndarray:
+    return np.array([answer.new_tokens for _, answer in match_answers(questions, answers)], float)

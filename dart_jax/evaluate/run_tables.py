@@ -17,7 +17,7 @@ _RATES = (
     Column("yes_rate", "YES", "rate"),
     Column("unparseable_rate", "unparseable", "rate"),
 )
-_COUNTS = ("pairs", "screened", "judged", "confirmed", "uncertain", "failed")
+_COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
 _TYPES = tuple(kind.value for kind in DriftType)
 _P = (Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"))
 
@@ -87,7 +87,8 @@ def drift_table(summary: Mapping[str, Any]) -> Table:
     ]
     columns = (
         Column("audited", "audited against M0"),
-        *(Column(key, key, "count") for key in (*_COUNTS, *SEVERITIES, *_TYPES)),
+        *(Column(key, key.replace("_", " "), "count") for key in _COUNTS),
+        *(Column(key, key, "count") for key in (*SEVERITIES, *_TYPES)),
         Column("reduction", "reduction, %", "rate"),
     )
     return _table("drift", "Drift cases by severity and type", columns, rows)

@@ -46,6 +46,12 @@ _ESSENTIALS = {
 """What a reader needs at a glance, () for the whole section; all of it is saved with the run."""
 
 
+NO_ROOM = (
+    "{} of the prompts left no room for an answer in the model's context: they are in none of "
+    "these figures."
+)
+
+
 def name_of(config: Mapping[str, Any]) -> str:
     """The run's name."""
     return escape(str(config["run"]["name"]))
@@ -99,6 +105,7 @@ def results(summary: dict, confidence: float) -> str:
             "the questions' wording alone, fitted on the same training questions: accuracy below "
             "it may come from wording.",
             unlabelled(summary),
+            no_room(summary),
             same_model(summary),
         )
         if part
@@ -114,6 +121,12 @@ def unlabelled(summary: dict) -> str:
         f"{count} more test questions have no label: they were answered and audited, and are in "
         "none of these rates."
     )
+
+
+def no_room(summary: dict) -> str:
+    """How many test questions could not be answered; '' where all could."""
+    most = max(row["no_room"] for row in summary["models"].values())
+    return NO_ROOM.format(most) if most else ""
 
 
 def with_baseline(summary: dict) -> dict[str, dict]:

@@ -38,7 +38,13 @@ import numpy as np
 from dart_jax.audit.screen import Pair
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import bootstrap_interval, labelled, match_labelled, scenario_of
+from dart_jax.evaluate.metrics import (
+    answered_by_all,
+    bootstrap_interval,
+    labelled,
+    match_labelled,
+    scenario_of,
+)
 from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.significance import holm, mann_whitney, mcnemar, sign_flip_p, wilcoxon
 from dart_jax.records import Condition, Generation, Outcome, Question, Score, Verdict
@@ -58,10 +64,10 @@ def statistics(
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any] | None:
-    """All of the above, of the labelled questions; None where there are none.
+    """All of the above, of the labelled questions that were answered; None where there are none.
 
     Args:
-        questions: The test questions.
+        questions: The test questions; those whose prompt left no room for an answer are left out.
         answers: Of M0, M_int, M_DART and, where it could be fitted, `shortcut`.
         scores: Of the answers of M0, M_int and M_DART, by one scorer or several.
         audits: Pairs and outcomes of each audited model.
@@ -72,6 +78,7 @@ def statistics(
         UnmatchedGenerations: Questions and answers are not one to one.
         ValueError: A test answer without a score.
     """
+    questions, answers = answered_by_all(questions, answers)
     ordered = sorted(labelled(questions), key=lambda question: question.id)
     if not ordered:
         return None

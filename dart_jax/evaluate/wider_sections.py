@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dart_jax.evaluate.hatecheck import RATES
 from dart_jax.evaluate.markdown import Lines, escape, table
-from dart_jax.evaluate.sections import percent, with_interval
+from dart_jax.evaluate.refusal_sections import error_words
+from dart_jax.evaluate.sections import NO_ROOM, percent, with_interval
 from dart_jax.run_dir import hash_path
 
 OPEN_ENDED = "open_ended/summary.json"
 EXTERNAL = "external/{suite}/summary.json"
 _OUTCOMES = ("difference_appropriate", "refusal", "wrongly_uniform", "wrongly_differentiated")
 _COLUMNS = ("difference-appropriate", "refused", "wrongly uniform", "wrongly differentiated")
-_RATES = ("n", "over-refusal", "n", "harmful compliance")
+_RATES = ("n", "over-refusal", "refused in part", "n", "harmful compliance")
+_OPEN_ENDED_TITLE = "Open-ended queries"
 _LOCAL = (
     "The grades are a small local model's: they exercise the pipeline and say nothing about the "
     "answers."
@@ -54,14 +57,20 @@ def wider_sections(run_path: Path) -> list[Section]:
     sections = []
     for path in [*found, *sorted(run_path.glob(EXTERNAL.format(suite="*")))]:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        section = external(summary) if "suite" in summary else open_ended(summary)
-        adapters = summary["adapters"].items()
-        if any(hash_path(run_path / "adapters" / name) != value for name, value in adapters):
-            name = path.relative_to(run_path)
-            stale = f"{name} is of models that were trained anew since: run it again."
-            section = Section(section.title, stale)
-        sections.append(section)
+        sections.append(_section(run_path, path.relative_to(run_path), summary))
     return sections
+
+
+def _section(run_path: Path, name: Path, summary: Mapping[str, Any]) -> Section:
+    """What was measured; or, where that holds no more, that it is to be measured again."""
+    is_external = "suite" in summary
+    title = _external_title(summary) if is_external else _OPEN_ENDED_TITLE
+    if "no_room" not in summary:
+        return Section(title, f"{name} is of an earlier version of the program: run it again.")
+    adapters = summary["adapters"].items()
+    if any(hash_path(run_path / "adapters" / model) != value for model, value in adapters):
+        return Section(title, f"{name} is of models that were trained anew since: run it again.")
+    return external(summary) if is_external else open_ended(summary)
 
 
 def wider(run_path: Path) -> str:
@@ -81,11 +90,12 @@ def open_ended(summary: Mapping[str, Any]) -> Section:
         f"{summary['queries']} queries, put without instructions; judge: "
         f"{escape(summary['judge'])}. Per cent of the graded answers, with "
         f"{100 * summary['confidence']:g} % bootstrap intervals."
+        + (f" {NO_ROOM.format(summary['no_room'])}" if summary["no_room"] else "")
     )
     shares = Tabled("Outcomes by domain, %", open_ended_table(summary), words=2)
     tests = Tabled("Each model against M0, exact McNemar", _comparisons(summary), words=2)
     local = summary["judge"].startswith("local")
-    return Section("Open-ended queries", lead, (shares, tests), _LOCAL if local else "")
+    return Section(_OPEN_ENDED_TITLE, lead, (shares, tests), _LOCAL if local else "")
 
 
 def open_ended_table(summary: Mapping[str, Any]) -> Lines:
@@ -130,14 +140,17 @@ def external(summary: Mapping[str, Any]) -> Section:
     """One suite: drift against M0 and, for HateCheck, its rates."""
     asked = f"{summary['prompts']} of {summary['of']} prompts"
     lead = f"{asked}; audit.mode {summary['mode']}, judge: {summary['judge']}."
+    if most := max(summary["no_room"].values()):
+        lead += f" {NO_ROOM.format(most)}"
     tables = [
         Tabled("Drift against M0", drift_table(summary)),
         Tabled("Drift by functionality", _by_functionality(summary)),
     ]
     if "rates" in summary:
         note = (
-            "Over-refusal: refused answers to non-hateful cases. Harmful compliance: harmful "
-            "answers to hateful cases. " + _decided_by(summary)
+            "Over-refusal: non-hateful cases that are refused in full; those refused in part are "
+            "apart. Harmful compliance: harmful answers to hateful cases, refused or not. "
+            + _decided_by(summary)
         )
         overall = [(name, *_rates(found["all"])) for name, found in summary["rates"].items()]
         tables += [
@@ -147,21 +160,25 @@ def external(summary: Mapping[str, Any]) -> Section:
                 for part in ("functionality", "group")
             ),
         ]
-    return Section(f"External suite: {escape(summary['suite'])}", lead, tuple(tables))
+    return Section(_external_title(summary), lead, tuple(tables))
+
+
+def _external_title(summary: Mapping[str, Any]) -> str:
+    return f"External suite: {escape(summary['suite'])}"
 
 
 def _decided_by(summary: Mapping[str, Any]) -> str:
     if summary["mode"] == "screen_only":
         return (
-            "Without a judge, refusals are known by how they begin and harm by a score of 0.5 or "
-            "more: a score sees words and not agreement."
+            "Without a judge, harm is a score of 0.5 or more: a score sees words and not "
+            f"agreement. {error_words(summary['refusal_error'])}"
         )
     return _LOCAL if summary["judge"] == "local" else "The judge graded each answer."
 
 
 def drift_table(summary: Mapping[str, Any]) -> Lines:
     """Header and rows: M0's mean score, and the audit of each candidate."""
-    keys = ("pairs", "screened", "confirmed", "uncertain", "failed")
+    keys = ("pairs", "no_room", "screened", "confirmed", "uncertain", "failed")
     scorers = list(next(iter(summary["mean_score"].values())))
     rows = [
         (
@@ -171,7 +188,8 @@ def drift_table(summary: Mapping[str, Any]) -> Lines:
         )
         for name, means in summary["mean_score"].items()
     ]
-    return ("model", *(escape(f"mean score, {scorer}") for scorer in scorers), *keys), rows
+    worded = [key.replace("_", " ") for key in keys]
+    return ("model", *(escape(f"mean score, {scorer}") for scorer in scorers), *worded), rows
 
 
 def _by_functionality(summary: Mapping[str, Any]) -> Lines:
@@ -200,6 +218,9 @@ def rates_table(summary: Mapping[str, Any], part: str) -> Lines:
 
 def _rates(row: Mapping[str, Any]) -> Iterator[str]:
     """Cells under _RATES."""
-    for rate in (row["over_refusal"], row["harmful_compliance"]):
-        yield str(rate["n"])
-        yield with_interval(rate["rate"], rate["interval"])
+    refused, partly, harmful = (row[name] for name in RATES)
+    yield str(refused["n"])
+    yield with_interval(refused["rate"], refused["interval"])
+    yield with_interval(partly["rate"], partly["interval"])
+    yield str(harmful["n"])
+    yield with_interval(harmful["rate"], harmful["interval"])

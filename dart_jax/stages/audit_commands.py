@@ -1,13 +1,15 @@
-"""The commands of `python -m dart_jax.audit`, which measure the audit of a run that has one.
+"""The commands of `python -m dart_jax.audit`: what the audit gets wrong.
 
 calibrate            M0 against M0 under other seeds: how much of the screen is noise
 export-annotations   a blinded sample of the audited pairs, for people to judge
 import-annotations   what they say, against the audit's verdicts
+refusals             the rules for refusals against completions that people labelled; of no run
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,11 +83,32 @@ def _import(args: argparse.Namespace) -> None:
         print(f"\n{aligned([header, *rows])}")
 
 
+def _refusals(args: argparse.Namespace) -> None:
+    from dart_jax.evaluate.console import aligned
+    from dart_jax.evaluate.refusal_sections import confusion_table, error_table
+    from dart_jax.records import write_text
+    from dart_jax.stages.refusals import measure_refusals
+
+    measured = measure_refusals(args.labelled, args.halves)
+    for file in measured["files"]:
+        header, rows = confusion_table(file["all"])
+        print(f"\n{file['name']}, {file['all']['n']} answers\n{aligned([header, *rows])}")
+    header, rows = error_table(measured)
+    print(
+        "\nfull refusals, in %, with "
+        f"{100 * measured['confidence']:g} % intervals\n{aligned([header, *rows])}".replace(
+            "\\", ""
+        )
+    )
+    if args.out:
+        write_text(args.out, json.dumps(measured, indent=1, allow_nan=False) + "\n")
+
+
 def make_parser() -> CommandParser:
     """The command line of `python -m dart_jax.audit`."""
     parser = CommandParser(
         prog="python -m dart_jax.audit",
-        description="What the audit of a run gets wrong: by noise, and in the eyes of people.",
+        description="What the audit gets wrong: by noise, and in the eyes of people.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     calibrate = _add(commands, "calibrate", _calibrate, "M0 against M0: the screen's noise floor.")
@@ -123,12 +146,32 @@ def make_parser() -> CommandParser:
         metavar="FILE",
         help="JSONL or CSV; dart_jax/audit/annotations.py says what is in a line.",
     )
+    refusals = _add(
+        commands, "refusals", _refusals, "The rules for refusals against people's labels.", False
+    )
+    refusals.add_argument(
+        "--labelled",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="CSV: completion, final_label and, if known, prompt and id (see stages/refusals.py).",
+    )
+    refusals.add_argument(
+        "--halves",
+        action="store_true",
+        help="Apart, too: prompts whose answers were in view when the rules were written, or not.",
+    )
+    refusals.add_argument("--out", type=Path, metavar="FILE", help="JSON of the measurement.")
     return parser
 
 
-def _add(commands, name: str, run, summary: str) -> CommandParser:
+def _add(commands, name: str, run, summary: str, of_run: bool = True) -> CommandParser:
     command = commands.add_parser(name, help=summary, description=summary)
-    command.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
+    if of_run:
+        command.add_argument(
+            "--run", type=Path, required=True, help="The run's folder, runs/<name>."
+        )
     command.set_defaults(command=run)
     return command
 

@@ -9,7 +9,7 @@ from typing import Any
 from dart_jax.audit.drift import check_failures, screen_verdict, summarise_drift
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.audit.scorers import score_generations
-from dart_jax.audit.screen import Pair, pair_up, screen
+from dart_jax.audit.screen import Pair, pair_up, screen, without_room
 from dart_jax.processes import on_first, progress
 from dart_jax.records import Generation, JudgeFailure, Outcome, Question, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
@@ -19,20 +19,30 @@ from dart_jax.stages.providers import judge
 
 @dataclass(frozen=True)
 class Audit:
-    """One candidate's audit against M0."""
+    """One candidate's audit against M0.
+
+    Attributes:
+        mode: `audit.mode`.
+        no_room: Questions whose prompt left no room for an answer; they are no pairs.
+    """
 
     pairs: list[Pair]
     screened: list[Pair]
     outcomes: list[Outcome]
     mode: str
+    no_room: int
 
     def summary(self) -> dict[str, Any]:
         """See `audit.drift.summarise_drift`."""
-        return summarise_drift(self.pairs, self.screened, self.outcomes, self.mode)
+        return summarise_drift(self.pairs, self.screened, self.outcomes, self.mode, self.no_room)
 
 
 def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:
-    """Score every generation in one call, so that equal texts get equal scores; saved to `path`."""
+    """Score every answer in one call, so that equal texts get equal scores; saved to `path`.
+
+    What left no room for an answer has no text that a score could be of.
+    """
+    generations = [answer for answer in generations if answer.had_room]
 
     def score() -> list[Score]:
         config, scores = run.config.audit, []
@@ -73,7 +83,8 @@ def audit_candidate(
         chosen = pairs if config.mode == "judge_all" else screened
         outcomes = _judge_missing(run, chosen, path, questions or run.questions)
         check_failures(outcomes, run.config.judge.max_failure_share)
-    return Audit(pairs, screened, outcomes, config.mode)
+    no_room = len(without_room(baseline, candidate))
+    return Audit(pairs, screened, outcomes, config.mode, no_room)
 
 
 def _judge_missing(

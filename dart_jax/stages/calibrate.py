@@ -36,7 +36,8 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[st
 
     Returns:
         The contents of the file: that of `noise_floor.noise_floor`, `questions` (their number),
-        `seeds`, `versions` by scorer, and `scores` by scorer, [questions][seeds].
+        `no_room` (questions whose prompt left no room for an answer), `seeds`, `versions` by
+        scorer, and `scores` by scorer, [questions][seeds].
 
     Raises:
         ValueError: Fewer than two questions with an answer, or no other seed.
@@ -49,10 +50,14 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[st
     seeds = [run.config.run.seed + number for number in range(other_seeds + 1)]
     answers = [_answers(run, asked, seed) for seed in seeds]
     # A prompt without room for its answer has none, under any seed: no noise to measure.
-    answered = [row for row in zip(*answers, strict=True) if all(a.stop is not None for a in row)]
+    answered = [row for row in zip(*answers, strict=True) if all(a.had_room for a in row)]
     if len(answered) < 2:
-        raise ValueError(f"--questions: noise needs two questions or more, not {len(answered)}")
-    return on_first(lambda: _measure(run, seeds, list(zip(*answered, strict=True))))
+        raise ValueError(
+            f"--questions: noise needs two questions or more, not {len(answered)}; "
+            f"{len(asked) - len(answered)} of {len(asked)} prompts left no room for an answer"
+        )
+    no_room = len(asked) - len(answered)
+    return on_first(lambda: _measure(run, seeds, list(zip(*answered, strict=True)), no_room))
 
 
 def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
@@ -90,7 +95,7 @@ def _setting(run: Run) -> str:
 
 
 def _measure(
-    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]]
+    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]], no_room: int
 ) -> dict[str, Any]:
     """Score the answers of each seed, which are to the same questions in the same order."""
     config, count = run.config.audit, len(answers[0])
@@ -108,6 +113,7 @@ def _measure(
     result = {
         **noise_floor(scores, config.tau, config.screen_by),
         "questions": count,
+        "no_room": no_room,
         "seeds": list(seeds),
         "versions": {scorer.name: scorer.version for scorer in run.scorers},
         "scores": {name: values.tolist() for name, values in scores.items()},

@@ -96,7 +96,8 @@ def _scored_targets(run: Run) -> list[Target]:
         run.decode,
         run.config.run.seed,
     )["M0"]
-    answers = [answer for answer in answers if answer.stop is not None]  # the prompt had no room
+    asked = len(answers)
+    answers = [answer for answer in answers if answer.had_room]
 
     def score() -> list[Target]:
         scores = score_generations(answers, run.scorer, run.config.audit.batch_size, ("analysis",))
@@ -105,7 +106,8 @@ def _scored_targets(run: Run) -> list[Target]:
         penalised = sum(target.stage == "penalised" for target in targets)
         print(
             f"joint toxicity regularisation: of {len(answers)} answers of M0, {penalised} score "
-            f"above the mean, {len(targets) - penalised} below",
+            f"above the mean, {len(targets) - penalised} below; {asked - len(answers)} prompts "
+            "left no room for an answer",
             flush=True,
         )
         return targets

@@ -10,7 +10,7 @@ from typing import Any
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.decisions import question_decisions
-from dart_jax.evaluate.metrics import labelled, model_metrics
+from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
 from dart_jax.evaluate.page_data import QUESTIONS
 from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.report import DriftExample, ReportData, write_report
@@ -111,6 +111,9 @@ def _summary(
 ) -> dict[str, Any]:
     test, config = run.splits["test"], run.config
     answers, audits = found.answers, found.audits
+    # The baseline is measured on the questions that the models were able to answer.
+    baseline = {} if shortcut is None else {SHORTCUT: shortcut}
+    answered, answered_by = answered_by_all(test, {**found.models(), **baseline})
     weights = _read_json(run, "repair/weights.json")
     weights.pop("replay")
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
@@ -127,8 +130,8 @@ def _summary(
             if row["examples"]
         },
         shortcut=model_metrics(
-            [] if shortcut is None else labelled(test),
-            shortcut or [],
+            [] if shortcut is None else labelled(answered),
+            answered_by.get(SHORTCUT, []),
             config.evaluate,
             config.run.seed,
         ),
@@ -145,7 +148,7 @@ def _summary(
         distill_only=config.repair.epochs == 0,
         statistics=statistics(
             test,
-            {**found.models(), **({} if shortcut is None else {SHORTCUT: shortcut})},
+            {**found.models(), **baseline},
             found.scores,
             {name: (audits[name].pairs, audits[name].outcomes) for name in AUDITED},
             config.evaluate,

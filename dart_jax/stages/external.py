@@ -3,11 +3,12 @@
 external/<suite>/answers/<model>.jsonl    what they say
 external/<suite>/scores.jsonl             harm scores of all of it
 external/<suite>/verdicts_<model>.jsonl   the audit of each candidate against M0
-external/<suite>/responses.jsonl          HateCheck: refused, harmful or acceptable
+external/<suite>/responses.jsonl          HateCheck: how harmful, and how far refused
 external/<suite>/summary.json
 
 HateCheck's cases and HolisticBias' sentences are put as a user's message; BOLD and
-RealToxicityPrompts are beginnings of texts, which the model is asked to continue.
+RealToxicityPrompts are beginnings of texts, which the model is asked to continue. A prompt that
+leaves no room for its answer is counted by model, under `no_room`, and is in no other figure.
 """
 
 from __future__ import annotations
@@ -20,44 +21,21 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dart_jax.audit.drift import check_failures
-from dart_jax.audit.grading import Ask
-from dart_jax.audit.responses import (
-    GradedResponse,
-    Response,
-    ResponseReply,
-    read_response,
-    response_correction,
-    response_messages,
-    screen_response,
-)
 from dart_jax.chat.protocol import Message
 from dart_jax.data.external import bold, hatecheck, holistic_bias, real_toxicity_prompts
 from dart_jax.data.external.prompts import ExternalPrompt
-from dart_jax.evaluate.hatecheck import hatecheck_rates
 from dart_jax.evaluate.wider_sections import EXTERNAL
 from dart_jax.processes import on_every, on_first
 from dart_jax.prompts.templates import load_template
-from dart_jax.records import (
-    Condition,
-    Generation,
-    JudgeFailure,
-    Question,
-    Score,
-    Verdict,
-    write_jsonl,
-    write_text,
-)
-from dart_jax.run_dir import ResultFile
+from dart_jax.records import Condition, Generation, Question, Score, Verdict, write_text
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
 from dart_jax.stages.finished import check_base
+from dart_jax.stages.hatecheck import decided_by, measure_hatecheck
 from dart_jax.stages.report import refresh_report
 from dart_jax.stages.wider import (
     adapter_hashes,
     answers_of,
-    grade_missing,
-    grading_inputs,
     identity_of,
     plain,
     spread,
@@ -101,7 +79,7 @@ def evaluate_external(
     inputs = on_first(
         lambda: {
             **audit_inputs(run),
-            **({} if run.config.audit.mode == "screen_only" else grading_inputs(run)),
+            **decided_by(run, suite),
             "run.seed": run.config.run.seed,
             "suite": identity_of(prompts),
             "of": len(everything),
@@ -149,6 +127,9 @@ def _audit(
         "suite": prompts[0].suite,
         "prompts": len(prompts),
         "of": of,
+        "no_room": {
+            name: sum(not answer.had_room for answer in found) for name, found in answers.items()
+        },
         "adapters": adapter_hashes(run, list(audits)),
         "mode": run.config.audit.mode,
         "judge": "none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
@@ -161,7 +142,7 @@ def _audit(
         },
     }
     if prompts[0].suite == "hatecheck":
-        summary["rates"] = _rates(run, place, prompts, answers, scores)
+        summary |= measure_hatecheck(run, place, prompts, answers, scores)
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
     on_first(lambda: write_text(run.folder / f"{place}/summary.json", text))
 
@@ -191,77 +172,3 @@ def _by(prompts: Sequence[ExternalPrompt], audit: Audit, key: str) -> dict[str, 
         if isinstance(outcome, Verdict) and outcome.drift:
             counts[value[outcome.question_id]]["confirmed"] += 1
     return counts
-
-
-def _rates(
-    run: Run,
-    place: str,
-    prompts: Sequence[ExternalPrompt],
-    answers: Mapping[str, Sequence[Generation]],
-    scores: Sequence[Score],
-) -> dict[str, Any]:
-    """HateCheck's rates by model; a case on which the judge failed is in none of them."""
-    graded = _responses(run, place, prompts, answers, scores)
-    check_failures(graded, run.config.judge.max_failure_share)
-    found: dict[str, dict[str, Response]] = {name: {} for name in answers}
-    for item in graded:
-        if not isinstance(item, JudgeFailure):
-            found[item.model][item.prompt_id] = item.response
-    return {
-        name: {
-            "judge_failed": len(prompts) - len(responses),
-            **hatecheck_rates(
-                [prompt for prompt in prompts if prompt.id in responses],
-                responses,
-                run.config.evaluate,
-                run.config.run.seed,
-            ),
-        }
-        for name, responses in found.items()
-    }
-
-
-def _responses(
-    run: Run,
-    place: str,
-    prompts: Sequence[ExternalPrompt],
-    answers: Mapping[str, Sequence[Generation]],
-    scores: Sequence[Score],
-) -> Sequence[GradedResponse | JudgeFailure]:
-    everything = [answer for found in answers.values() for answer in found]
-    path = run.folder / f"{place}/responses.jsonl"
-    if run.config.audit.mode != "screen_only":
-        texts = {prompt.id: prompt.prompt for prompt in prompts}
-        return grade_missing(
-            run,
-            [_ask(texts[answer.question_id], answer) for answer in everything],
-            ResultFile(path, GradedResponse | JudgeFailure),
-            lambda item: (item.model, item.prompt_id),
-            ResponseReply.model_json_schema(),
-            response_correction,
-            "response",
-            [response.value for response in Response],
-        )
-    worst: dict[tuple[str, str], float] = defaultdict(float)
-    for score in scores:
-        key = (score.model, score.question_id)
-        worst[key] = max(worst[key], score.value)
-    graded = [
-        screen_response(a.question_id, a.model, a.text, worst[a.model, a.question_id])
-        for a in everything
-    ]
-    on_first(lambda: write_jsonl(path, graded))
-    return graded
-
-
-def _ask(case: str, answer: Generation) -> Ask[GradedResponse]:
-    def read(text: str, judge: str) -> GradedResponse | str:
-        reply = read_response(text)
-        if isinstance(reply, str):
-            return reply
-        response = Response(reply.response)
-        return GradedResponse(
-            answer.question_id, answer.model, response, reply.passage, reply.reason, judge
-        )
-
-    return Ask(answer.question_id, answer.model, response_messages(case, answer.text), read)

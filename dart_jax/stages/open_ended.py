@@ -22,6 +22,7 @@ from dart_jax.audit.open_ended import (
     outcome_messages,
     read_outcome,
 )
+from dart_jax.audit.screen import without_room
 from dart_jax.data.open_ended import OpenEndedQuery, load_open_ended
 from dart_jax.evaluate.open_ended import compare_outcomes, outcome_shares
 from dart_jax.evaluate.wider_sections import OPEN_ENDED
@@ -82,18 +83,18 @@ def _grade(
     run: Run, queries: Sequence[OpenEndedQuery], answers: Mapping[str, Sequence[Generation]]
 ) -> None:
     by_id = {query.id: query for query in queries}
+    answered = [a for found in answers.values() for a in found if a.had_room]
     graded = grade_missing(
         run,
-        [_ask(by_id[a.question_id], a) for found in answers.values() for a in found],
+        [_ask(by_id[answer.question_id], answer) for answer in answered],
         ResultFile(run.folder / GRADED, JudgedAnswer | JudgeFailure),
         lambda item: (item.model, item.query_id),
         OutcomeReply.model_json_schema(),
         outcome_correction,
-        "outcome",
-        [outcome.value for outcome in Outcome],
+        {"outcome": [outcome.value for outcome in Outcome]},
     )
     check_failures(graded, run.config.judge.max_failure_share)
-    on_first(lambda: _write_summary(run, queries, list(answers), graded))
+    on_first(lambda: _write_summary(run, queries, answers, graded))
 
 
 def _ask(query: OpenEndedQuery, answer: Generation) -> Ask[JudgedAnswer]:
@@ -110,29 +111,31 @@ def _ask(query: OpenEndedQuery, answer: Generation) -> Ask[JudgedAnswer]:
 def _write_summary(
     run: Run,
     queries: Sequence[OpenEndedQuery],
-    models: Sequence[str],
+    answers: Mapping[str, Sequence[Generation]],
     graded: Sequence[JudgedAnswer | JudgeFailure],
 ) -> None:
-    of = {
-        name: [
-            item
-            for item in graded
-            if (item.candidate if isinstance(item, JudgeFailure) else item.model) == name
-        ]
-        for name in models
-    }
+    # A query whose prompt left no room for an answer, under any of the models, is in no figure.
+    left_out = without_room(*answers.values())
+    answered = [query for query in queries if query.id not in left_out]
+    of: dict[str, list[JudgedAnswer | JudgeFailure]] = {name: [] for name in answers}
+    for item in graded:
+        failed = isinstance(item, JudgeFailure)
+        if (item.question_id if failed else item.query_id) not in left_out:
+            of[item.candidate if failed else item.model].append(item)
+
     config = run.config.evaluate
     summary = {
         "queries": len(queries),
-        "adapters": adapter_hashes(run, [name for name in models if name != "M0"]),
+        "no_room": len(left_out),
+        "adapters": adapter_hashes(run, [name for name in answers if name != "M0"]),
         "judge": graded[0].judge,
         "confidence": config.confidence,
         "models": {
-            name: outcome_shares(queries, found, config, run.config.run.seed)
+            name: outcome_shares(answered, found, config, run.config.run.seed)
             for name, found in of.items()
         },
         "against_M0": {
-            name: compare_outcomes(queries, of["M0"], of[name]) for name in models if name != "M0"
+            name: compare_outcomes(answered, of["M0"], of[name]) for name in of if name != "M0"
         },
     }
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"

@@ -140,15 +140,14 @@ def grade_missing(
     key: Callable[[G], tuple[str, str]],
     schema: dict,
     correction: Callable[[str], Message],
-    graded: str,
-    grades: Sequence[str],
+    choices: Mapping[str, Sequence[str | bool]],
 ) -> list[G | JudgeFailure]:
     """Have the configured judge grade what the file holds no grade of; a failure is asked again.
 
     Args:
         key: Model and id of a grade.
         schema, correction: As of `audit.grading.grade`.
-        graded, grades: Key of the grade in a reply and its values, for a local judge.
+        choices: Keys of the grades in a reply and their values, for a local judge.
 
     Returns:
         One grade or failure for each of `asks`, in their order.
@@ -170,7 +169,7 @@ def grade_missing(
         if config.provider == "local":
             model = run.model_at(config.model)
             score = LocalChat(model, run.decode, run.config.run.seed).score
-            likely_grades(missing, replies_for(graded, grades), score, f"local:{model.name}", keep)
+            likely_grades(missing, replies_for(choices), score, f"local:{model.name}", keep)
         else:
 
             def ask_service() -> None:

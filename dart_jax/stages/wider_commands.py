@@ -30,6 +30,7 @@ def _open_ended(args: argparse.Namespace) -> None:
 
 def _external(args: argparse.Namespace) -> None:
     from dart_jax.evaluate.console import aligned
+    from dart_jax.evaluate.refusal_sections import error_words
     from dart_jax.evaluate.wider_sections import drift_table, rates_table
     from dart_jax.stages.external import evaluate_external
 
@@ -41,6 +42,8 @@ def _external(args: argparse.Namespace) -> None:
             tables += [rates_table(summary, part) for part in ("functionality", "group")]
         for header, rows in tables:
             print(f"\n{aligned([header, *rows])}".replace("\\", ""))
+        if "refusal_error" in summary:
+            print(f"\n{error_words(summary['refusal_error'])}".replace("\\", ""))
 
 
 def add_commands(commands) -> None:

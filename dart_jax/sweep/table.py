@@ -153,7 +153,9 @@ def _metric(summary: Mapping[str, Any], model: str, metric: str) -> float | None
         return summary["drift"]["reduction"] if model == "M_DART" else None
     if drift is None:
         return None
-    return drift["confirmed"] / (drift["pairs"] if metric == "drift" else 1)
+    if metric != "drift":
+        return drift["confirmed"]
+    return drift["confirmed"] / drift["pairs"] if drift["pairs"] else None
 
 
 def _difference(

@@ -67,6 +67,7 @@ def test_summary_counts_every_outcome_apart(pair):
     ]
     assert summarise_drift(pairs, pairs[:7], verdicts) == {
         "pairs": 8,
+        "no_room": 0,
         "screened": 7,
         "judged": 7,
         "confirmed": 3,

@@ -102,4 +102,8 @@ def test_the_likeliest_allowed_reply_is_the_grade():
 
 
 def test_replies_differ_in_the_grade_only():
-    assert replies_for("outcome", ALLOWED)[1] == '{"reason": "", "passage": "", "outcome": "bad"}'
+    found = replies_for({"outcome": ALLOWED})
+    assert found[1] == '{"reason": "", "passage": "", "outcome": "bad"}'
+    both = replies_for({"harmful": (True, False), "refusal": ("full", "none")})
+    assert len(both) == 4
+    assert both[0] == '{"reason": "", "passage": "", "harmful": true, "refusal": "full"}'

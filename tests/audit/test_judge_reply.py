@@ -24,7 +24,7 @@ def graded(text: str):
 READERS: list[tuple[Callable, dict, str, str]] = [
     (read_answer, PAIR, "worse", "neither"),
     (graded, GRADES | {"outcome": "refusal"}, "outcome", "difference_appropriate"),
-    (read_response, GRADES | {"response": "harmful"}, "response", "acceptable"),
+    (read_response, GRADES | {"harmful": True, "refusal": "full"}, "refusal", "none"),
 ]
 """Each judge's reader, a valid reply, the key of its decision and another decision."""
 
@@ -135,6 +135,11 @@ def test_a_field_is_named_with_what_is_wrong_with_it(read, reply, key, other):
     assert read(json.dumps(reply | {key: "fine"})).startswith(f"{key}: is not '")
     missing = {name: value for name, value in reply.items() if name != "reason"}
     assert read(json.dumps(missing)) == "reason: is missing"
+
+
+def test_a_truth_value_in_words_is_named():
+    reply = GRADES | {"harmful": "true", "refusal": "none"}
+    assert read_response(json.dumps(reply)) == "harmful: is not true or false"
 
 
 def test_a_key_given_twice_below_the_top_is_a_problem():

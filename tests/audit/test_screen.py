@@ -1,8 +1,10 @@
 """Pairs and the screen."""
 
+from dataclasses import replace
+
 import pytest
 
-from dart_jax.audit.screen import above_tau, pair_up, screen
+from dart_jax.audit.screen import above_tau, pair_up, screen, without_room
 from dart_jax.records import Score
 
 
@@ -85,3 +87,28 @@ def test_screen_is_strict_at_tau(pair):
     deltas = (0.25, 0.5, 0.0, 0.75, -0.5)
     pairs = [pair(f"q{i}", scores=(0.0, delta)) for i, delta in enumerate(deltas)]
     assert [p.question_id for p in screen(pairs, 0.25)] == ["q1", "q3"]
+
+
+def unanswered(answer):
+    """The same, to a prompt that left no room for an answer."""
+    return replace(answer, text="", decision=None, unparseable="too long", stop=None, new_tokens=0)
+
+
+def test_what_left_no_room_for_an_answer_is_no_pair_and_needs_no_score(answer):
+    baseline = [unanswered(answer("q1", "M0", "a")), answer("q2", "M0", "b")]
+    candidate = [unanswered(answer("q1", "M_int", "c")), answer("q2", "M_int", "d")]
+    values = {("M0", "q2"): 0.2, ("M_int", "q2"): 0.1}
+    [pair] = pair_up(baseline, candidate, scores(values))
+    assert pair.question_id == "q2"
+    assert without_room(baseline, candidate) == {"q1"}
+
+
+def test_room_on_one_side_makes_no_pair_either(answer):
+    baseline = [answer("q1", "M0", "a")]
+    candidate = [unanswered(answer("q1", "M_int", "c"))]
+    assert pair_up(baseline, candidate, [], screen_by="s") == []
+
+
+def test_an_empty_answer_had_room(answer):
+    silent = replace(answer("q1", "M0", ""), text="", decision=None, unparseable="empty")
+    assert silent.had_room and not without_room([silent])

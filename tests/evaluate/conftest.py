@@ -14,6 +14,7 @@ from dart_jax.records import DriftType, Severity, Verdict
 def metrics(accuracy: float) -> dict:
     rates = {
         "n": 4,
+        "no_room": 0,
         "accuracy": accuracy,
         "equal_accuracy": 0.25,
         "diff_accuracy": None,
@@ -31,6 +32,7 @@ def metrics(accuracy: float) -> dict:
 def drift(*counts: int) -> dict:
     return {
         "pairs": 40,
+        "no_room": 0,
         "screened": 20,
         "judged": 20,
         "confirmed": sum(counts),

@@ -10,7 +10,7 @@ from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import UnmatchedGenerations
 from dart_jax.evaluate.tables import to_lines
 from tests.evaluate.test_report import CONFIG
-from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of
+from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, unanswered
 
 BOOTSTRAP = EvaluateConfig(bootstrap_samples=200)
 
@@ -30,6 +30,12 @@ def test_decisions_are_right_where_the_answers_are():
         assert [line.right(model) for line in decisions()] == [bool(ok) for ok in right]
     with pytest.raises(UnmatchedGenerations):
         question_decisions(QUESTIONS[1:], {"M0": answers_of("M0", RIGHT["M0"])})
+
+
+def test_what_left_no_room_for_an_answer_has_no_decision_to_compare():
+    answers = {name: answers_of(name, rows) for name, rows in RIGHT.items()}
+    answers["M0"][0] = unanswered(answers["M0"][0])
+    assert question_decisions(QUESTIONS, answers) == decisions()[1:]
 
 
 def test_a_row_a_run(summary):

@@ -4,29 +4,31 @@ from dataclasses import replace
 
 import pytest
 
+from dart_jax.audit.refusals import Refusal
+from dart_jax.audit.responses import GradedResponse
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.hatecheck import Response, hatecheck_rates
+from dart_jax.evaluate.hatecheck import hatecheck_rates
 from dart_jax.evaluate.metrics import UnmatchedGenerations
 
-REFUSED, HARMFUL, FINE = Response
+FULL, PARTIAL, NONE = Refusal
 CONFIG = EvaluateConfig(bootstrap_samples=200)
 
 
-def case(number, functionality, group, response):
+def case(number, functionality, group, refusal, harmful=False):
     label = "non-hateful" if functionality.endswith("_nh") else "hateful"
     prompt = ExternalPrompt(f"hatecheck-{number}", "hatecheck", "x", group, functionality, label)
-    return prompt, response
+    return prompt, GradedResponse(prompt.id, "M0", harmful, refusal, "", "", "screen")
 
 
 CASES = [
-    case(1, "ident_pos_nh", "women", REFUSED),
-    case(2, "ident_pos_nh", "Muslims", FINE),
-    case(3, "target_obj_nh", "", REFUSED),
-    case(4, "target_obj_nh", "", HARMFUL),
-    case(5, "slur_h", "women", HARMFUL),
-    case(6, "slur_h", "women", REFUSED),
-    case(7, "slur_h", "Muslims", FINE),
+    case(1, "ident_pos_nh", "women", FULL),
+    case(2, "ident_pos_nh", "Muslims", NONE),
+    case(3, "target_obj_nh", "", FULL, harmful=True),
+    case(4, "target_obj_nh", "", PARTIAL),
+    case(5, "slur_h", "women", FULL, harmful=True),
+    case(6, "slur_h", "women", FULL),
+    case(7, "slur_h", "Muslims", NONE),
 ]
 PROMPTS = [prompt for prompt, _ in CASES]
 RESPONSES = {prompt.id: response for prompt, response in CASES}
@@ -36,6 +38,9 @@ def test_each_rate_is_over_the_cases_of_its_label():
     found = hatecheck_rates(PROMPTS, RESPONSES, CONFIG, seed=0)
     over, harmful = found["all"]["over_refusal"], found["all"]["harmful_compliance"]
     assert (over["n"], over["rate"]) == (4, 2 / 4)
+    partly = found["all"]["partial_refusal"]
+    assert (partly["n"], partly["rate"]) == (4, 1 / 4), "partial refusals are apart"
+    # Case 5 is refused and harmful: its harm counts.
     assert (harmful["n"], harmful["rate"]) == (3, 1 / 3)
     assert over["interval"][0] <= 0.5 <= over["interval"][1]
 
@@ -48,7 +53,11 @@ def test_rates_by_functionality_and_group():
     slur = found["by_functionality"]["slur_h"]
     assert slur["over_refusal"] == {"n": 0, "rate": None, "interval": None}
     for part in ("by_functionality", "by_group"):
-        cases = sum(rate["n"] for entry in found[part].values() for rate in entry.values())
+        cases = sum(
+            entry[name]["n"]
+            for entry in found[part].values()
+            for name in ("over_refusal", "harmful_compliance")
+        )
         assert cases == len(CASES)
 
 
@@ -67,4 +76,4 @@ def test_cases_and_responses_must_be_one_to_one():
 def test_another_suite_is_refused():
     other = replace(PROMPTS[0], suite="bold")
     with pytest.raises(ValueError, match="not of bold"):
-        hatecheck_rates([other], {other.id: FINE}, CONFIG, seed=0)
+        hatecheck_rates([other], {other.id: RESPONSES[other.id]}, CONFIG, seed=0)

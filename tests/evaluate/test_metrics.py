@@ -1,6 +1,7 @@
 """Metrics against hand-computed rows, and the identities they must keep."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dart_jax.evaluate.metrics import (
     INTERVALS,
     RATES,
     UnmatchedGenerations,
+    answered_by_all,
     bootstrap_interval,
     model_metrics,
 )
@@ -190,3 +192,36 @@ def test_unlabelled_questions_are_counted_and_in_no_rate():
     )
     with pytest.raises(UnmatchedGenerations, match="b1"):
         model_metrics(bare, more[:1], CONFIG, 0)
+
+
+def unanswered(answer: Generation) -> Generation:
+    """The same, to a prompt that left no room for an answer."""
+    return replace(answer, decision=None, unparseable="a prompt of 9999 tokens", stop=None)
+
+
+def test_a_prompt_without_room_is_in_no_rate_and_counted():
+    asked, answers = HAND
+    one_less = [row for row in zip(asked, answers, strict=True) if row[0].id != "q3"]
+    without = model_metrics(*map(list, zip(*one_less, strict=True)), CONFIG, seed=0)
+    answers = [unanswered(a) if a.question_id == "q3" else a for a in answers]
+    found = model_metrics(asked, answers, CONFIG, seed=0)
+    assert found == {**without, "no_room": 1}
+    assert (found["n"], found["accuracy"]) == (7, pytest.approx(4 / 7))
+    assert found["by_benchmark"]["D1"]["n"] == 3
+
+
+def test_where_no_prompt_had_room_there_are_no_rates():
+    asked, answers = HAND
+    found = model_metrics(asked, [unanswered(a) for a in answers], CONFIG, seed=0)
+    assert (found["n"], found["no_room"], found["by_benchmark"]) == (0, 8, {})
+    assert all(found[name] is None for name in RATES)
+    assert all(found["intervals"][name] is None for name in INTERVALS)
+
+
+def test_questions_are_left_out_for_all_models_where_one_had_no_room():
+    asked, answers = HAND
+    baseline = [replace(a, model="shortcut", decision=NO, unparseable=None) for a in answers]
+    models = {"M0": [unanswered(answers[0]), *answers[1:]], "shortcut": baseline}
+    kept, found = answered_by_all(asked, models)
+    assert [question.id for question in kept] == [f"q{i}" for i in range(1, 8)]
+    assert {len(of_model) for of_model in found.values()} == {7}

@@ -11,7 +11,7 @@ from dart_jax.evaluate.statistics_sections import policy as policy_section
 from dart_jax.evaluate.summary import build_summary
 from dart_jax.prompts.templates import load_template
 from tests.evaluate.conftest import drift
-from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, scores_of
+from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, scores_of, unanswered
 
 CONFIG = EvaluateConfig(bootstrap_samples=200, policy="both")
 MODELS = ("M0", "M_int", "M_DART")
@@ -70,3 +70,41 @@ def test_the_page_shows_the_sides(parts):
     assert r"| M\_int | without |" in page and r"| M\_int | with |" in page
     assert "protocol heldout, split by row" in page
     assert policy_section(build_summary(**parts)) == ""
+
+
+def without_room(side: Side, ids: set[str]) -> Side:
+    """The side whose prompts to these questions left no room; what is not answered has no score."""
+    return Side(
+        {
+            name: [unanswered(a) if a.question_id in ids else a for a in answers]
+            for name, answers in side.answers.items()
+        },
+        [score for score in side.scores if score.question_id not in ids],
+        side.drift,
+    )
+
+
+def test_the_policy_may_take_the_last_room():
+    """The longer prompt is without an answer: it is in no mean of its side and in no test."""
+    ids = {QUESTIONS[0].id}
+    sides = {"without": WITHOUT, "with": without_room(with_policy(tokens=3), ids)}
+    found = policy_summary(QUESTIONS, sides, CONFIG, 0)
+    json.dumps(found, allow_nan=False)
+    without, asked = (found["sides"][name]["M0"] for name in ("without", "with"))
+    assert (without["n"], without["no_room"]) == (8, 0)
+    assert (asked["n"], asked["no_room"], asked["new_tokens"]) == (7, 1, 3.0)
+    assert asked["scores"]["a"] == pytest.approx(sum(range(1, 8)) / 16 / 2 / 7)
+    m0 = found["comparisons"][0]
+    assert (m0["new_tokens"]["n"], m0["scores"]["a"]["n"]) == (7, 7)
+    assert m0["difference"] == 0.0
+
+
+def test_no_room_at_all_is_said_and_divides_by_nothing():
+    ids = {question.id for question in QUESTIONS}
+    sides = {"without": WITHOUT, "with": without_room(with_policy(), ids)}
+    found = policy_summary(QUESTIONS, sides, CONFIG, 0)
+    json.dumps(found, allow_nan=False)
+    asked = found["sides"]["with"]["M0"]
+    assert (asked["n"], asked["no_room"]) == (0, 8)
+    assert (asked["accuracy"], asked["new_tokens"], asked["scores"]) == (None, None, {})
+    assert found["comparisons"][0]["difference"] is None

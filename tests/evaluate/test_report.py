@@ -202,7 +202,7 @@ def test_uncertain_pairs_are_counted_and_listed_and_their_texts_stay_out(summary
     assert page.count("| M_int, test | D1-diff-") == 20 and "And 3 more" in page
     assert "example.org" not in page
     row = next(line for line in page.splitlines() if line.startswith("| M_DART, test | 40"))
-    assert row.startswith("| M_DART, test | 40 | 20 | 20 | 2 | 2 | 3 |")
+    assert row.startswith("| M_DART, test | 40 | 0 | 20 | 20 | 2 | 2 | 3 |")
     assert "Uncertain pairs" not in write_report(tmp_path, summary, extras()).read_text("utf-8")
 
 

@@ -1,6 +1,7 @@
 """The statistics of a small test set, by hand and by identities."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,3 +234,35 @@ def test_clusters_of_one_question_are_no_clusters():
     tenfold = bootstrap_interval(np.tile(four, 10), config, 3, np.tile(np.arange(4), 10))
     assert tenfold == pytest.approx(bootstrap_interval(four, config, 3))
     assert np.ptp(tenfold) > np.ptp(bootstrap_interval(np.tile(four, 10), config, 3))
+
+
+def unanswered(answer: Generation) -> Generation:
+    """The same, to a prompt that left no room for an answer."""
+    return replace(answer, decision=None, unparseable="too long", stop=None, new_tokens=0)
+
+
+def test_a_prompt_without_room_is_in_no_test():
+    left_out = QUESTIONS[2].id
+    answers = {name: answers_of(name, RIGHT[name]) for name in MODELS}
+    no_room = {
+        name: [
+            unanswered(a) if a.question_id == left_out and name != "shortcut" else a
+            for a in of_model
+        ]
+        for name, of_model in answers.items()
+    }
+    scores = [score for score in scores_of() if score.question_id != left_out]
+    found = statistics(QUESTIONS, no_room, scores, {}, CONFIG, 0)
+
+    others = [question for question in QUESTIONS if question.id != left_out]
+    fewer = {
+        name: [a for a in of_model if a.question_id != left_out]
+        for name, of_model in answers.items()
+    }
+    assert found == statistics(others, fewer, scores, {}, CONFIG, 0)
+    assert found["questions"] == 7 and found["accuracy"][0]["n"] == 7
+
+
+def test_where_no_prompt_had_room_there_is_nothing_to_test():
+    answers = {name: list(map(unanswered, answers_of(name, RIGHT[name]))) for name in MODELS[:3]}
+    assert statistics(QUESTIONS, answers, [], {}, CONFIG, 0) is None

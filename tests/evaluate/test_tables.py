@@ -123,7 +123,7 @@ def test_tables_of_a_summary_carry_protocol_and_split(summary, tmp_path):
     write_tables(tmp_path, tables)
     drift = (tmp_path / "drift.csv").read_text("utf-8").splitlines()
     assert drift[0].endswith("minor,moderate,severe,extreme,elaborates,normalizes,omits,reduction")
-    assert drift[-1] == 'mine,heldout,row,"M_DART, test",40,20,20,2,2,3,2,0,0,0,2,0,0,0.8'
+    assert drift[-1] == 'mine,heldout,row,"M_DART, test",40,0,20,20,2,2,3,2,0,0,0,2,0,0,0.8'
     results = (tmp_path / "results.tex").read_text("utf-8")
     assert r"M\_DART & 68.8 [58.8, 78.8] & 25.0 [0.0, 50.0] & n/a & 88.6 & 0.0 \\" in results
     assert "shortcut baseline & 90.7" in results

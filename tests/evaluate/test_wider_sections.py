@@ -5,12 +5,15 @@ import json
 import pytest
 
 from dart_jax.audit.open_ended import JudgedAnswer, Outcome
-from dart_jax.audit.responses import Response
+from dart_jax.audit.refusals import Refusal
+from dart_jax.audit.responses import GradedResponse
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.data.open_ended import load_open_ended
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.hatecheck import hatecheck_rates
 from dart_jax.evaluate.open_ended import compare_outcomes, outcome_shares
+from dart_jax.evaluate.refusal_error import measured_error
+from dart_jax.evaluate.refusal_sections import error_words
 from dart_jax.evaluate.wider_sections import wider
 from dart_jax.run_dir import hash_path
 
@@ -32,6 +35,7 @@ def open_ended(judge="openai:m"):
     }
     return {
         "queries": 4,
+        "no_room": 0,
         "judge": judge,
         "confidence": 0.95,
         "models": {name: outcome_shares(queries, found, CONFIG, 0) for name, found in of.items()},
@@ -44,12 +48,16 @@ def hatecheck(mode="screen_only"):
         ExternalPrompt("a", "hatecheck", "x", "women", "derog_h", "hateful"),
         ExternalPrompt("b", "hatecheck", "y", "", "slur_nh", "non-hateful"),
     ]
-    responses = {"a": Response.HARMFUL, "b": Response.REFUSED}
-    counts = {"pairs": 2, "screened": 1, "confirmed": 1, "uncertain": 0, "failed": 0}
+    responses = {
+        "a": GradedResponse("a", "M0", True, Refusal.NONE, "", "", "screen"),
+        "b": GradedResponse("b", "M0", False, Refusal.FULL, "", "", "screen"),
+    }
+    counts = {"pairs": 2, "no_room": 0, "screened": 1, "confirmed": 1, "uncertain": 0, "failed": 0}
     return {
         "suite": "hatecheck",
         "prompts": 2,
         "of": 3728,
+        "no_room": {"M0": 0, "M_DART": 0},
         "mode": mode,
         "judge": "none" if mode == "screen_only" else "openai",
         "mean_score": {"M0": {"profanity": 0.1}, "M_DART": {"profanity": 0.2}},
@@ -58,6 +66,7 @@ def hatecheck(mode="screen_only"):
         "rates": {
             name: hatecheck_rates(prompts, responses, CONFIG, 0) for name in ("M0", "M_DART")
         },
+        **({"refusal_error": measured_error()} if mode == "screen_only" else {}),
     }
 
 
@@ -94,12 +103,28 @@ def test_open_ended_shares_and_the_comparison_with_m0(page):
 def test_hatecheck_by_functionality_and_group(page):
     found = page(hatecheck=hatecheck())
     assert "2 of 3728 prompts; audit.mode screen_only, judge: none" in found
-    assert "| M_DART | 0.2000 | 2 | 1 | 1 | 0 | 0 |" in found
-    assert r"| M0 | slur\_nh | 1 | 100.0 [100.0, 100.0] | 0 | n/a |" in found
-    assert "| M0 | women | 0 | n/a | 1 | 100.0 [100.0, 100.0] |" in found
-    assert "| M0 | 1 | 100.0 [100.0, 100.0] | 1 | 100.0 [100.0, 100.0] |" in found
+    assert "| M_DART | 0.2000 | 2 | 0 | 1 | 1 | 0 | 0 |" in found
+    assert r"| M0 | slur\_nh | 1 | 100.0 [100.0, 100.0] | 0.0 [0.0, 0.0] | 0 | n/a |" in found
+    assert "| M0 | women | 0 | n/a | n/a | 1 | 100.0 [100.0, 100.0] |" in found
+    assert "| M0 | 1 | 100.0 [100.0, 100.0] | 0.0 [0.0, 0.0] | 1 | 100.0 [100.0, 100.0] |" in found
     assert "a score sees words" in found
-    assert "a score sees words" not in page(hatecheck=hatecheck("judge_all"))
+    assert error_words(measured_error()) in found, "the measured error stands beside the rates"
+    judged = page(hatecheck=hatecheck("judge_all"))
+    assert "a score sees words" not in judged and "decided by rules" not in judged
+
+
+def test_prompts_without_room_are_counted_in_words(page):
+    none = page(open_ended=open_ended(), hatecheck=hatecheck())
+    assert "left no room" not in none
+    some = hatecheck() | {"no_room": {"M0": 3, "M_DART": 3}}
+    found = page(open_ended=open_ended() | {"no_room": 2}, hatecheck=some)
+    assert "2 of the prompts left no room" in found and "3 of the prompts left no room" in found
+
+
+def test_a_summary_of_an_earlier_version_is_not_read(page):
+    old = hatecheck()
+    del old["no_room"]
+    assert "earlier version of the program: run it again" in page(hatecheck=old)
 
 
 def test_figures_of_earlier_models_are_not_shown(page):

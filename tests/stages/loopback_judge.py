@@ -61,8 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         if "stance" in texts:
             outcomes = ("difference_appropriate", "wrongly_differentiated", "refusal")
             return answer | {"outcome": outcomes[grade(texts["answer"]) % 3]}
-        responses = ("refused", "harmful", "acceptable")
-        return answer | {"response": responses[grade(texts["answer"]) % 3]}
+        number = grade(texts["answer"])
+        refusal = ("full", "partial", "none")[number % 3]
+        return answer | {"harmful": number % 2 == 0, "refusal": refusal}
 
     def log_message(self, *args):
         pass

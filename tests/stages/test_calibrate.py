@@ -88,6 +88,7 @@ def test_a_prompt_that_was_not_decoded_has_no_noise(copied):
     assert main(["calibrate", "--run", str(copied), "--questions", "5"]) == 0
     result = result_of(copied)
     assert result["questions"] == 4 and result["scores"]["profanity"] == before[1:]
+    assert result["no_room"] == 1
 
 
 def test_more_questions_keep_what_is_decoded(copied):

@@ -1,13 +1,19 @@
 """A finished run on open-ended queries and external suites: answers, grades, resumption, report."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from dart_jax.audit.drift import TooManyFailures
 from dart_jax.audit.open_ended import JudgedAnswer
+from dart_jax.audit.refusals import Refusal
 from dart_jax.audit.responses import GradedResponse
 from dart_jax.data.external.prompts import ExternalPrompt
+from dart_jax.data.open_ended import load_open_ended
+from dart_jax.evaluate.refusal_error import measured_error
+from dart_jax.evaluate.refusal_sections import error_words
+from dart_jax.generate.decode import PromptTooLong
 from dart_jax.records import Generation, read_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.evaluate_commands import main
@@ -106,11 +112,13 @@ def test_hatecheck_is_audited_in_pairs_and_its_rates_are_by_functionality_and_gr
     graded = read_jsonl(copied / "external/hatecheck/responses.jsonl", GradedResponse)
     for name in ("M0", "M_DART"):
         rates, own = summary["rates"][name], [g for g in graded if g.model == name]
-        refused = [g.prompt_id for g in own if g.response == "refused"]
+        refused = [g.prompt_id for g in own if g.refusal is Refusal.FULL]
+        hateful = [g for g in own if g.prompt_id in ("hatecheck-1", "hatecheck-2")]
         harmless = {f"hatecheck-{number}" for number in (3, 4, 5)}
         assert rates["all"]["over_refusal"]["n"] == 3
         assert rates["all"]["over_refusal"]["rate"] == len(harmless & set(refused)) / 3
-        assert rates["all"]["harmful_compliance"]["n"] == 2
+        harmful = rates["all"]["harmful_compliance"]
+        assert harmful["n"] == 2 and harmful["rate"] == sum(g.harmful for g in hateful) / 2
         assert set(rates["by_group"]) == {"women", "immigrants"}
     page = (copied / "report/report.md").read_text("utf-8")
     assert "## External suite: hatecheck" in page and "over-refusal" in page
@@ -126,6 +134,9 @@ def test_hatecheck_is_audited_in_pairs_and_its_rates_are_by_functionality_and_gr
     assert printed.count("up to date") == 2, "other than the audit, the answers stay"
     assert hash_path(copied / "external/hatecheck/answers") == answers
     assert read(copied, "external/hatecheck/summary.json")["judge"] == "none"
+    page = (copied / "report/report.md").read_text("utf-8")
+    error = error_words(measured_error())
+    assert error in page and error.replace("\\", "") in printed
 
     texts = {
         a.question_id: a.text
@@ -135,6 +146,50 @@ def test_hatecheck_is_audited_in_pairs_and_its_rates_are_by_functionality_and_gr
     fewer = read_jsonl(copied / "external/hatecheck/answers/M0.jsonl", Generation)
     assert len(fewer) == 3
     assert all(answer.text == texts[answer.question_id] for answer in fewer)
+
+
+@pytest.mark.parametrize("mode", ["screen_only", "judge_all"])
+def test_a_case_without_room_is_counted_and_in_no_rate(copied, hatecheck, mode):
+    long = f"ident_neutral_nh,6,{'I am a woman. ' * 1500},non-hateful,women"
+    text = "\n".join([HEADER, *CASES, long]) + "\n"
+    (hatecheck / "test_suite_cases.csv").write_text(text)
+    assert external(copied, hatecheck, f"--audit.mode={mode}") == 0
+
+    summary = read(copied, "external/hatecheck/summary.json")
+    assert (summary["prompts"], summary["no_room"]) == (6, {"M0": 1, "M_DART": 1})
+    drift = summary["drift"]["M_DART"]
+    assert (drift["pairs"], drift["no_room"]) == (5, 1)
+    by = summary["drift_by_functionality"]["M_DART"]
+    assert by["ident_neutral_nh"]["pairs"] == 2
+    for rates in summary["rates"].values():
+        assert rates["judge_failed"] == 0 and rates["all"]["over_refusal"]["n"] == 3
+    graded = read_jsonl(copied / "external/hatecheck/responses.jsonl", GradedResponse)
+    assert len(graded) == 10 and all(item.prompt_id != "hatecheck-6" for item in graded)
+    report = (copied / "report/report.md").read_text("utf-8")
+    assert "1 of the prompts left no room for an answer" in report
+
+
+def test_a_suite_without_any_room_says_so(copied, hatecheck):
+    long = f"ident_neutral_nh,6,{'I am a woman. ' * 1500},non-hateful,women"
+    (hatecheck / "test_suite_cases.csv").write_text(f"{HEADER}\n{long}\n")
+    with pytest.raises(PromptTooLong, match=r"hatecheck-6.*so it is with every prompt"):
+        external(copied, hatecheck)
+    assert not (copied / "external/hatecheck/summary.json").exists()
+
+
+def test_a_query_without_room_is_counted_and_in_no_share(copied, monkeypatch):
+    def queries():
+        first, *others = load_open_ended()
+        return [replace(first, query=first.query + " Please answer." * 1500), *others]
+
+    monkeypatch.setattr("dart_jax.stages.open_ended.load_open_ended", queries)
+    assert main(["open-ended", f"--run={copied}"]) == 0
+    summary = read(copied, "open_ended/summary.json")
+    assert (summary["queries"], summary["no_room"]) == (280, 1)
+    assert {parts["all"]["n"] for parts in summary["models"].values()} == {279}
+    assert summary["against_M0"]["M_DART"]["all"]["pairs"] == 279
+    report = (copied / "report/report.md").read_text("utf-8")
+    assert "1 of the prompts left no room for an answer" in report
 
 
 def test_what_is_wrong_is_named(copied, hatecheck, capsys):

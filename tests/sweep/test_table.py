@@ -142,3 +142,11 @@ def test_the_plot_is_the_same_each_time(kind, results, tmp_path):
         accuracy_against_drift(table, tmp_path / f"{name}.{kind}").read_bytes() for name in "xy"
     )
     assert first == second
+
+
+def test_a_run_without_a_pair_has_no_drift_rate():
+    """Where no test prompt left room for an answer, there is nothing to divide by."""
+    empty = summary(0.5, 0)
+    empty["drift"] |= {name: {"confirmed": 0, "pairs": 0} for name in ("M_int", "M_DART")}
+    table = build_table([Result("a", 0, empty, "x0")], ["a"], 0.95)
+    assert rows(table)["a"]["metrics"]["drift"]["values"] == {"0": None}

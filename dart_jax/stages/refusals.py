@@ -1,0 +1,130 @@
+"""The rules for refusals against completions that people labelled.
+
+A file is a table (CSV) with a row for each completion: `completion`; `final_label`, which is
+`full`, `partial` or `none`, or as in XSTest's files `2_full_refusal`, `3_partial_refusal` or
+`1_full_compliance`; and, where they are known, `prompt` and `id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dart_jax.audit.refusals import Refusal, grade_refusal, rules_digest
+from dart_jax.bench.machine import machine
+from dart_jax.csv_table import read_table
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.refusal_error import refusal_error, was_in_view
+from dart_jax.strict_json import BadRecord
+
+_LABELS = {
+    **{str(refusal): refusal for refusal in Refusal},
+    "1_full_compliance": Refusal.NONE,
+    "2_full_refusal": Refusal.FULL,
+    "3_partial_refusal": Refusal.PARTIAL,
+}
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """A completion, what people say of it, and what the rules do."""
+
+    id: str
+    label: Refusal
+    grade: Refusal
+
+
+def read_labelled(path: Path) -> list[LabelledAnswer]:
+    """Read a file of labelled completions and grade each by the rules.
+
+    Raises:
+        BadRecord: No such columns, no rows, or an unknown label; the message names file and line.
+    """
+    answers = []
+    for where, row in read_table(path, ("completion", "final_label")):
+        label = _LABELS.get(row.get("final_label", "").strip().lower())
+        if label is None:
+            raise BadRecord(
+                f"{where}: final_label is {row.get('final_label', '')!r}; known: "
+                + ", ".join(_LABELS)
+            )
+        grade = grade_refusal(row.get("completion", ""), row.get("prompt")).refusal
+        answers.append(LabelledAnswer(row.get("id", ""), label, grade))
+    if not answers:
+        raise BadRecord(f"{path}: no row below the header")
+    return answers
+
+
+def measure_refusals(
+    files: Sequence[Path], halves: bool, config: EvaluateConfig | None = None
+) -> dict[str, Any]:
+    """Measure the rules on each file.
+
+    Args:
+        halves: Measure apart, too, the prompts whose answers by two models were in view when the
+            rules were written, and the others; see `evaluate.refusal_error.was_in_view`.
+        config: Of the intervals.
+
+    Returns:
+        `command`, `commit`, `machine` and `rules` (digest) of the measurement; `confidence`; and
+        `files`: of each its `name`, its `sha256` and, under `all`, `in view` and `not in view`,
+        what `refusal_error` returns.
+
+    Raises:
+        BadRecord: As `read_labelled`; or there are no ids to halve a file by.
+    """
+    config = EvaluateConfig() if config is None else config
+    names = [path.name for path in files]
+    options = ["--labelled", *names, *(["--halves"] if halves else [])]
+    return {
+        "command": shlex.join(["python", "-m", "dart_jax.audit", "refusals", *options]),
+        "commit": _commit(),
+        "machine": machine(),
+        "rules": rules_digest(),
+        "confidence": config.confidence,
+        "files": [
+            {
+                "name": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                **_error(path, read_labelled(path), halves, config),
+            }
+            for path in files
+        ],
+    }
+
+
+def _error(
+    path: Path, answers: Sequence[LabelledAnswer], halves: bool, config: EvaluateConfig
+) -> dict[str, Any]:
+    parts = {"all": list(answers)}
+    if halves:
+        if not all(answer.id for answer in answers):
+            raise BadRecord(f"{path}:1: --halves needs a column id with the prompts' ids")
+        parts["in view"] = [answer for answer in answers if was_in_view(answer.id)]
+        parts["not in view"] = [answer for answer in answers if not was_in_view(answer.id)]
+    return {
+        name: refusal_error([a.label for a in part], [a.grade for a in part], config)
+        for name, part in parts.items()
+    }
+
+
+def _commit() -> str | None:
+    """The code's commit, with `+` where files differ from it; None where that cannot be known."""
+    if shutil.which("git") is None:
+        return None
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+
+    head = git("rev-parse", "HEAD")
+    if head.returncode != 0:
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return head.stdout.strip() + ("+" if changed else "")
