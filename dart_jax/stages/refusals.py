@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.audit.refusals import Refusal, grade_refusal, rules_digest
-from dart_jax.bench.machine import machine
 from dart_jax.csv_table import read_table
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.refusal_error import refusal_error, was_in_view
+from dart_jax.machine import machine
 from dart_jax.strict_json import BadRecord
 
 _LABELS = {

@@ -200,7 +200,7 @@ def test_what_is_wrong_is_named(copied, hatecheck, capsys):
     for wrong in (["--models=M0"], ["--models=M_int,M_int"], ["--prompts=0"], ["--sft.epochs=1"]):
         with pytest.raises(SystemExit):
             external(copied, hatecheck, *wrong)
-    assert "--sft.epochs=1" in capsys.readouterr().err
+    assert "unknown argument --sft.epochs" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"--judge\.nope=1"):
         external(copied, hatecheck, "--judge.nope=1")
 
