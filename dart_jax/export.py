@@ -82,10 +82,10 @@ def _write(
     dtype: Dtype,
     max_shard_bytes: int,
 ) -> str:
-    from dart_jax.evaluate.model_card import public_name
     from dart_jax.model.load import open_checkpoint
     from dart_jax.model.merged import write_config, write_merged, write_tokenizer
     from dart_jax.model.peft_file import check_trained, load_peft, save_peft
+    from dart_jax.report.public import public_name
 
     source_folder, lora = run.adapter(adapter), run.config.lora
     config, source = open_checkpoint(base)
@@ -107,10 +107,10 @@ def _write(
 
 
 def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
-    from dart_jax.evaluate.model_card import CardData, model_card
+    from dart_jax.report.model_card import CardInputs, model_card
 
     return model_card(
-        CardData(
+        CardInputs(
             adapter=adapter,
             form=form,
             storage=storage,

@@ -238,14 +238,15 @@ class RunDir:
         begun = {path.stem for path in (self / "stages").glob("*.begun")}
         return next(iter(sorted(begun - self.seconds().keys())), "")
 
-    def amend(self, stage: str, output: str, work: Callable[[], None]) -> None:
-        """Rewrite one output of a finished stage, which stays finished.
+    def amend(self, stage: str, outputs: Sequence[str], work: Callable[[], None]) -> None:
+        """Rewrite some outputs of a finished stage, which stays finished.
 
         A crash in between leaves the stage to be run again.
         """
         manifest = self._manifest(stage)
         work()
-        manifest["outputs"][output] = hash_path(self / output)
+        for name in outputs:
+            manifest["outputs"][name] = hash_path(self / name)
         self._write_manifest(stage, manifest)
 
     def seconds(self) -> dict[str, float]:

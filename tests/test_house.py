@@ -27,6 +27,7 @@ FLOORS = (
         "shell",
         "strict_json",
         "strict_yaml",
+        "summaries",
     ),
     ("data", "prompts"),
     ("model",),
@@ -34,6 +35,7 @@ FLOORS = (
     ("chat",),
     ("teach", "audit"),
     ("evaluate",),
+    ("report",),
     ("config", "settings_source", "train", "stages", "bench", "export", "compile", "sweep"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

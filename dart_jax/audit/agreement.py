@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,6 +19,7 @@ from jaxtyping import Float, Int
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
 from dart_jax.records import DriftType, Outcome, Severity, Verdict
+from dart_jax.summaries import Estimate
 
 TYPES = tuple(DriftType)
 SEVERITIES = tuple(Severity)
@@ -47,6 +47,77 @@ class _Answers:
     strata: Sequence[str]
 
 
+@dataclass(frozen=True)
+class StratumCounts:
+    """Pairs of one stratum of the audit: all, sampled, and annotated by somebody."""
+
+    pairs: int
+    sampled: int
+    annotated: int
+
+
+@dataclass(frozen=True)
+class PeoplePair:
+    """Cohen's kappa of two people on the items that both answered; None where not defined."""
+
+    annotators: list[str]
+    items: int
+    drift: float | None
+    type: float | None
+    severity: float | None
+
+
+@dataclass(frozen=True)
+class BetweenPeople:
+    """How well people agree with each other.
+
+    Of the sample as it is, not weighted. Drift and type are nominal; severity is ordinal for
+    alpha and has quadratic weights for kappa.
+
+    Attributes:
+        items: Answered by more than one person.
+        alpha: Krippendorff's, by `drift`, `type` and `severity`; None where not defined.
+    """
+
+    items: int
+    alpha: dict[str, float | None]
+    pairs: list[PeoplePair]
+
+
+Measures = dict[str, Estimate | None]
+"""By name, such as `precision`, `kappa` or `omits f1`; None where it is not defined."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The audit's verdicts against people's.
+
+    A pair that was not screened is the audit's "no drift". A pair without a verdict (a failed or
+    undecided judgement) is left out, since it is neither, and told apart in `undecided`.
+
+    Attributes:
+        confidence: Coverage of the intervals.
+        strata: By the audit's outcome.
+        annotators: Number of answers of each person.
+        drift: precision, recall, f1, kappa, and `recall_undecided_missed`, which counts pairs
+            without a verdict as missed.
+        type, severity: kappa (severity's with quadratic weights over none to extreme),
+            `kappa_where_both_see_drift`, and precision, recall and f1 of each class.
+        undecided: `share` of all pairs, and of these the share in which people see `drift`.
+        source: How the pairs came before people: `sample`, `page_blind` or `page_open`.
+    """
+
+    confidence: float
+    strata: dict[str, StratumCounts]
+    annotators: dict[str, int]
+    drift: Measures
+    type: Measures
+    severity: Measures
+    undecided: Measures
+    between_annotators: BetweenPeople
+    source: str = "sample"
+
+
 def measure(
     key: Sequence[KeyedItem],
     outcomes: Mapping[str, Outcome],
@@ -55,24 +126,14 @@ def measure(
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Precision, recall, F1 and Cohen's kappa of the audit, and agreement between people.
-
-    A pair that was not screened is the audit's "no drift". A pair without a verdict (a failed or
-    undecided judgement) is left out, since it is neither, and told apart in `undecided`;
-    `recall_undecided_missed` counts it as missed.
+) -> Agreement:
+    """Measure the audit's precision, recall and kappa, and the agreement between people.
 
     Args:
         key: The whole sample.
         outcomes: By question id, of the pairs that were judged.
         annotations: On items of the sample, see `annotations.read_annotations`.
         resamples, confidence, seed: Of the intervals.
-
-    Returns:
-        `strata` (pairs, sampled, annotated), `annotators` (answers of each), `drift`, `type`,
-        `severity`: each measure as `{value, low, high}`, None where it is not defined;
-        `undecided`; `between_annotators`. Severity's kappa has quadratic weights over none to
-        extreme.
 
     Raises:
         ValueError: no annotations.
@@ -83,22 +144,24 @@ def measure(
     point = _measures(answers, answers.weight)
     rng = np.random.RandomState(seed)  # what sklearn's resampling takes
     drawn = [_measures(answers, _redrawn(answers, rng)) for _ in range(resamples)]
+
     outside = 50 * (1 - confidence)
-    measures: dict[str, dict[str, Any]] = {"drift": {}, "type": {}, "severity": {}, "undecided": {}}
+    groups: dict[str, Measures] = {"drift": {}, "type": {}, "severity": {}, "undecided": {}}
     for (group, name), value in point.items():
-        found = [row[group, name] for row in drawn if not math.isnan(row[group, name])]
-        known = not math.isnan(value) and found
-        low, high = np.percentile(found, [outside, 100 - outside]) if known else (None, None)
-        measures[group][name] = (
-            {"value": value, "low": float(low), "high": float(high)} if known else None
-        )
-    return {
-        "confidence": confidence,
-        "strata": _strata(key, {annotation.item for annotation in annotations}),
-        "annotators": dict(sorted(Counter(a.annotator for a in annotations).items())),
-        **measures,
-        "between_annotators": between_annotators(key, annotations),
-    }
+        resampled = [row[group, name] for row in drawn if not math.isnan(row[group, name])]
+        if math.isnan(value) or not resampled:
+            groups[group][name] = None
+        else:
+            low, high = np.percentile(resampled, [outside, 100 - outside])
+            groups[group][name] = Estimate(value, float(low), float(high))
+
+    return Agreement(
+        confidence=confidence,
+        strata=_strata(key, {annotation.item for annotation in annotations}),
+        annotators=dict(sorted(Counter(a.annotator for a in annotations).items())),
+        between_annotators=between_annotators(key, annotations),
+        **groups,
+    )
 
 
 def _answers(
@@ -237,25 +300,22 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else math.nan
 
 
-def _strata(key: Sequence[KeyedItem], answered: set[str]) -> dict[str, dict[str, int]]:
-    return {
-        name: {
-            "pairs": round(sum(1 / keyed.probability for keyed in key if keyed.stratum == name)),
-            "sampled": sum(keyed.stratum == name for keyed in key),
-            "annotated": sum(keyed.stratum == name and keyed.item in answered for keyed in key),
-        }
-        for name in sorted({keyed.stratum for keyed in key})
-    }
+def _strata(key: Sequence[KeyedItem], answered: set[str]) -> dict[str, StratumCounts]:
+    strata = {}
+    for name in sorted({keyed.stratum for keyed in key}):
+        own = [keyed for keyed in key if keyed.stratum == name]
+        strata[name] = StratumCounts(
+            pairs=round(sum(1 / keyed.probability for keyed in own)),
+            sampled=len(own),
+            annotated=sum(keyed.item in answered for keyed in own),
+        )
+    return strata
 
 
 def between_annotators(
     key: Sequence[KeyedItem], annotations: Sequence[Annotation]
-) -> dict[str, Any]:
-    """Krippendorff's alpha over all, and Cohen's kappa of each two, on the items they share.
-
-    Of the sample as it is, not weighted. Drift and type are nominal; severity is ordinal for
-    alpha and has quadratic weights for kappa. None where it is not defined.
-    """
+) -> BetweenPeople:
+    """Krippendorff's alpha over all, and Cohen's kappa of each two, on the items they share."""
     keyed_of = {keyed.item: keyed for keyed in key}
     names = sorted({annotation.annotator for annotation in annotations})
     items = sorted({annotation.item for annotation in annotations})
@@ -270,25 +330,21 @@ def between_annotators(
         "type": (types, range(4), "nominal", None),
         "severity": (severities, range(5), "ordinal", "quadratic"),
     }
-    shared = np.isfinite(types).sum(axis=0) > 1
+
     pairs = []
     for one, other in itertools.combinations(range(len(names)), 2):
         common = np.isfinite(types[[one, other]]).all(axis=0)
-        kappas = {
-            name: _none(_kappa(table[one, common], table[other, common], labels, None, weights))
-            for name, (table, labels, _, weights) in measures.items()
-        }
-        pairs.append(
-            {"annotators": [names[one], names[other]], "items": int(common.sum())} | kappas
-        )
-    return {
-        "items": int(shared.sum()),
-        "alpha": {
-            name: _none(_alpha(table[:, shared], labels, level))
-            for name, (table, labels, level, _) in measures.items()
-        },
-        "pairs": pairs,
-    }
+        kappas = {}
+        for name, (table, labels, _, weights) in measures.items():
+            kappa = _kappa(table[one, common], table[other, common], labels, None, weights)
+            kappas[name] = _none(kappa)
+        pairs.append(PeoplePair([names[one], names[other]], int(common.sum()), **kappas))
+
+    shared = np.isfinite(types).sum(axis=0) > 1
+    alpha = {}
+    for name, (table, labels, level, _) in measures.items():
+        alpha[name] = _none(_alpha(table[:, shared], labels, level))
+    return BetweenPeople(int(shared.sum()), alpha, pairs)
 
 
 def _alpha(table: Float[np.ndarray, "annotators items"], labels: range, level: str) -> float:

@@ -7,8 +7,8 @@ both are of the test prompts.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from dart_jax.audit.screen import Pair, listed
 from dart_jax.records import (
@@ -100,24 +100,64 @@ def check_failures(outcomes: Sequence[Outcome], max_share: float) -> None:
     )
 
 
-def summarise_drift(
+@dataclass(frozen=True)
+class ScreenQuality:
+    """The screen against a judge that saw every pair.
+
+    Uncertain and failed pairs have no verdict and count on neither side.
+
+    Attributes:
+        found, missed: Confirmed pairs that the screen picked, and that it passed over.
+        recall: found / confirmed; None where nothing is confirmed.
+        precision: found / screened pairs with a verdict; None where there are none.
+    """
+
+    found: int
+    missed: int
+    recall: float | None
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class AuditCounts:
+    """What became of the pairs of one audit.
+
+    Attributes:
+        pairs: Pairs of answers.
+        no_room: Questions whose prompt left no room for an answer: they are no pairs.
+        screened: Pairs whose score rises by more than tau.
+        judged: Pairs that a judge was asked about.
+        confirmed: Drift cases.
+        uncertain, failed: The judge's two orders disagree; it gave no valid answer. Neither is
+            drift or its absence.
+        by_severity, by_type: Of the confirmed, zeros included.
+        screen: Under `audit.mode: judge_all`.
+    """
+
+    pairs: int
+    no_room: int
+    screened: int
+    judged: int
+    confirmed: int
+    uncertain: int
+    failed: int
+    by_severity: dict[str, int]
+    by_type: dict[str, int]
+    screen: ScreenQuality | None = None
+
+
+def count_audit(
     pairs: Sequence[Pair],
     screened: Sequence[Pair],
     outcomes: Sequence[Outcome],
     mode: str = "screen_then_judge",
     no_room: int = 0,
-) -> dict[str, Any]:
-    """Counts of one audit.
+) -> AuditCounts:
+    """Count what became of the pairs of one audit.
 
     Args:
         mode: `audit.mode`; under `judge_all` every pair has an outcome, otherwise the screened.
         no_room: Questions whose prompt left no room for an answer: they are no pairs.
-
-    Returns:
-        `pairs`; `no_room`; `screened`; `judged` (pairs that a judge was asked about); `confirmed`;
-        `uncertain` (the two orders disagree) and `failed` (no valid answer), both neither drift
-        nor its absence; `by_severity` and `by_type` of the confirmed, zeros included. Under
-        `judge_all` also `screen`: the screen against the judge, see `screen_against_judge`.
 
     Raises:
         ValueError: a pair that should have exactly one outcome and has not; a pair that vanished
@@ -132,54 +172,43 @@ def summarise_drift(
         )
     if {_key(pair) for pair in screened} - {_key(pair) for pair in pairs}:
         raise ValueError("screened pairs are not among the pairs")
+
     confirmed = _confirmed(outcomes)
     severities = Counter(verdict.severity for verdict in confirmed)
     types = Counter(verdict.type for verdict in confirmed)
-    summary = {
-        "pairs": len(pairs),
-        "no_room": no_room,
-        "screened": len(screened),
-        "judged": 0 if mode == "screen_only" else len(outcomes),
-        "confirmed": len(confirmed),
-        "uncertain": sum(isinstance(outcome, Uncertain) for outcome in outcomes),
-        "failed": sum(isinstance(outcome, JudgeFailure) for outcome in outcomes),
-        "by_severity": {severity.name.lower(): severities[severity] for severity in Severity},
-        "by_type": {type.value: types[type] for type in DriftType},
-    }
-    if mode == "judge_all":
-        summary["screen"] = screen_against_judge(screened, outcomes)
-    return summary
+    return AuditCounts(
+        pairs=len(pairs),
+        no_room=no_room,
+        screened=len(screened),
+        judged=0 if mode == "screen_only" else len(outcomes),
+        confirmed=len(confirmed),
+        uncertain=sum(isinstance(outcome, Uncertain) for outcome in outcomes),
+        failed=sum(isinstance(outcome, JudgeFailure) for outcome in outcomes),
+        by_severity={severity.name.lower(): severities[severity] for severity in Severity},
+        by_type={type.value: types[type] for type in DriftType},
+        screen=screen_against_judge(screened, outcomes) if mode == "judge_all" else None,
+    )
 
 
-def screen_against_judge(
-    screened: Sequence[Pair], outcomes: Sequence[Outcome]
-) -> dict[str, float | int | None]:
-    """How well the screen finds what the judge confirms, where the judge saw every pair.
-
-    Uncertain and failed pairs have no verdict and count on neither side.
-
-    Returns:
-        `found` and `missed`: confirmed pairs that the screen picked and that it passed over;
-        `recall`: found / confirmed, None where nothing is confirmed; `precision`: found / screened
-        pairs with a verdict, None where there are none.
-    """
+def screen_against_judge(screened: Sequence[Pair], outcomes: Sequence[Outcome]) -> ScreenQuality:
+    """Say how well the screen finds what the judge confirms, where the judge saw every pair."""
     picked = {_key(pair) for pair in screened}
     confirmed = {_outcome_key(verdict) for verdict in _confirmed(outcomes)}
     decided = {_outcome_key(o) for o in outcomes if isinstance(o, Verdict)} & picked
     found = len(confirmed & picked)
-    return {
-        "found": found,
-        "missed": len(confirmed) - found,
-        "recall": found / len(confirmed) if confirmed else None,
-        "precision": found / len(decided) if decided else None,
-    }
+    return ScreenQuality(
+        found=found,
+        missed=len(confirmed) - found,
+        recall=found / len(confirmed) if confirmed else None,
+        precision=found / len(decided) if decided else None,
+    )
 
 
-def reduction(int_summary: Mapping[str, Any], dart_summary: Mapping[str, Any]) -> float | None:
+def reduction(before: AuditCounts, after: AuditCounts) -> float | None:
     """How much of M_int's confirmed drift M_DART no longer shows; at most 1, negative if worse.
 
     Args:
-        int_summary, dart_summary: `summarise_drift` of each model against M0 on one prompt set.
+        before, after: Of M_int and M_DART against M0 on one prompt set.
 
     Returns:
         1 - confirmed(M_DART) / confirmed(M_int); None where M_int has no confirmed drift.
@@ -187,14 +216,12 @@ def reduction(int_summary: Mapping[str, Any], dart_summary: Mapping[str, Any]) -
     Raises:
         ValueError: the numbers of pairs differ, so that the counts do not compare.
     """
-    if int_summary["pairs"] != dart_summary["pairs"]:
+    if before.pairs != after.pairs:
         raise ValueError(
-            f"drift of {int_summary['pairs']} and of {dart_summary['pairs']} pairs cannot be "
+            f"drift of {before.pairs} and of {after.pairs} pairs cannot be "
             "compared; audit M_int and M_DART on the same prompts"
         )
-    if not int_summary["confirmed"]:
-        return None
-    return 1 - dart_summary["confirmed"] / int_summary["confirmed"]
+    return 1 - after.confirmed / before.confirmed if before.confirmed else None
 
 
 def check_held_out(what: str, ids: Iterable[str], test_questions: Iterable[Question]) -> None:

@@ -8,7 +8,7 @@ do, since in an audit both sides of a pair share their noise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -20,25 +20,98 @@ LEVELS = (0.05, 0.01)
 RESAMPLES = 1000
 
 
+@dataclass(frozen=True)
+class FalsePositives:
+    """The share of null deltas above a threshold, with its interval; all in [0, 1]."""
+
+    tau: float
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least tau whose rate of false positives is at most `level`, with its interval.
+
+    `tau`, `low` and `high` are None where there are fewer questions than 1 / level, which cannot
+    show so small a rate.
+    """
+
+    level: float
+    tau: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ScorerNoise:
+    """One scorer: its rates over a grid of thresholds, and thresholds by rate."""
+
+    rates: list[FalsePositives]
+    thresholds: list[Threshold]
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """What sampling noise alone does to the screen.
+
+    Attributes:
+        tau: The screen's threshold.
+        screen: Which of `scorers` is the screen's.
+        confidence: Coverage of the intervals, which take the question as the unit.
+    """
+
+    tau: float
+    screen: str
+    confidence: float
+    scorers: dict[str, ScorerNoise]
+
+    def at_tau(self, scorer: str | None = None) -> FalsePositives:
+        """The rate at the screen's tau, of the screen or of one scorer."""
+        rates = self.scorers[scorer or self.screen].rates
+        return next(row for row in rates if row.tau == self.tau)
+
+
+@dataclass(frozen=True)
+class Calibration(NoiseFloor):
+    """The noise floor of a run, `audit/calibration.json`.
+
+    Attributes:
+        questions: Drift-pool questions.
+        no_room: Further ones, whose prompt left no room for an answer.
+        seeds: Under which M0 answered each.
+        versions: By scorer.
+        scores: By scorer, [questions][seeds].
+    """
+
+    questions: int
+    no_room: int
+    seeds: list[int]
+    versions: dict[str, str]
+    scores: dict[str, list[list[float]]]
+
+    def screen_deltas(self) -> Float[np.ndarray, " deltas"]:
+        """The null deltas of the scorer that screens."""
+        by_scorer = {name: null_deltas(np.array(rows)) for name, rows in self.scores.items()}
+        if self.screen == ANY:
+            return np.maximum.reduce(list(by_scorer.values())).ravel()
+        return by_scorer[self.screen].ravel()
+
+
 def noise_floor(
     scores: Mapping[str, Float[np.ndarray, "questions seeds"]],
     tau: float,
     screen_by: str = ANY,
     confidence: float = 0.95,
-) -> dict[str, Any]:
+) -> NoiseFloor:
     """False-positive rates of the screen over a grid of thresholds, and thresholds by rate.
 
     Args:
         scores: By scorer: harm of M0's answers, in [0, 1]. Two seeds or more.
         tau: The screen's threshold; it joins the grid.
         screen_by: The scorer that screens, or `any`; the last then gets rates of its own.
-        confidence: Coverage of the intervals, which take the question as the unit.
-
-    Returns:
-        `tau`; `screen`: which row of `scorers` is the screen's; `scorers`: by name, `rates`, a
-        list of `{tau, rate, low, high}`, and `thresholds`, a list of `{level, tau, low, high}`
-        with the least tau whose rate is at most the level. A threshold is None where there are
-        fewer questions than 1 / level, which cannot show so small a rate.
+        confidence: Coverage of the intervals.
 
     Raises:
         ValueError: fewer than two questions or two seeds, or a scorer that is not there.
@@ -49,19 +122,15 @@ def noise_floor(
     screen = next(iter(scores)) if len(scores) == 1 else screen_by
     if screen == ANY:
         deltas[ANY] = np.maximum.reduce(list(deltas.values()))
+
     grid = sorted({*GRID, tau})
-    return {
-        "tau": tau,
-        "screen": screen,
-        "confidence": confidence,
-        "scorers": {
-            name: {
-                "rates": [_rate(of_scorer, at, confidence) for at in grid],
-                "thresholds": [_threshold(of_scorer, level, confidence) for level in LEVELS],
-            }
-            for name, of_scorer in deltas.items()
-        },
-    }
+    scorers = {}
+    for name, of_scorer in deltas.items():
+        scorers[name] = ScorerNoise(
+            rates=[_rate(of_scorer, at, confidence) for at in grid],
+            thresholds=[_threshold(of_scorer, level, confidence) for level in LEVELS],
+        )
+    return NoiseFloor(tau, screen, confidence, scorers)
 
 
 def null_deltas(
@@ -81,19 +150,13 @@ def null_deltas(
     return scores[:, list(second)] - scores[:, list(first)]
 
 
-def rate_at(report: Mapping[str, Any], scorer: str | None = None) -> Mapping[str, float]:
-    """The `{tau, rate, low, high}` at the screen's tau, of the screen or of one scorer."""
-    rates = report["scorers"][scorer or report["screen"]]["rates"]
-    return next(row for row in rates if row["tau"] == report["tau"])
-
-
 def _ordered_pairs(count: int) -> Iterator[tuple[int, int]]:
     return ((i, j) for i in range(count) for j in range(count) if i != j)
 
 
 def _rate(
     deltas: Float[np.ndarray, "questions pairs"], tau: float, confidence: float
-) -> dict[str, float]:
+) -> FalsePositives:
     """Share of deltas above tau, with Korn and Graubard's interval for clustered data [1998].
 
     That is Clopper and Pearson's, exact for a proportion, at the effective sample size: the
@@ -109,17 +172,17 @@ def _rate(
     outside, hits = (1 - confidence) / 2, rate * count
     low = float(beta.ppf(outside, hits, count - hits + 1)) if rate > 0 else 0.0
     high = float(beta.ppf(1 - outside, hits + 1, count - hits)) if rate < 1 else 1.0
-    return {"tau": tau, "rate": rate, "low": low, "high": high}
+    return FalsePositives(tau, rate, low, high)
 
 
 def _threshold(
     deltas: Float[np.ndarray, "questions pairs"], level: float, confidence: float
-) -> dict[str, float | None]:
+) -> Threshold:
     """The least tau with a rate of at most `level`; percentile bootstrap over questions."""
     from scipy.stats import bootstrap
 
     if len(deltas) * level < 1:
-        return {"level": level, "tau": None, "low": None, "high": None}
+        return Threshold(level, None, None, None)
 
     def least_tau(questions: Sequence[int]) -> float:
         # The inverted CDF: the least observed delta with at most this share strictly above it.
@@ -139,4 +202,4 @@ def _threshold(
             rng=np.random.default_rng(0),
         ).confidence_interval
         low, high = float(interval.low), float(interval.high)
-    return {"level": level, "tau": tau, "low": low, "high": high}
+    return Threshold(level, tau, low, high)

@@ -2,15 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dart_jax.audit.screen import without_room
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.records import Condition, Decision, Generation, Question
+from dart_jax.summaries import Estimate
 
 RATES = ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")
 INTERVALS = ("accuracy", "equal_accuracy", "diff_accuracy")
+
+Bounds = tuple[float, float]
+"""Low and high end of an interval."""
 
 _BATCH_CELLS = 4_000_000  # resampled values held at once: about 64 MB with their indices
 
@@ -19,30 +25,74 @@ class UnmatchedGenerations(ValueError):
     """Questions and generations are not one to one; the message names the ids."""
 
 
+@dataclass(frozen=True)
+class Rates:
+    """How a model decided on some questions; every rate is in [0, 1], None over no questions.
+
+    Attributes:
+        n: Labelled questions.
+        equal_accuracy, diff_accuracy: Over the questions of that label.
+        yes_rate, unparseable_rate: Over all; an unparseable answer is wrong and not YES.
+    """
+
+    n: int
+    accuracy: float | None
+    equal_accuracy: float | None
+    diff_accuracy: float | None
+    yes_rate: float | None
+    unparseable_rate: float | None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Bootstrap intervals of three rates; None where there is nothing to resample."""
+
+    accuracy: Bounds | None
+    equal_accuracy: Bounds | None
+    diff_accuracy: Bounds | None
+
+
+@dataclass(frozen=True)
+class ModelMetrics(Rates):
+    """The rates of one model, with intervals and by benchmark.
+
+    Attributes:
+        unlabelled, no_room: Questions without a label (own data), and those whose prompt left no
+            room for an answer, which are in no rate.
+    """
+
+    unlabelled: int
+    no_room: int
+    intervals: Intervals
+    by_benchmark: dict[str, Rates]
+
+    def estimate(self, rate: str) -> Estimate:
+        """A rate, with its interval where it has one."""
+        return estimate(getattr(self, rate), getattr(self.intervals, rate, None))
+
+
+def estimate(value: float | None, bounds: Bounds | None) -> Estimate:
+    """A value with its interval, if any."""
+    return Estimate(value, *(bounds or ()))
+
+
 def model_metrics(
     questions: Sequence[Question],
     generations: Sequence[Generation],
     config: EvaluateConfig,
     seed: int,
-) -> dict:
+) -> ModelMetrics:
     """Accuracy by condition, decision rates and bootstrap intervals of one model.
 
-    An unparseable generation counts as wrong and as not YES. Questions whose prompt left no room
-    for an answer, and unlabelled ones (own data), are in no rate; `no_room` and `unlabelled` are
-    their numbers. Questions of one scenario are resampled together.
-    Rows are ordered by question id before that: the order of the inputs does not matter, and
-    models measured on the same questions with the same seed see the same resamples (paired).
+    Questions of one scenario are resampled together. Rows are ordered by question id before that:
+    the order of the inputs does not matter, and models measured on the same questions with the
+    same seed see the same resamples (paired).
 
     Args:
         questions: The questions asked.
         generations: One model's answers, one to each question, in any order.
         config: Number of resamples and coverage.
         seed: Of the resampling.
-
-    Returns:
-        `n` (labelled questions with an answer), `unlabelled`, `no_room`, the rates of `RATES` (in
-        [0, 1]; None over no rows), `intervals` of `INTERVALS` (`[low, high]`, None over no rows),
-        and `by_benchmark`: `n` and the rates of each.
 
     Raises:
         UnmatchedGenerations: A question without an answer, an answer without its question,
@@ -52,20 +102,17 @@ def model_metrics(
     answered = [row for row in matched if row[1].had_room]
     rows = [row for row in answered if row[0].condition is not None]
     values, clusters = _indicators(rows), _clusters(rows)
-    benchmarks = np.array([question.benchmark for question, _ in rows], dtype=str)
-    return {
-        "n": len(rows),
-        "unlabelled": len(answered) - len(rows),
-        "no_room": len(matched) - len(answered),
-        **_rates(values),
-        "intervals": {
-            name: bootstrap_interval(values[name], config, seed, clusters[name])
-            for name in INTERVALS
-        },
-        "by_benchmark": {
-            str(name): _rates_of_benchmark(rows, str(name)) for name in np.unique(benchmarks)
-        },
+    intervals = {
+        name: bootstrap_interval(values[name], config, seed, clusters[name]) for name in INTERVALS
     }
+    benchmarks = sorted({question.benchmark for question, _ in rows})
+    return ModelMetrics(
+        **_rates(values),
+        unlabelled=len(answered) - len(rows),
+        no_room=len(matched) - len(answered),
+        intervals=Intervals(**intervals),
+        by_benchmark={name: _rates_of_benchmark(rows, name) for name in benchmarks},
+    )
 
 
 def bootstrap_interval(
@@ -73,7 +120,7 @@ def bootstrap_interval(
     config: EvaluateConfig,
     seed: int,
     clusters: np.ndarray | None = None,
-) -> list[float] | None:
+) -> Bounds | None:
     """Percentile bootstrap interval of a mean over questions; whole clusters are resampled.
 
     Questions made from one scenario resemble each other. Resampled one by one, they would promise
@@ -86,13 +133,13 @@ def bootstrap_interval(
         clusters: [n] cluster of each question; None: each for itself.
 
     Returns:
-        `[low, high]`; `[v, v]` where every value is v; None without values, or where one cluster
+        `(low, high)`; `(v, v)` where every value is v; None without values, or where one cluster
         holds them all and differ: there is nothing to resample.
     """
     if not len(values):
         return None
     if np.all(values == values[0]):  # nothing to resample; also a single row
-        return [float(values[0])] * 2
+        return float(values[0]), float(values[0])
     keys = np.arange(len(values)) if clusters is None else clusters
     _, index = np.unique(keys, return_inverse=True)
     sums, sizes = np.bincount(index, weights=values), np.bincount(index)
@@ -106,7 +153,7 @@ def bootstrap_interval(
         means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
     tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
     low, high = np.quantile(np.concatenate(means), tails)
-    return [float(low), float(high)]
+    return float(low), float(high)
 
 
 def answered_by_all(
@@ -131,7 +178,7 @@ def answered_by_all(
 
 
 def labelled(questions: Iterable[Question]) -> list[Question]:
-    """Those of which it is known what is right."""
+    """Questions that have a gold label."""
     return [question for question in questions if question.condition is not None]
 
 
@@ -212,10 +259,12 @@ def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
     }
 
 
-def _rates(values: dict[str, np.ndarray]) -> dict[str, float | None]:
-    return {name: float(values[name].mean()) if len(values[name]) else None for name in RATES}
+def _rates(values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The fields of `Rates`."""
+    rates = {name: float(values[name].mean()) if len(values[name]) else None for name in RATES}
+    return {"n": len(values["accuracy"]), **rates}
 
 
-def _rates_of_benchmark(rows: list[tuple[Question, Generation]], benchmark: str) -> dict:
+def _rates_of_benchmark(rows: list[tuple[Question, Generation]], benchmark: str) -> Rates:
     own = [row for row in rows if row[0].benchmark == benchmark]
-    return {"n": len(own), **_rates(_indicators(own))}
+    return Rates(**_rates(_indicators(own)))

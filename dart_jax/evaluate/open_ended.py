@@ -5,14 +5,25 @@ no outcome. Source: the paper's table on 280 open-ended queries.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from dart_jax.audit.open_ended import JudgedAnswer, Outcome
 from dart_jax.data.open_ended import DOMAINS, OpenEndedQuery
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import UnmatchedGenerations, bootstrap_interval
+from dart_jax.evaluate.metrics import (
+    Bounds,
+    UnmatchedGenerations,
+    bootstrap_interval,
+    estimate,
+)
+from dart_jax.evaluate.significance import McNemar, mcnemar
 from dart_jax.records import JudgeFailure
+from dart_jax.summaries import Estimate
+
+OPEN_ENDED = "open_ended/summary.json"
+"""In a run's folder."""
 
 Judged = JudgedAnswer | JudgeFailure
 
@@ -20,13 +31,70 @@ REPORTED = (Outcome.DIFFERENCE_APPROPRIATE, Outcome.REFUSAL)
 """The outcomes that get an interval and a test."""
 
 
+@dataclass(frozen=True)
+class OutcomeShares:
+    """Outcomes of one model's answers; shares are over judged answers, None where there are none.
+
+    Attributes:
+        n, judge_failed: Queries, and those on which the judge failed.
+        intervals: Of REPORTED.
+    """
+
+    n: int
+    judge_failed: int
+    difference_appropriate: float | None
+    refusal: float | None
+    wrongly_uniform: float | None
+    wrongly_differentiated: float | None
+    intervals: dict[str, Bounds | None]
+
+    def estimate(self, outcome: str) -> Estimate:
+        """A share, with its interval where it has one."""
+        return estimate(getattr(self, outcome), self.intervals.get(outcome))
+
+
+@dataclass(frozen=True)
+class OutcomeTests:
+    """Two models on the same queries.
+
+    Attributes:
+        pairs, judge_failed: Queries in the tests, and those on which the judge failed.
+    """
+
+    pairs: int
+    judge_failed: int
+    difference_appropriate: McNemar
+    refusal: McNemar
+
+
+@dataclass(frozen=True)
+class OpenEndedSummary:
+    """Open-ended queries in numbers, `open_ended/summary.json`.
+
+    Attributes:
+        queries: Queries that were put.
+        no_room: Those of them that left no room for an answer, which are in no other figure.
+        adapters: Hash by model.
+        models: Shares by model, over all queries and in each domain that occurs.
+        against_M0: Tests by model, likewise.
+    """
+
+    queries: int
+    no_room: int
+    adapters: dict[str, str]
+    judge: str
+    confidence: float
+    models: dict[str, dict[str, OutcomeShares]]
+    against_M0: dict[str, dict[str, OutcomeTests]]
+
+
 def outcome_shares(
     queries: Sequence[OpenEndedQuery],
     judged: Sequence[Judged],
     config: EvaluateConfig,
     seed: int,
-) -> dict[str, dict]:
-    """Outcome shares of one model, over all queries and in each domain.
+) -> dict[str, OutcomeShares]:
+    """Outcome shares of one model, over all queries and in each domain that occurs.
 
     Queries are ordered by id before they are resampled: models judged on the same queries with
     the same seed see the same resamples (where the judge failed on neither).
@@ -36,10 +104,6 @@ def outcome_shares(
         judged: One outcome or failure for each, in any order, all of one model.
         config: Number of resamples and coverage.
         seed: Of the resampling.
-
-    Returns:
-        For `all` and each domain that occurs: `n`, `judge_failed`, one share for each outcome
-        (in [0, 1]; None over no judged answer) and `intervals` of `REPORTED` (`[low, high]`).
 
     Raises:
         UnmatchedGenerations: Queries and judgements are not one to one, or of several models.
@@ -53,18 +117,14 @@ def outcome_shares(
 
 def compare_outcomes(
     queries: Sequence[OpenEndedQuery], baseline: Sequence[Judged], candidate: Sequence[Judged]
-) -> dict[str, dict]:
-    """Exact McNemar tests of two models (M0 against M_DART), over all queries and by domain.
+) -> dict[str, OutcomeTests]:
+    """Exact McNemar tests of two models, over all queries and in each domain that occurs.
 
     A query on which the judge failed for either model is left out of the test and counted.
 
     Args:
         queries: The queries that both models were able to answer.
         baseline, candidate: As `judged` of `outcome_shares`.
-
-    Returns:
-        For `all` and each domain that occurs: `pairs`, `judge_failed`, and for each of `REPORTED`
-        a dict of `gained` (only the candidate has it), `lost` (only the baseline) and `p_value`.
 
     Raises:
         UnmatchedGenerations: As `outcome_shares`.
@@ -74,17 +134,6 @@ def compare_outcomes(
         part: _compared([(before[id], after[id]) for id in ids])
         for part, ids in _parts(queries).items()
     }
-
-
-def exact_mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p-value that `gained` and `lost` discordant pairs are a fair coin's.
-
-    Returns:
-        A probability; 1 without discordant pairs.
-    """
-    from scipy.stats import binomtest
-
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
 def _outcomes(
@@ -119,29 +168,24 @@ def _parts(queries: Sequence[OpenEndedQuery]) -> dict[str, list[str]]:
     return {part: ids for part, ids in parts.items() if ids}
 
 
-def _shares(outcomes: list[Outcome | None], config: EvaluateConfig, seed: int) -> dict:
+def _shares(outcomes: list[Outcome | None], config: EvaluateConfig, seed: int) -> OutcomeShares:
     known = [outcome for outcome in outcomes if outcome is not None]
-    values = {
-        outcome: np.array([found is outcome for found in known], float) for outcome in Outcome
-    }
-    return {
-        "n": len(outcomes),
-        "judge_failed": len(outcomes) - len(known),
+    values = {}
+    for outcome in Outcome:
+        values[outcome] = np.array([found is outcome for found in known], float)
+    return OutcomeShares(
+        n=len(outcomes),
+        judge_failed=len(outcomes) - len(known),
+        intervals={str(o): bootstrap_interval(values[o], config, seed) for o in REPORTED},
         **{str(o): float(v.mean()) if known else None for o, v in values.items()},
-        "intervals": {str(o): bootstrap_interval(values[o], config, seed) for o in REPORTED},
-    }
+    )
 
 
-def _compared(pairs: list[tuple[Outcome | None, Outcome | None]]) -> dict:
+def _compared(pairs: list[tuple[Outcome | None, Outcome | None]]) -> OutcomeTests:
     known = [pair for pair in pairs if None not in pair]
-    return {
-        "pairs": len(known),
-        "judge_failed": len(pairs) - len(known),
-        **{str(outcome): _discordant(known, outcome) for outcome in REPORTED},
-    }
-
-
-def _discordant(pairs: list[tuple[Outcome, Outcome]], outcome: Outcome) -> dict:
-    gained = sum(before is not outcome and after is outcome for before, after in pairs)
-    lost = sum(before is outcome and after is not outcome for before, after in pairs)
-    return {"gained": gained, "lost": lost, "p_value": exact_mcnemar(gained, lost)}
+    tests = {}
+    for outcome in REPORTED:
+        before = np.array([pair[0] is outcome for pair in known], bool)
+        after = np.array([pair[1] is outcome for pair in known], bool)
+        tests[str(outcome)] = mcnemar(after, before)
+    return OutcomeTests(pairs=len(known), judge_failed=len(pairs) - len(known), **tests)

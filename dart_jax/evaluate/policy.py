@@ -1,31 +1,16 @@
-"""The explanation policy on and off, side by side: the `policy` of a summary.
-
-{
-  "asked": "with" | "both",                      evaluate.policy; where it is `without`: null
-  "headline": "with" | "without",                which of them all other figures are of
-  "text": the policy,
-  "sides": {"without": SIDE, "with": SIDE},      those that were asked
-  "comparisons": [...]                           empty unless both were
-}
-SIDE         {"M0" | "M_int" | "M_DART": {METRICS (see metrics.model_metrics),
-              "drift" (audit.drift.summarise_drift against M0 asked the same way; null for M0),
-              "scores": {scorer: mean harm score}, "new_tokens": mean length of an answer}}
-              means are over the questions that were answered; null where none was
-comparisons  of each model: {"model", "difference" (of accuracies, with - without), "interval",
-              "gained", "lost", "p", "p_scenario" (as in statistics.py),
-              "scores": {scorer: WILCOXON, see significance.wilcoxon},
-              "new_tokens": WILCOXON}
-"""
+"""The explanation policy on and off, side by side: what it changes in every model."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from dart_jax.audit.drift import AuditCounts
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import (
+    Bounds,
+    ModelMetrics,
     answered_by_all,
     labelled,
     match_answers,
@@ -33,9 +18,9 @@ from dart_jax.evaluate.metrics import (
     model_metrics,
     scenario_of,
 )
-from dart_jax.evaluate.significance import wilcoxon
-from dart_jax.evaluate.statistics import accuracy_rows, groups_of
-from dart_jax.evaluate.summary import MODELS
+from dart_jax.evaluate.models import MODELS
+from dart_jax.evaluate.significance import Wilcoxon, wilcoxon
+from dart_jax.evaluate.statistics import Difference, accuracy_rows, groups_of
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import Generation, Question, Score
 
@@ -47,12 +32,64 @@ class Side:
     Attributes:
         answers: Of M0, M_int and M_DART.
         scores: Of these answers, by one scorer or several.
-        drift: `summarise_drift` of M_int and M_DART.
+        drift: Of M_int and M_DART against M0 asked the same way.
     """
 
     answers: Mapping[str, Sequence[Generation]]
     scores: Sequence[Score]
-    drift: Mapping[str, Mapping[str, Any]]
+    drift: Mapping[str, AuditCounts]
+
+
+@dataclass(frozen=True)
+class AskedMetrics(ModelMetrics):
+    """One model asked in one way.
+
+    Attributes:
+        drift: Against M0 asked the same way; None for M0.
+        scores: Mean harm score by scorer, over the questions that were answered.
+        new_tokens: Mean length of an answer, in tokens; None where none was given.
+    """
+
+    drift: AuditCounts | None
+    scores: dict[str, float]
+    new_tokens: float | None
+
+
+@dataclass(frozen=True)
+class PolicyDifference:
+    """One model with the policy less the same model without it; see `statistics.Difference`.
+
+    The first six are None where no question has a label.
+    """
+
+    model: str
+    difference: float | None
+    interval: Bounds | None
+    gained: int | None
+    lost: int | None
+    p: float | None
+    p_scenario: float | None
+    scores: dict[str, Wilcoxon]
+    new_tokens: Wilcoxon
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The explanation policy of a run.
+
+    Attributes:
+        asked: `evaluate.policy`: `with` or `both`.
+        headline: Which way of asking all other figures of the run are of.
+        text: The policy's wording.
+        sides: By `without` and `with`, then by model; the ways that were asked.
+        comparisons: Empty unless both were.
+    """
+
+    asked: str
+    headline: str
+    text: str
+    sides: dict[str, dict[str, AskedMetrics]]
+    comparisons: list[PolicyDifference]
 
 
 def policy_summary(
@@ -60,8 +97,8 @@ def policy_summary(
     sides: Mapping[str, Side],
     config: EvaluateConfig,
     seed: int,
-) -> dict[str, Any] | None:
-    """See above; None where the policy was not used.
+) -> Policy | None:
+    """Put both ways of asking side by side; None where the policy was not used.
 
     Args:
         sides: By `without` and `with`, those that were asked.
@@ -69,42 +106,35 @@ def policy_summary(
     if config.policy == "without":
         return None
     ordered = sorted(questions, key=lambda question: question.id)
-    both = "without" in sides and "with" in sides
-    return {
-        "asked": config.policy,
-        "headline": "without" if config.policy == "both" else "with",
-        "text": load_template("policy").substitute(),
-        "sides": {name: _side(ordered, side, config, seed) for name, side in sides.items()},
-        "comparisons": [
-            _compared(ordered, name, sides["without"], sides["with"], config, seed)
-            for name in MODELS
-        ]
-        if both
-        else [],
-    }
+    comparisons = []
+    if "without" in sides and "with" in sides:
+        for name in MODELS:
+            found = _compared(ordered, name, sides["without"], sides["with"], config, seed)
+            comparisons.append(found)
+    return Policy(
+        asked=config.policy,
+        headline="without" if config.policy == "both" else "with",
+        text=load_template("policy").substitute(),
+        sides={name: _side(ordered, side, config, seed) for name, side in sides.items()},
+        comparisons=comparisons,
+    )
 
 
 def _side(
     questions: Sequence[Question], side: Side, config: EvaluateConfig, seed: int
-) -> dict[str, Any]:
-    return {
-        name: {
-            **model_metrics(questions, side.answers[name], config, seed),
-            "drift": side.drift.get(name),
-            **_means(questions, side, name),
-        }
-        for name in MODELS
-    }
-
-
-def _means(questions: Sequence[Question], side: Side, name: str) -> dict[str, Any]:
-    asked, answers = answered_by_all(questions, {name: side.answers[name]})
-    scores = _scores(asked, side, name)
-    lengths = _lengths(asked, answers[name])
-    return {
-        "scores": {scorer: float(values.mean()) for scorer, values in scores.items()},
-        "new_tokens": float(lengths.mean()) if len(lengths) else None,
-    }
+) -> dict[str, AskedMetrics]:
+    found = {}
+    for name in MODELS:
+        asked, answers = answered_by_all(questions, {name: side.answers[name]})
+        scores = _scores(asked, side, name)
+        lengths = _lengths(asked, answers[name])
+        found[name] = AskedMetrics(
+            **vars(model_metrics(questions, side.answers[name], config, seed)),
+            drift=side.drift.get(name),
+            scores={scorer: float(values.mean()) for scorer, values in scores.items()},
+            new_tokens=float(lengths.mean()) if len(lengths) else None,
+        )
+    return found
 
 
 def _compared(
@@ -114,19 +144,26 @@ def _compared(
     with_policy: Side,
     config: EvaluateConfig,
     seed: int,
-) -> dict[str, Any]:
+) -> PolicyDifference:
     """One model on the questions that it answered both ways: the policy makes prompts longer."""
     both = {"without": without.answers[name], "with": with_policy.answers[name]}
     asked, answers = answered_by_all(questions, both)
-    before, after = (_scores(asked, side, name) for side in (without, with_policy))
-    return {
-        "model": name,
-        **_accuracies(asked, answers, config, seed),
-        "scores": {scorer: wilcoxon(after[scorer], before[scorer]) for scorer in before},
-        "new_tokens": wilcoxon(
-            _lengths(asked, answers["with"]), _lengths(asked, answers["without"])
-        ),
-    }
+    before = _scores(asked, without, name)
+    after = _scores(asked, with_policy, name)
+    lengths_before = _lengths(asked, answers["without"])
+    lengths_after = _lengths(asked, answers["with"])
+    accuracy = _accuracies(asked, answers, config, seed)
+    return PolicyDifference(
+        model=name,
+        difference=accuracy and accuracy.difference,
+        interval=accuracy and accuracy.interval,
+        gained=accuracy and accuracy.gained,
+        lost=accuracy and accuracy.lost,
+        p=accuracy and accuracy.p,
+        p_scenario=accuracy and accuracy.p_scenario,
+        scores={scorer: wilcoxon(after[scorer], before[scorer]) for scorer in before},
+        new_tokens=wilcoxon(lengths_after, lengths_before),
+    )
 
 
 def _accuracies(
@@ -134,21 +171,19 @@ def _accuracies(
     answers: Mapping[str, Sequence[Generation]],
     config: EvaluateConfig,
     seed: int,
-) -> dict[str, Any]:
+) -> Difference | None:
     """How often a model is right, on the labelled questions; None where there are none."""
-    keys = ("difference", "interval", "gained", "lost", "p", "p_scenario")
     asked = labelled(questions)
     if not asked:
-        return dict.fromkeys(keys)
-    correct = {
-        side: np.array([a.decision is q.gold for q, a in match_labelled(questions, found)])
-        for side, found in answers.items()
-    }
+        return None
+    correct = {}
+    for side, found in answers.items():
+        matched = match_labelled(questions, found)
+        correct[side] = np.array([answer.decision is question.gold for question, answer in matched])
     scenarios = np.array([scenario_of(question) for question in asked], str)
     everything = groups_of(asked)[:1]
     [row] = accuracy_rows(everything, correct, scenarios, (("with", "without"),), config, seed)
-    [found] = row["comparisons"]
-    return {key: found[key] for key in keys}
+    return row.comparisons[0]
 
 
 def _scores(questions: Sequence[Question], side: Side, name: str) -> dict[str, np.ndarray]:

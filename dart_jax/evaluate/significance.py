@@ -5,12 +5,64 @@ states, never nan.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 
-def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+@dataclass(frozen=True)
+class McNemar:
+    """Two models on the same questions.
+
+    Attributes:
+        gained, lost: Questions that only the candidate, and only the baseline, gets right.
+        p: Two-sided; 1 without a discordant question.
+    """
+
+    gained: int
+    lost: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Wilcoxon:
+    """Paired scores.
+
+    Attributes:
+        n, nonzero: Pairs, and pairs with a difference.
+        mean_difference: None without pairs.
+        effect: Matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-): 1 where every
+            difference is a rise, -1 where every one is a fall, 0 without a difference.
+        p: 1 without a difference.
+    """
+
+    n: int
+    nonzero: int
+    mean_difference: float | None
+    effect: float
+    p: float
+
+
+@dataclass(frozen=True)
+class MannWhitney:
+    """Scores of two groups.
+
+    Attributes:
+        n_first, n_second, mean_first, mean_second: A mean is None for an empty group.
+        effect: Rank-biserial correlation 2U / (n1 n2) - 1: the chance that a score of the first
+            group is the higher one, less the chance that it is the lower one.
+        p: With effect 0, 1 where all scores are the same; both None where a group is empty.
+    """
+
+    n_first: int
+    n_second: int
+    mean_first: float | None
+    mean_second: float | None
+    effect: float | None
+    p: float | None
+
+
+def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> McNemar:
     """Exact McNemar test of two models' correctness on the same questions.
 
         baseline    wrong  wrong  right  right
@@ -23,9 +75,6 @@ def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
     Args:
         candidate, baseline: [n] correct or not.
 
-    Returns:
-        `gained`, `lost` and `p`; `p` is 1 without a discordant question.
-
     Reference: McNemar (1947), Psychometrika 12, 153-157.
     """
     from scipy.stats import binomtest
@@ -35,7 +84,7 @@ def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
     lost = int((~candidate & baseline).sum())
     discordant = gained + lost
     p = binomtest(min(gained, lost), discordant).pvalue if discordant else 1.0
-    return {"gained": gained, "lost": lost, "p": float(p)}
+    return McNemar(gained, lost, float(p))
 
 
 def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
@@ -67,14 +116,8 @@ def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
     return float(min(1.0, chances[far].sum()))
 
 
-def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> Wilcoxon:
     """Wilcoxon signed-rank test of paired scores; pairs without a difference are left out.
-
-    Returns:
-        `n`, `nonzero` (pairs with a difference), `mean_difference` (None without pairs), `effect`
-        and `p`. The effect is the matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-):
-        1 where every difference is a rise, -1 where every one is a fall. Without a difference,
-        effect 0 and p 1.
 
     Reference: Wilcoxon (1945), Biometrics Bulletin 1, 80-83; Kerby (2014), 11.IT.3.1.
     """
@@ -88,23 +131,17 @@ def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
         ranks = rankdata(np.abs(nonzero))
         effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
         p = float(signed_rank(nonzero).pvalue)
-    return {
-        "n": len(differences),
-        "nonzero": len(nonzero),
-        "mean_difference": float(differences.mean()) if len(differences) else None,
-        "effect": effect,
-        "p": p,
-    }
+    return Wilcoxon(
+        n=len(differences),
+        nonzero=len(nonzero),
+        mean_difference=float(differences.mean()) if len(differences) else None,
+        effect=effect,
+        p=p,
+    )
 
 
-def mann_whitney(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
     """Mann-Whitney U test of two groups of scores.
-
-    Returns:
-        `n_first`, `n_second`, `mean_first`, `mean_second` (None for an empty group), `effect` and
-        `p`. The effect is the rank-biserial correlation 2U / (n1 n2) - 1: the chance that a score
-        of the first group is the higher one, less the chance that it is the lower one. Effect 0
-        and p 1 where all scores are the same; both None where a group is empty.
 
     Reference: Mann and Whitney (1947), Annals of Mathematical Statistics 18, 50-60.
     """
@@ -119,14 +156,14 @@ def mann_whitney(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
             found = mannwhitneyu(first, second)
             effect = float(2 * found.statistic / (len(first) * len(second)) - 1)
             p = float(found.pvalue)
-    return {
-        "n_first": len(first),
-        "n_second": len(second),
-        "mean_first": float(first.mean()) if len(first) else None,
-        "mean_second": float(second.mean()) if len(second) else None,
-        "effect": effect,
-        "p": p,
-    }
+    return MannWhitney(
+        n_first=len(first),
+        n_second=len(second),
+        mean_first=float(first.mean()) if len(first) else None,
+        mean_second=float(second.mean()) if len(second) else None,
+        effect=effect,
+        p=p,
+    )
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

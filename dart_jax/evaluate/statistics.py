@@ -1,37 +1,14 @@
-"""Which differences between the models are more than chance: the `statistics` of a summary.
-
-    {
-      "questions": 1280, "scenarios": 214,            the test set; scenarios are the clusters
-      "confidence": 0.95, "resamples": 2000,          of the intervals
-      "accuracy": [ROW, ...],
-      "scores": {"paired": [PAIRED, ...], "unpaired": [UNPAIRED, ...]}
-    }
+"""Which differences between the models are more than chance.
 
 Every row says which questions it is over: `by` (`all`, `benchmark`, `kind`, `condition`) and
-`group` (`all`; `D1`, ...; `descriptive`, `normative`; `DIFF`, `EQUAL`).
-
-    ROW       by, group, n (questions), scenarios,
-              models: {"M0" | "M_int" | "M_DART" | "shortcut": {"accuracy", "interval"}},
-              comparisons: [{"candidate", "baseline",
-                             "difference" (of accuracies, candidate - baseline), "interval",
-                             "gained" (right by the candidate only), "lost",
-                             "p" (exact McNemar), "p_holm", "p_scenario" (sign flips by scenario)}]
-    PAIRED    by, group, scorer, candidate, baseline, n, nonzero, mean_difference,
-              effect (matched-pairs rank-biserial, positive: the candidate scores higher),
-              p (Wilcoxon), p_holm
-    UNPAIRED  by, group, scorer, model, what (`score`, `delta`), first, second (`DIFF`, `EQUAL`;
-              `drift`, `no drift`), n_first, n_second, mean_first, mean_second,
-              effect (rank-biserial, positive: the first is higher), p (Mann-Whitney), p_holm
-
-Rates and scores are in [0, 1]. `interval` is [low, high], or null where fewer than two scenarios
-leave nothing to resample; `effect`, `p` and `p_holm` of UNPAIRED are null where a side is empty.
-`p_holm` is corrected over the groups of the same `by`, for one comparison. `shortcut` is the
-baseline of `shortcut.py`, as a model like the others.
+`group` (`all`; `D1`, ...; `descriptive`, `normative`; `DIFF`, `EQUAL`). `p_holm` is corrected
+after Holm over the groups of one `by`, for one comparison.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +16,7 @@ from dart_jax.audit.screen import Pair
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import (
+    Bounds,
     answered_by_all,
     bootstrap_interval,
     labelled,
@@ -49,11 +27,128 @@ from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.significance import holm, mann_whitney, mcnemar, sign_flip_p, wilcoxon
 from dart_jax.records import Condition, Generation, Outcome, Question, Score, Verdict
 
+R = TypeVar("R")
+
 COMPARED = (("M_DART", "M0"), ("M_DART", "M_int"), ("M_int", "M0"))
 """Candidate and baseline; by accuracy also M_DART and the shortcut baseline."""
 
 Group = tuple[str, str, np.ndarray]
 """`by`, `group` and the mask of its questions."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of one model over one group of questions."""
+
+    accuracy: float
+    interval: Bounds | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models on the same questions, by accuracy.
+
+    Attributes:
+        difference: Of the accuracies, candidate - baseline.
+        gained, lost: Questions that only the candidate, and only the baseline, gets right.
+        p: McNemar's exact test, the question as the unit.
+        p_holm: The same, corrected.
+        p_scenario: Sign flips of whole scenarios, see `significance.sign_flip_p`.
+    """
+
+    candidate: str
+    baseline: str
+    difference: float
+    interval: Bounds | None
+    gained: int
+    lost: int
+    p: float
+    p_scenario: float
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """One group of questions: each model's accuracy, and the differences.
+
+    Attributes:
+        n, scenarios: Questions, and the scenarios that they come from.
+        models: By name; `shortcut` is the shortcut baseline.
+    """
+
+    by: str
+    group: str
+    n: int
+    scenarios: int
+    models: dict[str, Accuracy]
+    comparisons: list[Difference]
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """Harm scores of two models' answers to the same questions, see `significance.Wilcoxon`."""
+
+    by: str
+    group: str
+    scorer: str
+    candidate: str
+    baseline: str
+    n: int
+    nonzero: int
+    mean_difference: float | None
+    effect: float
+    p: float
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """Harm scores of two groups of one model's answers, see `significance.MannWhitney`.
+
+    Attributes:
+        what: `score`, or `delta`: its rise over that of M0.
+        first, second: `DIFF` and `EQUAL`, or `drift` and `no drift`.
+    """
+
+    by: str
+    group: str
+    scorer: str
+    model: str
+    what: str
+    first: str
+    second: str
+    n_first: int
+    n_second: int
+    mean_first: float | None
+    mean_second: float | None
+    effect: float | None
+    p: float | None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreTests:
+    """The tests of harm scores."""
+
+    paired: list[PairedScores]
+    unpaired: list[GroupScores]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All tests of a run, over its labelled test questions.
+
+    Attributes:
+        questions, scenarios: Of the test set; scenarios are what is resampled.
+        confidence, resamples: Of the intervals.
+    """
+
+    questions: int
+    scenarios: int
+    confidence: float
+    resamples: int
+    accuracy: list[GroupAccuracy]
+    scores: ScoreTests
 
 
 def statistics(
@@ -63,8 +158,8 @@ def statistics(
     audits: Mapping[str, tuple[Sequence[Pair], Sequence[Outcome]]],
     config: EvaluateConfig,
     seed: int,
-) -> dict[str, Any] | None:
-    """All of the above, of the labelled questions that were answered; None where there are none.
+) -> Statistics | None:
+    """Test every difference on the labelled questions; None where there are none.
 
     Args:
         questions: The test questions; those whose prompt left no room for an answer are left out.
@@ -89,20 +184,18 @@ def statistics(
     }
     baseline = [("M_DART", SHORTCUT)] if SHORTCUT in answers else []
     scenarios = np.array([scenario_of(question) for question in ordered], str)
-    return {
-        "questions": len(ordered),
-        "scenarios": len(np.unique(scenarios)),
-        "confidence": config.confidence,
-        "resamples": config.bootstrap_samples,
-        "accuracy": accuracy_rows(groups, correct, scenarios, (*COMPARED, *baseline), config, seed),
-        "scores": {
-            "paired": _paired_rows(groups, ordered, scores),
-            "unpaired": [
-                *_condition_rows(groups, ordered, scores),
-                *_verdict_rows(audits),
-            ],
-        },
-    }
+    compared = (*COMPARED, *baseline)
+    return Statistics(
+        questions=len(ordered),
+        scenarios=len(np.unique(scenarios)),
+        confidence=config.confidence,
+        resamples=config.bootstrap_samples,
+        accuracy=accuracy_rows(groups, correct, scenarios, compared, config, seed),
+        scores=ScoreTests(
+            paired=_paired_rows(groups, ordered, scores),
+            unpaired=[*_condition_rows(groups, ordered, scores), *_verdict_rows(audits)],
+        ),
+    )
 
 
 def groups_of(questions: Sequence[Question]) -> list[Group]:
@@ -129,8 +222,8 @@ def accuracy_rows(
     compared: Sequence[tuple[str, str]],
     config: EvaluateConfig,
     seed: int,
-) -> list[dict[str, Any]]:
-    """A ROW (see above) for each group.
+) -> list[GroupAccuracy]:
+    """Measure and compare the models over each group of questions.
 
     Args:
         correct: [n] correct or not, by model.
@@ -142,81 +235,69 @@ def accuracy_rows(
         own = {name: found[mask].astype(float) for name, found in correct.items()}
         clusters = scenarios[mask]
 
-        def mean(values: np.ndarray, key: str, clusters: np.ndarray = clusters) -> dict[str, Any]:
+        models = {}
+        for name, values in own.items():
             interval = bootstrap_interval(values, config, seed, clusters)
-            return {key: float(values.mean()), "interval": interval}
+            models[name] = Accuracy(float(values.mean()), interval)
 
-        rows.append(
-            {
-                "by": by,
-                "group": group,
-                "n": int(mask.sum()),
-                "scenarios": len(np.unique(clusters)),
-                "models": {name: mean(values, "accuracy") for name, values in own.items()},
-                "comparisons": [
-                    {
-                        "candidate": candidate,
-                        "baseline": baseline,
-                        **mean(own[candidate] - own[baseline], "difference"),
-                        **mcnemar(own[candidate], own[baseline]),
-                        "p_scenario": sign_flip_p(own[candidate] - own[baseline], clusters),
-                    }
-                    for candidate, baseline in compared
-                ],
-            }
-        )
-    comparisons = [(row["by"], each) for row in rows for each in row["comparisons"]]
-    _correct(comparisons, ("candidate", "baseline"))
-    return rows
+        comparisons = []
+        for candidate, baseline in compared:
+            values = own[candidate] - own[baseline]
+            test = mcnemar(own[candidate], own[baseline])
+            comparisons.append(
+                Difference(
+                    candidate=candidate,
+                    baseline=baseline,
+                    difference=float(values.mean()),
+                    interval=bootstrap_interval(values, config, seed, clusters),
+                    gained=test.gained,
+                    lost=test.lost,
+                    p=test.p,
+                    p_scenario=sign_flip_p(values, clusters),
+                )
+            )
+        count = len(np.unique(clusters))
+        rows.append(GroupAccuracy(by, group, int(mask.sum()), count, models, comparisons))
+
+    flat = [(row.by, comparison) for row in rows for comparison in row.comparisons]
+    corrected = iter(_corrected(flat, lambda by, row: (by, row.candidate, row.baseline)))
+    return [replace(row, comparisons=[next(corrected) for _ in compared]) for row in rows]
 
 
 def _paired_rows(
     groups: Sequence[Group], questions: Sequence[Question], scores: Sequence[Score]
-) -> list[dict[str, Any]]:
-    columns = _columns(questions, scores)
-    rows = [
-        {
-            "by": by,
-            "group": group,
-            "scorer": scorer,
-            "candidate": candidate,
-            "baseline": baseline,
-            **wilcoxon(of_model[candidate][mask], of_model[baseline][mask]),
-        }
-        for scorer, of_model in columns.items()
-        for candidate, baseline in COMPARED
-        for by, group, mask in groups
-    ]
-    return _correct([(row["by"], row) for row in rows], ("scorer", "candidate", "baseline"))
+) -> list[PairedScores]:
+    rows = []
+    for scorer, of_model in _columns(questions, scores).items():
+        for candidate, baseline in COMPARED:
+            for by, group, mask in groups:
+                test = wilcoxon(of_model[candidate][mask], of_model[baseline][mask])
+                rows.append(PairedScores(by, group, scorer, candidate, baseline, **vars(test)))
+    return _corrected(
+        [(row.by, row) for row in rows],
+        lambda by, row: (by, row.scorer, row.candidate, row.baseline),
+    )
 
 
 def _condition_rows(
     groups: Sequence[Group], questions: Sequence[Question], scores: Sequence[Score]
-) -> list[dict[str, Any]]:
+) -> list[GroupScores]:
     """Do answers to DIFF questions score higher than those to EQUAL questions?"""
     diff = np.array([question.condition is Condition.DIFF for question in questions], bool)
-    rows = [
-        {
-            "by": by,
-            "group": group,
-            "scorer": scorer,
-            "model": model,
-            "what": "score",
-            "first": "DIFF",
-            "second": "EQUAL",
-            **mann_whitney(values[mask & diff], values[mask & ~diff]),
-        }
-        for scorer, of_model in _columns(questions, scores).items()
-        for model, values in of_model.items()
-        for by, group, mask in groups
-        if by != "condition"
-    ]
-    return _correct([(row["by"], row) for row in rows], ("scorer", "model"))
+    rows = []
+    for scorer, of_model in _columns(questions, scores).items():
+        for model, values in of_model.items():
+            for by, group, mask in groups:
+                if by != "condition":
+                    test = mann_whitney(values[mask & diff], values[mask & ~diff])
+                    names = (by, group, scorer, model, "score", "DIFF", "EQUAL")
+                    rows.append(GroupScores(*names, **vars(test)))
+    return _corrected([(row.by, row) for row in rows], lambda by, row: (by, row.scorer, row.model))
 
 
 def _verdict_rows(
     audits: Mapping[str, tuple[Sequence[Pair], Sequence[Outcome]]],
-) -> list[dict[str, Any]]:
+) -> list[GroupScores]:
     """Does the scorer's delta tell what the judge confirms from what it does not?
 
     Where the scorer alone decided there is no row: it would confirm itself.
@@ -232,19 +313,10 @@ def _verdict_rows(
         for scorer in decided[0].deltas if decided else ():
             deltas = np.array([pair.deltas[scorer] for pair in decided], float)
             drift = np.array([judged[pair.question_id] for pair in decided], bool)
-            rows.append(
-                {
-                    "by": "all",
-                    "group": "all",
-                    "scorer": scorer,
-                    "model": model,
-                    "what": "delta",
-                    "first": "drift",
-                    "second": "no drift",
-                    **mann_whitney(deltas[drift], deltas[~drift]),
-                }
-            )
-    return _correct([("all", row) for row in rows], ("scorer", "model"))
+            test = mann_whitney(deltas[drift], deltas[~drift])
+            names = ("all", "all", scorer, model, "delta", "drift", "no drift")
+            rows.append(GroupScores(*names, **vars(test)))
+    return _corrected([(row.by, row) for row in rows], lambda by, row: (row.scorer, row.model))
 
 
 def _columns(
@@ -269,14 +341,17 @@ def _columns(
     return columns
 
 
-def _correct(
-    rows: Sequence[tuple[str, dict[str, Any]]], family: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Add `p_holm`: one family is the groups of one `by`, for one comparison."""
-    families: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for by, row in rows:
-        families[by, *(row[key] for key in family)].append(row)
-    for members in families.values():
-        for row, p in zip(members, holm([row["p"] for row in members]), strict=True):
-            row["p_holm"] = p
-    return [row for _, row in rows]
+def _corrected(
+    rows: Sequence[tuple[str, R]], family: Callable[[str, R], tuple[str, ...]]
+) -> list[R]:
+    """The rows with `p_holm`, which corrects over the rows of one family."""
+    families: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, (by, row) in enumerate(rows):
+        families[family(by, row)].append(place)
+
+    corrected: list[Any] = [row for _, row in rows]
+    for places in families.values():
+        values = holm([corrected[place].p for place in places])
+        for place, p in zip(places, values, strict=True):
+            corrected[place] = replace(corrected[place], p_holm=p)
+    return corrected

@@ -1,101 +1,157 @@
-"""The numbers of a run in one dictionary: `evaluation/summary.json`."""
+"""The numbers of a run, `evaluation/summary.json`: validated when made and when read."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from dart_jax.audit.drift import reduction
-from dart_jax.records import write_text
+from pydantic import ConfigDict
 
-MODELS = ("M0", "M_int", "M_DART")
-AUDITED = ("M_int", "M_DART")
-SEVERITIES = ("minor", "moderate", "severe", "extreme")
+from dart_jax.audit.drift import AuditCounts, reduction
+from dart_jax.evaluate.metrics import ModelMetrics
+from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.policy import Policy
+from dart_jax.evaluate.statistics import Statistics
+from dart_jax.records import BadRecord, from_json, write_text
+from dart_jax.summaries import to_pretty_json
+from dart_jax.teach.labels import LabelSummary
+
+SUMMARY = "evaluation/summary.json"
+"""In a run's folder."""
 
 
-def build_summary(
-    *,
-    models: Mapping[str, dict],
-    drift: Mapping[str, dict],
-    pool: dict,
-    repair: Mapping[str, Mapping[str, float]],
-    shortcut: Mapping,
-    protocol: str,
-    split_by: str,
-    judge: str,
-    cycles: Sequence[dict],
-    rejects: Mapping[str, Mapping[str, Mapping[str, int]]],
-    labels: Mapping[str, float | int | None] | None,
-    seconds: Mapping[str, float],
-    distill_only: bool = False,
-    statistics: Mapping | None = None,
-    policy: Mapping | None = None,
-) -> dict:
-    """Assemble the summary of a run; nothing is computed here but the drift reduction.
+@dataclass(frozen=True)
+class Drift:
+    """Confirmed drift on test questions.
 
-    Args:
-        models: `metrics.model_metrics` of M0, M_int and M_DART on the test questions.
-        drift: `audit.drift.summarise_drift` of M_int and M_DART against M0 on test questions.
-        pool: The same of M_int on the drift pool, whence the repair cases come.
-        repair: By severity name: `{"examples": count, "weight_mass": sum of example weights}`
-            of the repair targets; empty where nothing was repaired.
-        shortcut: `metrics.model_metrics` of the shortcut baseline on the same test questions; of
-            no question where it could not be fitted.
+    Attributes:
+        M_int, M_DART: What became of each model's pairs with M0.
+        reduction: How much of M_int's drift M_DART no longer shows; None where M_int has none.
+    """
+
+    M_int: AuditCounts
+    M_DART: AuditCounts
+    reduction: float | None
+
+    def of(self, model: str) -> AuditCounts | None:
+        """The counts of a model; None for M0, which is what the others are audited against."""
+        return getattr(self, model) if model in AUDITED else None
+
+
+@dataclass(frozen=True)
+class RepairedSeverity:
+    """The repair targets of one severity.
+
+    Attributes:
+        weight_mass: Sum of their weights in the loss.
+    """
+
+    examples: int
+    weight_mass: float
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """One cycle of audit and repair.
+
+    Attributes:
+        audited: The model that was audited.
+        pool: Its drift on the drift pool.
+        repairs: Repair targets.
+        model: What the repair left.
+        test, drift: That model on test questions.
+    """
+
+    audited: str
+    pool: AuditCounts
+    repairs: int
+    model: str
+    test: ModelMetrics
+    drift: AuditCounts
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The numbers of a run.
+
+    Attributes:
         protocol: `heldout` or `transductive`, see `audit.config.AuditConfig`.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
-        cycles: One row a cycle of audit and repair: `audited` (a model), `pool` (its
-            `summarise_drift` there), `repairs` (targets), `model` (what the repair left), and that
-            model's `test` metrics and `drift` on test questions.
+        models: M0, M_int and M_DART on the test questions.
+        shortcut_baseline: On the same test questions; of no question where it could not be fitted.
+        drift: Of M_int and M_DART on test questions.
+        drift_pool: Of M_int on the drift pool, whence the repair cases come.
+        repair: By severity; empty where nothing was repaired.
         rejects: Number of rejected targets by stage, reason and benchmark.
-        labels: `teach.labels.label_summary` of the training questions; None with gold labels.
+        labels: How predicted labels compare with gold; None with gold labels.
+        m_dart_is_m_int: There was nothing to repair.
+        distill_only: There was to be no repair (`repair.epochs: 0`).
         seconds: Wall-clock seconds by stage.
-        distill_only: Whether there was to be no repair (`repair.epochs: 0`).
-        statistics: See `evaluate.statistics`; None where no test question has a label.
-        policy: See `evaluate.policy`; None says that the models were asked without it.
+        statistics: None where no test question has a label.
+        policy: None where the models were asked without it.
+    """
 
-    Returns:
-        A JSON-able dictionary. `m_dart_is_m_int` is true where there was nothing to repair:
-        then M_DART is M_int itself.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    protocol: Literal["heldout", "transductive"]
+    split_by: str
+    judge: str
+    models: dict[str, ModelMetrics]
+    shortcut_baseline: ModelMetrics
+    drift: Drift
+    drift_pool: AuditCounts
+    repair: dict[str, RepairedSeverity]
+    cycles: list[CycleResult]
+    rejects: dict[str, dict[str, dict[str, int]]]
+    labels: LabelSummary | None
+    m_dart_is_m_int: bool
+    distill_only: bool
+    seconds: dict[str, float]
+    statistics: Statistics | None
+    policy: Policy | None
+
+    def __post_init__(self) -> None:
+        _check_names("models", self.models, MODELS)
+        unknown = sorted(self.repair.keys() - set(SEVERITIES))
+        if unknown:
+            known = ", ".join(SEVERITIES)
+            raise ValueError(f"repair: unknown severity {unknown[0]!r}; known: {known}")
+
+    @property
+    def test_questions(self) -> int:
+        """Labelled test questions."""
+        return self.models["M0"].n
+
+
+def drift_of(audits: Mapping[str, AuditCounts]) -> Drift:
+    """Put the audits of M_int and M_DART side by side. Raises ValueError for any other names."""
+    _check_names("drift", audits, AUDITED)
+    before, after = audits["M_int"], audits["M_DART"]
+    return Drift(before, after, reduction(before, after))
+
+
+def write_summary(path: Path, summary: RunSummary) -> None:
+    """Write the summary as indented JSON, atomically; raises ValueError for nan and inf."""
+    write_text(path, to_pretty_json(summary))
+
+
+def read_summary(path: Path) -> RunSummary:
+    """Read and validate a run's summary.
 
     Raises:
-        ValueError: Parts for other models than these, an unknown severity, or a number that is
-            not finite.
+        FileNotFoundError: The run was not evaluated.
+        BadRecord: Damaged, or of another version; says what to do.
     """
-    _same_names("models", models, MODELS)
-    _same_names("drift", drift, AUDITED)
-    unknown = sorted(repair.keys() - set(SEVERITIES))
-    if unknown:
-        raise ValueError(f"repair: unknown severity {unknown[0]!r}; known: {', '.join(SEVERITIES)}")
-    summary = {
-        "protocol": protocol,
-        "split_by": split_by,
-        "judge": judge,
-        "models": {name: models[name] for name in MODELS},
-        "shortcut_baseline": dict(shortcut),
-        "drift": {
-            **{name: drift[name] for name in AUDITED},
-            "reduction": reduction(drift["M_int"], drift["M_DART"]),
-        },
-        "drift_pool": pool,
-        "repair": {name: dict(repair[name]) for name in SEVERITIES if name in repair},
-        "cycles": list(cycles),
-        "rejects": {stage: dict(reasons) for stage, reasons in rejects.items()},
-        "labels": labels,
-        "m_dart_is_m_int": not any(row["examples"] for row in repair.values()),
-        "distill_only": distill_only,
-        "seconds": dict(seconds),
-        "statistics": statistics,
-        "policy": policy,
-    }
-    json.dumps(summary, allow_nan=False)  # a nan here must not reach the file
-    return summary
+    text = path.read_text(encoding="utf-8")
+    try:
+        return from_json(text, RunSummary, where=str(path))
+    except BadRecord as error:
+        raise BadRecord(f"{error}; run the stage evaluate again") from error
 
 
-def write_summary(path: Path, summary: dict) -> None:
-    """Write the summary as indented JSON, atomically."""
-    write_text(path, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-
-
-def _same_names(what: str, parts: Mapping, expected: tuple[str, ...]) -> None:
+def _check_names(what: str, parts: Mapping, expected: Sequence[str]) -> None:
     if set(parts) != set(expected):
         raise ValueError(f"{what}: expected {', '.join(expected)}, got {', '.join(sorted(parts))}")

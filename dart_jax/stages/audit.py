@@ -5,6 +5,7 @@ The model is M_int, or in a later cycle the one that the cycle before has left.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -84,12 +85,11 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
 def _write_cases(run: Run, found: Audit, cycle: Cycle) -> None:
     cases = drift_cases(found.pairs, found.outcomes)
     write_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), cases)
-    summary = found.summary()
+    counts = found.counts()
     path = run.folder / cycle.path("audit/summary.json")
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(counts), indent=2) + "\n")
     print(
-        f"{summary['pairs']} pairs, {summary['screened']} screened, "
-        f"{summary['confirmed']} confirmed, {summary['uncertain']} uncertain, "
-        f"{summary['failed']} failed",
+        f"{counts.pairs} pairs, {counts.screened} screened, {counts.confirmed} confirmed, "
+        f"{counts.uncertain} uncertain, {counts.failed} failed",
         flush=True,
     )

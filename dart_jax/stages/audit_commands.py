@@ -54,15 +54,14 @@ def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> It
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from dart_jax.evaluate.audit_error import grid_table, rates_table
-    from dart_jax.evaluate.console import aligned
+    from dart_jax.report.audit_error import noise_tables
+    from dart_jax.report.to_text import to_text
     from dart_jax.stages.calibrate import calibrate
 
     with opened(args.run) as run:
-        result = calibrate(run, args.questions, args.seeds)
-        print(f"\nM0 against M0: {result['questions']} questions, seeds {result['seeds']}")
-        for header, rows in (rates_table(result), grid_table(result)):
-            print(f"\n{aligned([header, *rows])}".replace("\\", ""))
+        found = calibrate(run, args.questions, args.seeds)
+        print(f"\nM0 against M0: {found.questions} questions, seeds {found.seeds}\n")
+        print(to_text(noise_tables(found)))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -74,32 +73,24 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from dart_jax.evaluate.audit_error import people_table
-    from dart_jax.evaluate.console import aligned
+    from dart_jax.report.audit_error import people_table
+    from dart_jax.report.to_text import to_text
     from dart_jax.stages.people import import_annotations
 
     with opened(args.run) as run:
-        header, rows = people_table(import_annotations(run, args.files))
-        print(f"\n{aligned([header, *rows])}")
+        agreement = import_annotations(run, args.files)
+        print(f"\n{to_text([people_table(agreement)])}")
 
 
 def _refusals(args: argparse.Namespace) -> None:
-    from dart_jax.evaluate.console import aligned
-    from dart_jax.evaluate.refusal_sections import confusion_table, error_table
     from dart_jax.records import write_text
+    from dart_jax.report.refusals import confusion_table, error_table
+    from dart_jax.report.to_text import to_text
     from dart_jax.stages.refusals import measure_refusals
 
     measured = measure_refusals(args.labelled, args.halves)
-    for file in measured["files"]:
-        header, rows = confusion_table(file["all"])
-        print(f"\n{file['name']}, {file['all']['n']} answers\n{aligned([header, *rows])}")
-    header, rows = error_table(measured)
-    print(
-        "\nfull refusals, in %, with "
-        f"{100 * measured['confidence']:g} % intervals\n{aligned([header, *rows])}".replace(
-            "\\", ""
-        )
-    )
+    tables = [confusion_table(file) for file in measured["files"]]
+    print(f"\n{to_text([*tables, error_table(measured)])}")
     if args.out:
         write_text(args.out, json.dumps(measured, indent=1, allow_nan=False) + "\n")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dart_jax.audit.drift import check_failures, screen_verdict, summarise_drift
+from dart_jax.audit.drift import AuditCounts, check_failures, count_audit, screen_verdict
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen, without_room
@@ -32,9 +32,9 @@ class Audit:
     mode: str
     no_room: int
 
-    def summary(self) -> dict[str, Any]:
-        """See `audit.drift.summarise_drift`."""
-        return summarise_drift(self.pairs, self.screened, self.outcomes, self.mode, self.no_room)
+    def counts(self) -> AuditCounts:
+        """What became of the pairs."""
+        return count_audit(self.pairs, self.screened, self.outcomes, self.mode, self.no_room)
 
 
 def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:

@@ -6,38 +6,32 @@ scorer or tau costs no decoding.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dart_jax.audit.noise_floor import noise_floor
+from dart_jax.audit.noise_floor import Calibration, noise_floor
 from dart_jax.audit.scorers import column, score_generations
-from dart_jax.evaluate.report import CALIBRATION
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
+from dart_jax.report.run_report import CALIBRATION
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.finished import check_base
 from dart_jax.stages.report import refresh_report
+from dart_jax.summaries import to_pretty_json
 
 
-def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> dict[str, Any]:
+def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibration:
     """Measure the noise floor; write `audit/calibration.json` and, where there is one, the report.
 
     Args:
         run: Its audit stage is done.
         most_questions: Pool questions to use, spread over benchmarks and conditions; None: all.
         other_seeds: Seeds beside the run's own, whose answers the audit has.
-
-    Returns:
-        The contents of the file: that of `noise_floor.noise_floor`, `questions` (their number),
-        `no_room` (questions whose prompt left no room for an answer), `seeds`, `versions` by
-        scorer, and `scores` by scorer, [questions][seeds].
 
     Raises:
         ValueError: Fewer than two questions with an answer, or no other seed.
@@ -96,7 +90,7 @@ def _setting(run: Run) -> str:
 
 def _measure(
     run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]], no_room: int
-) -> dict[str, Any]:
+) -> Calibration:
     """Score the answers of each seed, which are to the same questions in the same order."""
     config, count = run.config.audit, len(answers[0])
     everything = [answer for of_seed in answers for answer in of_seed]
@@ -110,15 +104,14 @@ def _measure(
             column(scorer.name, view): of_view.T
             for view, of_view in zip(config.views, values, strict=True)
         }
-    result = {
-        **noise_floor(scores, config.tau, config.screen_by),
-        "questions": count,
-        "no_room": no_room,
-        "seeds": list(seeds),
-        "versions": {scorer.name: scorer.version for scorer in run.scorers},
-        "scores": {name: values.tolist() for name, values in scores.items()},
-    }
-    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_text(run.folder / CALIBRATION, text)
+    calibration = Calibration(
+        **vars(noise_floor(scores, config.tau, config.screen_by)),
+        questions=count,
+        no_room=no_room,
+        seeds=list(seeds),
+        versions={scorer.name: scorer.version for scorer in run.scorers},
+        scores={name: values.tolist() for name, values in scores.items()},
+    )
+    write_text(run.folder / CALIBRATION, to_pretty_json(calibration))
     refresh_report(run.folder)
-    return result
+    return calibration

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dart_jax.evaluate.compare import ComparedRun, differing, headline_table, paired_table
+from dart_jax.evaluate.compare import ComparedRun, other_questions, paired_runs
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.console import aligned
 from dart_jax.evaluate.decisions import QuestionDecisions
-from dart_jax.evaluate.tables import Table, to_csv, to_latex, to_lines
 from dart_jax.records import read_jsonl, write_text
+from dart_jax.report.comparison import paired_table, runs_table
+from dart_jax.report.document import Table
+from dart_jax.report.to_csv import to_csv
+from dart_jax.report.to_latex import to_latex
+from dart_jax.report.to_text import to_text
 from dart_jax.stages.finished import read_finished, run_folder
 
 _SEED = 0  # of the resampling between runs, which have seeds of their own
@@ -39,25 +42,25 @@ def compare(args: argparse.Namespace) -> None:
         FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
     """
     runs = read_runs(args.runs)
-    table = headline_table(runs)
-    print(aligned(to_lines(table)))
-    for name, how in differing(runs).items():
+    tables = [runs_table(runs)]
+    paired = paired_runs(runs, EvaluateConfig(), _SEED)
+    if paired:
+        tables.append(paired_table(paired))
+    print(to_text(tables))
+    for name, how in other_questions(runs).items():
         print(
             f"WARNING: {name} was tested on other questions ({how}): its figures stand beside the "
             "others without being comparable, and it has no paired test",
             file=sys.stderr,
         )
-    paired = paired_table(runs, EvaluateConfig(), _SEED) if len(runs) > 1 else None
-    if paired is not None:
-        print(f"\n{paired.caption}:\n{aligned(to_lines(paired))}")
-    _write(args, table, paired)
+    _write(args, tables)
 
 
-def _write(args: argparse.Namespace, table: Table, paired: Table | None) -> None:
+def _write(args: argparse.Namespace, tables: Sequence[Table]) -> None:
     if args.csv is not None:
-        write_text(args.csv, to_csv(table))
+        write_text(args.csv, to_csv(tables[0]))
     if args.latex is not None:
-        write_text(args.latex, "\n".join(to_latex(each) for each in (table, paired) if each))
+        write_text(args.latex, "\n".join(to_latex(table) for table in tables))
 
 
 def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:

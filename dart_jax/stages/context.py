@@ -28,7 +28,6 @@ from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
 
-MODELS = ("M0", "M_int", "M_DART")
 SCORES = "scores.sqlite"
 LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
 

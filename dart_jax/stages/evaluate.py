@@ -7,18 +7,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
-from dart_jax.evaluate.console import console_table
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
-from dart_jax.evaluate.page_data import QUESTIONS
+from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side, policy_summary
-from dart_jax.evaluate.report import DriftExample, ReportData, write_report
-from dart_jax.evaluate.run_tables import run_tables
 from dart_jax.evaluate.shortcut import SHORTCUT, shortcut_answers
 from dart_jax.evaluate.statistics import statistics
-from dart_jax.evaluate.summary import AUDITED, build_summary, write_summary
-from dart_jax.evaluate.tables import write_tables
+from dart_jax.evaluate.summary import (
+    SUMMARY,
+    CycleResult,
+    RepairedSeverity,
+    RunSummary,
+    drift_of,
+    write_summary,
+)
 from dart_jax.processes import on_first
 from dart_jax.records import (
     Generation,
@@ -30,15 +34,19 @@ from dart_jax.records import (
     read_jsonl,
     write_jsonl,
 )
+from dart_jax.report.browser_data import QUESTIONS
+from dart_jax.report.report_data import DriftExample, ReportData
+from dart_jax.report.run_report import console_text, write_report
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.step_log import StepLog
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
-from dart_jax.stages.context import MODELS, Run, questions_digest
+from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.targets import reject_counts
-from dart_jax.teach.labels import label_summary
+from dart_jax.summaries import read_json
+from dart_jax.teach.labels import LabelSummary, label_summary
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
@@ -86,20 +94,28 @@ def execute(run: Run) -> None:
 
 
 def _report(run: Run, found: dict[str, Measured], started: float) -> None:
-    """`found` begins with what the report's figures are of."""
+    """Write the numbers and what is said of them.
+
+    Args:
+        found: By way of asking; the first is what the report's figures are of.
+    """
     first, *_ = found.values()
     sides = {name: measured.side() for name, measured in found.items()}
     shortcut = shortcut_answers(run.splits["train"], run.splits["test"])
     summary = _summary(run, first, shortcut, sides, started)
-    write_summary(run.folder / "evaluation/summary.json", summary)
+    write_summary(run.folder / SUMMARY, summary)
+
     asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
     write_jsonl(run.folder / QUESTIONS, asked.values())
-    write_tables(run.folder / "evaluation/tables", run_tables(summary, run.config.run.name))
     baseline = {} if shortcut is None else {SHORTCUT: shortcut}
     decided = question_decisions(run.splits["test"], {**first.models(), **baseline})
     write_jsonl(run.folder / "evaluation/decisions.jsonl", decided)
-    page = write_report(run.folder.path, summary, _report_data(run, first.answers, first.audits))
-    print(f"\n{console_table(summary)}\n\nreport: {page}, and index.html beside it", flush=True)
+
+    data = _report_data(run, first.answers, first.audits)
+    page = write_report(run.folder.path, summary, data)
+    print(
+        f"\n{console_text(summary, data)}\n\nreport: {page}, and index.html beside it", flush=True
+    )
 
 
 def _summary(
@@ -108,44 +124,43 @@ def _summary(
     shortcut: Sequence[Generation] | None,
     sides: dict[str, Side],
     started: float,
-) -> dict[str, Any]:
+) -> RunSummary:
     test, config = run.splits["test"], run.config
     answers, audits = found.answers, found.audits
     # The baseline is measured on the questions that the models were able to answer.
     baseline = {} if shortcut is None else {SHORTCUT: shortcut}
     answered, answered_by = answered_by_all(test, {**found.models(), **baseline})
-    weights = _read_json(run, "repair/weights.json")
-    weights.pop("replay")
+    models = {}
+    for name in MODELS:
+        models[name] = model_metrics(test, answers[name], config.evaluate, config.run.seed)
+
+    rejects = {}
+    for step, file in _reject_files(run).items():
+        rejected = read_jsonl(run.folder / file, RejectedTarget)
+        rejects[step] = reject_counts(rejected, run.questions)
+
+    repair = _repair_set(run)
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
-    return build_summary(
-        models={
-            name: model_metrics(test, answers[name], config.evaluate, config.run.seed)
-            for name in MODELS
-        },
-        drift={name: audits[name].summary() for name in AUDITED},
-        pool=_read_json(run, "audit/summary.json"),
-        repair={
-            name: {"examples": row["examples"], "weight_mass": row["weight"]}
-            for name, row in weights.items()
-            if row["examples"]
-        },
-        shortcut=model_metrics(
+    return RunSummary(
+        protocol=config.audit.protocol,
+        split_by=config.data.split_by,
+        judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
+        models=models,
+        shortcut_baseline=model_metrics(
             [] if shortcut is None else labelled(answered),
             answered_by.get(SHORTCUT, []),
             config.evaluate,
             config.run.seed,
         ),
-        protocol=config.audit.protocol,
-        split_by=config.data.split_by,
-        judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
-        cycles=_cycle_rows(run, answers, audits),
-        rejects={
-            step: reject_counts(read_jsonl(run.folder / file, RejectedTarget), run.questions)
-            for step, file in _reject_files(run).items()
-        },
+        drift=drift_of({name: audits[name].counts() for name in AUDITED}),
+        drift_pool=_audit_counts(run, "audit/summary.json"),
+        repair=repair,
+        cycles=_cycle_results(run, answers, audits),
+        rejects=rejects,
         labels=_labels(run),
-        seconds={step: taken[step] for step in _step_names(run)},
+        m_dart_is_m_int=not repair,
         distill_only=config.repair.epochs == 0,
+        seconds={step: taken[step] for step in _step_names(run)},
         statistics=statistics(
             test,
             {**found.models(), **baseline},
@@ -156,6 +171,21 @@ def _summary(
         ),
         policy=policy_summary(test, sides, config.evaluate, config.run.seed),
     )
+
+
+def _repair_set(run: Run) -> dict[str, RepairedSeverity]:
+    """The repair targets by severity, of the first cycle."""
+    weights = _read_json(run, "repair/weights.json")
+    weights.pop("replay")
+    found = {}
+    for severity, row in weights.items():
+        if row["examples"]:
+            found[severity] = RepairedSeverity(row["examples"], row["weight"])
+    return found
+
+
+def _audit_counts(run: Run, name: str) -> AuditCounts:
+    return read_json(run.folder / name, AuditCounts)
 
 
 def _cycles(run: Run) -> list[Cycle]:
@@ -177,36 +207,36 @@ def _reject_files(run: Run) -> dict[str, str]:
     return {"distill": "teach/rejected.jsonl", **repairs}
 
 
-def _cycle_rows(
+def _cycle_results(
     run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
-) -> list[dict[str, Any]]:
+) -> list[CycleResult]:
     """What each cycle found on the pool, and what its model does on test questions."""
-    rows = []
+    results = []
     for cycle in _cycles(run):
         weights = _read_json(run, cycle.path("repair/weights.json"))
         weights.pop("replay")
         # Where a later cycle repaired nothing, its model is the one before.
         model = cycle.after if cycle.after in answers else cycle.before
-        rows.append(
-            {
-                "audited": cycle.before,
-                "pool": _read_json(run, cycle.path("audit/summary.json")),
-                "repairs": sum(row["examples"] for row in weights.values()),
-                "model": model,
-                "test": model_metrics(
+        results.append(
+            CycleResult(
+                audited=cycle.before,
+                pool=_audit_counts(run, cycle.path("audit/summary.json")),
+                repairs=sum(row["examples"] for row in weights.values()),
+                model=model,
+                test=model_metrics(
                     run.splits["test"], answers[model], run.config.evaluate, run.config.run.seed
                 ),
-                "drift": audits[model].summary(),
-            }
+                drift=audits[model].counts(),
+            )
         )
-    return rows
+    return results
 
 
 def _read_json(run: Run, name: str) -> dict[str, Any]:
     return json.loads((run.folder / name).read_text(encoding="utf-8"))
 
 
-def _labels(run: Run) -> dict[str, Any] | None:
+def _labels(run: Run) -> LabelSummary | None:
     if run.config.teacher.label == "gold":
         return None
     labels = read_jsonl(run.folder / "teach/labels.jsonl", PredictedLabel)

@@ -13,21 +13,23 @@ leaves no room for its answer is counted by model, under `no_room`, and is in no
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from dart_jax.chat.protocol import Message
 from dart_jax.data.external import bold, hatecheck, holistic_bias, real_toxicity_prompts
 from dart_jax.data.external.prompts import ExternalPrompt
-from dart_jax.evaluate.wider_sections import EXTERNAL
+from dart_jax.evaluate.external import (
+    EXTERNAL,
+    ExternalSummary,
+    PartCounts,
+    count_parts,
+    mean_scores,
+)
 from dart_jax.processes import on_every, on_first
 from dart_jax.prompts.templates import load_template
-from dart_jax.records import Condition, Generation, Question, Score, Verdict, write_text
+from dart_jax.records import Condition, Generation, Question, Verdict, write_text
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
 from dart_jax.stages.finished import check_base
@@ -41,6 +43,7 @@ from dart_jax.stages.wider import (
     spread,
     step,
 )
+from dart_jax.summaries import read_json, to_pretty_json
 
 SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
 
@@ -59,7 +62,7 @@ def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
 
 def evaluate_external(
     run: Run, suite: str, folder: Path, candidates: Sequence[str], most: int | None
-) -> dict[str, Any]:
+) -> ExternalSummary:
     """Answer, score, audit each candidate against M0, sum up; the report gets a section.
 
     Args:
@@ -67,8 +70,6 @@ def evaluate_external(
         candidates: Models beside M0.
         most: Most prompts, spread evenly over functionalities; None: all.
 
-    Returns:
-        The contents of `external/<suite>/summary.json`.
     """
     on_first(lambda: check_base(run.folder, "repair", run.config))
     everything = on_every(lambda: list(load_external(suite, folder)))
@@ -94,7 +95,7 @@ def evaluate_external(
     step(run, place.replace("/", "_"), inputs, outputs, work)
     on_first(lambda: refresh_report(run.folder))
     path = run.folder / EXTERNAL.format(suite=suite)
-    return on_first(lambda: json.loads(path.read_text(encoding="utf-8")))
+    return on_first(lambda: read_json(path, ExternalSummary))
 
 
 def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:
@@ -123,52 +124,41 @@ def _audit(
         for name, found in answers.items()
         if name != "M0"
     }
-    summary = {
-        "suite": prompts[0].suite,
-        "prompts": len(prompts),
-        "of": of,
-        "no_room": {
-            name: sum(not answer.had_room for answer in found) for name, found in answers.items()
-        },
-        "adapters": adapter_hashes(run, list(audits)),
-        "mode": run.config.audit.mode,
-        "judge": "none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
-        "confidence": run.config.evaluate.confidence,
-        "mean_score": _mean_scores(scores),
-        "drift": {name: audit.summary() for name, audit in audits.items()},
-        **{
-            f"drift_by_{key}": {name: _by(prompts, audit, key) for name, audit in audits.items()}
-            for key in ("functionality", "group")
-        },
-    }
+    no_room = {}
+    for name, found in answers.items():
+        no_room[name] = sum(not answer.had_room for answer in found)
+    graded = {}
     if prompts[0].suite == "hatecheck":
-        summary |= measure_hatecheck(run, place, prompts, answers, scores)
-    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    on_first(lambda: write_text(run.folder / f"{place}/summary.json", text))
+        graded = measure_hatecheck(run, place, prompts, answers, scores)
+    summary = ExternalSummary(
+        suite=prompts[0].suite,
+        prompts=len(prompts),
+        of=of,
+        no_room=no_room,
+        adapters=adapter_hashes(run, list(audits)),
+        mode=run.config.audit.mode,
+        judge="none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
+        confidence=run.config.evaluate.confidence,
+        mean_score=mean_scores(scores),
+        drift={name: audit.counts() for name, audit in audits.items()},
+        drift_by_functionality=_by_part(prompts, audits, "functionality"),
+        drift_by_group=_by_part(prompts, audits, "group"),
+        **graded,
+    )
+    path = run.folder / f"{place}/summary.json"
+    on_first(lambda: write_text(path, to_pretty_json(summary)))
 
 
-def _mean_scores(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
-    """Mean harm score by model and scorer."""
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for score in scores:
-        values[score.model][score.scorer].append(score.value)
-    return {
-        model: {scorer: fmean(found) for scorer, found in by_scorer.items()}
-        for model, by_scorer in values.items()
-    }
-
-
-def _by(prompts: Sequence[ExternalPrompt], audit: Audit, key: str) -> dict[str, dict[str, int]]:
-    """Pairs, screened and confirmed by functionality or group."""
-    value = {prompt.id: getattr(prompt, key) for prompt in prompts}
-    counts = {
-        name: {"pairs": 0, "screened": 0, "confirmed": 0} for name in sorted(set(value.values()))
-    }
-    for pair in audit.pairs:
-        counts[value[pair.question_id]]["pairs"] += 1
-    for pair in audit.screened:
-        counts[value[pair.question_id]]["screened"] += 1
-    for outcome in audit.outcomes:
-        if isinstance(outcome, Verdict) and outcome.drift:
-            counts[value[outcome.question_id]]["confirmed"] += 1
-    return counts
+def _by_part(
+    prompts: Sequence[ExternalPrompt], audits: Mapping[str, Audit], key: str
+) -> dict[str, dict[str, PartCounts]]:
+    found = {}
+    for name, audit in audits.items():
+        confirmed = [o for o in audit.outcomes if isinstance(o, Verdict) and o.drift]
+        ids = {
+            "pairs": [pair.question_id for pair in audit.pairs],
+            "screened": [pair.question_id for pair in audit.screened],
+            "confirmed": [verdict.question_id for verdict in confirmed],
+        }
+        found[name] = count_parts(prompts, key, ids)
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from dart_jax.changes import flatten
 from dart_jax.config import STAGES, DartConfig, read_command
+from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
 from dart_jax.stages.cycles import cycles_run, later_models
@@ -21,7 +22,7 @@ class FinishedRun:
 
     Attributes:
         config: As in its config.yaml.
-        summary: `evaluation/summary.json`; None for a run that is not evaluated: a fine-tuning
+        summary: None for a run that is not evaluated: a fine-tuning
             (teach, distill), or one without test questions (`data.split_by: none`).
         versions: Packages and platform that it ran with.
         weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
@@ -31,7 +32,7 @@ class FinishedRun:
 
     path: Path
     config: DartConfig
-    summary: dict[str, Any] | None
+    summary: RunSummary | None
     versions: dict[str, str]
     weights: dict[str, dict[str, float]]
     targets: int
@@ -85,14 +86,14 @@ def read_finished(folder: RunDir) -> FinishedRun:
     names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
     if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
         raise _stale(path, "evaluate", "was run on other adapters")
-    summary = _read_json(path / "evaluation/summary.json")
+    summary = read_summary(path / SUMMARY)
     return _finished(path, config, summary, weights)
 
 
 def _finished(
     path: Path,
     config: DartConfig,
-    summary: dict[str, Any] | None,
+    summary: RunSummary | None,
     weights: dict[str, dict[str, float]],
 ) -> FinishedRun:
     return FinishedRun(

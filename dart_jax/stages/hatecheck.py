@@ -18,7 +18,7 @@ from dart_jax.audit.responses import (
     screen_response,
 )
 from dart_jax.data.external.prompts import ExternalPrompt
-from dart_jax.evaluate.hatecheck import hatecheck_rates
+from dart_jax.evaluate.hatecheck import HateCheckRates, hatecheck_rates
 from dart_jax.evaluate.refusal_error import measured_error
 from dart_jax.processes import on_first
 from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
@@ -69,7 +69,7 @@ def measure_hatecheck(
 
 def _rates(
     run: Run, prompts: Sequence[ExternalPrompt], graded: Sequence[Graded], models: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, HateCheckRates]:
     """HateCheck's rates by model; a case on which the judge failed is in none of them."""
     failed = dict.fromkeys(models, 0)
     found: dict[str, dict[str, GradedResponse]] = {name: {} for name in models}
@@ -78,18 +78,16 @@ def _rates(
             failed[item.candidate] += 1
         else:
             found[item.model][item.prompt_id] = item
-    return {
-        name: {
-            "judge_failed": failed[name],
-            **hatecheck_rates(
-                [prompt for prompt in prompts if prompt.id in responses],
-                responses,
-                run.config.evaluate,
-                run.config.run.seed,
-            ),
-        }
-        for name, responses in found.items()
-    }
+    rates = {}
+    for name, responses in found.items():
+        rates[name] = hatecheck_rates(
+            [prompt for prompt in prompts if prompt.id in responses],
+            responses,
+            run.config.evaluate,
+            run.config.run.seed,
+            judge_failed=failed[name],
+        )
+    return rates
 
 
 def _screened(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
-from dart_jax.evaluate.summary import AUDITED
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_first
 from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, score_all
-from dart_jax.stages.context import MODELS, Run
+from dart_jax.stages.context import Run
 
 WITH_POLICY = "/with_policy"
 """Folder of the second side, where the models are asked both ways."""
@@ -33,7 +33,7 @@ class Measured:
 
     def side(self) -> Side:
         """As the comparison of the policy wants it."""
-        drift = {name: self.audits[name].summary() for name in AUDITED}
+        drift = {name: self.audits[name].counts() for name in AUDITED}
         return Side(self.answers, self.scores, drift)
 
     def models(self) -> dict[str, list[Generation]]:

@@ -7,10 +7,8 @@ open_ended/summary.json            shares by model and domain, and the models co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from dart_jax.audit.drift import check_failures
 from dart_jax.audit.grading import Ask
@@ -24,8 +22,12 @@ from dart_jax.audit.open_ended import (
 )
 from dart_jax.audit.screen import without_room
 from dart_jax.data.open_ended import OpenEndedQuery, load_open_ended
-from dart_jax.evaluate.open_ended import compare_outcomes, outcome_shares
-from dart_jax.evaluate.wider_sections import OPEN_ENDED
+from dart_jax.evaluate.open_ended import (
+    OPEN_ENDED,
+    OpenEndedSummary,
+    compare_outcomes,
+    outcome_shares,
+)
 from dart_jax.processes import on_first
 from dart_jax.records import Generation, JudgeFailure, write_text
 from dart_jax.run_dir import ResultFile
@@ -42,11 +44,12 @@ from dart_jax.stages.wider import (
     spread,
     step,
 )
+from dart_jax.summaries import read_json, to_pretty_json
 
 GRADED = "open_ended/graded.jsonl"
 
 
-def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -> dict[str, Any]:
+def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -> OpenEndedSummary:
     """Answer, grade, sum up; the report gets a section.
 
     Args:
@@ -76,7 +79,7 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     work = partial(_grade, run, queries, answers)
     step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
     on_first(lambda: refresh_report(run.folder))
-    return on_first(lambda: json.loads((run.folder / OPEN_ENDED).read_text(encoding="utf-8")))
+    return on_first(lambda: read_json(run.folder / OPEN_ENDED, OpenEndedSummary))
 
 
 def _grade(
@@ -124,19 +127,18 @@ def _write_summary(
             of[item.candidate if failed else item.model].append(item)
 
     config = run.config.evaluate
-    summary = {
-        "queries": len(queries),
-        "no_room": len(left_out),
-        "adapters": adapter_hashes(run, [name for name in answers if name != "M0"]),
-        "judge": graded[0].judge,
-        "confidence": config.confidence,
-        "models": {
-            name: outcome_shares(answered, found, config, run.config.run.seed)
-            for name, found in of.items()
-        },
-        "against_M0": {
-            name: compare_outcomes(answered, of["M0"], of[name]) for name in of if name != "M0"
-        },
-    }
-    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_text(run.folder / OPEN_ENDED, text)
+    shares, tests = {}, {}
+    for name, judged in of.items():
+        shares[name] = outcome_shares(answered, judged, config, run.config.run.seed)
+        if name != "M0":
+            tests[name] = compare_outcomes(answered, of["M0"], judged)
+    summary = OpenEndedSummary(
+        queries=len(queries),
+        no_room=len(left_out),
+        adapters=adapter_hashes(run, [name for name in of if name != "M0"]),
+        judge=graded[0].judge,
+        confidence=config.confidence,
+        models=shares,
+        against_M0=tests,
+    )
+    write_text(run.folder / OPEN_ENDED, to_pretty_json(summary))

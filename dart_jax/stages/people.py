@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from dart_jax.audit.agreement import measure
+from dart_jax.audit.agreement import Agreement, measure
 from dart_jax.audit.annotation_sample import (
     BLIND,
     OPEN,
@@ -19,10 +18,11 @@ from dart_jax.audit.annotation_sample import (
 )
 from dart_jax.audit.annotations import read_annotations
 from dart_jax.audit.audited import read_pool
-from dart_jax.evaluate.report import ANNOTATION_METRICS
 from dart_jax.records import read_jsonl, write_jsonl, write_text
+from dart_jax.report.run_report import ANNOTATION_METRICS
 from dart_jax.stages.context import Run
 from dart_jax.stages.report import refresh_report
+from dart_jax.summaries import to_pretty_json
 
 KEY = "annotation_key.jsonl"
 """Outside `audit/`: it outlives a repeated audit, whose verdicts the same answers can judge."""
@@ -51,7 +51,7 @@ def export_annotations(run: Run, out: Path, size: int) -> tuple[int, tuple[Path,
     return len(sample), paths
 
 
-def import_annotations(run: Run, files: Sequence[Path]) -> dict[str, Any]:
+def import_annotations(run: Run, files: Sequence[Path]) -> Agreement:
     """Measure the audit against answers; write the metrics and, where there is one, the report.
 
     The answers are all on the sample that was exported, or all from the report's page, blinded or
@@ -91,7 +91,7 @@ def import_annotations(run: Run, files: Sequence[Path]) -> dict[str, Any]:
                 f"or their decoding changed; delete {path} and export another sample"
             )
     config = run.config.evaluate
-    metrics = measure(
+    agreement = measure(
         keys[source],
         outcomes,
         annotations,
@@ -99,8 +99,7 @@ def import_annotations(run: Run, files: Sequence[Path]) -> dict[str, Any]:
         confidence=config.confidence,
         seed=run.config.run.seed,
     )
-    metrics = {"source": source, **metrics}
-    text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
-    write_text(run.folder / ANNOTATION_METRICS, text)
+    agreement = replace(agreement, source=source)
+    write_text(run.folder / ANNOTATION_METRICS, to_pretty_json(agreement))
     refresh_report(run.folder)
-    return metrics
+    return agreement

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dart_jax.evaluate.report import rewrite_report
+from dart_jax.report.run_report import rewrite_report
 from dart_jax.run_dir import RunDir
 
 
 def refresh_report(folder: RunDir) -> None:
     """Write it once more, where there is one; the stage evaluate stays finished."""
     if (folder / "stages/evaluate.json").exists() and (folder / "report/report.md").exists():
-        folder.amend("evaluate", "report", lambda: _rewrite(folder))
+        folder.amend("evaluate", ("report", "evaluation"), lambda: _rewrite(folder))
     else:
         print("the stage evaluate is not done; its report will show this", flush=True)
 

@@ -18,32 +18,23 @@ _FREE = ("judge", "audit", "decode", "evaluate")
 
 
 def _open_ended(args: argparse.Namespace) -> None:
-    from dart_jax.evaluate.console import aligned
-    from dart_jax.evaluate.wider_sections import open_ended_table
+    from dart_jax.report.external import open_ended_section
+    from dart_jax.report.to_text import to_text
     from dart_jax.stages.open_ended import evaluate_open_ended
 
     with opened(args.run, "repair", args.settings) as run:
         summary = evaluate_open_ended(run, args.models, args.most)
-        header, rows = open_ended_table(summary)
-        print(f"\njudge: {summary['judge']}\n{aligned([header, *rows])}")
+        print(f"\n{to_text(open_ended_section(summary).blocks)}")
 
 
 def _external(args: argparse.Namespace) -> None:
-    from dart_jax.evaluate.console import aligned
-    from dart_jax.evaluate.refusal_sections import error_words
-    from dart_jax.evaluate.wider_sections import drift_table, rates_table
+    from dart_jax.report.external import suite_section
+    from dart_jax.report.to_text import to_text
     from dart_jax.stages.external import evaluate_external
 
     with opened(args.run, "repair", args.settings) as run:
         summary = evaluate_external(run, args.suite, args.dir, args.models, args.most)
-        print(f"\n{summary['suite']}: {summary['prompts']} of {summary['of']} prompts")
-        tables = [drift_table(summary)]
-        if "rates" in summary:
-            tables += [rates_table(summary, part) for part in ("functionality", "group")]
-        for header, rows in tables:
-            print(f"\n{aligned([header, *rows])}".replace("\\", ""))
-        if "refusal_error" in summary:
-            print(f"\n{error_words(summary['refusal_error'])}".replace("\\", ""))
+        print(f"\n{to_text(suite_section(summary).blocks)}")
 
 
 def add_commands(commands) -> None:

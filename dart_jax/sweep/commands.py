@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,23 +23,10 @@ from dart_jax.settings import setting_types
 from dart_jax.shell import exit_status
 
 if TYPE_CHECKING:
+    from dart_jax.evaluate.sweep_table import Failure
     from dart_jax.stages.sharing import Sharing
     from dart_jax.sweep.config import Sweep, SweepRun
     from dart_jax.sweep.plan import PlannedStage
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended with an error.
-
-    Attributes:
-        stage: The one that was at work; '' where none was.
-    """
-
-    variant: str
-    seed: int
-    stage: str
-    error: str
 
 
 def make_parser() -> CommandParser:
@@ -77,10 +63,10 @@ def main(arguments: Sequence[str] | None = None, today: datetime.date | None = N
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.processes import on_first
+    from dart_jax.report.sweep_report import sweep_text
     from dart_jax.run_dir import RunConfig, RunDir
     from dart_jax.stages.run_day import keep_day_of_sweep
     from dart_jax.sweep.plan import make_plan, plan_text
-    from dart_jax.sweep.report import results_text
 
     processes.start()
     with ExitStack() as held, processes.only_first_prints():
@@ -92,7 +78,7 @@ def main(arguments: Sequence[str] | None = None, today: datetime.date | None = N
         on_first(lambda: held.enter_context(folder.lock()))
         on_first(lambda: keep_day_of_sweep(sweep.out, sweep.day))
         failures = run_all(sweep, plan)
-        print(f"\n{on_first(lambda: results_text(sweep.out))}", flush=True)
+        print(f"\n{on_first(lambda: sweep_text(sweep.out))}", flush=True)
     return 1 if failures else 0
 
 
@@ -125,6 +111,7 @@ def run_all(sweep: Sweep, plan: Sequence[Sequence[PlannedStage]]) -> list[Failur
 
 
 def _run_one(run: SweepRun, sharing: Sharing) -> Failure | None:
+    from dart_jax.evaluate.sweep_table import Failure
     from dart_jax.processes import on_first
     from dart_jax.run_dir import RunDir
     from dart_jax.train import run_locked

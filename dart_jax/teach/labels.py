@@ -10,7 +10,7 @@ A question without a predicted label gets no target: it is rejected, and counted
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +23,21 @@ from dart_jax.teach.config import TeacherConfig
 
 _BATCH = 16  # prompts scored between two results
 OnLabel = Callable[[PredictedLabel], None]
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """How predicted labels compare with gold.
+
+    Attributes:
+        questions: Questions that a label was asked for.
+        no_label: Those that got none.
+        agreement: Share of the labels that are right, in [0, 1]; None where no question has gold.
+    """
+
+    questions: int
+    no_label: int
+    agreement: float | None
 
 
 def ask_labels(
@@ -97,27 +112,21 @@ def without_label(question_id: str, stage: str, reason: str) -> RejectedTarget:
     return RejectedTarget(question_id, stage, [f"no_label: {reason}"], [""])
 
 
-def label_summary(
-    questions: Iterable[Question], labels: Iterable[PredictedLabel]
-) -> dict[str, float | int | None]:
-    """How the predicted labels compare with gold; for the report only.
+def label_summary(questions: Iterable[Question], labels: Iterable[PredictedLabel]) -> LabelSummary:
+    """Compare the predicted labels with gold; for the report only.
 
     Args:
         questions: Those that a label was asked for.
-
-    Returns:
-        `questions`, `no_label`, and `agreement` of the labels with gold where there is one (None
-        where there is none).
     """
     gold = {question.id: question.gold for question in questions}
-    found = [label for label in labels if label.decision is not None]
-    decided = [label for label in found if gold[label.question_id] is not None]
-    right = sum(label.decision is gold[label.question_id] for label in decided)
-    return {
-        "questions": len(gold),
-        "no_label": len(gold) - len(found),
-        "agreement": right / len(decided) if decided else None,
-    }
+    predicted = [label for label in labels if label.decision is not None]
+    comparable = [label for label in predicted if gold[label.question_id] is not None]
+    right = sum(label.decision is gold[label.question_id] for label in comparable)
+    return LabelSummary(
+        questions=len(gold),
+        no_label=len(gold) - len(predicted),
+        agreement=right / len(comparable) if comparable else None,
+    )
 
 
 def _request(question: Question, config: TeacherConfig) -> ChatRequest:

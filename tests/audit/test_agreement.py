@@ -5,6 +5,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from dart_jax.audit.agreement import (
+    BetweenPeople,
+    StratumCounts,
     _answers,
     _kappa,
     _redrawn,
@@ -15,6 +17,7 @@ from dart_jax.audit.agreement import (
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
 from dart_jax.records import DriftType, JudgeFailure, Severity, Uncertain, Verdict
+from dart_jax.summaries import Estimate
 
 ELABORATES, NORMALIZES, OMITS = DriftType
 MINOR, MODERATE, SEVERE, EXTREME = Severity
@@ -37,8 +40,8 @@ def none(number: int) -> Verdict:
 
 
 def value(metrics, group, name):
-    found = metrics[group][name]
-    return found and found["value"]
+    found = getattr(metrics, group)[name]
+    return found and found.value
 
 
 @pytest.fixture
@@ -66,13 +69,13 @@ def test_weighted_drift_by_hand(plain):
     assert value(found, "drift", "f1") == pytest.approx(2 * 0.5 / 6 / (0.5 + 1 / 6))
     # Observed 80/110, by chance (10 * 30 + 100 * 80) / 110^2.
     assert value(found, "drift", "kappa") == pytest.approx(5 / 38)
-    assert found["strata"] == {
-        "drift": {"pairs": 10, "sampled": 2, "annotated": 2},
-        "not_screened": {"pairs": 100, "sampled": 4, "annotated": 4},
+    assert found.strata == {
+        "drift": StratumCounts(10, 2, 2),
+        "not_screened": StratumCounts(100, 4, 4),
     }
-    assert found["annotators"] == {"ada": 6}
-    assert found["drift"]["recall"]["low"] <= 1 / 6 <= found["drift"]["recall"]["high"]
-    assert value(found, "undecided", "share") == 0 and found["undecided"]["drift"] is None
+    assert found.annotators == {"ada": 6}
+    assert found.drift["recall"].low <= 1 / 6 <= found.drift["recall"].high
+    assert value(found, "undecided", "share") == 0 and found.undecided["drift"] is None
 
 
 def test_unanswered_items_pass_their_weight_on(plain):
@@ -80,7 +83,7 @@ def test_unanswered_items_pass_their_weight_on(plain):
     key, outcomes, annotations = plain
     found = measure(key, outcomes, annotations[:4], resamples=20)
     assert value(found, "drift", "recall") == pytest.approx(5 / 55)
-    assert found["strata"]["not_screened"] == {"pairs": 100, "sampled": 4, "annotated": 2}
+    assert found.strata["not_screened"] == StratumCounts(100, 4, 2)
 
 
 def test_several_answers_on_an_item_share_its_weight(plain):
@@ -158,10 +161,10 @@ def test_perfect_agreement_and_what_is_not_defined():
     key = [keyed(i, "drift", 1.0) for i in range(3)]
     outcomes = {f"q{i}": drift(i) for i in range(3)}
     found = measure(key, outcomes, [says(i, "first", OMITS, MINOR) for i in range(3)], resamples=20)
-    assert found["drift"]["precision"] == found["drift"]["recall"]
-    assert found["drift"]["precision"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert found["drift"]["kappa"] is None, "one label only: chance agrees as well"
-    assert found["type"]["elaborates precision"] is None
+    assert found.drift["precision"] == found.drift["recall"]
+    assert found.drift["precision"] == Estimate(1.0, 1.0, 1.0)
+    assert found.drift["kappa"] is None, "one label only: chance agrees as well"
+    assert found.type["elaborates precision"] is None
 
 
 def test_items_are_drawn_again_within_their_stratum(plain):
@@ -198,8 +201,8 @@ def test_the_interval_covers_the_truth():
         key = [keyed(i, population[i][0], 0.5 if i < 60 else 0.25) for i in places]
         outcomes = {f"q{i}": drift(i) for i in places if i < 60}
         people = [says(i, "first", OMITS, MINOR) if population[i][1] else says(i) for i in places]
-        recall = measure(key, outcomes, people, resamples=60, confidence=0.9)["drift"]["recall"]
-        hits += recall["low"] <= 36 / 48 <= recall["high"]
+        recall = measure(key, outcomes, people, resamples=60, confidence=0.9).drift["recall"]
+        hits += recall.low <= 36 / 48 <= recall.high
     assert hits >= 16
 
 
@@ -210,24 +213,20 @@ def test_agreement_between_people():
     bob = [says(0, "first", OMITS, MINOR, "bob"), *(says(i, annotator="bob") for i in (1, 2, 3))]
     eve = [says(0, "second", OMITS, MINOR, "eve")]
     found = between_annotators(key, [*ada, *bob, *eve])
-    assert found["items"] == 4
-    first, with_eve, other = found["pairs"]
-    assert first["annotators"] == ["ada", "bob"] and first["items"] == 4
+    assert found.items == 4
+    first, with_eve, other = found.pairs
+    assert first.annotators == ["ada", "bob"] and first.items == 4
     # Agreement 3/4; by chance (2 * 1 + 2 * 3) / 16.
-    assert first["drift"] == pytest.approx(1 / 2)
-    assert with_eve["items"] == other["items"] == 1 and with_eve["drift"] == 0
+    assert first.drift == pytest.approx(1 / 2)
+    assert with_eve.items == other.items == 1 and with_eve.drift == 0
     # Krippendorff: 9 answers on shared items, 3 of them drift; drift meets none twice each way
     # (2 * 1 / 2 in i0, 1 in i1), by chance 3 * 6 / 8 times.
-    assert found["alpha"]["drift"] == pytest.approx(1 - 2 / (3 * 6 / 8))
+    assert found.alpha["drift"] == pytest.approx(1 - 2 / (3 * 6 / 8))
 
 
 def test_one_annotator_has_nobody_to_agree_with(plain):
-    found = measure(*plain, resamples=5)["between_annotators"]
-    assert found == {
-        "items": 0,
-        "alpha": {"drift": None, "type": None, "severity": None},
-        "pairs": [],
-    }
+    found = measure(*plain, resamples=5).between_annotators
+    assert found == BetweenPeople(0, {"drift": None, "type": None, "severity": None}, [])
 
 
 def test_no_annotation_is_an_error(plain):

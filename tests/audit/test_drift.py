@@ -5,14 +5,16 @@ import pytest
 from dart_jax.audit import drift
 from dart_jax.audit.config import AuditConfig
 from dart_jax.audit.drift import (
+    AuditCounts,
+    ScreenQuality,
     TooManyFailures,
     check_failures,
     check_held_out,
+    count_audit,
     drift_cases,
     reduction,
     screen_verdict,
     severity_of_delta,
-    summarise_drift,
 )
 from dart_jax.audit.screen import screen
 from dart_jax.records import DriftType, JudgeFailure, Severity, Uncertain, Verdict
@@ -65,40 +67,40 @@ def test_summary_counts_every_outcome_apart(pair):
         failed("q5"),
         uncertain("q6"),
     ]
-    assert summarise_drift(pairs, pairs[:7], verdicts) == {
-        "pairs": 8,
-        "no_room": 0,
-        "screened": 7,
-        "judged": 7,
-        "confirmed": 3,
-        "uncertain": 1,
-        "failed": 2,
-        "by_severity": {"minor": 1, "moderate": 0, "severe": 2, "extreme": 0},
-        "by_type": {"elaborates": 1, "normalizes": 0, "omits": 2},
-    }
+    assert count_audit(pairs, pairs[:7], verdicts) == AuditCounts(
+        pairs=8,
+        no_room=0,
+        screened=7,
+        judged=7,
+        confirmed=3,
+        uncertain=1,
+        failed=2,
+        by_severity={"minor": 1, "moderate": 0, "severe": 2, "extreme": 0},
+        by_type={"elaborates": 1, "normalizes": 0, "omits": 2},
+    )
 
 
 def test_a_screened_pair_without_outcome_is_an_error(pair):
     pairs = [pair("q1"), pair("q2")]
     with pytest.raises(ValueError, match="never judged: M_int q2; judged, not to be judged: none"):
-        summarise_drift(pairs, pairs, [confirmed("q1")])
+        count_audit(pairs, pairs, [confirmed("q1")])
 
 
 def test_an_outcome_of_an_unscreened_pair_is_an_error(pair):
     pairs = [pair("q1"), pair("q2")]
     with pytest.raises(ValueError, match="not to be judged: M_int q2"):
-        summarise_drift(pairs, pairs[:1], [harmless("q1"), harmless("q2")])
+        count_audit(pairs, pairs[:1], [harmless("q1"), harmless("q2")])
 
 
 def test_screened_pairs_are_among_the_pairs(pair):
     with pytest.raises(ValueError, match="not among the pairs"):
-        summarise_drift([pair("q1")], [pair("q2")], [harmless("q2")])
+        count_audit([pair("q1")], [pair("q2")], [harmless("q2")])
 
 
 def test_where_all_are_judged_an_unscreened_pair_needs_an_outcome_too(pair):
     pairs = [pair("q1"), pair("q2")]
     with pytest.raises(ValueError, match="never judged: M_int q2"):
-        summarise_drift(pairs, pairs[:1], [confirmed("q1")], "judge_all")
+        count_audit(pairs, pairs[:1], [confirmed("q1")], "judge_all")
 
 
 def test_the_screen_is_measured_against_a_judge_that_saw_every_pair(pair):
@@ -113,11 +115,11 @@ def test_the_screen_is_measured_against_a_judge_that_saw_every_pair(pair):
         harmless("q8"),
         uncertain("q9"),
     ]
-    summary = summarise_drift(pairs, pairs[:7], outcomes, "judge_all")
-    assert (summary["judged"], summary["screened"], summary["confirmed"]) == (10, 7, 4)
-    assert summary["screen"] == {"found": 3, "missed": 1, "recall": 0.75, "precision": 0.6}
-    nothing = summarise_drift(pairs[:1], [], [uncertain("q0")], "judge_all")
-    assert nothing["screen"] == {"found": 0, "missed": 0, "recall": None, "precision": None}
+    summary = count_audit(pairs, pairs[:7], outcomes, "judge_all")
+    assert (summary.judged, summary.screened, summary.confirmed) == (10, 7, 4)
+    assert summary.screen == ScreenQuality(3, 1, 0.75, 0.6)
+    nothing = count_audit(pairs[:1], [], [uncertain("q0")], "judge_all")
+    assert nothing.screen == ScreenQuality(0, 0, None, None)
 
 
 BINS = (0.02, 0.10, 0.20, 0.35)
@@ -151,8 +153,8 @@ def test_the_scorer_alone_makes_cases_of_one_type(pair):
         ("q2", Severity.EXTREME),
     ]
     assert {case.type for case in cases} == {DriftType.ELABORATES}
-    summary = summarise_drift(pairs, screened, outcomes, "screen_only")
-    assert (summary["screened"], summary["judged"], summary["confirmed"]) == (3, 0, 2)
+    summary = count_audit(pairs, screened, outcomes, "screen_only")
+    assert (summary.screened, summary.judged, summary.confirmed) == (3, 0, 2)
 
 
 @pytest.mark.parametrize("bins", [(0.1, 0.1, 0.2, 0.3), (0.4, 0.3, 0.2, 0.1)])
@@ -173,17 +175,21 @@ def test_too_many_failures_stop_the_audit_and_say_why():
         check_failures([failed("q0")], 0.9)
 
 
+def counts(pairs: int, confirmed: int) -> AuditCounts:
+    return AuditCounts(pairs, 0, pairs, pairs, confirmed, 0, 0, {}, {})
+
+
 @pytest.mark.parametrize(
     ("of_int", "of_dart", "expected"), [(4, 1, 0.75), (4, 0, 1.0), (2, 3, -0.5), (0, 0, None)]
 )
 def test_reduction(of_int, of_dart, expected):
-    found = reduction({"pairs": 9, "confirmed": of_int}, {"pairs": 9, "confirmed": of_dart})
+    found = reduction(counts(9, of_int), counts(9, of_dart))
     assert found == expected
 
 
 def test_reduction_over_different_pairs_is_an_error():
     with pytest.raises(ValueError, match="9 and of 8 pairs"):
-        reduction({"pairs": 9, "confirmed": 1}, {"pairs": 8, "confirmed": 1})
+        reduction(counts(9, 1), counts(8, 1))
 
 
 def test_a_test_question_in_the_pool_is_a_leak(question):

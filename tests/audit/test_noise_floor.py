@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from dart_jax.audit.noise_floor import noise_floor, null_deltas, rate_at
+from dart_jax.audit.noise_floor import noise_floor, null_deltas
 
 
 def test_every_ordered_pair_of_seeds_gives_a_delta():
@@ -17,53 +17,53 @@ def test_rates_by_hand():
     """Four questions, two seeds: |delta| is 0, 1/8, 1/4, 1/2, and one of each two exceeds 0."""
     scores = np.array([[0.5, 0.5], [0.5, 0.625], [0.75, 0.5], [0.0, 0.5]])
     found = noise_floor({"s": scores}, tau=0.25)
-    rates = {row["tau"]: row["rate"] for row in found["scorers"]["s"]["rates"]}
+    rates = {row.tau: row.rate for row in found.scorers["s"].rates}
     assert rates == {0.0: 3 / 8, 0.005: 3 / 8, 0.01: 3 / 8, 0.02: 3 / 8, 0.05: 3 / 8} | {
         0.1: 3 / 8,
         0.2: 2 / 8,
         0.25: 1 / 8,  # strictly above, as the screen
     }
-    assert found["screen"] == "s" and rate_at(found)["rate"] == 1 / 8
+    assert found.screen == "s" and found.at_tau().rate == 1 / 8
 
 
 def test_thresholds_by_hand():
     """100 questions with |delta| 0.001 .. 0.1: five of 200 deltas above 0.095, ten above 0.09."""
     scores = np.stack([np.zeros(100), np.arange(1, 101) / 1000], axis=1)
-    five, one = noise_floor({"s": scores}, 0.01)["scorers"]["s"]["thresholds"]
-    assert (five["level"], one["level"]) == (0.05, 0.01)
-    assert five["tau"] == pytest.approx(0.09) and one["tau"] == pytest.approx(0.098)
-    assert five["low"] < five["tau"] < five["high"] <= 0.1
+    five, one = noise_floor({"s": scores}, 0.01).scorers["s"].thresholds
+    assert (five.level, one.level) == (0.05, 0.01)
+    assert five.tau == pytest.approx(0.09) and one.tau == pytest.approx(0.098)
+    assert five.low < five.tau < five.high <= 0.1
     deltas = null_deltas(scores)
     for row in (five, one):
-        assert (deltas > row["tau"]).mean() <= row["level"]
-        smaller = row["tau"] - 0.001
-        assert (deltas > smaller).mean() > row["level"], "it is the least one"
+        assert (deltas > row.tau).mean() <= row.level
+        smaller = row.tau - 0.001
+        assert (deltas > smaller).mean() > row.level, "it is the least one"
 
 
 @pytest.mark.parametrize(("questions", "known"), [(19, [False, False]), (20, [True, False])])
 def test_too_few_questions_give_no_threshold(questions, known):
     scores = np.random.default_rng(0).random((questions, 3))
-    found = noise_floor({"s": scores}, 0.01)["scorers"]["s"]["thresholds"]
-    assert [row["tau"] is not None for row in found] == known
+    found = noise_floor({"s": scores}, 0.01).scorers["s"].thresholds
+    assert [row.tau is not None for row in found] == known
 
 
 def test_without_noise_the_rate_is_zero_but_not_known_to_be():
-    [row] = [rate_at(noise_floor({"s": np.full((50, 3), 0.3)}, 0.01))]
+    row = noise_floor({"s": np.full((50, 3), 0.3)}, 0.01).at_tau()
     exact = binomtest(0, 50).proportion_ci(0.95, "exact")
-    assert (row["rate"], row["low"]) == (0.0, 0.0)
-    assert row["high"] == pytest.approx(exact.high)
+    assert (row.rate, row.low) == (0.0, 0.0)
+    assert row.high == pytest.approx(exact.high)
 
 
 def test_one_delta_a_question_has_the_exact_binomial_interval():
     """Independent questions whose deltas agree in sign of exceeding: the cluster counts once."""
     scores = np.zeros((200, 2))
     scores[:24, 1] = 0.5  # 24 questions whose one delta exceeds, the other never does
-    row = rate_at(noise_floor({"s": scores}, 0.01))
-    assert row["rate"] == 24 / 400
-    assert row["low"] < row["rate"] < row["high"]
+    row = noise_floor({"s": scores}, 0.01).at_tau()
+    assert row.rate == 24 / 400
+    assert row.low < row.rate < row.high
     # The rate is half that of questions, so is its interval, up to the sample's own variance.
     by_question = binomtest(24, 200).proportion_ci(0.95, "exact")
-    assert (row["low"], row["high"]) == pytest.approx(
+    assert (row.low, row.high) == pytest.approx(
         (by_question.low / 2, by_question.high / 2), rel=0.03
     )
 
@@ -76,8 +76,8 @@ def test_the_interval_covers_the_true_rate(monkeypatch):
 
     truth, rng, hits = norm.sf(0.2 / (0.1 * np.sqrt(2))), np.random.default_rng(1), 0
     for _ in range(200):
-        row = rate_at(noise_floor({"s": rng.normal(0.5, 0.1, (60, 4))}, 0.2, confidence=0.9))
-        hits += row["low"] <= truth <= row["high"]
+        row = noise_floor({"s": rng.normal(0.5, 0.1, (60, 4))}, 0.2, confidence=0.9).at_tau()
+        hits += row.low <= truth <= row.high
     assert hits >= 175, "nominal: 180 of 200"
 
 
@@ -85,12 +85,12 @@ def test_any_of_several_scorers_exceeds_more_often():
     rng = np.random.default_rng(0)
     scores = {"a": rng.random((40, 3)), "b": rng.random((40, 3))}
     found = noise_floor(scores, 0.3)
-    assert found["screen"] == "any"
+    assert found.screen == "any"
     above = {name: null_deltas(values) > 0.3 for name, values in scores.items()}
-    assert rate_at(found)["rate"] == pytest.approx((above["a"] | above["b"]).mean())
-    assert rate_at(found, "a")["rate"] == pytest.approx(above["a"].mean())
+    assert found.at_tau().rate == pytest.approx((above["a"] | above["b"]).mean())
+    assert found.at_tau("a").rate == pytest.approx(above["a"].mean())
     named = noise_floor(scores, 0.3, screen_by="b")
-    assert "any" not in named["scorers"] and rate_at(named) == rate_at(found, "b")
+    assert "any" not in named.scorers and named.at_tau() == found.at_tau("b")
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1), (4,)])

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from dart_jax.audit.config import JudgeConfig
-from dart_jax.audit.drift import drift_cases, summarise_drift
+from dart_jax.audit.drift import count_audit, drift_cases
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.chat.endpoint import resolve_endpoint
@@ -113,8 +113,8 @@ def test_fault_2_a_call_that_fails_is_a_failure_and_asked_again(server, audit, f
     server.fault = fault
     pairs, outcomes = audit(timeout=0.3 if fault == "timeout" else 10.0)
     assert all(isinstance(outcome, JudgeFailure) for outcome in outcomes)
-    summary = summarise_drift(pairs, pairs, outcomes)
-    assert (summary["failed"], summary["confirmed"], summary["judged"]) == (5, 0, 5)
+    summary = count_audit(pairs, pairs, outcomes)
+    assert (summary.failed, summary.confirmed, summary.judged) == (5, 0, 5)
 
     server.fault, asked = None, len(server.asked)
     attempts = 3 if fault == BAD else 2  # an answer, however bad, is paid for and kept
@@ -161,4 +161,4 @@ def test_a_server_that_prefers_the_first_text_confirms_nothing(server, audit):
     pairs, outcomes = audit()
     assert all(isinstance(outcome, Uncertain) for outcome in outcomes)
     assert drift_cases(pairs, outcomes) == []
-    assert summarise_drift(pairs, pairs, outcomes)["uncertain"] == 5
+    assert count_audit(pairs, pairs, outcomes).uncertain == 5

@@ -1,92 +1,91 @@
-"""A small made-up run."""
+"""A small made-up run: its summary, and what was measured of its audit."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dart_jax.audit.agreement import measure
+from dart_jax.audit.agreement import Agreement, measure
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
-from dart_jax.audit.noise_floor import noise_floor
-from dart_jax.evaluate.summary import SEVERITIES, build_summary
+from dart_jax.audit.drift import AuditCounts
+from dart_jax.audit.noise_floor import Calibration, noise_floor
+from dart_jax.evaluate.metrics import Intervals, ModelMetrics, Rates
+from dart_jax.evaluate.models import SEVERITIES
+from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
 from dart_jax.records import DriftType, Severity, Verdict
 
 
-def metrics(accuracy: float) -> dict:
+def metrics(accuracy: float, n: int = 4) -> ModelMetrics:
     rates = {
-        "n": 4,
-        "no_room": 0,
+        "n": n,
         "accuracy": accuracy,
         "equal_accuracy": 0.25,
         "diff_accuracy": None,
         "yes_rate": 0.886,
         "unparseable_rate": 0.0,
     }
-    intervals = {
-        "accuracy": [accuracy - 0.1, accuracy + 0.1],
-        "equal_accuracy": [0.0, 0.5],
-        "diff_accuracy": None,
-    }
-    return {**rates, "intervals": intervals, "by_benchmark": {"D1": rates, "N2": rates}}
+    intervals = Intervals((accuracy - 0.1, accuracy + 0.1), (0.0, 0.5), None)
+    by_benchmark = {"D1": Rates(**rates), "N2": Rates(**rates)}
+    return ModelMetrics(
+        **rates, unlabelled=0, no_room=0, intervals=intervals, by_benchmark=by_benchmark
+    )
 
 
-def drift(*counts: int) -> dict:
-    return {
-        "pairs": 40,
-        "no_room": 0,
-        "screened": 20,
-        "judged": 20,
-        "confirmed": sum(counts),
-        "uncertain": 2,
-        "failed": 3,
-        "by_severity": dict(zip(SEVERITIES, counts, strict=True)),
-        "by_type": {"elaborates": sum(counts), "normalizes": 0, "omits": 0},
-    }
+def drift(*counts: int) -> AuditCounts:
+    return AuditCounts(
+        pairs=40,
+        no_room=0,
+        screened=20,
+        judged=20,
+        confirmed=sum(counts),
+        uncertain=2,
+        failed=3,
+        by_severity=dict(zip(SEVERITIES, counts, strict=True)),
+        by_type={"elaborates": sum(counts), "normalizes": 0, "omits": 0},
+    )
 
 
-@pytest.fixture
-def parts() -> dict:
-    """Arguments of `build_summary`."""
-    return made_up_parts()
-
-
-def made_up_parts() -> dict:
-    return {
-        "models": {"M0": metrics(0.39), "M_int": metrics(0.682), "M_DART": metrics(0.688)},
-        "drift": {"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)},
-        "pool": drift(1, 1, 0, 0),
-        "repair": {
-            "minor": {"examples": 1, "weight_mass": 1.0},
-            "moderate": {"examples": 1, "weight_mass": 2.0},
-        },
-        "shortcut": metrics(0.907),
-        "protocol": "heldout",
-        "split_by": "row",
-        "judge": "local",
-        "rejects": {"distill": {"wrong | conclusion": {"D1": 1, "N2": 1}}, "repair": {}},
-        "labels": None,
-        "cycles": [],
-        "seconds": {"teach": 1.25, "distill": 30.0},
-    }
+def made_up_summary(**changes) -> RunSummary:
+    summary = RunSummary(
+        protocol="heldout",
+        split_by="row",
+        judge="local",
+        models={"M0": metrics(0.39), "M_int": metrics(0.682), "M_DART": metrics(0.688)},
+        shortcut_baseline=metrics(0.907),
+        drift=drift_of({"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)}),
+        drift_pool=drift(1, 1, 0, 0),
+        repair={"minor": RepairedSeverity(1, 1.0), "moderate": RepairedSeverity(1, 2.0)},
+        cycles=[],
+        rejects={"distill": {"wrong | conclusion": {"D1": 1, "N2": 1}}, "repair": {}},
+        labels=None,
+        m_dart_is_m_int=False,
+        distill_only=False,
+        seconds={"teach": 1.25, "distill": 30.0},
+        statistics=None,
+        policy=None,
+    )
+    return replace(summary, **changes)
 
 
 @pytest.fixture
-def summary(parts) -> dict:
-    return build_summary(**parts)
+def summary() -> RunSummary:
+    return made_up_summary()
 
 
 @pytest.fixture
-def calibration():
+def calibration() -> Calibration:
     """40 questions, two seeds, two scorers; a's delta exceeds 0.01 in ten of 80, b's never."""
     a = np.zeros((40, 2))
     a[:10, 1] = 0.5
     scores = {"a|b": a, "b": np.full((40, 2), 0.25)}
-    found = noise_floor(scores, 0.01)
     values = {name: of_scorer.tolist() for name, of_scorer in scores.items()}
-    return {**found, "questions": 40, "seeds": [0, 1], "scores": values}
+    floor = vars(noise_floor(scores, 0.01))
+    return Calibration(**floor, questions=40, no_room=0, seeds=[0, 1], versions={}, scores=values)
 
 
 @pytest.fixture
-def annotation_metrics():
+def agreement() -> Agreement:
     key = [KeyedItem(f"i{i}", f"q{i}", "first", "drift", 0.5, "t") for i in range(4)]
     key.append(KeyedItem("i4", "q4", "first", "not_screened", 0.1, "t"))
     minor = (DriftType.OMITS, Severity.MINOR)

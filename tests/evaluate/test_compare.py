@@ -4,13 +4,15 @@ import dataclasses
 
 import pytest
 
-from dart_jax.evaluate.compare import ComparedRun, differing, headline_table, paired_table
+from dart_jax.evaluate.compare import ComparedRun, other_questions, paired_runs
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import UnmatchedGenerations
-from dart_jax.evaluate.tables import to_lines
-from tests.evaluate.test_report import CONFIG
+from dart_jax.evaluate.summary import RunSummary
+from dart_jax.report.cells import shown_rows
+from dart_jax.report.comparison import paired_table, runs_table
 from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, unanswered
+from tests.report.test_report import CONFIG
 
 BOOTSTRAP = EvaluateConfig(bootstrap_samples=200)
 
@@ -21,7 +23,7 @@ def decisions(right=RIGHT, questions=QUESTIONS):
     )
 
 
-def run_of(name: str, summary: dict, right=RIGHT, questions=QUESTIONS) -> ComparedRun:
+def run_of(name: str, summary: RunSummary, right=RIGHT, questions=QUESTIONS) -> ComparedRun:
     return ComparedRun(name, CONFIG, summary, decisions(right, questions), 128)
 
 
@@ -39,10 +41,10 @@ def test_what_left_no_room_for_an_answer_has_no_decision_to_compare():
 
 
 def test_a_row_a_run(summary):
-    other = {**summary, "protocol": "transductive", "split_by": "scenario"}
-    table = headline_table([run_of("a", summary), run_of("b", other)])
-    header, first, second = to_lines(table)
-    row = dict(zip(header, first, strict=True))
+    other = dataclasses.replace(summary, protocol="transductive", split_by="scenario")
+    table = runs_table([run_of("a", summary), run_of("b", other)])
+    first, second = shown_rows(table)
+    row = dict(zip([column.title for column in table.columns], first, strict=True))
     assert (row["run"], row["protocol"], row["split"]) == ("a", "heldout", "row")
     assert row["M_DART"] == "68.8 [58.8, 78.8]" and row["shortcut"].startswith("90.7")
     assert (row["drift M_int"], row["drift M_DART"], row["reduction, %"]) == ("10", "2", "80.0")
@@ -53,17 +55,18 @@ def test_a_row_a_run(summary):
 def test_paired_tests_against_the_first_run(summary):
     better = {**RIGHT, "M_int": RIGHT["M_DART"]}
     runs = [run_of("a", summary), run_of("b", summary, better), run_of("c", summary)]
-    assert differing(runs) == {}
-    rows = paired_table(runs, BOOTSTRAP, 0).rows
-    assert [(row["run"], row["model"]) for row in rows] == [
+    assert other_questions(runs) == {}
+    rows = paired_runs(runs, BOOTSTRAP, 0)
+    assert [(row.run, row.model) for row in rows] == [
         (run, model) for run in ("b", "c") for model in ("M_int", "M_DART")
     ]
-    first, *others = rows
+    assert paired_table(rows).rows[0]["against"] == "a"
+    first, *others = [row.difference for row in rows]
     # M_DART is right where M_int is wrong on questions 2, 5, and 7; never the reverse.
-    assert (first["gained"], first["lost"], first["p"]) == (3, 0, pytest.approx(2 / 2**3))
-    assert first["p_holm"] == pytest.approx(1.0)
-    assert first["difference"][0] == pytest.approx(3 / 8)
-    assert {(row["gained"], row["lost"], row["p"]) for row in others} == {(0, 0, 1.0)}
+    assert (first.gained, first.lost, first.p) == (3, 0, pytest.approx(2 / 2**3))
+    assert first.p_holm == pytest.approx(1.0)
+    assert first.difference == pytest.approx(3 / 8)
+    assert {(row.gained, row.lost, row.p) for row in others} == {(0, 0, 1.0)}
 
 
 def test_other_questions_are_not_compared(summary):
@@ -74,8 +77,8 @@ def test_other_questions_are_not_compared(summary):
         run_of("b", summary, fewer, QUESTIONS[:6]),
         run_of("c", summary, questions=reworded),
     ]
-    assert differing(runs) == {
+    assert other_questions(runs) == {
         "b": "6 test questions, 6 of them among the 8 of a",
         "c": "8 test questions, 7 of them among the 8 of a",
     }
-    assert paired_table(runs, BOOTSTRAP, 0) is None
+    assert paired_runs(runs, BOOTSTRAP, 0) == []

@@ -8,7 +8,7 @@ from dart_jax.audit.refusals import Refusal
 from dart_jax.audit.responses import GradedResponse
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.hatecheck import hatecheck_rates
+from dart_jax.evaluate.hatecheck import Rate, hatecheck_rates
 from dart_jax.evaluate.metrics import UnmatchedGenerations
 
 FULL, PARTIAL, NONE = Refusal
@@ -36,28 +36,26 @@ RESPONSES = {prompt.id: response for prompt, response in CASES}
 
 def test_each_rate_is_over_the_cases_of_its_label():
     found = hatecheck_rates(PROMPTS, RESPONSES, CONFIG, seed=0)
-    over, harmful = found["all"]["over_refusal"], found["all"]["harmful_compliance"]
-    assert (over["n"], over["rate"]) == (4, 2 / 4)
-    partly = found["all"]["partial_refusal"]
-    assert (partly["n"], partly["rate"]) == (4, 1 / 4), "partial refusals are apart"
+    over, harmful = found.all.over_refusal, found.all.harmful_compliance
+    assert (over.n, over.rate) == (4, 2 / 4)
+    partly = found.all.partial_refusal
+    assert (partly.n, partly.rate) == (4, 1 / 4), "partial refusals are apart"
     # Case 5 is refused and harmful: its harm counts.
-    assert (harmful["n"], harmful["rate"]) == (3, 1 / 3)
-    assert over["interval"][0] <= 0.5 <= over["interval"][1]
+    assert (harmful.n, harmful.rate) == (3, 1 / 3)
+    assert over.interval[0] <= 0.5 <= over.interval[1]
 
 
 def test_rates_by_functionality_and_group():
     found = hatecheck_rates(PROMPTS, RESPONSES, CONFIG, seed=0)
-    assert set(found["by_group"]) == {"", "women", "Muslims"}
-    women = found["by_group"]["women"]
-    assert (women["over_refusal"]["rate"], women["harmful_compliance"]["rate"]) == (1.0, 0.5)
-    slur = found["by_functionality"]["slur_h"]
-    assert slur["over_refusal"] == {"n": 0, "rate": None, "interval": None}
+    assert set(found.by_group) == {"", "women", "Muslims"}
+    women = found.by_group["women"]
+    assert (women.over_refusal.rate, women.harmful_compliance.rate) == (1.0, 0.5)
+    slur = found.by_functionality["slur_h"]
+    assert slur.over_refusal == Rate(0, None, None)
     for part in ("by_functionality", "by_group"):
-        cases = sum(
-            entry[name]["n"]
-            for entry in found[part].values()
-            for name in ("over_refusal", "harmful_compliance")
-        )
+        cases = 0
+        for entry in getattr(found, part).values():
+            cases += entry.over_refusal.n + entry.harmful_compliance.n
         assert cases == len(CASES)
 
 

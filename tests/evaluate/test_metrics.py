@@ -12,6 +12,7 @@ from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import (
     INTERVALS,
     RATES,
+    Rates,
     UnmatchedGenerations,
     answered_by_all,
     bootstrap_interval,
@@ -53,22 +54,20 @@ HAND = rows(
 
 def test_hand_computed_rates():
     found = model_metrics(*HAND, CONFIG, seed=0)
-    assert found["n"] == 8
-    assert found["accuracy"] == pytest.approx(4 / 8)
-    assert found["equal_accuracy"] == pytest.approx(1 / 3)
-    assert found["diff_accuracy"] == pytest.approx(3 / 5)
-    assert found["yes_rate"] == pytest.approx(4 / 8)  # over all rows, unparseable ones included
-    assert found["unparseable_rate"] == pytest.approx(2 / 8)
-    assert list(found["by_benchmark"]) == ["D1", "N2"]
-    assert found["by_benchmark"]["N2"] == pytest.approx(
-        {
-            "n": 4,
-            "accuracy": 1 / 2,
-            "equal_accuracy": 0.0,
-            "diff_accuracy": 2 / 3,
-            "yes_rate": 3 / 4,
-            "unparseable_rate": 1 / 4,
-        }
+    assert found.n == 8
+    assert found.accuracy == pytest.approx(4 / 8)
+    assert found.equal_accuracy == pytest.approx(1 / 3)
+    assert found.diff_accuracy == pytest.approx(3 / 5)
+    assert found.yes_rate == pytest.approx(4 / 8)  # over all rows, unparseable ones included
+    assert found.unparseable_rate == pytest.approx(2 / 8)
+    assert list(found.by_benchmark) == ["D1", "N2"]
+    assert found.by_benchmark["N2"] == Rates(
+        n=4,
+        accuracy=1 / 2,
+        equal_accuracy=0.0,
+        diff_accuracy=pytest.approx(2 / 3),
+        yes_rate=3 / 4,
+        unparseable_rate=1 / 4,
     )
 
 
@@ -79,25 +78,25 @@ def test_perfect_and_all_wrong(flip, accuracy):
     answered = [generation(q.id, other[q.gold] if flip else q.gold) for q in asked]
     found = model_metrics(asked, answered, CONFIG, seed=0)
     for name in ("accuracy", "equal_accuracy", "diff_accuracy"):
-        assert found[name] == accuracy
-        assert found["intervals"][name] == [accuracy, accuracy]
-    assert found["unparseable_rate"] == 0.0
+        assert getattr(found, name) == accuracy
+        assert getattr(found.intervals, name) == (accuracy, accuracy)
+    assert found.unparseable_rate == 0.0
 
 
 def test_unparseable_everywhere_is_wrong_everywhere():
     asked, _ = HAND
     found = model_metrics(asked, [generation(q.id, None) for q in asked], CONFIG, seed=0)
-    assert [found[name] for name in RATES] == [0.0, 0.0, 0.0, 0.0, 1.0]
+    assert [getattr(found, name) for name in RATES] == [0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_rate_over_no_rows_is_none():
     found = model_metrics(*rows(("D1", "diff", YES)), CONFIG, seed=0)
-    assert found["equal_accuracy"] is None
-    assert found["intervals"]["equal_accuracy"] is None
-    assert found["intervals"]["accuracy"] == [1.0, 1.0]
+    assert found.equal_accuracy is None
+    assert found.intervals.equal_accuracy is None
+    assert found.intervals.accuracy == (1.0, 1.0)
     empty = model_metrics([], [], CONFIG, seed=0)
-    assert empty["n"] == 0 and empty["by_benchmark"] == {}
-    assert all(empty[name] is None for name in RATES)
+    assert empty.n == 0 and empty.by_benchmark == {}
+    assert all(getattr(empty, name) is None for name in RATES)
 
 
 @given(
@@ -122,14 +121,14 @@ def test_order_does_not_matter_and_rates_add_up(spec, random):
         random.shuffle(answered)
         assert model_metrics(asked, answered, CONFIG, seed=3) == found
     counts = {c: sum(q.condition.value == c for q in asked) for c in ("equal", "diff")}
-    right = sum((found[f"{c}_accuracy"] or 0) * count for c, count in counts.items())
-    assert right == pytest.approx(found["accuracy"] * found["n"])
-    parts = found["by_benchmark"].values()
-    assert sum(part["n"] for part in parts) == found["n"]
-    assert sum(part["accuracy"] * part["n"] for part in parts) == pytest.approx(right)
+    right = sum((getattr(found, f"{c}_accuracy") or 0) * count for c, count in counts.items())
+    assert right == pytest.approx(found.accuracy * found.n)
+    parts = found.by_benchmark.values()
+    assert sum(part.n for part in parts) == found.n
+    assert sum(part.accuracy * part.n for part in parts) == pytest.approx(right)
     for name in INTERVALS:
-        if found["intervals"][name] is not None:
-            low, high = found["intervals"][name]
+        if getattr(found.intervals, name) is not None:
+            low, high = getattr(found.intervals, name)
             assert 0 <= low <= high <= 1
 
 
@@ -181,10 +180,10 @@ def test_unlabelled_questions_are_counted_and_in_no_rate():
     more = [generation("b0", YES), generation("b1", None)]
     alone = model_metrics(asked, answered, CONFIG, 0)
     mixed = model_metrics([*asked, *bare], [*answered, *more], CONFIG, 0)
-    assert (alone["unlabelled"], mixed["unlabelled"]) == (0, 2)
-    assert mixed | {"unlabelled": 0} == alone
+    assert (alone.unlabelled, mixed.unlabelled) == (0, 2)
+    assert replace(mixed, unlabelled=0) == alone
     none = model_metrics(bare, more, CONFIG, 0)
-    assert (none["n"], none["unlabelled"], none["accuracy"], none["by_benchmark"]) == (
+    assert (none.n, none.unlabelled, none.accuracy, none.by_benchmark) == (
         0,
         2,
         None,
@@ -205,17 +204,17 @@ def test_a_prompt_without_room_is_in_no_rate_and_counted():
     without = model_metrics(*map(list, zip(*one_less, strict=True)), CONFIG, seed=0)
     answers = [unanswered(a) if a.question_id == "q3" else a for a in answers]
     found = model_metrics(asked, answers, CONFIG, seed=0)
-    assert found == {**without, "no_room": 1}
-    assert (found["n"], found["accuracy"]) == (7, pytest.approx(4 / 7))
-    assert found["by_benchmark"]["D1"]["n"] == 3
+    assert found == replace(without, no_room=1)
+    assert (found.n, found.accuracy) == (7, pytest.approx(4 / 7))
+    assert found.by_benchmark["D1"].n == 3
 
 
 def test_where_no_prompt_had_room_there_are_no_rates():
     asked, answers = HAND
     found = model_metrics(asked, [unanswered(a) for a in answers], CONFIG, seed=0)
-    assert (found["n"], found["no_room"], found["by_benchmark"]) == (0, 8, {})
-    assert all(found[name] is None for name in RATES)
-    assert all(found["intervals"][name] is None for name in INTERVALS)
+    assert (found.n, found.no_room, found.by_benchmark) == (0, 8, {})
+    assert all(getattr(found, name) is None for name in RATES)
+    assert all(getattr(found.intervals, name) is None for name in INTERVALS)
 
 
 def test_questions_are_left_out_for_all_models_where_one_had_no_room():

@@ -9,7 +9,7 @@ from dart_jax.audit.open_ended import JudgedAnswer, Outcome
 from dart_jax.data.open_ended import OpenEndedQuery
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import UnmatchedGenerations
-from dart_jax.evaluate.open_ended import compare_outcomes, exact_mcnemar, outcome_shares
+from dart_jax.evaluate.open_ended import compare_outcomes, outcome_shares
 from dart_jax.records import JudgeFailure, from_json, to_json
 
 GOOD, UNIFORM, DIFFERENT, REFUSED = Outcome
@@ -38,50 +38,46 @@ def test_shares_are_over_judged_answers_and_add_up_to_one():
     shares = outcome_shares(QUERIES, M0, CONFIG, seed=0)
     assert list(shares) == ["all", "medical", "legal"]
     medical = shares["medical"]
-    assert (medical["n"], medical["judge_failed"]) == (8, 1)
-    assert medical["refusal"] == 4 / 7 and medical["wrongly_uniform"] == 3 / 7
-    assert shares["legal"]["difference_appropriate"] == 0.5
+    assert (medical.n, medical.judge_failed) == (8, 1)
+    assert medical.refusal == 4 / 7 and medical.wrongly_uniform == 3 / 7
+    assert shares["legal"].difference_appropriate == 0.5
     for part in shares.values():
-        assert math.isclose(sum(part[outcome] for outcome in Outcome), 1.0)
+        assert math.isclose(sum(getattr(part, outcome) for outcome in Outcome), 1.0)
 
 
 def test_intervals_enclose_the_share_and_do_not_depend_on_order():
     shares = outcome_shares(QUERIES, M0, CONFIG, seed=0)
     for outcome in (GOOD, REFUSED):
-        low, high = shares["all"]["intervals"][outcome]
-        assert 0 <= low < shares["all"][outcome] < high <= 1
+        low, high = shares["all"].intervals[outcome]
+        assert 0 <= low < getattr(shares["all"], outcome) < high <= 1
     assert outcome_shares(QUERIES[::-1], M0[::-1], CONFIG, seed=0) == shares
 
 
 def test_nothing_judged_gives_no_share():
     shares = outcome_shares(QUERIES, judged("M0", [None] * 12), CONFIG, seed=0)
-    assert shares["all"]["judge_failed"] == 12
-    assert shares["all"]["refusal"] is None
-    assert shares["all"]["intervals"]["refusal"] is None
+    assert shares["all"].judge_failed == 12
+    assert shares["all"].refusal is None
+    assert shares["all"].intervals["refusal"] is None
 
 
 def test_pairs_are_compared_query_by_query():
     compared = compare_outcomes(QUERIES, M0, M_DART)
-    assert (compared["all"]["pairs"], compared["all"]["judge_failed"]) == (11, 1)
-    good, refused = compared["all"][GOOD], compared["all"][REFUSED]
-    assert (good["gained"], good["lost"]) == (8, 1)
-    assert (refused["gained"], refused["lost"]) == (1, 5)
-    assert good["p_value"] == pytest.approx(2 * (1 + 9) / 2**9)
-    assert (compared["legal"][GOOD]["gained"], compared["legal"][GOOD]["lost"]) == (2, 1)
+    assert (compared["all"].pairs, compared["all"].judge_failed) == (11, 1)
+    good, refused = getattr(compared["all"], GOOD), getattr(compared["all"], REFUSED)
+    assert (good.gained, good.lost) == (8, 1)
+    assert (refused.gained, refused.lost) == (1, 5)
+    assert good.p == pytest.approx(2 * (1 + 9) / 2**9)
+    assert (getattr(compared["legal"], GOOD).gained, getattr(compared["legal"], GOOD).lost) == (
+        2,
+        1,
+    )
 
 
 def test_swapping_the_models_swaps_gains_and_losses():
     there, back = compare_outcomes(QUERIES, M0, M_DART), compare_outcomes(QUERIES, M_DART, M0)
     for part in there:
-        assert there[part][GOOD]["gained"] == back[part][GOOD]["lost"]
-        assert there[part][GOOD]["p_value"] == back[part][GOOD]["p_value"]
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "p"), [(0, 0, 1.0), (5, 5, 1.0), (6, 0, 2 / 64), (0, 6, 2 / 64)]
-)
-def test_exact_mcnemar_by_hand(gained, lost, p):
-    assert exact_mcnemar(gained, lost) == pytest.approx(p)
+        assert getattr(there[part], GOOD).gained == getattr(back[part], GOOD).lost
+        assert getattr(there[part], GOOD).p == getattr(back[part], GOOD).p
 
 
 @pytest.mark.parametrize(

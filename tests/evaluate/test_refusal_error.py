@@ -7,7 +7,8 @@ import pytest
 from dart_jax.audit.refusals import Refusal, rules_digest
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.refusal_error import MEASURED, measured_error, refusal_error, was_in_view
-from dart_jax.evaluate.refusal_sections import confusion_table, error_table, error_words
+from dart_jax.report.cells import shown_rows
+from dart_jax.report.refusals import confusion_table, error_table, error_words
 
 CONFIG = EvaluateConfig(bootstrap_samples=400)
 FULL, PARTIAL, NONE = Refusal
@@ -25,8 +26,9 @@ def test_hand_computed_measures():
     for name in ("precision", "recall", "f1"):
         low, high = found["intervals"][name]
         assert 0 <= low <= 2 / 3 <= high <= 1
-    header, rows = confusion_table(found)
-    assert header[1:] == ("full", "partial", "none") and rows[0] == ("full", "2", "0", "1")
+    table = confusion_table({"name": "f", "all": found})
+    assert [column.title for column in table.columns][1:] == ["full", "partial", "none"]
+    assert shown_rows(table)[0] == ["full", "2", "0", "1"]
 
 
 def test_what_is_not_defined_is_none():
@@ -70,5 +72,6 @@ def test_the_words_beside_a_rate_are_of_the_half_that_was_not_in_view():
         part = file["not in view"]
         assert f"precision {100 * part['precision']:.1f}" in words
         assert f"(n {part['n']})" in words
-    header, rows = error_table(measured)
-    assert header[:3] == ("file", "prompts", "n") and len(rows) == 3 * len(measured["files"])
+    table = error_table(measured)
+    assert [column.title for column in table.columns][:3] == ["file", "prompts", "n"]
+    assert len(table.rows) == 3 * len(measured["files"])

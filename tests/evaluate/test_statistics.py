@@ -1,6 +1,5 @@
 """The statistics of a small test set, by hand and by identities."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from dart_jax.audit.screen import Pair
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import UnmatchedGenerations, bootstrap_interval, model_metrics
-from dart_jax.evaluate.statistics import statistics
+from dart_jax.evaluate.statistics import Accuracy, statistics
 from dart_jax.records import (
     Condition,
     Decision,
@@ -20,6 +19,7 @@ from dart_jax.records import (
     Severity,
     Verdict,
 )
+from dart_jax.summaries import to_pretty_json
 
 CONFIG = EvaluateConfig(bootstrap_samples=300)
 MODELS = ("M0", "M_int", "M_DART", "shortcut")
@@ -83,23 +83,21 @@ def found(right=RIGHT, audits=None, questions=QUESTIONS, scores=None) -> dict:
 
 
 def row_of(statistics: dict, group: str) -> dict:
-    [row] = [row for row in statistics["accuracy"] if row["group"] == group]
+    [row] = [row for row in statistics.accuracy if row.group == group]
     return row
 
 
 def comparison(row: dict, candidate: str, baseline: str) -> dict:
     [one] = [
-        each
-        for each in row["comparisons"]
-        if (each["candidate"], each["baseline"]) == (candidate, baseline)
+        each for each in row.comparisons if (each.candidate, each.baseline) == (candidate, baseline)
     ]
     return one
 
 
 def test_accuracy_by_hand():
     everything = found()
-    assert (everything["questions"], everything["scenarios"]) == (8, 4)
-    groups = [(row["by"], row["group"], row["n"]) for row in everything["accuracy"]]
+    assert (everything.questions, everything.scenarios) == (8, 4)
+    groups = [(row.by, row.group, row.n) for row in everything.accuracy]
     assert groups == [
         ("all", "all", 8),
         ("benchmark", "D1", 4),
@@ -110,58 +108,58 @@ def test_accuracy_by_hand():
         ("condition", "EQUAL", 4),
     ]
     row = row_of(everything, "all")
-    rates = {name: of_model["accuracy"] for name, of_model in row["models"].items()}
+    rates = {name: of_model.accuracy for name, of_model in row.models.items()}
     assert rates == {"M0": 2 / 8, "M_int": 4 / 8, "M_DART": 7 / 8, "shortcut": 6 / 8}
     against_m0 = comparison(row, "M_DART", "M0")
-    assert against_m0["difference"] == pytest.approx(5 / 8)
-    assert (against_m0["gained"], against_m0["lost"]) == (6, 1)
-    assert against_m0["p"] == pytest.approx(2 * (1 + 7) / 2**7)
+    assert against_m0.difference == pytest.approx(5 / 8)
+    assert (against_m0.gained, against_m0.lost) == (6, 1)
+    assert against_m0.p == pytest.approx(2 * (1 + 7) / 2**7)
     # By scenario the gains are 1, 2, 0, 2: of the signs of 1, 2 and 2, two of eight reach 5.
-    assert against_m0["p_scenario"] == pytest.approx(2 / 8)
-    assert against_m0["p_holm"] == against_m0["p"]  # the only group of its kind
-    assert row_of(everything, "N2")["scenarios"] == 2
+    assert against_m0.p_scenario == pytest.approx(2 / 8)
+    assert against_m0.p_holm == against_m0.p  # the only group of its kind
+    assert row_of(everything, "N2").scenarios == 2
 
 
 def test_holm_is_over_the_groups_of_a_comparison():
-    rows = found()["accuracy"]
-    both = [comparison(row, "M_DART", "M_int") for row in rows if row["by"] == "benchmark"]
-    assert [each["p"] for each in both] == [1.0, 0.5]
-    assert [each["p_holm"] for each in both] == [1.0, 1.0]
+    rows = found().accuracy
+    both = [comparison(row, "M_DART", "M_int") for row in rows if row.by == "benchmark"]
+    assert [each.p for each in both] == [1.0, 0.5]
+    assert [each.p_holm for each in both] == [1.0, 1.0]
 
 
 def test_the_rates_are_those_of_the_metrics():
     everything = found()
     for name, right in RIGHT.items():
         metrics = model_metrics(QUESTIONS, answers_of(name, right), CONFIG, seed=0)
-        row = row_of(everything, "all")["models"][name]
-        assert (row["accuracy"], row["interval"]) == (
-            metrics["accuracy"],
-            metrics["intervals"]["accuracy"],
+        row = row_of(everything, "all").models[name]
+        assert (row.accuracy, row.interval) == (
+            metrics.accuracy,
+            metrics.intervals.accuracy,
         )
         for group, key in (("DIFF", "diff_accuracy"), ("EQUAL", "equal_accuracy")):
-            assert row_of(everything, group)["models"][name]["accuracy"] == metrics[key]
+            assert row_of(everything, group).models[name].accuracy == getattr(metrics, key)
 
 
 def test_swapped_models_change_the_sign_only():
     swapped = found({**RIGHT, "M0": RIGHT["M_DART"], "M_DART": RIGHT["M0"]})
-    for row, other in zip(found()["accuracy"], swapped["accuracy"], strict=True):
+    for row, other in zip(found().accuracy, swapped.accuracy, strict=True):
         there, back = (comparison(each, "M_DART", "M0") for each in (row, other))
-        assert there["difference"] == -back["difference"]
-        assert (there["gained"], there["lost"]) == (back["lost"], back["gained"])
+        assert there.difference == -back.difference
+        assert (there.gained, there.lost) == (back.lost, back.gained)
         for key in ("p", "p_holm", "p_scenario"):
-            assert there[key] == back[key]
-        if there["interval"]:
-            assert there["interval"] == pytest.approx([-x for x in back["interval"][::-1]])
+            assert getattr(there, key) == getattr(back, key)
+        if there.interval:
+            assert there.interval == pytest.approx([-x for x in back.interval[::-1]])
 
 
 @pytest.mark.filterwarnings("error")
 def test_equal_models_differ_in_nothing():
     same = found(dict.fromkeys(MODELS, RIGHT["M0"]), scores=scores_of(rise=0.0))
-    for row in same["accuracy"]:
-        for each in row["comparisons"]:
-            assert (each["difference"], each["interval"]) == (0.0, [0.0, 0.0])
-            assert (each["p"], each["p_holm"], each["p_scenario"]) == (1.0, 1.0, 1.0)
-    assert all(row["p"] == 1.0 and row["effect"] == 0.0 for row in same["scores"]["paired"])
+    for row in same.accuracy:
+        for each in row.comparisons:
+            assert (each.difference, each.interval) == (0.0, (0.0, 0.0))
+            assert (each.p, each.p_holm, each.p_scenario) == (1.0, 1.0, 1.0)
+    assert all(row.p == 1.0 and row.effect == 0.0 for row in same.scores.paired)
 
 
 @pytest.mark.filterwarnings("error")
@@ -170,34 +168,30 @@ def test_few_questions_are_json_without_nan(count):
     few = QUESTIONS[:count]
     right = {name: rows[:count] for name, rows in RIGHT.items()}
     everything = found(right, questions=few)
-    json.dumps(everything, allow_nan=False)
+    to_pretty_json(everything)
     if count == 2:  # one scenario: nothing to resample where its questions differ
-        assert row_of(everything, "all")["models"]["M0"] == {"accuracy": 0.5, "interval": None}
+        assert row_of(everything, "all").models["M0"] == Accuracy(0.5, None)
     if count == 1:
         [unpaired] = {
-            (row["p"], row["effect"])
-            for row in everything["scores"]["unpaired"]
-            if row["group"] == "D1"
+            (row.p, row.effect) for row in everything.scores.unpaired if row.group == "D1"
         }
         assert unpaired == (None, None)
 
 
 def test_scores_by_hand():
-    scores = found()["scores"]
+    scores = found().scores
     [rises] = [
         row
-        for row in scores["paired"]
-        if (row["candidate"], row["baseline"], row["group"]) == ("M_int", "M0", "all")
+        for row in scores.paired
+        if (row.candidate, row.baseline, row.group) == ("M_int", "M0", "all")
     ]
-    assert (rises["n"], rises["nonzero"], rises["effect"]) == (8, 8, 1.0)
-    assert rises["mean_difference"] == pytest.approx(0.125)
-    assert 0 < rises["p"] < 0.02
-    [conditions] = [
-        row for row in scores["unpaired"] if (row["model"], row["group"]) == ("M0", "all")
-    ]
+    assert (rises.n, rises.nonzero, rises.effect) == (8, 8, 1.0)
+    assert rises.mean_difference == pytest.approx(0.125)
+    assert 0 < rises.p < 0.02
+    [conditions] = [row for row in scores.unpaired if (row.model, row.group) == ("M0", "all")]
     # Scores rise with the question's number, DIFF before EQUAL: 6 of 16 comparisons are higher.
-    assert (conditions["first"], conditions["second"]) == ("DIFF", "EQUAL")
-    assert conditions["effect"] == pytest.approx((6 - 10) / 16)
+    assert (conditions.first, conditions.second) == ("DIFF", "EQUAL")
+    assert conditions.effect == pytest.approx((6 - 10) / 16)
 
 
 def test_the_judge_against_the_scorer():
@@ -205,14 +199,14 @@ def test_the_judge_against_the_scorer():
     outcomes = [verdict(pair, pair.delta > 0.2) for pair in pairs]
     [row] = [
         row
-        for row in found(audits={"M_int": (pairs, outcomes)})["scores"]["unpaired"]
-        if row["what"] == "delta"
+        for row in found(audits={"M_int": (pairs, outcomes)}).scores.unpaired
+        if row.what == "delta"
     ]
-    assert (row["model"], row["first"], row["n_first"], row["n_second"]) == ("M_int", "drift", 4, 4)
-    assert row["effect"] == 1.0
+    assert (row.model, row.first, row.n_first, row.n_second) == ("M_int", "drift", 4, 4)
+    assert row.effect == 1.0
     alone = [verdict(pair, pair.delta > 0.2, "screen") for pair in pairs]
-    rows = found(audits={"M_int": (pairs, alone)})["scores"]["unpaired"]
-    assert [row for row in rows if row["what"] == "delta"] == []
+    rows = found(audits={"M_int": (pairs, alone)}).scores.unpaired
+    assert [row for row in rows if row.what == "delta"] == []
 
 
 def test_a_missing_answer_or_score_is_named():
@@ -260,7 +254,7 @@ def test_a_prompt_without_room_is_in_no_test():
         for name, of_model in answers.items()
     }
     assert found == statistics(others, fewer, scores, {}, CONFIG, 0)
-    assert found["questions"] == 7 and found["accuracy"][0]["n"] == 7
+    assert found.questions == 7 and found.accuracy[0].n == 7
 
 
 def test_where_no_prompt_had_room_there_is_nothing_to_test():

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dart_jax.audit.noise_floor import null_deltas, rate_at
+from dart_jax.audit.noise_floor import Calibration, null_deltas
 from dart_jax.config import STAGES
 from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
 from dart_jax.run_dir import StaleStage
 from dart_jax.stages.audit_commands import main
+from dart_jax.summaries import read_json
 from dart_jax.train import main as train
 
 
@@ -50,13 +51,14 @@ def test_scores_are_those_of_m0_under_each_seed(calibrated):
     assert set(texts) == {"M0_seed_1.jsonl", "M0_seed_2.jsonl"}
     audited = read_jsonl(calibrated / "audit/generations/M0.jsonl", Generation)[:5]
     assert len({tuple(row.text for row in audited), *map(tuple, texts.values())}) == 3
-    assert rate_at(result)["rate"] == (null_deltas(scores) > result["tau"]).mean()
+    calibration = read_json(calibrated / "audit/calibration.json", Calibration)
+    assert calibration.at_tau().rate == (null_deltas(scores) > calibration.tau).mean()
 
 
 def test_the_report_shows_it_beside_the_drift_counts(calibrated):
     page = (calibrated / "report/report.md").read_text("utf-8")
     drift, noise = page.index("## Drift"), page.index("## Noise floor")
-    assert drift < noise < page.index("## Repair")
+    assert drift < noise < page.index("## Training")
     assert "| profanity (screens) | 100.0 [" in page  # tau is -1 in these runs
     assert "| M_int, test | 8 | 8 | 8.0 [" in page
     assert (calibrated / "report/null_deltas.png").read_bytes().startswith(b"\x89PNG")
@@ -108,13 +110,12 @@ def test_another_audit_forgets_the_result_but_not_the_answers(copied, settings, 
     assert len(list(copied.glob("calibration/*/M0_seed_*.jsonl"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--seeds", "0"], "--seeds 0: noise needs one"), (["--questions", "1"], "two questions")],
-)
-def test_too_little_is_refused(copied, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        main(["calibrate", "--run", str(copied), *arguments])
+def test_too_little_is_refused(copied, capsys):
+    with pytest.raises(ValueError, match="two questions"):
+        main(["calibrate", "--run", str(copied), "--questions", "1"])
+    with pytest.raises(SystemExit):
+        main(["calibrate", "--run", str(copied), "--seeds", "0"])
+    assert "--seeds: 0; give a whole number from 1" in capsys.readouterr().err
 
 
 def test_a_run_without_its_audit_is_refused(copied):

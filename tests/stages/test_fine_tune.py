@@ -128,7 +128,7 @@ def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, written, sum
         for label in ("YES", "NO")
         for n in range(10)
     ]
-    args = settings(tmp_path, data__suite="jsonl", data__file=written(rows), audit__tau=2)
+    args = settings(tmp_path, data__suite="jsonl", data__file=written(rows), audit__tau=1)
     args = [arg for arg in args if not arg.startswith("--data.max_")]
     assert main(args) == 0
     run = tmp_path / "run"

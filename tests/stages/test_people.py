@@ -52,7 +52,7 @@ def test_agreeing_people_give_full_marks_and_enter_the_report(copied, settings, 
         assert metrics["drift"][name] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert metrics["severity"]["kappa"]["value"] == 1
     page = (copied / "report/report.md").read_text("utf-8")
-    assert page.index("## Drift") < page.index("## People") < page.index("## Repair")
+    assert page.index("## Drift") < page.index("## The audit against") < page.index("## Training")
     assert "| drift | 1.000 [1.000, 1.000] |" in page
     assert "| drift, published | 0.720 | 0.810 |  |  |" in page
     assert train(settings(tmp_path)) == 0
@@ -151,7 +151,7 @@ def test_from_the_page_to_the_numbers(copied, tmp_path, open_page):
     assert metrics["drift"]["f1"]["value"] == metrics["severity"]["kappa"]["value"] == 1
     page.reload()
     page.click("nav a[data-view=report]")
-    assert "Answered blinded, on this page" in page.inner_text("#people")
+    assert "blinded on the report's page" in page.inner_text("#people")
     assert page.problems == []
 
 

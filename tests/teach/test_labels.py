@@ -9,6 +9,7 @@ from dart_jax.records import Condition, Decision, PredictedLabel, Question
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.distill import distill_requests
 from dart_jax.teach.labels import (
+    LabelSummary,
     ask_labels,
     label_summary,
     likely_labels,
@@ -129,15 +130,15 @@ def test_the_report_counts_agreement_over_those_with_a_label():
         PredictedLabel("b", Decision.NO, None, "j"),
         PredictedLabel("c", None, "empty", "j"),
     ]
-    assert label_summary(questions, predicted) == {"questions": 3, "no_label": 1, "agreement": 0.5}
-    assert label_summary(questions, predicted[2:])["agreement"] is None
+    assert label_summary(questions, predicted) == LabelSummary(3, 1, 0.5)
+    assert label_summary(questions, predicted[2:]).agreement is None
 
 
 def test_unlabelled_questions_agree_and_disagree_with_nothing():
     asked = [question("a"), question("b"), question("c", None)]
     found = [PredictedLabel(id, Decision.YES, None, "p") for id in "ac"]
     found.append(PredictedLabel("b", None, "empty", "p"))
-    assert label_summary(asked, found) == {"questions": 3, "no_label": 1, "agreement": 1.0}
+    assert label_summary(asked, found) == LabelSummary(3, 1, 1.0)
 
 
 def test_a_file_cannot_predict_labels():

@@ -1,0 +1,90 @@
+"""An external suite in numbers: `external/<suite>/summary.json`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from dart_jax.audit.drift import AuditCounts
+from dart_jax.data.external.prompts import ExternalPrompt
+from dart_jax.evaluate.hatecheck import HateCheckRates
+from dart_jax.records import Score
+
+EXTERNAL = "external/{suite}/summary.json"
+"""In a run's folder."""
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """Pairs of one functionality or group."""
+
+    pairs: int
+    screened: int
+    confirmed: int
+
+
+@dataclass(frozen=True)
+class ExternalSummary:
+    """The models of a run on a suite that is not ours.
+
+    Attributes:
+        prompts, of: Prompts that were put, and prompts in the suite.
+        no_room: By model, prompts that left no room for an answer; they are in no other figure.
+        adapters: Hash by model.
+        mode, judge: `audit.mode`, and the judge's provider or `none`.
+        confidence: Coverage of the intervals.
+        mean_score: Mean harm score by model and scorer.
+        drift: Against M0, by model.
+        drift_by_functionality, drift_by_group: By model and value.
+        rates: Of HateCheck, by model; None for other suites.
+        refusal_error: What the rules that decided about refusals get wrong, see
+            `refusal_error.py`; None where a judge decided.
+    """
+
+    suite: str
+    prompts: int
+    of: int
+    no_room: dict[str, int]
+    adapters: dict[str, str]
+    mode: str
+    judge: str
+    confidence: float
+    mean_score: dict[str, dict[str, float]]
+    drift: dict[str, AuditCounts]
+    drift_by_functionality: dict[str, dict[str, PartCounts]]
+    drift_by_group: dict[str, dict[str, PartCounts]]
+    rates: dict[str, HateCheckRates] | None = None
+    refusal_error: dict[str, Any] | None = None
+
+
+def mean_scores(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
+    """Mean harm score by model and scorer."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for score in scores:
+        values[score.model][score.scorer].append(score.value)
+    means = {}
+    for model, by_scorer in values.items():
+        means[model] = {scorer: fmean(found) for scorer, found in by_scorer.items()}
+    return means
+
+
+def count_parts(
+    prompts: Sequence[ExternalPrompt], key: str, ids: Mapping[str, Sequence[str]]
+) -> dict[str, PartCounts]:
+    """Pairs, screened and confirmed by functionality or group.
+
+    Args:
+        key: `functionality` or `group`.
+        ids: Prompt ids under `pairs`, `screened` and `confirmed`.
+    """
+    value_of = {prompt.id: getattr(prompt, key) for prompt in prompts}
+    parts = {}
+    for value in sorted(set(value_of.values())):
+        counts = {}
+        for name, found in ids.items():
+            counts[name] = sum(value_of[id] == value for id in found)
+        parts[value] = PartCounts(**counts)
+    return parts

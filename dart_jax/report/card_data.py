@@ -1,0 +1,102 @@
+"""The front matter of a model card, as model hubs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dart_jax.evaluate.metrics import ModelMetrics
+from dart_jax.report.public import OWN_SUITES, hub_name
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+_SUITES = {"mini": "dart_jax_mini", "difference_awareness": "difference_awareness"}
+# The hub's identifiers of the licences that the known bases come under, by the start of the name.
+_LICENCES = {
+    "HuggingFaceTB/SmolLM2": "apache-2.0",
+    "meta-llama/Meta-Llama-3-": "llama3",
+    "meta-llama/Meta-Llama-3.1": "llama3.1",
+    "meta-llama/Llama-3.1": "llama3.1",
+    "meta-llama/Llama-3.2": "llama3.2",
+}
+_REPORTED = {
+    "accuracy": "Accuracy",
+    "equal_accuracy": "Accuracy on EQUAL questions",
+    "diff_accuracy": "Accuracy on DIFF questions",
+}
+
+
+def card_data(
+    *,
+    base: str,
+    form: str,
+    data: Mapping[str, Any],
+    adapter: str,
+    metrics: ModelMetrics | None,
+) -> ModelCardData:
+    """Language, licence, base model, tags and evaluation results.
+
+    Args:
+        base: The base model's public name.
+        form: `peft` or `merged`.
+        data: The configuration's section of that name.
+        adapter: Which of the run's models this is, such as `M_DART`.
+        metrics: On the test questions; None where nothing was measured.
+    """
+    from huggingface_hub import ModelCardData
+
+    datasets = _datasets(data)
+    tags, name, results = ["lora", "jax"], None, None
+    if metrics is not None:
+        tags = ["dart", "difference-awareness", "fairness", *tags]
+    if metrics is not None and datasets:
+        name = f"{base.split('/')[-1]}-DART-{adapter}"
+        results = _results(metrics, datasets)
+    return ModelCardData(
+        base_model=base,
+        base_model_relation="adapter" if form == "peft" else "finetune",
+        datasets=datasets or None,
+        eval_results=results,
+        language=None if data["suite"] in OWN_SUITES else "en",
+        library_name="peft" if form == "peft" else "transformers",
+        license=_licence(base),
+        model_name=name,
+        pipeline_tag="text-generation",
+        tags=tags,
+    )
+
+
+def _datasets(data: Mapping[str, Any]) -> list[str]:
+    """By public name; a file of one's own has none."""
+    if data["suite"] == "hub":
+        return [hub_name(data["hub"])]
+    return [_SUITES[data["suite"]]] if data["suite"] in _SUITES else []
+
+
+def _licence(base: str) -> str | None:
+    """The base model's licence, where it is known; otherwise it is left to be stated."""
+    for start, licence in _LICENCES.items():
+        if base.startswith(start):
+            return licence
+    return None
+
+
+def _results(metrics: ModelMetrics, datasets: list[str]) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    found = []
+    for rate, name in _REPORTED.items():
+        value = getattr(metrics, rate)
+        if value is not None:
+            found.append(
+                EvalResult(
+                    task_type="text-generation",
+                    dataset_type=datasets[0],
+                    dataset_name=f"{datasets[0]} (test)",
+                    metric_type="accuracy",
+                    metric_name=name,
+                    metric_value=round(value, 4),
+                )
+            )
+    return found

@@ -1,0 +1,289 @@
+"""The sections on drift: before and after the repair, uncertain pairs, and cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dart_jax.audit.drift import AuditCounts
+from dart_jax.audit.noise_floor import Calibration
+from dart_jax.evaluate.models import AUDITED, SEVERITIES
+from dart_jax.evaluate.summary import RunSummary
+from dart_jax.records import DriftType, Opinion, Uncertain
+from dart_jax.report import figures
+from dart_jax.report.cells import percent
+from dart_jax.report.document import (
+    Block,
+    Browse,
+    Column,
+    Figure,
+    Fold,
+    Note,
+    Section,
+    Strong,
+    Table,
+    note,
+)
+from dart_jax.report.protocol import protocol_words
+
+COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
+_TYPES = tuple(kind.value for kind in DriftType)
+_LISTED = 20
+
+_JUDGED = (
+    "The judge sees each pair in both orders, as a first and a second text. Confirmed: it finds "
+    "the audited model's text worse in both; the milder opinion counts. Uncertain: in one order "
+    "only. Failed: it gave no valid answer. Uncertain and failed pairs are neither drift nor its "
+    "absence, and nothing is repaired on them."
+)
+_SCREEN_ONLY = (
+    "No judge was asked: a pair whose score rises by more than the severity bins' first bound "
+    "counts as drift. Its severity is the size of the rise, and its type is not known."
+)
+
+
+def drift(
+    summary: RunSummary,
+    deltas: Mapping[str, Sequence[float]],
+    tau: float,
+    calibration: Calibration | None,
+    above_tau: Mapping[str, Mapping[str, int]],
+) -> Section:
+    """Drift before and after the repair, and what became of every pair.
+
+    Args:
+        deltas: Score differences of the test pairs, by model.
+        above_tau: Test pairs whose delta exceeds tau, by model and scorer.
+    """
+    blocks: list[Block] = [
+        reduction_note(summary),
+        _before_and_after(summary),
+        audit_table(summary),
+        note(_SCREEN_ONLY if summary.judge == "none" else _JUDGED),
+        *_no_room_blocks(summary),
+        *_screen_blocks(summary),
+        *_scorer_blocks(above_tau),
+        Figure(
+            "delta_histogram",
+            f"Score differences and the threshold tau; {protocol_words(summary)}",
+            figures.delta_histogram(deltas, tau, calibration),
+        ),
+        Figure(
+            "severity",
+            f"Confirmed drift by severity; {protocol_words(summary)}",
+            figures.drift_bars({name: summary.drift.of(name) for name in AUDITED}),
+        ),
+    ]
+    return Section("Drift before and after the repair", tuple(blocks), anchor="drift")
+
+
+def reduction_note(summary: RunSummary) -> Note:
+    """How much less drift M_DART has than M_int, in a sentence."""
+    reduction = summary.drift.reduction
+    if reduction is None:
+        return note("M_int has no confirmed drift on test questions: a reduction is not defined.")
+    before, after = summary.drift.M_int.confirmed, summary.drift.M_DART.confirmed
+    direction = "more" if reduction < 0 else "less"
+    return note(
+        "Confirmed drift on test questions: ",
+        Strong(f"{percent(abs(reduction))} % {direction}"),
+        f" in M_DART than in M_int ({before} pairs before the repair, {after} after it).",
+    )
+
+
+def _before_and_after(summary: RunSummary) -> Table:
+    before, after = summary.drift.M_int, summary.drift.M_DART
+
+    def row(name: str, counts: Sequence[int], filters: Mapping[str, str]) -> dict[str, Any]:
+        cells: dict[str, Any] = {"kind": name}
+        for model, count in zip(AUDITED, counts, strict=True):
+            where = {"set": "test", "of": model, "outcome": "drift", **filters}
+            cells[model] = Browse(count, where)
+        if counts[0]:
+            cells["change"] = (counts[1] - counts[0]) / counts[0]
+        return cells
+
+    rows = [row("all", (before.confirmed, after.confirmed), {})]
+    for number, severity in enumerate(SEVERITIES, 1):
+        counts = (before.by_severity[severity], after.by_severity[severity])
+        rows.append(row(severity, counts, {"severity": str(number)}))
+    # The scorer alone cannot tell one type from another.
+    for kind in () if summary.judge == "none" else _TYPES:
+        rows.append(row(kind, (before.by_type[kind], after.by_type[kind]), {"type": kind}))
+
+    columns = (
+        Column("kind", "test questions"),
+        Column("M_int", "M_int (before)", "count"),
+        Column("M_DART", "M_DART (after)", "count"),
+        Column("change", "change, %", "rate"),
+    )
+    caption = f"Confirmed drift before and after the repair; {protocol_words(summary)}"
+    return Table("drift_change", caption, columns, rows)
+
+
+def audit_table(summary: RunSummary) -> Table:
+    """What became of the pairs of each audit, by severity and type, and the reduction."""
+    rows = []
+    for name, counts in audits(summary).items():
+        row: dict[str, Any] = {"audited": name}
+        row |= {key: getattr(counts, key) for key in COUNTS}
+        row |= counts.by_severity
+        if summary.judge != "none":
+            row |= counts.by_type
+        if name == "M_DART, test":
+            row["reduction"] = summary.drift.reduction
+        rows.append(row)
+
+    types = () if summary.judge == "none" else _TYPES
+    columns = (
+        Column("audited", "audited against M0"),
+        *(Column(key, key.replace("_", " "), "count") for key in COUNTS),
+        *(Column(key, key, "count") for key in (*SEVERITIES, *types)),
+        Column("reduction", "reduction, %", "rate"),
+    )
+    caption = f"Drift cases by severity and type; {protocol_words(summary)}"
+    return Table("drift", caption, columns, rows)
+
+
+def audits(summary: RunSummary) -> dict[str, AuditCounts]:
+    """The audits of a run by what was audited on which questions."""
+    return {
+        "M_int, drift pool": summary.drift_pool,
+        **{f"{name}, test": summary.drift.of(name) for name in AUDITED},
+    }
+
+
+def _no_room_blocks(summary: RunSummary) -> list[Block]:
+    """What no room means, where there was none."""
+    if not any(counts.no_room for counts in audits(summary).values()):
+        return []
+    words = (
+        "No room: questions whose prompt left no room for an answer in the model's context; they "
+        "are no pairs."
+    )
+    return [note(words)]
+
+
+def _screen_blocks(summary: RunSummary) -> list[Block]:
+    """The screen's recall and precision against a judge that saw every pair."""
+    rows = []
+    for name, counts in audits(summary).items():
+        if counts.screen is not None:
+            rows.append({"audited": name, **vars(counts.screen)})
+    if not rows:
+        return []
+    columns = (
+        Column("audited", "the screen against the judge"),
+        Column("found", "found", "count"),
+        Column("missed", "missed", "count"),
+        Column("recall", "recall, %", "rate"),
+        Column("precision", "precision, %", "rate"),
+    )
+    words = (
+        "The judge saw every pair. Found and missed: confirmed pairs that the screen would have "
+        "passed on to the judge or held back; precision is over screened pairs with a verdict."
+    )
+    caption = f"The screen against the judge; {protocol_words(summary)}"
+    return [Table("screen", caption, columns, rows), note(words)]
+
+
+def _scorer_blocks(above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
+    """How many test pairs each of several scorers picks; nothing where there is one scorer."""
+    scorers = list(dict.fromkeys(name for counts in above_tau.values() for name in counts))
+    if len(scorers) < 2:
+        return []
+    rows = []
+    for scorer in scorers:
+        row: dict[str, Any] = {"scorer": scorer}
+        row |= {model: counts[scorer] for model, counts in above_tau.items()}
+        rows.append(row)
+    columns = (Column("scorer", "scorer"), *(Column(name, name, "count") for name in above_tau))
+    return [Table("above_tau", "Test pairs above tau by scorer", columns, rows)]
+
+
+def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:
+    """The pairs on which the judge's two orders disagree; None where there are none.
+
+    Args:
+        found: By audit, such as `M_int, test`.
+    """
+    cases = [(name, case) for name, listed in found.items() for case in listed]
+    if not cases:
+        return None
+    rows = []
+    for name, case in cases[:_LISTED]:
+        first, second = case.opinions
+        cells = {"audit": name, "question": case.question_id}
+        rows.append({**cells, "first": _said(first), "second": _said(second)})
+    columns = (
+        Column("audit", "audit"),
+        Column("question", "question"),
+        Column("first", "M0 first"),
+        Column("second", "M0 second"),
+    )
+    caption = "What the judge found worse in each order"
+    blocks: list[Block] = [Table("uncertain", caption, columns, rows)]
+    if len(cases) > len(rows):
+        blocks.append(note(f"And {len(cases) - len(rows)} more, in the run's verdict files."))
+    return Section("Uncertain pairs", (Fold(f"{len(cases)} pairs", tuple(blocks)),), "uncertain")
+
+
+def _said(opinion: Opinion) -> str:
+    if opinion.worse == "neither":
+        return "neither"
+    return f"{opinion.worse}: {opinion.type.value}, {opinion.severity.name.lower()}"
+
+
+def cycles(summary: RunSummary, planned: int) -> Section | None:
+    """Drift and accuracy by cycle of audit and repair; None where one was planned.
+
+    Args:
+        planned: `repair.cycles`.
+    """
+    if planned == 1:
+        return None
+    rows = []
+    for number, cycle in enumerate(summary.cycles, 1):
+        row: dict[str, Any] = {
+            "cycle": str(number),
+            "audited": cycle.audited,
+            "model": cycle.model,
+            "repairs": cycle.repairs,
+            "accuracy": cycle.test.estimate("accuracy"),
+            "equal": cycle.test.equal_accuracy,
+            "diff": cycle.test.diff_accuracy,
+        }
+        for name, counts in (("pool", cycle.pool), ("test", cycle.drift)):
+            row |= {f"{name}_{key}": getattr(counts, key) for key in COUNTS}
+        rows.append(row)
+
+    outcomes = ("confirmed", "uncertain", "failed")
+    columns = (
+        Column("cycle", "cycle"),
+        Column("audited", "audited"),
+        Column("model", "result"),
+        Column("pool_pairs", "pool: pairs", "count"),
+        *(Column(f"pool_{key}", f"pool: {key}", "count") for key in outcomes),
+        Column("repairs", "repairs", "count"),
+        *(Column(f"test_{key}", f"test: {key}", "count") for key in outcomes),
+        Column("accuracy", "accuracy", "interval"),
+        Column("equal", "EQUAL", "rate"),
+        Column("diff", "DIFF", "rate"),
+    )
+    caption = f"Drift and accuracy by cycle; {protocol_words(summary)}"
+    blocks: list[Block] = [
+        Table("cycles", caption, columns, rows),
+        note(
+            "Each cycle audits a model on the drift pool against M0 and trains it on from there. "
+            "The figures after repairs are of the result, on test questions; beside them stand "
+            "those of M_int and M_DART above."
+        ),
+    ]
+    if len(rows) < planned:
+        blocks.append(
+            note(
+                f"{planned} cycles were planned; the last of these repaired nothing, and no "
+                "accuracy had a part in that."
+            )
+        )
+    return Section("Cycles", tuple(blocks), anchor="cycles")

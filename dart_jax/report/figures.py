@@ -1,0 +1,325 @@
+"""The figures of a report, drawn by matplotlib.
+
+Each function takes numbers and returns a `matplotlib.figure.Figure`; `to_png` and `to_svg` give
+its bytes. The same numbers give the same bytes: no date, no version, no random ids.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dart_jax.audit.drift import AuditCounts
+from dart_jax.audit.noise_floor import Calibration, null_deltas
+from dart_jax.evaluate.metrics import ModelMetrics
+from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
+
+# Okabe and Ito's palette, told apart by colour-blind readers; one colour for a model throughout.
+COLOURS = {"M0": "#8C8C8C", "M_int": "#E69F00", "M_DART": "#0072B2"}
+# Of the same palette, for the variants of a sweep; with markers for those who see no colour.
+_VARIANT_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
+_VARIANT_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">", "h", "*")
+_INK = "#1A1A1A"
+_STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "grid.color": "#E3E3E3",
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "dart_jax",
+    "svg.fonttype": "path",  # a reader's machine need not have the font
+}
+_BINS = 40
+
+
+def to_png(figure: Any) -> bytes:
+    """The figure as PNG, 150 pixels an inch."""
+    return _saved(figure, "png", {"Software": None})
+
+
+def to_svg(figure: Any) -> bytes:
+    """The figure as SVG; letters are drawn as paths."""
+    return _saved(figure, "svg", {"Date": None, "Creator": None})
+
+
+def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | None) -> Any:
+    """Draw accuracy by benchmark and overall, with the overall interval, and the shortcut's.
+
+    Args:
+        models: Of M0, M_int and M_DART on the same questions.
+        shortcut: Accuracy of the shortcut baseline over all test questions, in [0, 1], if any.
+    """
+    benchmarks = sorted(models["M0"].by_benchmark)
+    figure, axes = _figure(width=max(6.0, 1.15 * len(benchmarks) + 3.4), height=4.2)
+    if not benchmarks:
+        return _say(figure, axes, "no test questions")
+
+    places = np.append(np.arange(len(benchmarks)), len(benchmarks) + 0.35)
+    width = 0.8 / len(MODELS)
+    for index, name in enumerate(MODELS):
+        model = models[name]
+        offsets = places + (index - (len(MODELS) - 1) / 2) * width
+        rates = [model.by_benchmark[key].accuracy for key in benchmarks]
+        heights = [_percent(rate) for rate in [*rates, model.accuracy]]
+        axes.bar(offsets, heights, width * 0.92, color=COLOURS[name], label=name)
+        _whisker(axes, offsets[-1], heights[-1], model.intervals.accuracy)
+
+    if shortcut is not None:
+        axes.axhline(100 * shortcut, label="shortcut\n(overall)", **_dashed(_INK))
+    axes.axvline(len(benchmarks) - 0.325, color="#BBBBBB", linewidth=1)
+    axes.set(ylim=(0, 100), ylabel="accuracy (%)")
+    axes.set_xticks(places, [*map(_literal, benchmarks), "overall"])
+    axes.grid(axis="y")
+    _legend_right(figure)
+    return figure
+
+
+def delta_histogram(
+    deltas: Mapping[str, Sequence[float]], tau: float, noise: Calibration | None = None
+) -> Any:
+    """Draw the distribution of score(candidate) - score(M0) over the test pairs.
+
+    A bin edge lies on tau: the bars to its right are the pairs that were screened. Where the noise
+    floor was measured, a line shows M0 against itself, scaled to as many pairs.
+
+    Args:
+        deltas: Differences in [-1, 1], by model name.
+        tau: The screening threshold.
+        noise: The audit's calibration, if there is one.
+    """
+    names = [name for name in AUDITED if len(deltas.get(name, ()))]
+    rows = max(1, len(names))
+    figure, panels = _figure(width=8.6, height=2.3 * rows, rows=rows)
+    if not names:
+        return _say(figure, panels, "no pairs were audited")
+
+    floor = np.empty(0) if noise is None else noise.screen_deltas()
+    edges = edges_through(tau, np.concatenate([*(deltas[name] for name in names), floor]))
+    most = max(np.histogram(deltas[name], edges)[0].max() for name in names)
+    for name, axes in zip(names, np.atleast_1d(panels), strict=True):
+        values = np.asarray(deltas[name], float)
+        axes.hist(values, edges, color=COLOURS[name], edgecolor="white", linewidth=0.6)
+        if len(floor):
+            expected = np.histogram(floor, edges)[0] * len(values) / len(floor)
+            axes.stairs(expected, edges, color="#8A2F8F", label="M0 against itself, scaled")
+            axes.legend(frameon=False, loc="upper right")
+        axes.axvline(tau, **_dashed(_INK))
+        axes.set(ylabel="pairs (log)", ylim=(0.7, 1.5 * most))
+        above = int((values > tau).sum())
+        axes.set_title(f"{name}: {above} of {len(values)} pairs above tau", loc="left")
+        _plain_log_counts(axes)
+    axes.set_xlabel(f"harm score of the candidate minus that of M0   (dashed: tau = {tau:g})")
+    return figure
+
+
+def null_histogram(noise: Calibration) -> Any:
+    """Draw the deltas of M0 against itself, by scorer, with tau and the thresholds by rate."""
+    deltas = {name: null_deltas(np.array(values)).ravel() for name, values in noise.scores.items()}
+    rows = len(deltas)
+    figure, panels = _figure(width=8.6, height=0.6 + 2.3 * rows, rows=rows)
+    edges = edges_through(noise.tau, np.concatenate(list(deltas.values())))
+    for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
+        axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
+        axes.axvline(noise.tau, **_dashed(_INK))
+        thresholds = noise.scorers[name].thresholds
+        for threshold, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
+            if threshold.tau is not None:
+                _marked(axes, threshold.tau, f"{100 * threshold.level:g} %", style, height)
+        axes.set(ylabel="deltas (log)")
+        above = int((values > noise.tau).sum())
+        axes.set_title(_literal(f"{name}: {above} of {len(values)} above tau"), loc="left")
+        _plain_log_counts(axes)
+    np.atleast_1d(panels)[-1].set_xlabel(
+        f"harm score of M0 under one seed minus another   (dashed: tau = {noise.tau:g})"
+    )
+    return figure
+
+
+def drift_bars(drift: Mapping[str, AuditCounts]) -> Any:
+    """Draw confirmed drift by severity, M_int beside M_DART."""
+    counts = {name: [drift[name].by_severity[key] for key in SEVERITIES] for name in AUDITED}
+    most = max(map(max, counts.values()))
+    figure, axes = _figure(width=7.2, height=3.6)
+    if most == 0:
+        return _say(figure, axes, "no confirmed drift")
+
+    places = np.arange(len(SEVERITIES))
+    for name, side in zip(AUDITED, (-0.2, 0.2), strict=True):
+        bars = axes.bar(places + side, counts[name], 0.37, color=COLOURS[name], label=name)
+        axes.bar_label(bars, padding=2, color="#333333")
+    axes.set(ylim=(0, 1.15 * most), ylabel="drift cases")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks(places, SEVERITIES)
+    axes.grid(axis="y")
+    _legend_right(figure)
+    return figure
+
+
+def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
+    """Draw the training loss by step, one panel for each stage.
+
+    Args:
+        losses: `(step, loss in nats a token)` by stage name, `distill` and `repair`.
+    """
+    figure, panels = _figure(width=9.2, height=3.3, columns=2)
+    stages = (("distill", "M_int"), ("repair", "M_DART"))
+    for (stage, model), axes in zip(stages, panels, strict=True):
+        points = losses.get(stage, ())
+        axes.set_title(f"{stage} ({model})", loc="left")
+        if not points:
+            _say(figure, axes, "no repair training" if stage == "repair" else "no training")
+            continue
+        steps = [step for step, _ in points]
+        values = [loss for _, loss in points]
+        marker = "o" if len(points) <= 40 else ""
+        axes.plot(steps, values, color=COLOURS[model], linewidth=1.6, marker=marker, markersize=3.5)
+        axes.set(xlabel="step", ylabel="loss (nats a token)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid()
+    return figure
+
+
+def accuracy_against_drift(table: SweepTable) -> Any:
+    """Draw a sweep: a point a seed, each model's mean with intervals, M0 and the shortcut."""
+    figure, axes = _figure(width=8.6, height=4.8)
+    if not table.rows:
+        return _say(figure, axes, "no run is done")
+
+    references = [("shortcut", table.shortcut.mean, _INK, "--")]
+    for row in table.rows:
+        if row.model == "M0":
+            references.append((row.name, row.metrics["accuracy"].mean, COLOURS["M0"], ":"))
+    for name, accuracy, colour, style in references:
+        if accuracy is not None:
+            line = {"color": colour, "linestyle": style, "linewidth": 1.4}
+            axes.axhline(100 * accuracy, label=_literal(name), **line)
+
+    trained = [row for row in table.rows if row.model != "M0"]
+    for index, row in enumerate(trained):
+        if row.model == "M_int":
+            _cloud(axes, row, COLOURS["M_int"], "X")
+        else:
+            colour = _VARIANT_COLOURS[index % len(_VARIANT_COLOURS)]
+            _cloud(axes, row, colour, _VARIANT_MARKERS[index % len(_VARIANT_MARKERS)])
+
+    axes.set(xlabel="remaining drift (% of the test pairs)", ylabel="accuracy (%)")
+    axes.margins(0.08)
+    low, high = axes.get_xlim()
+    low = min(0.0, low)
+    axes.set_xlim(low, high + 0.03 * (high - low))  # or 0 would leave the last marker no margin
+    axes.grid()
+    _legend_right(figure)
+    return figure
+
+
+def edges_through(tau: float, values: np.ndarray) -> np.ndarray:
+    """About 40 equal bins over the values, one edge exactly at tau."""
+    low, high = min(values.min(), tau), max(values.max(), tau)
+    width = max(high - low, 0.02) / _BINS
+    below = int(np.ceil((tau - low) / width)) + 1
+    above = int(np.ceil((high - tau) / width)) + 1
+    return tau + width * np.arange(-below, above + 1)
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """Make a figure of its own, without pyplot's global state; inches."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        return figure, figure.subplots(rows, columns, sharex=rows > 1, sharey=rows > 1)
+
+
+def _saved(figure: Any, format: str, metadata: Mapping[str, None]) -> bytes:
+    import matplotlib
+
+    out = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(out, format=format, dpi=150, metadata=metadata)
+    return out.getvalue()
+
+
+def _say(figure: Any, axes: Any, words: str) -> Any:
+    """Put words in place of an empty frame."""
+    axes.set_axis_off()
+    middle = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, words, fontsize=14, color="#666666", **middle)
+    return figure
+
+
+def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
+    """One model of a sweep: its seeds as points, their mean with the t intervals."""
+    drift, accuracy = row.metrics["drift"], row.metrics["accuracy"]
+    seeds = list(accuracy.values)
+    x = [100 * drift.values[seed] for seed in seeds]
+    y = [100 * accuracy.values[seed] for seed in seeds]
+    axes.scatter(x, y, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
+    axes.errorbar(
+        100 * drift.mean,
+        100 * accuracy.mean,
+        xerr=None if drift.high is None else 100 * (drift.high - drift.mean),
+        yerr=None if accuracy.high is None else 100 * (accuracy.high - accuracy.mean),
+        color=colour,
+        marker=marker,
+        markersize=9,
+        linestyle="none",
+        capsize=3,
+        linewidth=1.2,
+        label=_literal(f"{row.name} (n = {accuracy.n})"),
+    )
+
+
+def _marked(axes: Any, x: float, words: str, style: str, height: float) -> None:
+    colour = COLOURS["M_DART"]
+    axes.axvline(x, color=colour, linestyle=style, linewidth=1.4)
+    axes.annotate(
+        words,
+        (x, height),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        xytext=(3, 0),
+        va="top",
+        color=colour,
+    )
+
+
+def _plain_log_counts(axes: Any) -> None:
+    """Plain counts on the decades of a log axis: 6 x 10^0 is no way to write six."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.grid(axis="y")
+
+
+def _whisker(axes: Any, place: float, height: float, bounds: tuple[float, float] | None) -> None:
+    if bounds is None:
+        return
+    low, high = (100 * bound for bound in bounds)
+    reach = [[max(0.0, height - low)], [max(0.0, high - height)]]
+    axes.errorbar(place, height, reach, color=_INK, capsize=3, linewidth=1.2)
+
+
+def _dashed(colour: str) -> dict[str, Any]:
+    return {"color": colour, "linestyle": "--", "linewidth": 1.4}
+
+
+def _legend_right(figure: Any) -> None:
+    figure.legend(loc="outside right upper", frameon=False)
+
+
+def _literal(text: str) -> str:
+    """A text in which matplotlib sees no mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _percent(rate: float | None) -> float:
+    return np.nan if rate is None else 100 * rate

@@ -1,0 +1,77 @@
+"""Settings and names as they may leave a machine: no folder, no server, no variable of a key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dart_jax.model.load import EMBEDDED
+
+OWN_SUITES = ("jsonl", "hub")
+
+# Left out, because they change no weight and no number, or name a place.
+_HIDDEN = {
+    "data": ("dir", "file"),
+    "sft": ("checkpoint_every", "profile_steps"),
+    "teacher": ("base_url", "api_key_env", "concurrency", "timeout"),
+    "judge": ("base_url", "api_key_env", "concurrency", "timeout"),
+}
+
+
+def public_name(path: str) -> str:
+    """A model by its name alone: `owner/name` where that is known, else its path's last part."""
+    if path == EMBEDDED:
+        return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    parts = Path(os.path.abspath(Path(path).expanduser())).parts
+    for part in parts:
+        if part.startswith("models--"):  # a hub's cache, where the last part is a commit
+            return part.removeprefix("models--").replace("--", "/", 1)
+    return parts[-1]
+
+
+def hub_name(model: str) -> str:
+    """`owner/name` on a hub stays; what can only be a path is named by its last part."""
+    is_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
+    return public_name(model) if is_path else model
+
+
+def public_settings(
+    config: Mapping[str, Any], sections: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The model's settings and those of some sections, without what names a place.
+
+    Args:
+        config: The resolved configuration, nested by section.
+    """
+    model = {**config["model"], "path": public_name(config["model"]["path"])}
+    return {"model": model, **{name: _public(name, config[name]) for name in sections}}
+
+
+def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = _HIDDEN.get(name, ())
+    shown = {key: value for key, value in section.items() if key not in hidden}
+    if section.get("hub"):
+        shown["hub"] = hub_name(section["hub"])
+    if section.get("provider") == "local" and section["model"] is not None:
+        shown["model"] = public_name(section["model"])
+    if section.get("scorer_models"):
+        shown["scorer_models"] = [hub_name(model) for model in section["scorer_models"]]
+    if section.get("scorers"):
+        del shown["scorer"]  # a default that is not used
+        shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
+        shown["screen_by"] = _public_scorer(section["screen_by"])
+    return shown
+
+
+def _public_scorer(scorer: str) -> str:
+    """`hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
+    kind, colon, models = scorer.partition(":")
+    if not colon:
+        return scorer
+    parts = []
+    for model in models.split("+"):
+        name, equals, label = model.partition("=")
+        parts.append(hub_name(name) + equals + label)
+    return f"{kind}:{'+'.join(parts)}"

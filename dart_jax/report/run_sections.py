@@ -1,0 +1,216 @@
+"""The sections on the run itself: what was run, training, cost, examples, limits, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dart_jax.chat.usage import Usage
+from dart_jax.evaluate.models import MODELS, SEVERITIES
+from dart_jax.evaluate.summary import RunSummary
+from dart_jax.report import figures
+from dart_jax.report.document import (
+    Block,
+    Bullets,
+    Column,
+    Figure,
+    Fold,
+    Section,
+    Table,
+    Verbatim,
+    note,
+)
+from dart_jax.report.protocol import protocol_note, protocol_words
+from dart_jax.report.report_data import DriftExample
+from dart_jax.report.results import same_model
+from dart_jax.report.settings import essential_settings, settings_table
+
+_SHOWN_EXAMPLES = 3
+
+
+def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
+    """Models, protocol, split and the essential settings."""
+    lead = note(
+        "M0 is the base model, M_int the model after distillation, M_DART the model after repair. "
+        "EQUAL questions ask about groups that should be treated alike (the right conclusion is "
+        "NO), DIFF questions about groups between which a difference must be recognised (YES). "
+        "D1 to D4 are the suite's descriptive benchmarks, N1 to N4 its normative ones.",
+        style="lead",
+    )
+    blocks = (lead, protocol_note(summary), essential_settings(config))
+    return Section("What was run", blocks, anchor="run")
+
+
+def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float]]]) -> Section:
+    """The repair set, the rejected targets, and the loss curves.
+
+    Args:
+        losses: `(step, loss in nats a token)` by stage, distill and repair.
+    """
+    blocks: list[Block] = [*repair_blocks(summary), *_reject_blocks(summary)]
+    if summary.labels is not None:
+        labels = summary.labels
+        agreement = "an unknown share" if labels.agreement is None else f"{labels.agreement:.1%}"
+        blocks.append(
+            note(
+                "The teacher argued for labels that it predicted itself: "
+                f"{agreement} of them are right, and {labels.no_label} of {labels.questions} "
+                "training questions got none."
+            )
+        )
+    caption = f"Training loss by step; {protocol_words(summary)}"
+    blocks.append(Figure("loss", caption, figures.loss_curves(losses)))
+    return Section("Training", tuple(blocks), anchor="training")
+
+
+def repair_blocks(summary: RunSummary) -> list[Block]:
+    """Repair targets and their weight by severity, or why there are none."""
+    if summary.m_dart_is_m_int:
+        return [same_model(summary)]
+    rows = []
+    for severity in SEVERITIES:
+        if severity in summary.repair:
+            rows.append({"severity": severity, **vars(summary.repair[severity])})
+    columns = (
+        Column("severity", "severity"),
+        Column("examples", "examples", "count"),
+        Column("weight_mass", "weight mass", "mass"),
+    )
+    return [Table("repair", "Repair targets by severity of the drift", columns, rows)]
+
+
+def _reject_blocks(summary: RunSummary) -> list[Block]:
+    """Targets that the teacher could not write, by reason and benchmark."""
+    rows: list[dict[str, Any]] = []
+    benchmarks: set[str] = set()
+    for stage, reasons in summary.rejects.items():
+        for reason, counts in reasons.items():
+            total = sum(counts.values())
+            rows.append({"stage": stage, "reason": reason, "questions": total, **counts})
+            benchmarks |= counts.keys()
+    if not rows:
+        return [note("No target was rejected.")]
+    names = sorted(benchmarks)
+    for row in rows:
+        row |= {name: row.get(name, 0) for name in names}
+    columns = (
+        Column("stage", "stage"),
+        Column("reason", "reason"),
+        Column("questions", "questions", "count"),
+        *(Column(name, name, "count") for name in names),
+    )
+    return [Table("rejects", "Rejected targets by reason and benchmark", columns, rows)]
+
+
+def cost(summary: RunSummary, usage: Mapping[str, Usage]) -> Section:
+    """Seconds by stage; and what services took, by stage and role, where any was asked."""
+    blocks: list[Block] = [_seconds_table(summary)]
+    if usage:
+        blocks.append(_usage_table(usage))
+        blocks.append(
+            note(
+                "Over all starts of the run; retries are requests, too. The store answers what "
+                "was asked before."
+            )
+        )
+    else:
+        blocks.append(note("No service was asked, nothing was paid."))
+    return Section("Cost and time", tuple(blocks), anchor="cost")
+
+
+def _seconds_table(summary: RunSummary) -> Table:
+    total = sum(summary.seconds.values())
+    rows = []
+    for stage, seconds in [*summary.seconds.items(), ("total", total)]:
+        rows.append({"stage": stage, "seconds": seconds, "share": seconds / total if total else 0})
+    columns = (
+        Column("stage", "stage"),
+        Column("seconds", "seconds", "seconds"),
+        Column("share", "%", "rate"),
+    )
+    return Table("seconds", "Wall-clock time of each stage's last start", columns, rows)
+
+
+def _usage_table(usage: Mapping[str, Usage]) -> Table:
+    accounts = {**usage, "total": sum(usage.values(), Usage())}
+    rows = [{"account": account, **vars(used)} for account, used in accounts.items()]
+    columns = (
+        Column("account", "stage/role"),
+        Column("requests", "requests", "count"),
+        Column("answers", "answers", "count"),
+        Column("failures", "failures", "count"),
+        Column("stored", "from the store", "count"),
+        Column("prompt_tokens", "prompt tokens", "count"),
+        Column("completion_tokens", "completion tokens", "count"),
+        Column("cost_usd", "US dollars (n/a: no price set)", "dollars"),
+    )
+    return Table("usage", "Requests, tokens and dollars of each stage's services", columns, rows)
+
+
+def examples(cases: Sequence[DriftExample]) -> Section:
+    """Drift cases with all three texts, folded away behind a warning."""
+    if not cases:
+        return Section("Examples", (note("No confirmed drift on test questions."),), "examples")
+    warning = note(
+        "Content warning: these texts may be offensive. They are model output, not opinion.",
+        style="notice",
+    )
+    folds = []
+    for case in cases[:_SHOWN_EXAMPLES]:
+        title = f"{case.question_id}: {case.type.value}, {case.severity.name.lower()}"
+        texts = [Verbatim("Question", case.question)]
+        texts += [Verbatim(name, case.texts[name]) for name in MODELS]
+        folds.append(Fold(f"{title} (content warning)", tuple(texts)))
+    return Section("Examples", (warning, *folds), "examples")
+
+
+def limits(summary: RunSummary, config: Mapping[str, Any]) -> Section:
+    """What the figures do not show."""
+    items = tuple(note(sentence) for sentence in limit_sentences(summary, config))
+    return Section("Limits", (Bullets(items),), "limits")
+
+
+def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]:
+    """The limits of a run's figures, a sentence or two each."""
+    found = ["Compare every accuracy with the shortcut baseline: wording gives labels away."]
+    if summary.models["M0"].accuracy is not None and summary.models["M0"].unparseable_rate == 1.0:
+        found.append(
+            "M0 wrote no conclusion line at all: its difference from the other models is about "
+            "form, and its p-value says nothing about what it knows."
+        )
+    if summary.judge == "local":
+        found.append(
+            "The local judge (135M) exercises the pipeline and proves nothing: read the drift "
+            "figures as a test of the machinery."
+        )
+    if summary.judge == "none":
+        found.append(
+            "No judge was asked: drift is what the harm scorer sees, its severity the size of the "
+            "rise."
+        )
+    if config["data"]["suite"] == "difference_awareness":
+        found.append(
+            "The authors of the suite ask for evaluation, not training; DART trains on it."
+        )
+    return found
+
+
+def provenance(
+    config: Mapping[str, Any], versions: Mapping[str, str], hashes: Sequence[tuple[str, str, str]]
+) -> Section:
+    """Every setting, the versions, and the hashes of what the stages read and wrote.
+
+    Args:
+        hashes: `(stage, file, SHA-256)`.
+    """
+    seeds = note(f"Seeds: run {config['run']['seed']}, data {config['data']['seed']}.")
+    rows = [{"package": name, "version": version} for name, version in versions.items()]
+    packages = (Column("package", "package"), Column("version", "version"))
+    hashed = [{"stage": stage, "file": file, "hash": value} for stage, file, value in hashes]
+    files = (Column("stage", "stage"), Column("file", "file"), Column("hash", "SHA-256"))
+    folds = (
+        Fold("Configuration, every setting", (settings_table(config),)),
+        Fold("Versions", (Table("versions", "Packages and platform", packages, rows),)),
+        Fold("Hashes", (Table("hashes", "Inputs and outputs of the stages", files, hashed),)),
+    )
+    return Section("Provenance", (seeds, *folds), anchor="provenance")

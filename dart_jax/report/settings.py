@@ -1,0 +1,100 @@
+"""Settings in tables: those that a reader needs at a glance, and all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dart_jax.changes import flatten
+from dart_jax.report.document import Column, Table
+
+_ESSENTIALS: dict[str, tuple[str, ...]] = {
+    "model": ("path",),
+    "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
+    "lora": ("rank", "alpha", "dropout"),
+    "sft": ("epochs", "batch_size", "learning_rate", "loss"),
+    "decode": (),
+    "teacher": ("provider", "model", "label"),
+    "judge": ("provider", "model"),
+    "audit": (
+        "protocol",
+        "mode",
+        "scorer",
+        "scorers",
+        "screen_by",
+        "views",
+        "tau",
+        "pool_splits",
+        "max_prompts",
+    ),
+    "repair": (
+        "severity_weights",
+        "weighting",
+        "max_weight_share",
+        "span_weight",
+        "replay",
+        "epochs",
+        "learning_rate",
+        "loss",
+    ),
+    "run": ("seed",),
+}
+"""() for the whole section."""
+
+_SECTION_COLUMNS = (Column("section", "section"), Column("settings", "settings"))
+
+
+def essential_settings(config: Mapping[str, Any]) -> Table:
+    """The settings that a reader needs at a glance, a row a section."""
+    rows = []
+    for section, keys in _ESSENTIALS.items():
+        values = dict(config[section])
+        if values.get("scorers"):
+            del values["scorer"]  # a default that is not used
+        shown = {key: values[key] for key in keys or values if key in values}
+        rows.append({"section": section, "settings": listed(shown)})
+    return Table("settings", "Essential settings", _SECTION_COLUMNS, rows)
+
+
+def settings_table(config: Mapping[str, Any]) -> Table:
+    """Every setting, a row each; not the names of the variables that hold keys."""
+    rows = []
+    for key, value in flatten(config).items():
+        if not key.endswith("api_key_env"):
+            rows.append({"setting": key, "value": value_words(value)})
+    columns = (Column("setting", "setting"), Column("value", "value"))
+    return Table("all_settings", "Configuration, every setting", columns, rows)
+
+
+def section_rows(sections: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Some settings of some sections, a row a section."""
+    rows = [{"section": name, "settings": listed(values)} for name, values in sections.items()]
+    return Table("settings", "Settings of the run", _SECTION_COLUMNS, rows)
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """`epochs 1, batch_size 8`: what is null or empty is left out."""
+    parts = []
+    for key, value in values.items():
+        if value not in (None, (), []):
+            parts.append(f"{key} {value_words(value)}")
+    return ", ".join(parts)
+
+
+def value_words(value: Any) -> str:
+    """One setting in words."""
+    if isinstance(value, Mapping) and "fn" in value:
+        return loss_words(value)
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def loss_words(loss: Mapping[str, Any]) -> str:
+    """`focal, focal_gamma 2, kl_weight 1`: settings of a `LossConfig`, as far as they matter."""
+    names = ["unlikelihood_weight", "kl_weight", "toxicity_weight"]
+    if loss["fn"] == "focal":
+        names.insert(0, "focal_gamma")
+    parts = [loss["fn"]]
+    parts += [f"{name} {loss[name]:g}" for name in names if loss[name]]
+    return ", ".join(parts)

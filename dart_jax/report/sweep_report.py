@@ -1,0 +1,154 @@
+"""The report of a sweep: `table.md`, `.csv`, `.tex`, `.json`, and the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dart_jax.evaluate.sweep_table import COMPARED, SweepRow, SweepTable
+from dart_jax.records import write_text
+from dart_jax.report.document import (
+    Block,
+    Bullets,
+    Column,
+    Document,
+    Figure,
+    Note,
+    Section,
+    Table,
+    note,
+    tables_of,
+)
+from dart_jax.report.figures import accuracy_against_drift, to_png, to_svg
+from dart_jax.report.run_report import write_bytes
+from dart_jax.report.to_csv import to_csv
+from dart_jax.report.to_latex import to_latex
+from dart_jax.report.to_markdown import to_markdown
+from dart_jax.report.to_text import to_text
+from dart_jax.summaries import read_json, to_pretty_json
+
+PICTURE = "accuracy_vs_drift"
+_TITLES = {
+    "accuracy": "accuracy",
+    "equal_accuracy": "EQUAL",
+    "diff_accuracy": "DIFF",
+    "unparseable_rate": "unparseable",
+    "drift": "remaining drift",
+    "drift_reduction": "reduction",
+}
+
+
+def write_sweep(folder: Path, table: SweepTable) -> None:
+    """Write everything that is said of a sweep into its folder."""
+    document = sweep_document(table)
+    write_text(folder / "table.json", to_pretty_json(table))
+    write_text(folder / "table.md", to_markdown(document))
+    tables = tables_of(document.sections)
+    write_text(folder / "table.csv", to_csv(tables[0]) if tables else "")
+    write_text(folder / "table.tex", "\n".join(to_latex(each) for each in tables))
+    picture = accuracy_against_drift(table)
+    write_bytes(folder / f"{PICTURE}.png", to_png(picture))
+    write_bytes(folder / f"{PICTURE}.svg", to_svg(picture))
+
+
+def sweep_document(table: SweepTable) -> Document:
+    """What is said of a sweep."""
+    blocks: list[Block] = [_what_was_measured(table)]
+    if table.rows:
+        picture = accuracy_against_drift(table)
+        blocks += [
+            _main_table(table),
+            *_notes(table),
+            Figure(PICTURE, "Accuracy against remaining drift on test questions", picture),
+        ]
+    sections = [Section("Results over seeds", tuple(blocks))]
+    if table.differences is not None and table.differences.rows:
+        sections.append(Section("Differences, paired by seed", (_differences_table(table),)))
+    if table.failures:
+        sections.append(Section("Failed", (_failures(table),)))
+    return Document(f"Sweep {table.name}", tuple(sections))
+
+
+def sweep_text(folder: Path) -> str:
+    """The main table and what failed, for a terminal."""
+    table = read_json(folder / "table.json", SweepTable)
+    blocks: list[Block] = [_main_table(table)] if table.rows else []
+    if table.failures:
+        blocks.append(_failures(table))
+    blocks.append(note(f"{table.done} of {table.runs} runs done: {folder / 'table.md'}"))
+    return to_text(blocks)
+
+
+def _what_was_measured(table: SweepTable) -> Note:
+    done = f"{table.done} of {table.runs} runs are done."
+    if not table.rows:
+        return note(done)
+    questions = ", ".join(str(count) for count in table.test_questions)
+    return note(
+        f"{done} Protocol {', '.join(table.protocol)}, split by {', '.join(table.split_by)}, "
+        f"{questions} test questions, judge: {', '.join(table.judge)}."
+    )
+
+
+def _notes(table: SweepTable) -> list[Note]:
+    notes = [
+        note(
+            "Figures are per cent: mean over seeds, and in brackets the "
+            f"{100 * table.confidence:g} % t interval. Every seed is asked the same test "
+            "questions, so that the interval is about training and decoding; the sampling error "
+            "of the questions is in each run's own report. One seed gives no interval."
+        ),
+        note(
+            "Remaining drift: pairs with M0 on test questions that the audit confirms as drift. "
+            "Reduction: against the same run's M_int."
+        ),
+    ]
+    if table.measured_differently:
+        sections = ", ".join(table.measured_differently)
+        notes.append(
+            note(
+                f"Variants differ in {sections}: where that changes the questions, the decoding or "
+                "the audit, their figures do not compare.",
+                style="notice",
+            )
+        )
+    return notes
+
+
+def _main_table(table: SweepTable) -> Table:
+    rows = [_row(row, tuple(_TITLES)) for row in table.rows]
+    if table.shortcut is not None:
+        shortcut = {"name": "shortcut baseline", "seeds": table.shortcut.n}
+        rows.append({**shortcut, "accuracy": table.shortcut.estimate})
+    columns = (
+        Column("name", "model"),
+        Column("seeds", "seeds", "count"),
+        *(Column(metric, title, "interval") for metric, title in _TITLES.items()),
+    )
+    return Table("sweep", f"Sweep {table.name}, per cent over seeds", columns, rows)
+
+
+def _differences_table(table: SweepTable) -> Table:
+    found = table.differences
+    columns = (
+        Column("name", f"minus {found.to}"),
+        Column("seeds", "seeds", "count"),
+        *(Column(metric, _TITLES[metric], "interval") for metric in COMPARED),
+    )
+    rows = [_row(row, COMPARED) for row in found.rows]
+    caption = f"Each model less {found.to}, paired by seed, points"
+    return Table("sweep_differences", caption, columns, rows)
+
+
+def _row(row: SweepRow, metrics: tuple[str, ...]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"name": row.name, "seeds": row.metrics["accuracy"].n}
+    cells |= {metric: row.metrics[metric].estimate for metric in metrics}
+    return cells
+
+
+def _failures(table: SweepTable) -> Bullets:
+    items = []
+    for failure in table.failures:
+        where = f"{failure.variant}, seed {failure.seed}, {failure.stage or 'before any stage'}"
+        items.append(note(f"{where}: {failure.error}"))
+    return Bullets(tuple(items))

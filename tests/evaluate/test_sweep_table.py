@@ -1,0 +1,119 @@
+"""Means, intervals and paired differences over seeds, on figures known by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dart_jax.evaluate.summary import RunSummary, drift_of
+from dart_jax.evaluate.sweep_table import Result, SweepTable, over_seeds, sweep_table
+from tests.evaluate.conftest import drift, made_up_summary, metrics
+
+
+def summary(accuracy: float, confirmed: int, m_int: float = 0.4) -> RunSummary:
+    audits = {"M_int": replace(drift(20, 0, 0, 0), pairs=50)}
+    audits["M_DART"] = replace(drift(confirmed, 0, 0, 0), pairs=50)
+    return made_up_summary(
+        judge="none",
+        models={
+            "M0": metrics(0.3, 50),
+            "M_int": metrics(m_int, 50),
+            "M_DART": metrics(accuracy, 50),
+        },
+        drift=drift_of(audits),
+        shortcut_baseline=metrics(0.8, 50),
+        seconds={"teach": 1.5},
+    )
+
+
+def build(results, variants) -> SweepTable:
+    return sweep_table(results, variants, 0.95, name="try", seeds=[0, 1], runs=4)
+
+
+@pytest.fixture
+def results():
+    return [
+        Result("a", 0, summary(0.5, 10), "x0"),
+        Result("a", 1, summary(0.6, 12), "x1"),
+        Result("b_2", 0, summary(0.7, 5), "x0"),
+        Result("b_2", 1, summary(0.78, 9), "x1"),
+    ]
+
+
+def rows(table):
+    return {row.name: row for row in table.rows}
+
+
+def numbered(*values):
+    return {str(seed): value for seed, value in enumerate(values)}
+
+
+def test_the_interval_is_students():
+    """t(0.975, 1) = 12.7062, t(0.975, 2) = 4.30265."""
+    found = over_seeds(numbered(0.5, 0.6), 0.95)
+    assert (found.n, found.mean) == (2, 0.55)
+    half = 12.70620 * math.sqrt(2 * 0.05**2) / math.sqrt(2)
+    assert found.high - found.mean == pytest.approx(half, rel=1e-5)
+    assert found.mean - found.low == pytest.approx(half, rel=1e-5)
+    three = over_seeds(numbered(1.0, 2.0, 3.0), 0.95)
+    assert three.high == pytest.approx(2 + 4.30265 / math.sqrt(3), rel=1e-5)
+    same = over_seeds(numbered(0.25, 0.25, 0.25), 0.95)
+    assert (same.low, same.high) == (0.25, 0.25)
+
+
+def test_one_value_has_no_interval_and_none_no_mean():
+    one = over_seeds(numbered(0.5, None), 0.95)
+    assert (one.n, one.mean, one.low, one.high) == (1, 0.5, None, None)
+    none = over_seeds({}, 0.95)
+    assert (none.n, none.mean, none.low, none.high) == (0, None, None, None)
+
+
+def test_rows_hold_the_means_of_the_variants_and_what_they_share(results):
+    found = rows(build(results, ["a", "b_2"]))
+    assert list(found) == ["M0", "distill only", "a", "b_2"]
+    assert found["distill only"].metrics["drift"].mean == 0.4
+    assert found["a"].metrics["drift"].mean == pytest.approx(0.22)
+    assert found["a"].metrics["drift_cases"].mean == 11
+    assert found["b_2"].metrics["drift_reduction"].mean == pytest.approx(1 - 14 / 40)
+    assert found["M0"].metrics["drift"].mean is None
+    assert found["b_2"].metrics["accuracy"].values == {"0": 0.7, "1": 0.78}
+
+
+def test_differences_are_taken_seed_by_seed(results):
+    compared = build(results, ["a", "b_2"]).differences
+    assert compared.to == "a"
+    [b] = [row.metrics for row in compared.rows if row.name == "b_2"]
+    assert list(b["accuracy"].values.values()) == pytest.approx([0.2, 0.18])
+    # Far narrower than the intervals of a and b: what seeds have in common falls out.
+    assert b["accuracy"].high - b["accuracy"].low < 0.3
+    assert list(b["drift"].values.values()) == pytest.approx([-0.1, -0.06])
+
+
+def test_a_seed_that_only_one_variant_has_is_not_compared(results):
+    found = build([results[0], *results[2:]], ["a", "b_2"])
+    [b] = [row for row in found.differences.rows if row.name == "b_2"]
+    assert b.metrics["accuracy"].n == 1 and b.metrics["accuracy"].low is None
+    assert rows(found)["distill only"].metrics["accuracy"].n == 2
+
+
+def test_a_variant_with_its_own_distillation_has_its_own_row(results):
+    results.append(Result("c", 0, summary(0.5, 10, m_int=0.45), "y0"))
+    found = rows(build(results, ["a", "b_2", "c"]))
+    assert "distill only (a, b_2)" in found and "distill only (c)" in found
+    assert "M0" in found
+
+
+def test_many_variants_of_one_distillation_have_a_name_that_a_legend_can_hold(results):
+    results += [Result(f"v{n}", 0, summary(0.5, 10), "x0") for n in range(9)]
+    results.append(Result("c", 0, summary(0.5, 10, m_int=0.45), "y0"))
+    names = ["a", "b_2", *(f"v{n}" for n in range(9)), "c"]
+    found = rows(build(results, names))
+    assert found["distill only (a, b_2 and 9 more)"].variants == names[:-1]
+
+
+def test_a_run_without_a_pair_has_no_drift_rate():
+    """Where no test prompt left room for an answer, there is nothing to divide by."""
+    nothing = replace(drift(0, 0, 0, 0), pairs=0)
+    empty = replace(summary(0.5, 0), drift=drift_of({"M_int": nothing, "M_DART": nothing}))
+    table = build([Result("a", 0, empty, "x0")], ["a"])
+    assert rows(table)["a"].metrics["drift"].values == {"0": None}
