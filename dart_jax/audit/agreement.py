@@ -140,6 +140,7 @@ def measure(
     """
     if not annotations:
         raise ValueError("the files hold no answered item; fill in worse, type and severity")
+
     answers = _answers(key, outcomes, annotations)
     point = _measures(answers, answers.weight)
     rng = np.random.RandomState(seed)  # what sklearn's resampling takes
@@ -174,6 +175,7 @@ def _answers(
     drawn = Counter(keyed.stratum for keyed in key)
     answered = Counter(keyed_of[item].stratum for item in answers_of)
     place = {item: index for index, item in enumerate(answers_of)}
+
     rows = []
     for annotation in annotations:
         keyed = keyed_of[annotation.item]
@@ -184,6 +186,7 @@ def _answers(
         decided = outcome is None or isinstance(outcome, Verdict)
         audit = _codes(outcome.type, outcome.severity) if isinstance(outcome, Verdict) else (0, 0)
         rows.append((place[keyed.item], weight, *_person(keyed, annotation), *audit, decided))
+
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     return _Answers(*columns, strata=[keyed_of[item].stratum for item in place])
 
@@ -239,6 +242,7 @@ def _measures(
         ("undecided", "share"): _ratio(undecided.sum(), weight.sum()),
         ("undecided", "drift"): _ratio(weight[~answers.decided & person].sum(), undecided.sum()),
     }
+
     for group, names, codes in (
         ("type", [type.value for type in TYPES], (answers.person_type, answers.audit_type)),
         (
@@ -250,6 +254,7 @@ def _measures(
         of_classes = _shares(codes[0][use], codes[1][use], range(1, 1 + len(names)), w)
         for name, shares in zip(names, of_classes, strict=True):
             result |= {(group, f"{name} {share}"): value for share, value in shares.items()}
+
     return result
 
 
@@ -268,6 +273,7 @@ def _shares(
                 "f1": _ratio(2 * both, are + named),
             }
         )
+
     return rows
 
 
@@ -320,9 +326,11 @@ def between_annotators(
     names = sorted({annotation.annotator for annotation in annotations})
     items = sorted({annotation.item for annotation in annotations})
     codes = np.full((2, len(names), len(items)), np.nan)
+
     for annotation in annotations:
         row, column = names.index(annotation.annotator), items.index(annotation.item)
         codes[:, row, column] = _person(keyed_of[annotation.item], annotation)
+
     types, severities = codes
     drift = np.where(np.isnan(types), np.nan, types > 0)
     measures = {
@@ -344,6 +352,7 @@ def between_annotators(
     alpha = {}
     for name, (table, labels, level, _) in measures.items():
         alpha[name] = _none(_alpha(table[:, shared], labels, level))
+
     return BetweenPeople(int(shared.sum()), alpha, pairs)
 
 

@@ -89,9 +89,11 @@ def draw_sample(
     """
     if size < 1 or not pairs:
         raise ValueError(f"a sample of {size} of {len(pairs)} pairs: both must be above 0")
+
     members: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         members[stratum(outcomes.get(pair.question_id))].append(pair)
+
     sizes = allocate({name: len(found) for name, found in members.items()}, size)
     sample = [
         KeyedItem(
@@ -105,6 +107,7 @@ def draw_sample(
         for name, found in members.items()
         for pair in sorted(found, key=lambda pair: digest([seed, pair.question_id]))[: sizes[name]]
     ]
+
     return sorted(sample, key=lambda keyed: keyed.item)
 
 
@@ -128,6 +131,7 @@ def page_key(
         Strata a1 a2 a3 and b1 (in their hashed orders) give a1 b1 a2 a3.
     """
     hashed = sorted(((digest([p.question_id, texts_digest(p)]), p) for p in pairs), key=_first)
+
     before: dict[str, int] = defaultdict(int)
     rounds = []
     for mark, pair in hashed:
@@ -143,6 +147,7 @@ def page_key(
         )
         rounds.append((before[name], keyed))
         before[name] += 1
+
     return [keyed for _, keyed in sorted(rounds, key=_first)]
 
 
@@ -183,6 +188,7 @@ def write_sample(
     for path in paths:
         if path.exists():
             raise FileExistsError(f"{path} exists; give another --out, or move it")
+
     rows = [_shown(keyed, pairs[keyed.question_id], questions) for keyed in sample]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(paths[0], lines)
@@ -191,6 +197,7 @@ def write_sample(
     writer.writeheader()
     writer.writerows({key: _cell(text) for key, text in row.items()} for row in rows)
     write_text(paths[1], table.getvalue())
+
     return paths
 
 

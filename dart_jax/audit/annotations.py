@@ -92,16 +92,19 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
             annotation = _annotation(row, path.stem, items, where, problems)
             if annotation is None:
                 continue
+
             key = annotation.item, annotation.annotator
             if key in first_place:
                 problems.append(f"{where}: {key[1]} answered {key[0]} in {first_place[key]}")
             else:
                 first_place[key] = where
                 found.append(annotation)
+
     if problems:
         more = len(problems) - _MOST_NAMED
         tail = [f"and {more} more"] if more > 0 else []
         raise BadRecord("\n".join(["bad annotations:", *problems[:_MOST_NAMED], *tail]))
+
     return found
 
 
@@ -115,12 +118,14 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]
     except BadRecord as error:
         problems.append(str(error))
         return
+
     for where, line in lines:
         try:
             row = parse_line(line, where)
         except BadRecord as error:
             problems.append(str(error))
             continue
+
         if isinstance(row, dict):
             yield where, row
         else:
@@ -133,6 +138,7 @@ def _annotation(
     given = _given(row)
     if given.keys() <= {"item", "annotator"}:
         return None
+
     try:
         line = _LINE.validate_python(given)
     except ValidationError as error:
@@ -140,12 +146,14 @@ def _annotation(
             key = ".".join(map(str, problem["loc"]))
             problems.append(f"{where}: {key + ': ' if key else ''}{problem['msg']}")
         return None
+
     if line.item not in items:
         problems.append(
             f"{where}: item: {line.item!r} is not in this run's sample, nor on its page"
             + (_NUMBER_HINT if _NUMBER.fullmatch(line.item) else "")
         )
         return None
+
     return Annotation(
         line.item,
         line.annotator or stem,

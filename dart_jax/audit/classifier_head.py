@@ -78,6 +78,7 @@ def read_head(model: str, config: Any, setting: str = "") -> Head:
             f"audit.scorer_labels: {setting!r} names every label of {model}, and exclusive labels "
             f"always add up to 1; name the harmful ones only; {known}"
         )
+
     return Head(labels, tuple(labels.index(label) for label in harm), sigmoid)
 
 
@@ -89,12 +90,14 @@ def _label_names(model: str, config: Any) -> tuple[str, ...]:
             f"audit.scorer_models: {model} has {config.num_labels} outputs, but names those with "
             f"the numbers {', '.join(map(str, by_index))}; correct id2label in its config.json"
         )
+
     labels = tuple(str(by_index[index]) for index in range(config.num_labels))
     if len(set(labels)) < len(labels):
         raise ValueError(
             f"audit.scorer_models: {model} has several outputs of one name: {', '.join(labels)}; "
             "correct id2label in its config.json"
         )
+
     return labels
 
 
@@ -115,6 +118,7 @@ def _is_sigmoid(
     """Whether each label has a sigmoid: as the setting says, else the head itself."""
     if problem_type == "regression":
         raise ValueError(f"audit.scorer_models: {model} is a regression, not a classifier")
+
     if len(labels) == 1:
         if wanted == "softmax":
             raise ValueError(
@@ -122,6 +126,7 @@ def _is_sigmoid(
                 "is always 1; leave :softmax out"
             )
         return True
+
     if wanted is not None:
         return wanted == "sigmoid"
     if problem_type in (_INDEPENDENT, _EXCLUSIVE):
@@ -129,6 +134,7 @@ def _is_sigmoid(
     # Of two labels, one is the absence of the other, unless both are kinds of harm.
     if len(labels) == 2 and sum(map(_is_harmful, labels)) < 2:
         return False
+
     raise ValueError(
         f"audit.scorer_labels: {model} has no problem_type, and its labels may exclude each other "
         f"(softmax) or be independent (sigmoid): {', '.join(labels)}. Say which, after the "
@@ -150,9 +156,11 @@ def _find_harm(model: str, labels: Sequence[str], sigmoid: bool) -> tuple[str, .
 
     if sigmoid and len(whole) == 1:
         return tuple(whole)
+
     clear = sigmoid or len(labels) == 2 or all(map(_is_harmless, others))
     if len(harmful) == 1 and clear:
         return tuple(harmful)
+
     raise ValueError(
         f"audit.scorer_labels: it is unclear which labels of {model} are harm: "
         f"{', '.join(labels)}. Name the harmful ones: audit.scorers 'hf:{model}=LABEL' or "

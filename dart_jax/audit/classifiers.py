@@ -65,6 +65,7 @@ class _Classifier:
         highest_harm = _highest(harm[:, None], owner, len(texts))[:, 0].tolist()
         rows = _highest(labels, owner, len(texts)).tolist()
         named = [dict(zip(self.head.labels, row, strict=True)) for row in rows]
+
         return list(zip(highest_harm, named, strict=True))
 
     def _windows(self, logits: "Tensor") -> tuple["Tensor", "Tensor"]:
@@ -91,10 +92,12 @@ class _Classifier:
         config = self.model.config.to_dict()
         for free in ("_name_or_path", "transformers_version"):
             config.pop(free, None)
+
         found.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+
         return found.hexdigest()[:16]
 
 
@@ -161,6 +164,7 @@ class HFScorer:
                 f"audit.scorer_models: {', '.join(models)} names a model twice; several labels of "
                 "one model are joined by |, as in hate|offensive"
             )
+
         wanted = dict(zip(models, labels or ("",) * len(models), strict=True))
         self.name = "hf:" + "+".join(f"{m}={label}" if label else m for m, label in wanted.items())
         self._models = {name: _load_hf(name, label) for name, label in wanted.items()}
@@ -197,17 +201,21 @@ def _load_detoxify(library: Any, name: str) -> _Classifier:
         weights = loaded["state_dict"]
     except (KeyError, TypeError) as error:
         raise ScorerUnavailable(f"{name}: not a Detoxify checkpoint, it lacks {error}") from error
+
     labels = tuple(_DETOXIFY_NAMES.get(label, label) for label in classes)
     if "toxicity" not in labels:
         raise ScorerUnavailable(f"{name}: no class toxic or toxicity, only {', '.join(labels)}")
+
     try:
         model, tokenizer = library.get_model_and_tokenizer(**architecture, state_dict=weights)
     except OSError as error:
         base = architecture.get("model_type")
         raise _not_loaded(name, f"its model_type {base!r}: {_first_line(error)}") from error
+
     missing = sorted(model.state_dict().keys() - weights.keys())
     if missing or model.config.num_labels != len(labels):  # else random weights would score
         raise _not_loaded(name, f"weights are missing or misfit ({', '.join(missing[:3])})")
+
     head = Head(labels, (labels.index("toxicity"),), sigmoid=True)
     return _Classifier(model.eval(), _fast(tokenizer, name), head)
 
@@ -218,6 +226,7 @@ def _read_checkpoint(library: Any, name: str) -> Any:
     url = library.MODEL_URLS.get(name)
     if url is None and not Path(name).is_file():
         raise _not_loaded(name, f"no such file; variants: {', '.join(library.MODEL_URLS)}")
+
     try:
         if url is None:
             return torch.load(name, map_location="cpu", weights_only=True)
@@ -235,6 +244,7 @@ def _load_hf(name: str, setting: str) -> _Classifier:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
     except ModuleNotFoundError as error:
         raise missing_package("hf", "transformers", error) from error
+
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             name, dtype="float32", output_loading_info=True, weights_only=True
@@ -245,9 +255,11 @@ def _load_hf(name: str, setting: str) -> _Classifier:
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other shapes
         where = "" if Path(name).is_dir() else "no such folder, and from the hub: "
         raise _not_loaded(name, where + _first_line(error)) from error
+
     if info["missing_keys"]:
         first = ", ".join(sorted(info["missing_keys"])[:3])
         raise _not_loaded(name, f"not a trained classifier, it has no {first}")
+
     head = read_head(name, model.config, setting)
     return _Classifier(model.eval(), _fast(tokenizer, name), head)
 

@@ -90,6 +90,7 @@ def check_failures(outcomes: Sequence[Outcome], max_share: float) -> None:
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeFailure)]
     if len(failed) <= max_share * len(outcomes):
         return
+
     reasons = Counter(outcome.reason for outcome in failed).most_common(3)
     raise TooManyFailures(
         f"the judge failed on {len(failed)} of {len(outcomes)} pairs, more than "
@@ -176,6 +177,7 @@ def count_audit(
     confirmed = _confirmed(outcomes)
     severities = Counter(verdict.severity for verdict in confirmed)
     types = Counter(verdict.type for verdict in confirmed)
+
     return AuditCounts(
         pairs=len(pairs),
         no_room=no_room,

@@ -68,6 +68,7 @@ def grade(
         ask, messages = waiting[result.id]
         replied = isinstance(result, ChatReply)
         found = ask.read(result.text, chat.name) if replied else result.reason
+
         if not isinstance(found, str):
             del waiting[result.id]
             on_result(found)
@@ -76,6 +77,7 @@ def grade(
         if replied:
             unusable[result.id].append(request(result.id))
             waiting[result.id] = (ask, _corrected(messages, correction(found)))
+
         if attempt == config.attempts:
             del waiting[result.id]
             chat.forget(unusable[result.id], found)  # so that the next start asks again

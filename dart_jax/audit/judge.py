@@ -163,8 +163,10 @@ class _Session:
             del self._open[result.id]
             self._note(ask, answer)
             return
+
         if replied:
             ask = replace(ask, unusable=(*ask.unusable, self._request(result.id, ask)))
+
         if attempt == self._config.attempts:
             del self._open[result.id]
             self._chat.forget(ask.unusable, answer)

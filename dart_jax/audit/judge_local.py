@@ -101,6 +101,7 @@ class LocalJudge:
         for question, pair in zip(questions, pairs, strict=True):
             prompts += [_prompt(question, pair, *ordered(first)) for first in ORDERS]
             prompts.append(_prompt(question, pair, "baseline", "baseline"))
+
         # Scored twice, a prompt may round differently in two batches of the model's; equal texts
         # must have equal scores to the last bit.
         distinct = [prompt for i, prompt in enumerate(prompts) if prompt not in prompts[:i]]
@@ -109,6 +110,7 @@ class LocalJudge:
             raise ValueError(
                 f"judge scores have shape {scores.shape}, not {(len(distinct), len(CONTINUATIONS))}"
             )
+
         rows = [distinct.index(prompt) for prompt in prompts]
         return scores[rows].reshape(len(pairs), 3, len(CONTINUATIONS))
 
@@ -159,6 +161,7 @@ def _opinion(first: Side, calibrated: Float[np.ndarray, "25"]) -> Opinion:
     ahead = log_odds[place] > max(0.0, log_odds[1 - place])
     most = int(types[place].argmax())
     level = int(severities[place, most].argmax())
+
     return Opinion(
         first=first,
         worse=ordered(first)[place] if ahead else "neither",

@@ -52,6 +52,7 @@ def read_reply(text: str, form: type[Form]) -> Form | str:
 
     if not isinstance(value, dict):
         return _NO_OBJECT
+
     try:
         return form.model_validate(value)
     except ValidationError as error:
@@ -66,8 +67,10 @@ def _problem(error: ValidationError) -> str:
         return "it has a key that is not asked for"
     if not first["loc"]:  # of the whole object, by a validator of the form
         return first["msg"].removeprefix("Value error, ")
+
     if kind == "literal_error":
         said = f"is not {first['ctx']['expected']}"
     else:
         said = _PROBLEMS.get(kind, "has another form than was asked for")
+
     return f"{first['loc'][0]}: {said}"

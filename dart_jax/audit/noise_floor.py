@@ -118,6 +118,7 @@ def noise_floor(
     """
     if screen_by not in (ANY, *scores):
         raise ValueError(f"audit.screen_by is {screen_by}, scored was with {', '.join(scores)}")
+
     deltas = {name: null_deltas(values) for name, values in scores.items()}
     screen = next(iter(scores)) if len(scores) == 1 else screen_by
     if screen == ANY:
@@ -130,6 +131,7 @@ def noise_floor(
             rates=[_rate(of_scorer, at, confidence) for at in grid],
             thresholds=[_threshold(of_scorer, level, confidence) for level in LEVELS],
         )
+
     return NoiseFloor(tau, screen, confidence, scorers)
 
 
@@ -202,4 +204,5 @@ def _threshold(
             rng=np.random.default_rng(0),
         ).confidence_interval
         low, high = float(interval.low), float(interval.high)
+
     return Threshold(level, tau, low, high)

@@ -72,6 +72,7 @@ def outcome_messages(query: OpenEndedQuery, answer: str) -> tuple[Message, ...]:
             "answer": answer,
         }
     )
+
     return (
         {"role": "system", "content": load_template("open_ended_system").substitute()},
         {"role": "user", "content": load_template("open_ended_user").substitute(material=material)},

@@ -39,6 +39,7 @@ def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdic
     """
     if tuple(opinion.first for opinion in opinions) != ORDERS:
         raise ValueError(f"opinions must be of the orders {ORDERS}, in this order")
+
     ids = {"question_id": pair.question_id, "candidate": pair.candidate.model, "judge": judge}
     found = [opinion.worse == "candidate" for opinion in opinions]
     if any(found) and not all(found):
@@ -53,6 +54,7 @@ def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdic
             reason=opinions[0].reason,
             opinions=list(opinions),
         )
+
     milder = min(opinions, key=lambda opinion: opinion.severity)
     return Verdict(
         **ids,

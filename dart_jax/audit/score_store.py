@@ -49,12 +49,14 @@ class ScoreStore:
             )
             with self._lock:
                 rows = self._db.execute(query, (scorer, version, *batch)).fetchall()
+
             for key, value, labels in rows:
                 scored = _read(value, labels)
                 if scored is None:
                     self._remove(scorer, version, key)
                 else:
                     found[text_of[key]] = scored
+
         return found
 
     def put(self, scorer: str, version: str, scored: Mapping[str, Scored]) -> None:

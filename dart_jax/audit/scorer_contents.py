@@ -31,6 +31,7 @@ def scorer_contents(config: AuditConfig) -> dict[str, Any]:
                 contents[name] = checkpoint_identity(path)
             if kind == "detoxify" and path.is_file():
                 contents[name] |= _detoxify_base(path)
+
     return contents
 
 
@@ -43,10 +44,13 @@ def _detoxify_base(checkpoint: Path) -> dict[str, str]:
         base = Path(loaded["config"]["arch"]["args"]["model_type"])
     except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError):
         return {}  # it is no such checkpoint: the scorer says so when it is loaded
+
     if not base.is_dir():
         return {}
+
     parts = checkpoint_identity(base)
     parts.pop("weights", None)  # those of the checkpoint are used
+
     return parts
 
 

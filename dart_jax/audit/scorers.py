@@ -142,6 +142,7 @@ def score_generations(
     scored = _score_distinct(
         {text for of_view in texts.values() for text in of_view}, scorer, batch_size
     )
+
     return [
         Score(
             generation.question_id, generation.model, column(scorer.name, view), value, dict(labels)
@@ -176,8 +177,10 @@ def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         )
     if kind != "hf":
         return kind, (rest,) if rest else (), ()
+
     parts = [part.partition("=") for part in rest.split("+")] if rest else []
     labels = tuple(label for _, _, label in parts)
+
     return kind, tuple(model for model, _, _ in parts), labels if any(labels) else ()
 
 
@@ -186,10 +189,13 @@ def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> Scorer:
         raise ValueError(f"audit.scorer_labels is for scorer hf, not {kind}; remove it")
     if kind == "hf":
         return HFScorer(models, labels)
+
     if kind == "profanity":
         if models:
             raise ValueError("audit.scorer_models: scorer profanity has no models; remove it")
         return ProfanityScorer()
+
     if len(models) > 1:
         raise ValueError("audit.scorer_models: scorer detoxify takes one variant or checkpoint")
+
     return DetoxifyScorer(*models or ("original",))

@@ -57,6 +57,7 @@ def pair_up(
     value = _values(scores)
     if value and screen_by not in (ANY, *value):
         raise ValueError(f"audit.screen_by is {screen_by}, but there are scores of {listed(value)}")
+
     candidate_of = _by_question("candidate", candidate)
     baseline_of = _by_question("baseline", baseline)
     if baseline_of.keys() != candidate_of.keys():
@@ -67,6 +68,7 @@ def pair_up(
         )
     if {answer.model for answer in baseline} & {answer.model for answer in candidate}:
         raise ValueError("baseline and candidate hold answers of the same model")
+
     unasked = without_room(baseline, candidate)
     keys = [
         (answer.model, answer.question_id)
@@ -81,6 +83,7 @@ def pair_up(
     }
     if unscored or (keys and not value):
         raise ValueError(f"answers without a score: {listed(unscored) if value else 'all'}")
+
     return [
         _pair(answer, candidate_of[id], value, screen_by)
         for id, answer in baseline_of.items()

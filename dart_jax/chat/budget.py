@@ -41,6 +41,7 @@ class Budget:
                 f" {spent.tokens:,} tokens at unknown prices; use limits.max_tokens, or another"
                 " run.name"
             )
+
         self.spent = spent
         self._limits = limits
         self._account = account
@@ -59,6 +60,7 @@ class Budget:
                 raise self.reached(name)
             self._freed.clear()
             await self._freed.wait()
+
         self._hold(prompt_tokens, completion_tokens)
         try:
             yield

@@ -54,14 +54,17 @@ def _write(jobs: "queue.SimpleQueue[_Job | None]", db: sqlite3.Connection) -> No
             ended = job is None
             if job is not None:
                 batch.append(job)
+
         problem = _commit(batch, db)
         for _, done in batch:
             if problem is None:
                 done.set_result(None)
             else:
                 done.set_exception(problem)
+
         if ended:
             break
+
     db.close()
 
 

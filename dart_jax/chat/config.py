@@ -71,6 +71,7 @@ def check_endpoint(base_url: str | None, api_key_env: str | None) -> None:
         )
     if base_url is None:
         return
+
     address = urlsplit(base_url)
     if "@" in address.netloc or address.query or address.fragment:
         raise ValueError(

@@ -33,6 +33,7 @@ def open_database(
         db = sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False)
     except sqlite3.OperationalError as error:
         raise _unusable(path, error) from error
+
     try:
         _check(db, path, what)
         prepare(db)
@@ -46,6 +47,7 @@ def open_database(
     except BadStore:
         db.close()
         raise
+
     return db
 
 

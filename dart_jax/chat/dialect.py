@@ -62,8 +62,10 @@ class Dialect:
             rejected = not json_works
         elif error.status_code == 404:
             rejected = not json_works and not lacks_model(error)
+
         if mode is None or not rejected or error.param in _OTHER_PARAMETERS:
             return None
+
         return replace(self, json_mode=mode)
 
     def next_json_mode(self, request: ChatRequest) -> int | None:
@@ -77,14 +79,17 @@ class Dialect:
         changed = []
         if self.token_field != before.token_field:
             changed.append(f"it gets {self.token_field} for {before.token_field}")
+
         if self.temperature != before.temperature:
             changed.append(
                 f"it refuses temperature {request.temperature:g}, so that its answers are decoded "
                 "at its own temperature, whatever the settings say"
             )
+
         if self.json_mode != before.json_mode:
             modes = JSON_MODES[self.json_mode], JSON_MODES[before.json_mode]
             changed.append("it is asked for JSON by {} for {}".format(*modes))
+
         return ", ".join(changed)
 
     def not_applied(self, request: ChatRequest) -> list[str]:
@@ -144,15 +149,18 @@ def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
     messages = list(request.messages)
     if schema is None:
         return {"messages": messages}
+
     if mode == "json_schema":
         wanted = {"name": "answer", "schema": schema, "strict": True}
         return {
             "messages": messages,
             "response_format": {"type": "json_schema", "json_schema": wanted},
         }
+
     messages[-1] = _with_schema(messages[-1], schema)
     if mode == "json_object":
         return {"messages": messages, "response_format": {"type": "json_object"}}
+
     return {"messages": messages}
 
 

@@ -68,8 +68,10 @@ class LocalChat:
                 settle(ChatFailure(request.id, BAD_PROMPT))
             else:
                 groups[request.temperature, request.max_tokens].append(request)
+
         for (temperature, max_tokens), alike in groups.items():
             self._complete_group(temperature, max_tokens, alike, settle)
+
         return [results[request.id] for request in requests]
 
     def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
@@ -108,6 +110,7 @@ class LocalChat:
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens
         )
+
         with progress(f"{self.name} writes", len(prompts)) as bar:
 
             def keep(batch: list[Continuation]) -> None:

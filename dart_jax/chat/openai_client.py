@@ -188,17 +188,20 @@ class OpenAIChat:
         finally:
             for worker in workers:
                 worker.cancel()
+
         errors = [error for error in ended if error is not None]
         errors.sort(key=lambda error: isinstance(error, BudgetReached))
         if errors and isinstance(errors[0], BudgetReached):
             raise self._budget.reached(errors[0].limit)  # with what was spent by now
         if errors:
             raise errors[0]
+
         return [results[index] for index in range(len(requests))]
 
     async def _answer(self, request: ChatRequest) -> ChatReply | ChatFailure:
         if not is_writable(request.messages):
             return ChatFailure(request.id, BAD_PROMPT)
+
         key = answer_key(self._endpoint.base_url, self._model, request)
         async with self._asking[key]:  # equal requests wait for the answer to the first
             stored = self._store.get(key)
@@ -210,6 +213,7 @@ class OpenAIChat:
                 # Damaged, or an answer to an earlier rule of what is one: it is asked for again.
                 reason = f"the stored answer: {result.reason}"
                 await asyncio.wrap_future(self._store.discard(key, reason))
+
             tokens = estimate_request(request)
             async with self._budget.room(tokens - request.max_tokens, request.max_tokens):
                 return await self._ask(key, request, _Sending(tokens, self._dialect.now))
@@ -234,9 +238,11 @@ class OpenAIChat:
         else:
             response, refusal = parse_body(body), None
             result = read_response(request, response)
+
         await self._keep(key, request, result, response, sending)
         if refusal:
             raise ServiceRefused(f"{self.name} at {self._endpoint.base_url}: {refusal}")
+
         return result
 
     async def _keep(
@@ -262,6 +268,7 @@ class OpenAIChat:
         )
         self._budget.spent += paid  # whose requests were counted as they were sent
         spent = paid + Usage(requests=sending.attempts)
+
         if replied:
             left_out = sending.dialect.not_applied(request)
             kept = self._store.put(
@@ -277,6 +284,7 @@ class OpenAIChat:
             kept = self._store.fail(
                 key, result.reason, sending.attempts, account=account, spent=spent
             )
+
         await asyncio.wrap_future(kept)
 
     async def _send(self, request: ChatRequest, sending: _Sending) -> str:
@@ -289,6 +297,7 @@ class OpenAIChat:
             sending.server_errors = 0
             json_works = self._dialect.json_works(dialect)
             sending.probing = not json_works and dialect.next_json_mode(request) is not None
+
             try:
                 response = await self._client.chat.completions.with_raw_response.create(
                     model=self._model, **dialect.arguments(request)
@@ -324,6 +333,7 @@ class OpenAIChat:
 
         for name in _LOG_HEADERS:
             logging.getLogger(name).setLevel(logging.INFO)
+
         return AsyncOpenAI(
             api_key=self._endpoint.key,
             base_url=self._endpoint.base_url,

@@ -27,21 +27,25 @@ def read_response(request: ChatRequest, response: Any) -> ChatReply | ChatFailur
     """The reply in a parsed response; an empty or unfinished one is a failure, not an answer."""
     if response is None:
         return ChatFailure(request.id, "the response is not JSON")
+
     try:
         choice = response["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         text = _joined(message.get("content"))
     except (KeyError, IndexError, TypeError, AttributeError):
         return ChatFailure(request.id, "the response is not a chat completion")
+
     if finish == _FILTERED:
         return ChatFailure(request.id, "ended by the server's content filter")
     if text is None and message.get("refusal"):
         return ChatFailure(request.id, "the service's model refused to answer")
     if isinstance(text, list):
         return ChatFailure(request.id, "the completion has a part that is not text")
+
     text = text if isinstance(text, str) else ""
     if not is_unicode(text):
         return ChatFailure(request.id, "the completion is not valid Unicode")
+
     is_cut = str(finish).lower() in _CUT
     return reply_of(request, text, is_cut, *(read_usage(response) or (0, 0)))
 

@@ -43,8 +43,10 @@ def describe(error: "APIError", base_url: str, timeout: float) -> str:
         kinds = {type(cause).__name__ for cause in _causes(error)}
         what = "no connection" if "ConnectTimeout" in kinds else "no byte"
         return f"{name}: {what} from {address_of(base_url)} within {timeout:g} s"
+
     if isinstance(error, APIConnectionError):
         return _line(f"{name}: {address_of(base_url)}: {_deepest(error)}")
+
     return _line(f"{name}: {message_of(error) or 'the server says no more'}")
 
 
@@ -93,11 +95,13 @@ def _said(body: Any, depth: int) -> str:
         return "; ".join(filter(None, (_said(part, depth - 1) for part in body)))
     if not isinstance(body, Mapping):
         return ""
+
     texts = (_said(body.get(key), depth - 1) for key in _SAYS)
     text = next(filter(None, texts), "")
     place = body.get("loc")  # FastAPI's; its `input` repeats the request, and stays out
     if text and isinstance(place, list):
         return f"{'.'.join(map(str, place))}: {text}"
+
     return text
 
 

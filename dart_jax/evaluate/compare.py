@@ -47,6 +47,7 @@ def other_questions(runs: Sequence[ComparedRun]) -> dict[str, str]:
     """Runs whose test questions are not those of the first, and how they differ."""
     first, *others = runs
     ours = _questions(first)
+
     found = {}
     for run in others:
         theirs = _questions(run)
@@ -56,6 +57,7 @@ def other_questions(runs: Sequence[ComparedRun]) -> dict[str, str]:
                 f"{len(theirs)} test questions, {shared} of them among the {len(ours)} of "
                 f"{first.name}"
             )
+
     return found
 
 
@@ -70,6 +72,7 @@ def paired_runs(runs: Sequence[ComparedRun], config: EvaluateConfig, seed: int) 
     """
     first, *others = runs
     apart = other_questions(runs)
+
     rows = []
     for run in others:
         if run.name in apart:

@@ -46,6 +46,7 @@ def question_decisions(
         for name, of_model in answers.items()
     }
     ordered = sorted(labelled(questions), key=lambda question: question.id)
+
     return [
         QuestionDecisions(
             question_id=question.id,

@@ -106,6 +106,7 @@ def model_metrics(
         name: bootstrap_interval(values[name], config, seed, clusters[name]) for name in INTERVALS
     }
     benchmarks = sorted({question.benchmark for question, _ in rows})
+
     return ModelMetrics(
         **_rates(values),
         unlabelled=len(answered) - len(rows),
@@ -140,19 +141,23 @@ def bootstrap_interval(
         return None
     if np.all(values == values[0]):  # nothing to resample; also a single row
         return float(values[0]), float(values[0])
+
     keys = np.arange(len(values)) if clusters is None else clusters
     _, index = np.unique(keys, return_inverse=True)
     sums, sizes = np.bincount(index, weights=values), np.bincount(index)
     if len(sizes) < 2:
         return None
+
     means, rng = [], np.random.default_rng(seed)
     batch = max(1, _BATCH_CELLS // len(sizes))
     for done in range(0, config.bootstrap_samples, batch):
         count = min(batch, config.bootstrap_samples - done)
         drawn = rng.integers(len(sizes), size=(count, len(sizes)))
         means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+
     tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
     low, high = np.quantile(np.concatenate(means), tails)
+
     return float(low), float(high)
 
 
@@ -205,6 +210,7 @@ def match_answers(
         raise UnmatchedGenerations(
             "; ".join(problems) + "; evaluate a model on the very questions it was decoded for"
         )
+
     return [(asked[key], answered[key]) for key in sorted(asked)]
 
 

@@ -148,9 +148,11 @@ def _outcomes(
             f"{len(asked)} queries and {len(answered)} judgements are not one to one"
             + (f": {', '.join(apart)}" if apart else ": an id comes twice")
         )
+
     models = sorted({model for _, model, _ in rows})
     if len(models) > 1:
         raise UnmatchedGenerations(f"judgements of several models at once: {', '.join(models)}")
+
     return {id: outcome for id, _, outcome in rows}
 
 

@@ -105,12 +105,14 @@ def policy_summary(
     """
     if config.policy == "without":
         return None
+
     ordered = sorted(questions, key=lambda question: question.id)
     comparisons = []
     if "without" in sides and "with" in sides:
         for name in MODELS:
             found = _compared(ordered, name, sides["without"], sides["with"], config, seed)
             comparisons.append(found)
+
     return Policy(
         asked=config.policy,
         headline="without" if config.policy == "both" else "with",
@@ -134,6 +136,7 @@ def _side(
             scores={scorer: float(values.mean()) for scorer, values in scores.items()},
             new_tokens=float(lengths.mean()) if len(lengths) else None,
         )
+
     return found
 
 
@@ -153,6 +156,7 @@ def _compared(
     lengths_before = _lengths(asked, answers["without"])
     lengths_after = _lengths(asked, answers["with"])
     accuracy = _accuracies(asked, answers, config, seed)
+
     return PolicyDifference(
         model=name,
         difference=accuracy and accuracy.difference,
@@ -176,13 +180,16 @@ def _accuracies(
     asked = labelled(questions)
     if not asked:
         return None
+
     correct = {}
     for side, found in answers.items():
         matched = match_labelled(questions, found)
         correct[side] = np.array([answer.decision is question.gold for question, answer in matched])
+
     scenarios = np.array([scenario_of(question) for question in asked], str)
     everything = groups_of(asked)[:1]
     [row] = accuracy_rows(everything, correct, scenarios, (("with", "without"),), config, seed)
+
     return row.comparisons[0]
 
 

@@ -46,6 +46,7 @@ def refusal_error(
     rng, total = np.random.default_rng(seed), max(len(labels), 1)
     drawn = rng.multinomial(len(labels), counts / total, config.bootstrap_samples)
     resampled = _measures(drawn)
+
     return {
         "n": len(labels),
         "confusion": {

@@ -41,12 +41,14 @@ def shortcut_answers(
     train, test = ([q for q in part if q.condition is not None] for part in asked)
     if [*map(len, asked)] != [len(train), len(test)] and not _possible(train, test):
         return None
+
     _check(train, test)
     classifier = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     )
     classifier.fit([question.text for question in train], _labels(train))
     found = classifier.predict([question.text for question in test])
+
     return [_answer(question, diff) for question, diff in zip(test, found, strict=True)]
 
 

@@ -104,14 +104,17 @@ def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
     """
     if not len(differences):
         return 1.0
+
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.rint(np.bincount(index, weights=differences)).astype(int)
     sizes = np.abs(sums[sums != 0])
     reach = int(sizes.sum())
     chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
+
     chances[reach] = 1.0
     for size in sizes:
         chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+
     far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(sums.sum()))
     return float(min(1.0, chances[far].sum()))
 
@@ -126,11 +129,13 @@ def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> Wilcoxon:
 
     differences = np.asarray(candidate, float) - np.asarray(baseline, float)
     nonzero = differences[differences != 0]
+
     effect, p = 0.0, 1.0
     if len(nonzero):
         ranks = rankdata(np.abs(nonzero))
         effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
         p = float(signed_rank(nonzero).pvalue)
+
     return Wilcoxon(
         n=len(differences),
         nonzero=len(nonzero),
@@ -148,6 +153,7 @@ def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
     from scipy.stats import mannwhitneyu
 
     first, second = np.asarray(first, float), np.asarray(second, float)
+
     effect: float | None = None
     p: float | None = None
     if len(first) and len(second):
@@ -156,6 +162,7 @@ def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
             found = mannwhitneyu(first, second)
             effect = float(2 * found.statistic / (len(first) * len(second)) - 1)
             p = float(found.pvalue)
+
     return MannWhitney(
         n_first=len(first),
         n_second=len(second),

@@ -177,6 +177,7 @@ def statistics(
     ordered = sorted(labelled(questions), key=lambda question: question.id)
     if not ordered:
         return None
+
     groups = groups_of(ordered)
     correct = {
         name: np.array([a.decision is q.gold for q, a in match_labelled(questions, found)])
@@ -185,6 +186,7 @@ def statistics(
     baseline = [("M_DART", SHORTCUT)] if SHORTCUT in answers else []
     scenarios = np.array([scenario_of(question) for question in ordered], str)
     compared = (*COMPARED, *baseline)
+
     return Statistics(
         questions=len(ordered),
         scenarios=len(np.unique(scenarios)),
@@ -212,6 +214,7 @@ def groups_of(questions: Sequence[Question]) -> list[Group]:
         ("condition", "DIFF", diff),
         ("condition", "EQUAL", ~diff),
     ]
+
     return [group for group in groups if group[2].any()]
 
 
@@ -256,11 +259,13 @@ def accuracy_rows(
                     p_scenario=sign_flip_p(values, clusters),
                 )
             )
+
         count = len(np.unique(clusters))
         rows.append(GroupAccuracy(by, group, int(mask.sum()), count, models, comparisons))
 
     flat = [(row.by, comparison) for row in rows for comparison in row.comparisons]
     corrected = iter(_corrected(flat, lambda by, row: (by, row.candidate, row.baseline)))
+
     return [replace(row, comparisons=[next(corrected) for _ in compared]) for row in rows]
 
 
@@ -316,6 +321,7 @@ def _verdict_rows(
             test = mann_whitney(deltas[drift], deltas[~drift])
             names = ("all", "all", scorer, model, "delta", "drift", "no drift")
             rows.append(GroupScores(*names, **vars(test)))
+
     return _corrected([(row.by, row) for row in rows], lambda by, row: (row.scorer, row.model))
 
 
@@ -328,6 +334,7 @@ def _columns(
     for score in scores:
         if score.model in models:
             found[score.scorer][score.model][score.question_id] = score.value
+
     columns: dict[str, dict[str, np.ndarray]] = {}
     for scorer, of_scorer in found.items():
         for model in sorted(models):
@@ -338,6 +345,7 @@ def _columns(
             model: np.array([of_scorer[model][q.id] for q in questions], float)
             for model in ("M0", "M_int", "M_DART")
         }
+
     return columns
 
 

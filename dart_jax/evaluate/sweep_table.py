@@ -186,6 +186,7 @@ def sweep_table(
         for group in groups:
             row_name = title if len(groups) == 1 else f"{title} ({_listed(group)})"
             rows.append(_row(row_name, model, group, results, confidence))
+
     for variant in present:
         rows.append(_row(variant, "M_DART", [variant], results, confidence))
 
@@ -227,6 +228,7 @@ def _same_model(results: Sequence[Result], variants: Sequence[str], model: str) 
                 break
         else:
             groups.append([name])
+
     return groups
 
 
@@ -261,6 +263,7 @@ def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> Swe
     for row in rows:
         if row.model == "M0" or row is reference:
             continue
+
         metrics = {}
         for metric in COMPARED:
             ours, theirs = row.metrics[metric].values, reference.metrics[metric].values
@@ -269,5 +272,7 @@ def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> Swe
                 if value is not None and theirs.get(seed) is not None:
                     differences[seed] = value - theirs[seed]
             metrics[metric] = over_seeds(differences, confidence)
+
         found.append(SweepRow(row.name, row.model, row.variants, metrics))
+
     return SweepDifferences(reference.name, found)

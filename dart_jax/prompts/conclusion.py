@@ -102,15 +102,19 @@ def parse_conclusion(text: str, is_cut: bool = False) -> tuple[Decision | None, 
         return None, "empty"
     if ends_in_thinking(text):
         return None, UNFINISHED
+
     claims = list(_claims(text))
     if is_cut and claims and claims[-1].end == len(text) and text[-1] not in _BREAKS:
         return None, "cut off in its conclusion line"
+
     kinds = {claim.kind for claim in claims}
     if "line" in kinds:
         decisions = {claim.decision for claim in claims if claim.decision is not None}
         return (decisions.pop(), None) if len(decisions) == 1 else (None, CONTRADICTORY)
+
     if "further" in kinds:
         return None, "more than YES or NO in its conclusion line"
+
     return None, "conclusion without YES or NO" if claims else NO_LINE
 
 
@@ -186,12 +190,14 @@ def _claims_in(rows: Sequence[_Row]) -> Iterator[_Claim]:
                 yield _Claim(row.start, row.end, "further", _decision(word))
             heading = None
             continue
+
         if heading and _COLON_IN.search(heading.words):
             yield _Claim(heading.start, heading.end, "wordless", None)
 
         heading = row if _HEADING.fullmatch(row.words) else None
         line = _LINE.fullmatch(row.words)
         was_line = line is not None
+
         if line:
             yield _Claim(row.start, row.end, "line", _decision(line))
         elif heading is None and (begun := _BEGUN.match(row.words)):

@@ -65,6 +65,7 @@ def repair_messages(question: Question, case: DriftCase) -> tuple[Message, ...]:
     """
     if case.question_id != question.id:
         raise ValueError(f"drift case of {case.question_id} given with question {question.id}")
+
     fields = _label_fields(question) | {
         "drift": load_template(f"drift_{case.type.value}").substitute(),
         "severity": case.severity.name.lower(),

@@ -60,6 +60,7 @@ def ask_labels(
 
         if waiting:
             chat.complete([_request(q, config) for q in waiting.values()], on_result=settle)
+
         waiting = {id: question for id, question in waiting.items() if id in failed}
 
 

@@ -184,6 +184,7 @@ def _ends_sentence(stop: re.Match, text: str) -> bool:
     following = text[stop.end() :].split(maxsplit=1)
     if not following or stop.group(2) != ".":
         return not following or not following[0][0].islower()
+
     word = stop.group(1).lstrip(_OPENERS).casefold()
     next_word = following[0].strip(_OPENERS + ",;:").casefold()
     if following[0][0].islower() or word in _TITLES | _LEAD_INS:
@@ -193,4 +194,5 @@ def _ends_sentence(stop: re.Match, text: str) -> bool:
     # Initials stand before a name or end a sentence ("in the U.S. It was"); "World War I." ends.
     if word in _MAY_END or (_INITIALS.match(word) and word != "i"):
         return next_word in _STARTERS
+
     return True

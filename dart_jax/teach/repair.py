@@ -44,6 +44,7 @@ def repair_requests(
     for case in cases:
         if case.question_id not in questions_by_id:
             raise ValueError(f"drift case of question {case.question_id}: no such question")
+
         question = questions_by_id[case.question_id]
         weight = severity_weight(case.severity, config.weights)
         messages = repair_messages(question, case)
@@ -52,6 +53,7 @@ def repair_requests(
                 question, messages, "repair", weight, case.severity, drifted=case.candidate_text
             )
         )
+
     return requests
 
 
@@ -141,6 +143,7 @@ def check_weighting(
             abs_tol=1 - 1e-6 if sampled and not float(weight).is_integer() else 0.0,
         )
     ]
+
     if wrong:
         table = ", ".join(
             f"{name}: {row['examples']} examples, weight {row['weight']:g}"

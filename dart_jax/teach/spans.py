@@ -38,18 +38,22 @@ def mark_passages(
     """
     if span_weight == 1:
         return list(targets)
+
     marked = []
     for target in targets:
         if target.severity is None:
             marked.append(target)
             continue
+
         case = cases[target.question_id]
         if target.stage == "drifted":
             found = find_passage(target.completion, case.passage)
         else:
             found = replacing_sentence(target.completion, case.candidate_text, case.passage)
+
         spans = () if found is None else (WeightSpan(*found, span_weight),)
         marked.append(replace(target, spans=spans))
+
     return marked
 
 
@@ -64,6 +68,7 @@ def replacing_sentence(completion: str, drifted: str, passage: str) -> tuple[int
     sentences = sentence_spans(after)
     if place is None or not sentences:
         return None
+
     old = sentence_spans(before)
     held = [n for n, (start, end) in enumerate(old) if start < place[1] and place[0] < end]
     where = (held[0] + held[-1] + 1) / 2 / len(old)
@@ -76,6 +81,7 @@ def replacing_sentence(completion: str, drifted: str, passage: str) -> tuple[int
 
     start, end = sentences[min(range(len(sentences)), key=distance)]
     shift = completion.index(after)
+
     return start + shift, end + shift
 
 

@@ -55,6 +55,7 @@ def oversampled(targets: Sequence[Target], seed: int) -> list[Target]:
     """
     rng = np.random.default_rng(seed)
     first = {severity: rng.random() for severity in (None, 1, 2, 3, 4)}
+
     end: dict[tuple[str, int | None], float] = defaultdict(float)
     copies = []
     for target in targets:
@@ -64,6 +65,7 @@ def oversampled(targets: Sequence[Target], seed: int) -> list[Target]:
         end[key] += part
         more = math.ceil(end[key] - comb) - math.ceil(start - comb)
         copies += [replace(target, weight=1.0)] * (int(whole) + more)
+
     return copies
 
 
@@ -79,9 +81,11 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
             "oversampling drew no copy of any repair target: their weights are far below 1; raise "
             "repair.severity_weights, or set repair.weighting loss"
         )
+
     wanted: dict[tuple, list[float]] = defaultdict(list)
     for target in targets:
         wanted[_key(target)].append(target.weight)
+
     found = Counter(map(_key, training))
     for key, weights in wanted.items():
         least, most = sum(map(math.floor, weights)), sum(map(math.ceil, weights))
@@ -90,6 +94,7 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
                 f"{key[0]} is {found[key]} times in the oversampled repair set; its weight is "
                 f"{math.fsum(weights):g}"
             )
+
     for target in training:
         if target.weight != 1.0 or _key(target) not in wanted:
             raise WeightingHadNoEffect(

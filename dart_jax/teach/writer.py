@@ -118,6 +118,7 @@ def write_targets(
         asked = [_chat_request(id, by_id[id], config, force_conclusion) for id in by_id]
         chat.complete(asked, on_result=settle)
         pending = [draft for draft in pending if draft.result is None]
+
     return [draft.result for draft in drafts]
 
 
@@ -222,11 +223,13 @@ def _advance(
             attempts = len(draft.reasons) + 1
             draft.result = _target(draft.request, completion, provider, attempts)
             return
+
         code = violation.code
         draft.reasons.append(f"{code}: {violation.rule}")
         draft.texts.append(answer.text)
         said = {"role": "assistant", "content": answer.text}
         draft.messages = (*draft.messages, said, correction_message(violation.rule))
+
     if not draft.may_try_again(code):
         draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
 
