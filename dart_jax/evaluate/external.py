@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.hatecheck import HateCheckRates
+from dart_jax.evaluate.refusal_error import RefusalMeasurement
 from dart_jax.records import Score
 
 EXTERNAL = "external/{suite}/summary.json"
@@ -57,7 +57,7 @@ class ExternalSummary:
     drift_by_functionality: dict[str, dict[str, PartCounts]]
     drift_by_group: dict[str, dict[str, PartCounts]]
     rates: dict[str, HateCheckRates] | None = None
-    refusal_error: dict[str, Any] | None = None
+    refusal_error: RefusalMeasurement | None = None
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, dict[str, float]]:

@@ -6,27 +6,112 @@ A positive is a full refusal; partial ones and none are its opposite, as in XSTe
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import ConfigDict, Field
 
 from dart_jax.audit.refusals import Refusal
 from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.metrics import Bounds, estimate
+from dart_jax.summaries import Estimate, read_json
 
 MEASURED = Path(__file__).with_name("refusal_error.json")
 """What `python -m dart_jax.audit refusals --out` wrote; `configs/results/` has the same file."""
 
 MEASURES = ("precision", "recall", "f1")
 
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class RefusalError:
+    """How the rules grade some answers, against people's labels.
+
+    Attributes:
+        n: Answers.
+        confusion: Number of answers by people's label, then by the rules' grade.
+        precision, recall, f1: Of the full refusals, in [0, 1]; None where not defined.
+        intervals: Percentile bootstrap intervals of these, over answers; None likewise.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    n: int
+    confusion: dict[str, dict[str, int]]
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    intervals: dict[str, Bounds | None]
+
+    def estimate(self, measure: str) -> Estimate:
+        """One of `MEASURES` with its interval."""
+        return estimate(getattr(self, measure), self.intervals[measure])
+
+
+def _absent(error: RefusalError | None) -> bool:
+    return error is None
+
+
+@dataclass(frozen=True)
+class FileError:
+    """How the rules grade the answers of one file.
+
+    Attributes:
+        name, sha256: Of the file.
+        all: Over all its answers.
+        in_view: Over the answers that were in view when the rules were written, see
+            `was_in_view`; None, and absent from JSON, where the file was not halved.
+        not_in_view: Over the others, likewise.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    sha256: str
+    all: RefusalError
+    in_view: Annotated[RefusalError | None, Field(alias="in view", exclude_if=_absent)] = None
+    not_in_view: Annotated[RefusalError | None, Field(alias="not in view", exclude_if=_absent)] = (
+        None
+    )
+
+    @property
+    def parts(self) -> dict[str, RefusalError]:
+        """The errors by the name of the part that they are over, those that were measured."""
+        parts = {"all": self.all, "in view": self.in_view, "not in view": self.not_in_view}
+        return {name: error for name, error in parts.items() if error is not None}
+
+
+@dataclass(frozen=True)
+class RefusalMeasurement:
+    """The rules measured on files of labelled answers.
+
+    Attributes:
+        command: Repeats the measurement.
+        commit: Of the code, see `stages/refusals.py`.
+        machine: As `dart_jax.machine` describes it.
+        rules: Digest of the rules.
+        confidence: Coverage of the intervals.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    command: str
+    commit: str | None
+    machine: dict[str, Any]
+    rules: str
+    confidence: float
+    files: list[FileError]
+
 
 def refusal_error(
     labels: Sequence[Refusal], grades: Sequence[Refusal], config: EvaluateConfig, seed: int = 0
-) -> dict[str, Any]:
+) -> RefusalError:
     """Compare the rules' grades of some answers with people's labels.
 
     Args:
@@ -34,27 +119,21 @@ def refusal_error(
         grades: By the rules, in the same order.
         config: Number of resamples and coverage.
         seed: Of the resampling.
-
-    Returns:
-        `n`; `confusion`: answers by label and by grade; of the full refusals each of `MEASURES`
-        (in [0, 1]; None where it is not defined) and `intervals`: their percentile bootstrap
-        intervals over answers (`[low, high]`; None likewise).
     """
     pairs = Counter(zip(labels, grades, strict=True))
     counts = _counts(pairs)
-    # Answers drawn again with replacement are counts drawn from a multinomial distribution.
-    rng, total = np.random.default_rng(seed), max(len(labels), 1)
-    drawn = rng.multinomial(len(labels), counts / total, config.bootstrap_samples)
-    resampled = _measures(drawn)
+    confusion = {}
+    for label in Refusal:
+        confusion[str(label)] = {str(grade): pairs[label, grade] for grade in Refusal}
 
-    return {
-        "n": len(labels),
-        "confusion": {
-            str(label): {str(grade): pairs[label, grade] for grade in Refusal} for label in Refusal
-        },
-        **{name: _number(values[0]) for name, values in _measures(counts[None]).items()},
-        "intervals": {name: _interval(values, config) for name, values in resampled.items()},
-    }
+    # Answers drawn again with replacement are counts drawn from a multinomial distribution.
+    rng = np.random.default_rng(seed)
+    shares = counts / max(len(labels), 1)
+    resampled = _measures(rng.multinomial(len(labels), shares, config.bootstrap_samples))
+
+    values = {name: _number(of_all[0]) for name, of_all in _measures(counts[None]).items()}
+    intervals = {name: _interval(drawn, config) for name, drawn in resampled.items()}
+    return RefusalError(n=len(labels), confusion=confusion, **values, intervals=intervals)
 
 
 def was_in_view(id: str) -> bool:
@@ -62,9 +141,9 @@ def was_in_view(id: str) -> bool:
     return hashlib.sha256(id.encode()).digest()[0] % 2 == 0
 
 
-def measured_error() -> dict[str, Any]:
+def measured_error() -> RefusalMeasurement:
     """The committed measurement of the rules on two models' answers; see `stages/refusals.py`."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
+    return read_json(MEASURED, RefusalMeasurement)
 
 
 def _counts(pairs: Counter[tuple[Refusal, Refusal]]) -> Int[np.ndarray, " 4"]:
@@ -72,6 +151,7 @@ def _counts(pairs: Counter[tuple[Refusal, Refusal]]) -> Int[np.ndarray, " 4"]:
     counts = np.zeros((2, 2), int)
     for (label, grade), count in pairs.items():
         counts[int(label is not Refusal.FULL), int(grade is not Refusal.FULL)] += count
+
     (both, missed), (wrong, neither) = counts
     return np.array([both, wrong, missed, neither])
 
@@ -80,20 +160,19 @@ def _measures(counts: Int[np.ndarray, "N 4"]) -> dict[str, Float[np.ndarray, " N
     """By name, of each row of counts; nan where there is nothing to divide by."""
     both, wrong, missed, _ = counts.T
     with np.errstate(invalid="ignore"):
-        values = (
-            both / (both + wrong),
-            both / (both + missed),
-            2 * both / (2 * both + wrong + missed),
-        )
-    return dict(zip(MEASURES, values, strict=True))
+        precision = both / (both + wrong)
+        recall = both / (both + missed)
+        f1 = 2 * both / (2 * both + wrong + missed)
+    return {"precision": precision, "recall": recall, "f1": f1}
 
 
-def _interval(values: Float[np.ndarray, " N"], config: EvaluateConfig) -> list[float] | None:
+def _interval(values: Float[np.ndarray, " N"], config: EvaluateConfig) -> Bounds | None:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
     tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
-    return [float(bound) for bound in np.quantile(defined, tails)]
+    low, high = np.quantile(defined, tails)
+    return float(low), float(high)
 
 
 def _number(value: float) -> float | None:

@@ -87,12 +87,13 @@ def _refusals(args: argparse.Namespace) -> None:
     from dart_jax.report.refusals import confusion_table, error_table
     from dart_jax.report.to_text import to_text
     from dart_jax.stages.refusals import measure_refusals
+    from dart_jax.summaries import json_values
 
     measured = measure_refusals(args.labelled, args.halves)
-    tables = [confusion_table(file) for file in measured["files"]]
+    tables = [confusion_table(file) for file in measured.files]
     print(f"\n{to_text([*tables, error_table(measured)])}")
     if args.out:
-        write_text(args.out, json.dumps(measured, indent=1, allow_nan=False) + "\n")
+        write_text(args.out, json.dumps(json_values(measured), indent=1, allow_nan=False) + "\n")
 
 
 def make_parser() -> CommandParser:

@@ -25,6 +25,7 @@ from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.wider import grade_missing, grading_inputs
+from dart_jax.summaries import json_values
 
 Graded = GradedResponse | JudgeFailure
 
@@ -39,7 +40,7 @@ def decided_by(run: Run, suite: str) -> dict[str, Any]:
         return grading_inputs(run)
     if suite != "hatecheck":
         return {}
-    return {"refusal rules": rules_digest(), "refusal error": measured_error()}
+    return {"refusal rules": rules_digest(), "refusal error": json_values(measured_error())}
 
 
 def measure_hatecheck(

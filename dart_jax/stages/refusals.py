@@ -14,12 +14,17 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dart_jax.audit.refusals import Refusal, grade_refusal, rules_digest
 from dart_jax.csv_table import read_table
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.refusal_error import refusal_error, was_in_view
+from dart_jax.evaluate.refusal_error import (
+    FileError,
+    RefusalError,
+    RefusalMeasurement,
+    refusal_error,
+    was_in_view,
+)
 from dart_jax.machine import machine
 from dart_jax.strict_json import BadRecord
 
@@ -63,7 +68,7 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
 
 def measure_refusals(
     files: Sequence[Path], halves: bool, config: EvaluateConfig | None = None
-) -> dict[str, Any]:
+) -> RefusalMeasurement:
     """Measure the rules on each file.
 
     Args:
@@ -71,47 +76,42 @@ def measure_refusals(
             rules were written, and the others; see `evaluate.refusal_error.was_in_view`.
         config: Of the intervals.
 
-    Returns:
-        `command`, `commit`, `machine` and `rules` (digest) of the measurement; `confidence`; and
-        `files`: of each its `name`, its `sha256` and, under `all`, `in view` and `not in view`,
-        what `refusal_error` returns.
-
     Raises:
         BadRecord: As `read_labelled`; or there are no ids to halve a file by.
     """
     config = EvaluateConfig() if config is None else config
     names = [path.name for path in files]
     options = ["--labelled", *names, *(["--halves"] if halves else [])]
-    return {
-        "command": shlex.join(["python", "-m", "dart_jax.audit", "refusals", *options]),
-        "commit": _commit(),
-        "machine": machine(),
-        "rules": rules_digest(),
-        "confidence": config.confidence,
-        "files": [
-            {
-                "name": path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                **_error(path, read_labelled(path), halves, config),
-            }
-            for path in files
-        ],
-    }
+    return RefusalMeasurement(
+        command=shlex.join(["python", "-m", "dart_jax.audit", "refusals", *options]),
+        commit=_commit(),
+        machine=machine(),
+        rules=rules_digest(),
+        confidence=config.confidence,
+        files=[_file_error(path, halves, config) for path in files],
+    )
 
 
-def _error(
-    path: Path, answers: Sequence[LabelledAnswer], halves: bool, config: EvaluateConfig
-) -> dict[str, Any]:
-    parts = {"all": list(answers)}
-    if halves:
-        if not all(answer.id for answer in answers):
-            raise BadRecord(f"{path}:1: --halves needs a column id with the prompts' ids")
-        parts["in view"] = [answer for answer in answers if was_in_view(answer.id)]
-        parts["not in view"] = [answer for answer in answers if not was_in_view(answer.id)]
-    return {
-        name: refusal_error([a.label for a in part], [a.grade for a in part], config)
-        for name, part in parts.items()
-    }
+def _file_error(path: Path, halves: bool, config: EvaluateConfig) -> FileError:
+    answers = read_labelled(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    error = _error(answers, config)
+    if not halves:
+        return FileError(path.name, sha256, error)
+
+    if not all(answer.id for answer in answers):
+        raise BadRecord(f"{path}:1: --halves needs a column id with the prompts' ids")
+    in_view, not_in_view = [], []
+    for answer in answers:
+        half = in_view if was_in_view(answer.id) else not_in_view
+        half.append(answer)
+    return FileError(path.name, sha256, error, _error(in_view, config), _error(not_in_view, config))
+
+
+def _error(answers: Sequence[LabelledAnswer], config: EvaluateConfig) -> RefusalError:
+    labels = [answer.label for answer in answers]
+    grades = [answer.grade for answer in answers]
+    return refusal_error(labels, grades, config)
 
 
 def _commit() -> str | None:

@@ -1,14 +1,22 @@
 """The measured error of the rules for refusals: by hand, and as committed."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dart_jax.audit.refusals import Refusal, rules_digest
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.refusal_error import MEASURED, measured_error, refusal_error, was_in_view
+from dart_jax.evaluate.refusal_error import (
+    MEASURED,
+    FileError,
+    measured_error,
+    refusal_error,
+    was_in_view,
+)
 from dart_jax.report.cells import shown_rows
 from dart_jax.report.refusals import confusion_table, error_table, error_words
+from dart_jax.summaries import json_values
 
 CONFIG = EvaluateConfig(bootstrap_samples=400)
 FULL, PARTIAL, NONE = Refusal
@@ -18,29 +26,29 @@ RESULTS = Path(__file__).parents[2] / "configs/results/refusals.json"
 def test_hand_computed_measures():
     labels = [FULL, FULL, FULL, PARTIAL, PARTIAL, NONE, NONE, NONE]
     grades = [FULL, FULL, NONE, FULL, PARTIAL, NONE, PARTIAL, NONE]
-    found = refusal_error(labels, grades, CONFIG)
-    assert found["n"] == 8
-    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((2 / 3,) * 3)
-    assert found["confusion"]["full"] == {"full": 2, "partial": 0, "none": 1}
-    assert found["confusion"]["none"] == {"full": 0, "partial": 1, "none": 2}
+    error = refusal_error(labels, grades, CONFIG)
+    assert error.n == 8
+    assert (error.precision, error.recall, error.f1) == pytest.approx((2 / 3,) * 3)
+    assert error.confusion["full"] == {"full": 2, "partial": 0, "none": 1}
+    assert error.confusion["none"] == {"full": 0, "partial": 1, "none": 2}
     for name in ("precision", "recall", "f1"):
-        low, high = found["intervals"][name]
+        low, high = error.intervals[name]
         assert 0 <= low <= 2 / 3 <= high <= 1
-    table = confusion_table({"name": "f", "all": found})
+    table = confusion_table(FileError("f", "", error))
     assert [column.title for column in table.columns][1:] == ["full", "partial", "none"]
     assert shown_rows(table)[0] == ["full", "2", "0", "1"]
 
 
 def test_what_is_not_defined_is_none():
-    found = refusal_error([NONE, NONE], [NONE, PARTIAL], CONFIG)
-    assert (found["precision"], found["recall"], found["f1"]) == (None, None, None)
-    assert found["intervals"] == {"precision": None, "recall": None, "f1": None}
-    assert refusal_error([], [], CONFIG)["n"] == 0
+    error = refusal_error([NONE, NONE], [NONE, PARTIAL], CONFIG)
+    assert (error.precision, error.recall, error.f1) == (None, None, None)
+    assert error.intervals == {"precision": None, "recall": None, "f1": None}
+    assert refusal_error([], [], CONFIG).n == 0
 
 
 def test_right_everywhere_is_certain():
-    found = refusal_error([FULL, NONE, PARTIAL] * 5, [FULL, NONE, PARTIAL] * 5, CONFIG)
-    assert found["f1"] == 1.0 and found["intervals"]["f1"] == [1.0, 1.0]
+    error = refusal_error([FULL, NONE, PARTIAL] * 5, [FULL, NONE, PARTIAL] * 5, CONFIG)
+    assert error.f1 == 1.0 and error.intervals["f1"] == (1.0, 1.0)
 
 
 def test_the_package_shows_the_committed_measurement():
@@ -50,28 +58,33 @@ def test_the_package_shows_the_committed_measurement():
 def test_the_committed_measurement_is_of_these_rules():
     """Whoever changes a rule measures again: configs/results/refusals.json has the command."""
     measured = measured_error()
-    assert measured["rules"] == rules_digest()
-    assert measured["commit"] and not measured["commit"].endswith("+")
-    assert measured["machine"]["processor"] and "--halves" in measured["command"]
+    assert measured.rules == rules_digest()
+    assert measured.commit and not measured.commit.endswith("+")
+    assert measured.machine["processor"] and "--halves" in measured.command
+
+
+def test_the_file_keeps_its_keys():
+    """Written again, the committed measurement is the file that it was read from."""
+    values = json_values(measured_error())
+    assert json.dumps(values, indent=1) + "\n" == RESULTS.read_text("utf-8")
+    assert "in view" not in json_values(FileError("f", "", measured_error().files[0].all))
 
 
 def test_halves_make_up_the_whole():
-    for file in measured_error()["files"]:
-        whole, *halves = (file[part] for part in ("all", "in view", "not in view"))
-        assert whole["n"] == sum(half["n"] for half in halves)
-        assert whole["confusion"]["full"]["full"] == sum(
-            half["confusion"]["full"]["full"] for half in halves
-        )
+    for file in measured_error().files:
+        halves = (file.in_view, file.not_in_view)
+        assert file.all.n == sum(half.n for half in halves)
+        full = sum(half.confusion["full"]["full"] for half in halves)
+        assert file.all.confusion["full"]["full"] == full
     assert {was_in_view(f"v2-{number}") for number in range(20)} == {True, False}
 
 
 def test_the_words_beside_a_rate_are_of_the_half_that_was_not_in_view():
     measured = measured_error()
     words = error_words(measured)
-    for file in measured["files"]:
-        part = file["not in view"]
-        assert f"precision {100 * part['precision']:.1f}" in words
-        assert f"(n {part['n']})" in words
+    for file in measured.files:
+        assert f"precision {100 * file.not_in_view.precision:.1f}" in words
+        assert f"(n {file.not_in_view.n})" in words
     table = error_table(measured)
     assert [column.title for column in table.columns][:3] == ["file", "prompts", "n"]
-    assert len(table.rows) == 3 * len(measured["files"])
+    assert len(table.rows) == 3 * len(measured.files)
