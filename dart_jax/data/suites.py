@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dart_jax.data import difference_awareness, mini_suite, own_suite
+from dart_jax.data import custom_dataset, difference_awareness, mini_suite
 from dart_jax.data.config import DataConfig
-from dart_jax.data.own_suite import OwnItem
+from dart_jax.data.custom_dataset import CustomItem
 from dart_jax.records import Question
 
 
@@ -19,7 +19,7 @@ def load_suite(config: DataConfig) -> list[Question]:
     if config.suite == "mini":
         return [item.question for item in mini_suite.load_mini()]
     if config.suite in ("jsonl", "hub"):
-        return [item.question for item in own_items(config)]
+        return [item.question for item in custom_items(config)]
     if config.dir is None:
         raise ValueError(
             "data.suite difference_awareness needs data.dir: the folder with D1.jsonl..N4.jsonl "
@@ -28,14 +28,14 @@ def load_suite(config: DataConfig) -> list[Question]:
     return difference_awareness.load(Path(config.dir))
 
 
-def own_items(config: DataConfig) -> list[OwnItem]:
+def custom_items(config: DataConfig) -> list[CustomItem]:
     """The items of a `jsonl` or `hub` suite; none for the other suites. Raises as `load_suite`."""
     if config.suite == "jsonl":
         if config.file is None:
             raise ValueError("data.suite jsonl needs data.file: the JSONL file with your questions")
-        return own_suite.load_file(Path(config.file))
+        return custom_dataset.load_file(Path(config.file))
     if config.suite == "hub":
         if config.hub is None:
             raise ValueError("data.suite hub needs data.hub: the name of the data set")
-        return own_suite.load_hub(config.hub, config.hub_split)
+        return custom_dataset.load_hub(config.hub, config.hub_split)
     return []

@@ -1,7 +1,7 @@
-"""Models' answers to questions, appended to a file each as they are decoded.
+"""Answer questions under several models, appending each answer to its model's file.
 
-All models answer in one pass of the decoder: same prompt, same limits, same noise (see
-`sampling`), which makes their answers pairs.
+All models answer in one pass of the decoder with the same prompt, limits and noise (see
+`sampling`), so that their answers can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Adapters = Mapping[str, tuple[LoraParams, float]]
 def answer_prompts(
     questions: Sequence[Question], model: Model, policy: bool = False
 ) -> list[Request]:
-    """The prompts of `questions` for M0, keyed by question id; `policy`: as `answer_messages`."""
+    """Encode the prompts of `questions` for M0; `policy` as of `answer_messages`."""
     encode = model.tokenizer.encode_prompt
     return [
         Request(q.id, tuple(encode(answer_messages(q, policy=policy), row=q.id))) for q in questions
@@ -40,9 +40,10 @@ def answer_prompts(
 
 def answer_prefix(model: Model, policy: bool = False) -> Sequence[int]:
     """The tokens with which the prompts of all questions begin."""
+    # Two questions that share no token begin alike only in what every prompt has.
     probes = [Question("", "D1", Condition.DIFF, text, 0, "") for text in ("A", "?")]
-    one, other = (request.tokens for request in answer_prompts(probes, model, policy))
-    return common_prefix_of(one, other)
+    first, second = answer_prompts(probes, model, policy)
+    return common_prefix_of(first.tokens, second.tokens)
 
 
 def answer_questions(
@@ -54,10 +55,10 @@ def answer_questions(
     seed: int,
     policy: bool = False,
 ) -> dict[str, list[Generation]]:
-    """Answer what the models' files do not hold yet.
+    """Answer the questions whose answers are not in the models' files yet.
 
     Args:
-        adapters: Weights and scale of each adapter; a model without one is the base.
+        adapters: Weights and scale by model name; a model without an adapter is the base.
         files: Path of each model's answers, by its name (`M0`, `M_int`, `M_DART`).
         policy: Ask with the explanation policy in the system prompt. The noise is the same as
             without it.
@@ -71,12 +72,13 @@ def answer_questions(
     concludes = {question.id: asks_to_conclude(question) for question in questions}
     total = len(questions) * len(files)
     stats, started = DecodeStats(), time.perf_counter()
+
     with progress(f"{', '.join(files)} answer", total, total - len(requests)) as bar:
 
         def keep(finished: list[Continuation]) -> None:
             for name, file in results.items():
-                own = [c for c in finished if c.adapter == name]
-                file.add([to_generation(c, lengths[c.id], concludes[c.id]) for c in own])
+                by_model = [c for c in finished if c.adapter == name]
+                file.add([to_generation(c, lengths[c.id], concludes[c.id]) for c in by_model])
             rate = stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
             bar.update(len(finished))
@@ -91,6 +93,7 @@ def answer_questions(
             on_finished=keep,
             stats=stats,
         )
+
     order = {question.id: index for index, question in enumerate(questions)}
     return {
         name: file.finish(lambda answer: order[answer.question_id])
@@ -104,37 +107,42 @@ def _missing(
     results: Mapping[str, ResultFile[Generation]],
     policy: bool,
 ) -> list[Request]:
-    done = {name: {a.question_id for a in file.records} for name, file in results.items()}
-    asked = [q for q in questions if any(q.id not in answered for answered in done.values())]
-    return [
-        replace(prompt, adapter=name)
-        for prompt in answer_prompts(asked, model, policy)
-        for name, answered in done.items()
-        if prompt.id not in answered
-    ]
+    """A request for each question and model whose answer is not in the model's file."""
+    answered = {name: {a.question_id for a in file.records} for name, file in results.items()}
+    # Prompts are encoded only where at least one model has no answer.
+    in_all = set.intersection(*answered.values()) if answered else set()
+    missing = [question for question in questions if question.id not in in_all]
+
+    requests = []
+    for prompt in answer_prompts(missing, model, policy):
+        for name, ids in answered.items():
+            if prompt.id not in ids:
+                requests.append(replace(prompt, adapter=name))
+    return requests
 
 
 def asks_to_conclude(question: Question) -> bool:
     """Whether the prompt of a question asks for a conclusion line.
 
-    A user's own messages do where they have a label: they are trained on with that line.
+    A user's own messages ask for one where they have a label: training targets end in that line.
     """
     return not question.messages or question.condition is not None
 
 
-def to_generation(found: Continuation, prompt_tokens: int, concludes: bool) -> Generation:
-    """A model's text as a record, its conclusion read where the prompt asks for one."""
+def to_generation(answer: Continuation, prompt_tokens: int, concludes: bool) -> Generation:
+    """Make a record of an answer, with its parsed conclusion where the prompt asks for one."""
     decision, problem = None, NOT_ASKED
     if concludes:
-        decision, problem = parse_conclusion(found.text, found.stop is StopReason.LENGTH)
+        decision, problem = parse_conclusion(answer.text, answer.stop is StopReason.LENGTH)
+
     return Generation(
-        question_id=found.id,
-        model=found.adapter,
-        text=found.text,
+        question_id=answer.id,
+        model=answer.adapter,
+        text=answer.text,
         decision=decision,
-        unparseable=found.problem or problem,
-        stop=found.stop,
+        unparseable=answer.problem or problem,
+        stop=answer.stop,
         prompt_tokens=prompt_tokens,
-        new_tokens=len(found.tokens),
+        new_tokens=len(answer.tokens),
         concludes=concludes,
     )

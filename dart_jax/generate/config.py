@@ -15,7 +15,7 @@ class DecodeConfig:
         top_p: Nucleus: the fewest most likely tokens that hold this probability (1 = all).
         top_k: Only so many of the most likely tokens are candidates (0 = all).
         max_new_tokens: An answer is cut off here if the model has not ended its turn.
-        slots: Rows decoded together, of all models; a finished row makes place for the next prompt.
+        slots: Rows decoded together, of all models; a finished row makes room for the next prompt.
     """
 
     temperature: NotNegative = 0.2

@@ -1,11 +1,11 @@
-"""Decoding lists of prompts under several models at once: slots, stops, and text.
+"""Continuous batching: decode lists of prompts under several models at once.
 
 Prompts wait in one queue, whatever their model. A slot that becomes free is given to the next one,
-and when the queue is empty the batch shrinks. What a row says depends on its model, its prompt,
-the seed and its id only: not on the others, their order, or the number of slots.
+and when the queue is empty the batch shrinks. A row's text depends only on its model, its prompt,
+the seed and its id: not on the other rows, their order, or the number of slots.
 
 An answer ends where the model ends its turn, or at the limit. A conclusion line does not end it:
-what a model says behind one, and another one that takes it back, belong to the answer.
+text behind it, and a second line that takes the first one back, belong to the answer.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Continuation:
     """What a model wrote after a prompt.
 
     Attributes:
-        tokens: Without the stop token.
-        stop: Why it ended; None when it could not begin.
-        problem: Why it could not; '' otherwise.
+        tokens: New tokens, without the stop token.
+        stop: Why decoding ended; None for a prompt that leaves no room for an answer.
+        problem: Why decoding could not begin; '' where it did.
     """
 
     id: str
@@ -64,10 +64,10 @@ class PromptTooLong(ValueError):
 
 
 def check_room(requests: Sequence[Request], model: Model, max_new_tokens: int) -> list[Request]:
-    """The prompts that leave no room for so many new tokens in the model's context.
+    """Return the prompts that leave no room in the context for `max_new_tokens`.
 
     Raises:
-        PromptTooLong: None of the prompts does.
+        PromptTooLong: None of the prompts leaves room.
     """
     limit = model.config.context_length - max_new_tokens
     too_long = [request for request in requests if request.length > limit]
@@ -101,16 +101,17 @@ def decode(
     """Continue every prompt under its model.
 
     Args:
-        adapters: Weights and scale by name. What is not in it, or has no weights, is the base.
-        seed: Of the noise, together with each prompt's id.
+        adapters: Weights and scale by model name. A name that is missing, or has no weights, is the
+            base model.
+        seed: Seeds the sampling noise, together with each prompt's id.
         min_new_tokens: Stop tokens cannot be sampled before this many tokens.
         prefix: Tokens with which all prompts begin, to be computed once; None finds them.
         on_finished: Called with the rows that have ended since the last call.
-        stats: What was done is counted here.
+        stats: Counters to add to.
 
     Returns:
-        In the order of `requests`. A prompt that leaves no room for max_new_tokens in the model's
-        context has no `stop`, and a `problem`.
+        Continuations in the order of `requests`. A prompt that leaves no room for max_new_tokens in
+        the model's context has a `problem` and no `stop`.
 
     Raises:
         ValueError: Two requests have the same id and model.
@@ -119,31 +120,33 @@ def decode(
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"two requests for {twice[0]} under {twice[1]}: their noise is the same")
-    found: dict[tuple[str, str], Continuation] = {}
+    continuations: dict[tuple[str, str], Continuation] = {}
 
     def settle(finished: list[Continuation]) -> None:
-        found.update(((one.id, one.adapter), one) for one in finished)
+        for continuation in finished:
+            continuations[continuation.id, continuation.adapter] = continuation
         if finished and on_finished is not None:
             on_finished(finished)
 
     limit = model.config.context_length - config.max_new_tokens
-    settle(
-        [
-            Continuation(r.id, r.adapter, (), "", None, _too_long(r, model, config.max_new_tokens))
-            for r in requests
-            if r.length > limit
-        ]
-    )
-    fitting = [request for request in requests if request.length <= limit]
+    refused, fitting = [], []
+    for request in requests:
+        if request.length <= limit:
+            fitting.append(request)
+        else:
+            problem = _too_long(request, model, config.max_new_tokens)
+            refused.append(Continuation(request.id, request.adapter, (), "", None, problem))
+
+    settle(refused)
     if fitting:
         plan = make_plan(fitting, config, model.mesh, prefix)
         batch = _Batch(model, adapters, plan, config, seed, min_new_tokens, stats)
         batch.run(settle)
-    return [found[key] for key in keys]
+    return [continuations[key] for key in keys]
 
 
 class _Batch:
-    """The slots of one call of `decode`, and who runs in them."""
+    """The slots of one call of `decode`, and the request that runs in each of them."""
 
     def __init__(
         self,
@@ -159,6 +162,7 @@ class _Batch:
         self._limit = config.max_new_tokens
         self._stats = DecodeStats() if stats is None else stats
         self._run = programs(model.mesh)
+
         self._spec = DecodeSpec(
             model.config,
             config.temperature,
@@ -168,10 +172,12 @@ class _Batch:
             min_new_tokens,
             model.mesh,
         )
-        # 0 is the base model, whether anything runs under it or not.
+
+        # Number 0 is the base model, whether any request is for it or not.
         names = [name for name in plan.adapters if adapters.get(name, ({}, 0.0))[0]]
         self._numbers = {name: 1 + index for index, name in enumerate(names)}
         self._weights = _weights(model, [adapters[name] for name in names])
+
         self._waiting = deque(plan.order)
         self._ended_after: dict[str, list[int]] = defaultdict(list)
         self._rows: list[Request | None] = [None] * plan.slots
@@ -179,15 +185,17 @@ class _Batch:
         self._pages = PageTable(plan.slots, plan.pages) if plan.pages > 1 else None
 
     def run(self, settle: Callable[[list[Continuation]], None]) -> None:
-        """Until nothing waits and nothing runs."""
+        """Decode until no request waits and none runs; `settle` gets those that have ended."""
         prefix = self._prefix()
-        pool = (self._plan.slots, self._plan.columns)
+        pool = (self._plan.slots, self._plan.positions)
         if self._pages is not None:
             pool = (self._pages.size, PAGE)
+
         slots = self._run.empty_slots(
             self._spec, self._plan.slots, *pool, self._weights.base["embed"].dtype
         )
         self._count_shape()
+
         while self._waiting or any(self._rows):
             slots, finished = self._fill(slots, prefix)
             if any(self._rows):
@@ -197,6 +205,7 @@ class _Batch:
             settle(finished)
 
     def _prefix(self) -> KVCache | None:
+        """Prefill the shared prefix under every model; None where there is none."""
         tokens = self._plan.prefix
         if not tokens:
             return None
@@ -207,91 +216,100 @@ class _Batch:
         )
 
     def _fill(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
-        """Give free slots to waiting prompts, a prefill's worth at a time."""
+        """Give free slots to waiting prompts, as many at a time as are prefilled together."""
         finished: list[Continuation] = []
         self._order_last()
         while self._waiting:
             free = [index for index, row in enumerate(self._rows) if row is None]
             T, rows = self._plan.prefill_shape(self._waiting)
             wanted = min(rows, len(self._waiting))
+            # A part of a prefill takes as long as a whole one: rather decode on until more is free.
             if len(free) < wanted and any(self._rows):
                 break
+
             chosen = [self._waiting.popleft() for _ in range(min(wanted, len(free)))]
             taken = free[: len(chosen)]
-            lengths = [aligned(request.length - len(self._plan.prefix)) for request in chosen]
-            slots = self._reserve(slots, dict(zip(taken, lengths, strict=True)))
+            lengths = [request.length - len(self._plan.prefix) for request in chosen]
+            reserved = {
+                index: aligned(length) for index, length in zip(taken, lengths, strict=True)
+            }
+            slots = self._reserve(slots, reserved)
+
             prompts = self._prompts(chosen, T, rows)
             cache, tokens = self._run.prefill(self._weights, prefix, prompts, self._spec)
             at = taken + taken[:1] * (rows - len(taken))
             places = self._place(self._places(at, T))
             at = self._place(np.asarray(at, np.int32))
             slots = self._run.admit(slots, prompts, cache, tokens, at, places, self._spec)
-            own = sum(request.length - len(self._plan.prefix) for request in chosen)
-            self._stats.prefilled("prefill", rows, T, own)
+
+            self._stats.prefilled("prefill", rows, T, sum(lengths))
             for request, index, token in zip(chosen, taken, to_host(tokens).tolist(), strict=False):
                 self._rows[index], self._texts[index] = request, []
                 finished += self._extend(index, [token])
         return slots, finished
 
     def _order_last(self) -> None:
-        """Near the queue's end, the models first whose texts are long.
+        """Near the queue's end, move the models to the front whose answers are long.
 
-        Their rows would be the last to run, in a batch as good as empty: of 128 pairs of 114 and
-        51 tokens, in 64 slots, a seventh of the time went to the steps of 32 rows and fewer.
+        Their rows would otherwise be the last to run, in a nearly empty batch: of 128 pairs of 114
+        and 51 tokens, in 64 slots, a seventh of the time went to the steps of 32 rows and fewer.
         """
         if len(self._waiting) <= 4 * self._plan.slots:
-            mean = {name: sum(seen) / len(seen) for name, seen in self._ended_after.items()}
+            mean = {name: sum(counts) / len(counts) for name, counts in self._ended_after.items()}
             by_length = sorted(self._waiting, key=lambda r: -mean.get(r.adapter, self._limit))
             self._waiting = deque(by_length)
 
-    def _reserve(self, slots: Slots, columns: dict[int, int]) -> Slots:
-        """Pages for rows of so many columns; a larger pool where there are too few."""
+    def _reserve(self, slots: Slots, positions: dict[int, int]) -> Slots:
+        """Assign pages for the positions that each row needs, in a larger pool if they lack."""
         if self._pages is None:
             return slots
-        lacking = self._pages.lacking(columns)
+        lacking = self._pages.lacking(positions)
         if lacking:
             slots = self._move(slots, range(len(self._rows)), self._pages.grow(lacking))
-        self._pages.give(columns)
+        self._pages.give(positions)
         return slots
 
-    def _places(self, rows: Sequence[int], columns: int) -> np.ndarray:
-        """Where the first columns of rows are: their pages, or just the rows."""
+    def _places(self, rows: Sequence[int], positions: int) -> np.ndarray:
+        """Pages of the first `positions` of these rows; without pages, the rows themselves."""
         if self._pages is None:
             return np.asarray(rows, np.int32)[:, None]
-        return self._pages.of_rows(rows, columns)
+        return self._pages.of_rows(rows, positions)
 
     def _move(self, slots: Slots, rows: Sequence[int], places: np.ndarray) -> Slots:
+        """Go on with these rows and places only; the shape is new and is counted."""
         self._count_shape()
         rows = np.asarray(rows, np.int32)
         return self._run.move(slots, self._place(rows), self._place(places), self._spec)
 
     def _count_shape(self) -> None:
-        self._stats.shape("slots", len(self._rows), self._plan.columns)
+        self._stats.shape("slots", len(self._rows), self._plan.positions)
         if self._pages is not None:
             self._stats.shape("pages", self._pages.size, PAGE)
 
     def _prompts(self, chosen: list[Request], T: int, rows: int) -> Prompts:
-        """P x T arrays of the chosen requests; the first fills up."""
+        """Arrays of `rows` requests, padded to T tokens; the first request fills empty rows."""
         chosen = chosen + chosen[:1] * (rows - len(chosen))
-        own = [request.tokens[len(self._plan.prefix) :] for request in chosen]
+        without_prefix = [request.tokens[len(self._plan.prefix) :] for request in chosen]
         tokens = np.zeros((rows, T), np.int32)
-        for index, row in enumerate(own):
+        for index, row in enumerate(without_prefix):
             tokens[index, : len(row)] = row
+
         place = self._place
         return Prompts(
             tokens=to_devices(tokens, sharding_of(self._model.mesh, ("batch", None), tokens.shape)),
-            lengths=place(np.asarray([len(row) for row in own], np.int32)),
+            lengths=place(np.asarray([len(row) for row in without_prefix], np.int32)),
             limit=place(np.full((rows,), self._limit, np.int32)),
             model=place(np.asarray([self._numbers.get(r.adapter, 0) for r in chosen], np.int32)),
             keys=row_keys(self._seed, [request.id for request in chosen]),
         )
 
     def _shrink(self, slots: Slots) -> Slots:
-        """To the fewest slots that hold the running rows, once nothing waits."""
+        """Once nothing waits, go on with the fewest slots that hold the running rows."""
         running = [index for index, row in enumerate(self._rows) if row is not None]
         size = self._plan.smaller(len(running))
         if self._waiting or size >= len(self._rows):
             return slots
+
         idle = [index for index in range(len(self._rows)) if self._rows[index] is None]
         keep = running + idle[: size - len(running)]
         self._rows = [self._rows[index] for index in keep]
@@ -300,53 +318,59 @@ class _Batch:
         return self._move(slots, keep, places)
 
     def _advance(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
-        """One block for all rows; those that ended in it."""
+        """Decode one block for all rows; return the continuations that ended in it, too."""
         going = np.asarray([row is not None for row in self._rows])
-        slots = self._reserve(slots, self._columns())
+        slots = self._reserve(slots, self._positions_needed())
         pages = None
         if self._pages is not None:
-            pages = Pages(*map(self._place, self._pages.arrays()))
-        slots, made = self._run.decode_block(
+            table, owner, start = self._pages.arrays()
+            pages = Pages(self._place(table), self._place(owner), self._place(start))
+
+        slots, new_tokens = self._run.decode_block(
             slots, self._weights, prefix, self._place(going), pages, self._spec
         )
-        new, counts = to_host((made, slots.count))
+        new_tokens, counts = to_host((new_tokens, slots.count))
+
         finished: list[Continuation] = []
         for index in np.flatnonzero(going).tolist():
             count = int(counts[index]) - len(self._texts[index])
-            finished += self._extend(index, new[index, :count].tolist())
+            finished += self._extend(index, new_tokens[index, :count].tolist())
         self._stats.decoded(len(going), BLOCK)
         return slots, finished
 
-    def _columns(self) -> dict[int, int]:
-        """Of each running row, behind the next block."""
-        return {
-            index: aligned(row.length - len(self._plan.prefix)) + aligned(len(self._texts[index]))
-            for index, row in enumerate(self._rows)
-            if row is not None
-        }
+    def _positions_needed(self) -> dict[int, int]:
+        """Positions that each running row needs for its next block."""
+        needed = {}
+        for index, row in enumerate(self._rows):
+            if row is not None:
+                prompt = aligned(row.length - len(self._plan.prefix))
+                needed[index] = prompt + aligned(len(self._texts[index]))
+        return needed
 
     def _extend(self, index: int, tokens: list[int]) -> list[Continuation]:
-        """Add new tokens to a row's text; frees its slot when it has ended."""
+        """Add new tokens to a row's text; free its slot when it has ended."""
         request = self._rows[index]
         assert request is not None
         text = self._texts[index]
         text += tokens
-        found = self._ended(request, text)
-        if found is None:
+        continuation = self._ended(request, text)
+        if continuation is None:
             return []
+
         self._rows[index] = None
         if self._pages is not None:
             self._pages.take_back(index)
         self._ended_after[request.adapter].append(len(text))
-        self._stats.finished(len(found.tokens))
-        return [found]
+        self._stats.finished(len(continuation.tokens))
+        return [continuation]
 
     def _ended(self, request: Request, new: list[int]) -> Continuation | None:
-        """The row's answer, once its turn or its room has ended; what it says ends nothing."""
+        """The finished answer, or None while the model's turn and its limit have not ended."""
         tokenizer = self._model.tokenizer
         is_eos = new[-1] in tokenizer.stop_ids
         if not is_eos and len(new) < self._limit:
             return None
+
         body = new[:-1] if is_eos else new
         text = tokenizer.decode(body)
         if is_eos:
@@ -355,17 +379,19 @@ class _Batch:
         return Continuation(request.id, request.adapter, tuple(body), text, stop)
 
     def _place(self, array: np.ndarray) -> jax.Array:
+        """Replicate a host array over the mesh."""
         axes = (None,) * array.ndim
         return to_devices(array, sharding_of(self._model.mesh, axes, array.shape))
 
 
 def _weights(model: Model, adapters: Sequence[tuple[LoraParams, float]]) -> Weights:
+    """The base's weights, and all adapters as one, whose scales tell the models apart."""
     base = model.decode_params
     if not adapters:
         return Weights(base, {}, jnp.zeros((1, 0)))
     joint, scales = mix_adapters(adapters, model.config)
     dtype = base["embed"].dtype
-    # The products' operands have this type anyway, and a step reads all of them.
+    # The products cast their operands to this type anyway: casting once saves memory traffic.
     joint = jax.tree.map(lambda weight: weight.astype(dtype), joint)
     layers = unstack(joint) if isinstance(base["layers"], tuple) else joint
     return Weights(base, layers, jnp.concatenate([jnp.zeros((1, scales.shape[1])), scales]))

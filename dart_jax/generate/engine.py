@@ -4,14 +4,14 @@ A slot is a row of the batch. A row may belong to any model: the base, or one of
 whose ranks stand side by side in one joint adapter (`lora.mix_adapters`), so that the products
 with the base weights run once for all rows and a row's own scales say whose delta it gets.
 
-    prefill_prefix   the tokens with which all prompts begin, once for every model
-    prefill          the rest of some prompts; their first new token
-    admit            prefilled prompts into free slots
-    decode_block     BLOCK more tokens for every slot
-    move             to fewer slots, when prompts have run out; to more pages, when they have
+    prefill_prefix   compute the tokens with which all prompts begin, once for every model
+    prefill          compute the rest of some prompts, and sample their first new token
+    admit            put prefilled prompts into free slots
+    decode_block     decode BLOCK more tokens for every slot
+    move             go on with fewer slots, when prompts have run out, or with more pages
 
-What `decode_block` carries from one step to the next are the small `recent` stores; the rows' own
-columns are read only, and donated, so that the scatter at its end works in place.
+`decode_block` carries only the small `recent` stores from one step to the next. The row cache is
+read in all steps and written once at the end; it is donated, so that this scatter works in place.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from dart_jax.model.kv_cache import (
     LayerCache,
     Pages,
     Store,
-    append_columns,
+    append_positions,
     as_layer,
     attend_stores,
     empty_cache,
-    insert_columns,
-    join_columns,
+    insert_positions,
+    join_positions,
     rows_of,
     side_by_side,
-    write_column,
+    write_position,
 )
 from dart_jax.model.llama import forward, logits_of
 from dart_jax.model.sharding import compiler_options, constrain, platform_of
 
-# New tokens between two looks at the texts: the most that a row decodes past its end.
+# New tokens between two checks of the texts by the host: the most that a row decodes past its end.
 BLOCK = 8
 
 
 class DecodeSpec(NamedTuple):
-    """The static half of decoding."""
+    """What is fixed when decoding is compiled: architecture, sampling, stop tokens and mesh."""
 
     config: LlamaConfig
     temperature: float
@@ -61,12 +61,12 @@ class DecodeSpec(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What decoding reads.
+    """Weights of all M models that a batch decodes with.
 
     Attributes:
         base: Base weights.
         lora: Joint adapter of all ranks R; empty without one.
-        scales: Each model's share of the ranks [M, R]; the base model's are zeros.
+        scales: Each model's scale of every rank [M, R]; the base model's are zeros.
     """
 
     base: PyTree
@@ -78,18 +78,19 @@ class Slots(NamedTuple):
     """Everything that changes while rows decode.
 
     Attributes:
-        own: Keys and values of each row's own tokens: [B, K, S, H] a layer, or [Q, K, C, H] in
-            Q pages of C columns. New tokens begin at the next multiple of BLOCK behind the prompt.
-        prompt: Tokens of each row's own prompt [B].
-        token: Newest token of each row, not yet fed [B].
+        row_cache: Keys and values of each row's own tokens, the shared prefix excluded:
+            [B, K, S, H] a layer, or [Q, K, C, H] in Q pages of C positions. New tokens begin at the
+            next multiple of BLOCK behind the prompt.
+        prompt: Length in tokens of each row's prompt, without the shared prefix [B].
+        token: Newest token of each row, not yet fed to the model [B].
         count: New tokens so far [B].
         limit: New tokens at which the row ends [B].
-        done: Rows that have ended, or were never begun [B].
+        done: True for rows that have ended, or were never begun [B].
         model: Which model a row belongs to [B].
         keys: Noise key of each row [B].
     """
 
-    own: KVCache
+    row_cache: KVCache
     prompt: Int[Array, " B"]
     token: Int[Array, " B"]
     count: Int[Array, " B"]
@@ -100,9 +101,9 @@ class Slots(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """Some prompts without their shared prefix, right-padded.
+    """P prompts of T tokens without their shared prefix, right-padded.
 
-    Where there are fewer than P, the first stands in for the others: it is written again.
+    Where there are fewer than P, the first one is repeated; writing it again changes nothing.
     """
 
     tokens: Int[Array, "P T"]
@@ -113,18 +114,23 @@ class Prompts(NamedTuple):
 
 
 def _placed(slots: Slots, mesh: Mesh) -> Slots:
-    """Rows over data and fsdp, key-value heads over tensor."""
+    """Shard the row cache: rows over data and fsdp, key-value heads over tensor."""
 
-    def cache(array: Array) -> Array:
+    def place(array: Array) -> Array:
         return constrain(array, mesh, "batch", "kv_heads", None, None)
 
-    return slots._replace(own=jax.tree.map(cache, slots.own))
+    return slots._replace(row_cache=jax.tree.map(place, slots.row_cache))
 
 
-def empty_slots(spec: DecodeSpec, rows: int, pages: int, columns: int, dtype: jnp.dtype) -> Slots:
-    """Slots in which nothing runs, with so many pages; as many as rows where each has one."""
+def empty_slots(spec: DecodeSpec, rows: int, pages: int, positions: int, dtype: jnp.dtype) -> Slots:
+    """Make slots in which nothing runs.
+
+    Args:
+        pages: Pages of the row cache; as many as `rows` where each row has a single one.
+        positions: Positions of a page.
+    """
     slots = Slots(
-        own=empty_cache(spec.config, pages, columns, cache_dtype(spec.mesh, dtype)),
+        row_cache=empty_cache(spec.config, pages, positions, cache_dtype(spec.mesh, dtype)),
         prompt=jnp.zeros((rows,), jnp.int32),
         token=jnp.zeros((rows,), jnp.int32),
         count=jnp.zeros((rows,), jnp.int32),
@@ -149,19 +155,20 @@ def _prefill(
 ) -> tuple[Float[Array, "P T D"], KVCache]:
     """Hidden states of right-padded rows, and their keys and values.
 
-    Padding queries see real keys; nobody reads them, and real queries never see padding.
+    Padding stands behind all real tokens, so that no real query sees it; what the padding queries
+    compute is never read.
     """
     T = tokens.shape[1]
-    start = 0 if prefix is None else prefix[0].columns
+    start = 0 if prefix is None else prefix[0].positions
     # Every query sees the whole prefix, and of its own row what is not later.
     mask = (jnp.arange(start + T)[None] <= start + jnp.arange(T)[:, None])[None]
 
     def attention(
         query: Array, key: Array, value: Array, shared: LayerCache | None
     ) -> tuple[Array, LayerCache]:
-        own = as_layer(key, value)
-        seen = own if shared is None else join_columns(shared, own)
-        return attend_stores(query, [Store(seen, mask)]), own
+        computed = as_layer(key, value)
+        seen = computed if shared is None else join_positions(shared, computed)
+        return attend_stores(query, [Store(seen, mask)]), computed
 
     return forward(
         spec.config,
@@ -177,8 +184,8 @@ def _prefill(
 
 
 def _prefix_mask(prefix: KVCache, model: Int[Array, " B"]) -> Bool[Array, "B 1 S"]:
-    """The columns of each row's model, of those of all models."""
-    M, P = len(prefix[0].value), prefix[0].columns
+    """True at the positions of each row's own model, where the prefixes of all M stand in a row."""
+    M, P = len(prefix[0].value), prefix[0].positions
     return (jnp.arange(M).repeat(P)[None] == model[:, None])[:, None]
 
 
@@ -205,11 +212,11 @@ def admit(
 
     Args:
         cache, token: From `prefill`.
-        at: The slots.
-        places: Their pages, or the slots again where each has one page.
+        at: Slot of each prompt.
+        places: Pages of each slot, or the slots again where each has one page.
     """
     updated = Slots(
-        own=insert_columns(slots.own, places, cache),
+        row_cache=insert_positions(slots.row_cache, places, cache),
         prompt=slots.prompt.at[at].set(prompts.lengths),
         token=slots.token.at[at].set(token),
         count=slots.count.at[at].set(1),
@@ -222,18 +229,22 @@ def admit(
 
 
 def aligned(length: Any) -> Any:
-    """The next multiple of BLOCK: where the new tokens of a prompt so long begin."""
+    """Round up to a multiple of BLOCK: the position at which a prompt's new tokens begin."""
     return -(-length // BLOCK) * BLOCK
 
 
 def _filled(slots: Slots, used: Int[Array, " B"], pages: Pages | None) -> Bool[Array, "Q 1 C"]:
-    """Which columns of `own` hold a token: those before `used`, but for the gap."""
-    columns, prompt = jnp.arange(slots.own[0].columns)[None], slots.prompt
+    """True at positions of the row cache that hold a token.
+
+    These are the positions before `used`, except the gap between the prompt's end and the multiple
+    of BLOCK at which its new tokens begin.
+    """
+    positions, prompt = jnp.arange(slots.row_cache[0].positions)[None], slots.prompt
     if pages is not None:
-        columns = pages.start[:, None] + columns
+        positions = pages.start[:, None] + positions
         prompt, used = prompt[pages.owner], used[pages.owner]
     prompt, used = prompt[:, None], used[:, None]
-    return ((columns < prompt) | ((columns >= aligned(prompt)) & (columns < used)))[:, None]
+    return ((positions < prompt) | ((positions >= aligned(prompt)) & (positions < used)))[:, None]
 
 
 def decode_block(
@@ -244,35 +255,36 @@ def decode_block(
     pages: Pages | None,
     spec: DecodeSpec,
 ) -> tuple[Slots, Int[Array, "B R"]]:
-    """Up to BLOCK more tokens for each row; stops early when every row has ended.
+    """Decode up to BLOCK more tokens for each row; stop early when every row has ended.
 
     Args:
         going: Rows that the host has not ended [B].
-        pages: Of the rows; None where each has a single one.
+        pages: Page table of the row cache; None where each row has a single page.
 
     Returns:
-        The slots, and the new tokens [B, BLOCK]: a row's first `count` - its former count.
+        The slots, and the new tokens [B, BLOCK], of which a row's first `count` - its former count
+        are valid.
     """
     B = slots.token.shape[0]
-    start = 0 if prefix is None else prefix[0].columns
+    start = 0 if prefix is None else prefix[0].positions
     visible = None if prefix is None else _prefix_mask(prefix, slots.model)
-    shared = (None,) * len(slots.own) if prefix is None else side_by_side(prefix)
-    # Every block before this one was full, or the row has ended.
+    shared = (None,) * len(slots.row_cache) if prefix is None else side_by_side(prefix)
+    # Holds because every block before this one was full; where one was not, the row has ended.
     used = aligned(slots.prompt) + slots.count - 1
     filled = _filled(slots, used, pages)
     scales = weights.scales[slots.model][:, None]
 
     def step(carry: tuple) -> tuple:
-        index, token, count, done, recent, made = carry
+        index, token, count, done, recent, new_tokens = carry
         so_far = (jnp.arange(BLOCK) <= index)[None, None]
 
         def attention(query: Array, key: Array, value: Array, past: tuple) -> tuple[Array, tuple]:
-            shared, own, new = past
-            new = write_column(new, index, as_layer(key, value))
-            stores = [Store(own, filled, pages=pages), Store(new, so_far)]
+            shared, row_cache, recent = past
+            recent = write_position(recent, index, as_layer(key, value))
+            stores = [Store(row_cache, filled, pages=pages), Store(recent, so_far)]
             if shared is not None:
                 stores.insert(0, Store(shared, visible, shared=True))
-            return attend_stores(query, stores), (shared, own, new)
+            return attend_stores(query, stores), (shared, row_cache, recent)
 
         hidden, past = forward(
             spec.config,
@@ -283,47 +295,51 @@ def decode_block(
             attention,
             lora_scale=scales,
             activations=_activations(spec),
-            cache=list(zip(shared, slots.own, recent, strict=True)),
+            cache=list(zip(shared, slots.row_cache, recent, strict=True)),
         )
+        recent = tuple(layer for _, _, layer in past)
+
         logits = logits_of(weights.base, hidden[:, 0])
         token = jnp.where(done, 0, _next_token(logits, slots.keys, count, spec))
         count = count + ~done
         done = done | _is_stop(token, spec) | (count >= slots.limit)
-        made = jax.lax.dynamic_update_slice(made, token[:, None], (0, index))
-        return index + 1, token, count, done, tuple(new for _, _, new in past), made
+        new_tokens = jax.lax.dynamic_update_slice(new_tokens, token[:, None], (0, index))
+        return index + 1, token, count, done, recent, new_tokens
 
     def go_on(carry: tuple) -> Array:
         index, _, _, done, _, _ = carry
         return (index < BLOCK) & ~jnp.all(done)
 
-    zero, made = jnp.zeros((), jnp.int32), jnp.zeros((B, BLOCK), jnp.int32)
-    recent = empty_cache(spec.config, B, BLOCK, slots.own[0].key.dtype)
-    start_of = (zero, slots.token, slots.count, slots.done | ~going, recent, made)
-    _, token, count, done, recent, made = jax.lax.while_loop(go_on, step, start_of)
-    # Rows that ended write, too, and nobody reads it: a slot is refilled from column 0, and the
-    # page of a row that has none is nobody's.
-    stored = append_columns(slots.own, used, recent, pages)
-    slots = slots._replace(own=stored, token=token, count=count, done=done)
-    return _placed(slots, spec.mesh), made
+    zero, new_tokens = jnp.zeros((), jnp.int32), jnp.zeros((B, BLOCK), jnp.int32)
+    recent = empty_cache(spec.config, B, BLOCK, slots.row_cache[0].key.dtype)
+    initial = (zero, slots.token, slots.count, slots.done | ~going, recent, new_tokens)
+    _, token, count, done, recent, new_tokens = jax.lax.while_loop(go_on, step, initial)
+
+    # Rows that have ended are written, too, and never read: a slot is refilled from position 0, and
+    # a row without pages writes to page 0, which belongs to no row.
+    row_cache = append_positions(slots.row_cache, used, recent, pages)
+    slots = slots._replace(row_cache=row_cache, token=token, count=count, done=done)
+    return _placed(slots, spec.mesh), new_tokens
 
 
 def move(slots: Slots, rows: Int[Array, " b"], places: Int[Array, " q"], spec: DecodeSpec) -> Slots:
-    """These rows only, and these pages; the rows again where each has one page."""
-    own = jax.tree.map(lambda array: array[places], slots.own)
-    rest = jax.tree.map(lambda array: array[rows], slots._replace(own=()))
-    return _placed(rest._replace(own=own), spec.mesh)
+    """Select rows, and pages of the row cache (the rows again where each has one page)."""
+    row_cache = jax.tree.map(lambda array: array[places], slots.row_cache)
+    per_row = jax.tree.map(lambda array: array[rows], slots._replace(row_cache=()))
+    return _placed(per_row._replace(row_cache=row_cache), spec.mesh)
 
 
 def cache_dtype(mesh: Mesh, dtype: jnp.dtype) -> jnp.dtype:
-    """Of keys and values where weights have type `dtype`.
+    """Type of the KV cache for weights of type `dtype`.
 
-    float32 on a CPU, whose XLA writes into a bfloat16 array by way of a float32 copy of all of it.
+    It is float32 on a CPU: there, XLA writes to a bfloat16 array through a float32 copy of all of
+    it.
     """
     return jnp.dtype("float32") if platform_of(mesh) == "cpu" else dtype
 
 
 def _activations(spec: DecodeSpec) -> str | None:
-    """A CPU has no bfloat16 arithmetic but that of products."""
+    """Type of activations: float32 on a CPU, whose only bfloat16 arithmetic is matrix products."""
     return "float32" if platform_of(spec.mesh) == "cpu" else None
 
 
@@ -361,10 +377,10 @@ class Programs(NamedTuple):
 
 @cache
 def programs(mesh: Mesh) -> Programs:
-    """For the devices of a mesh; the slots that go in are donated."""
+    """Jit the functions of this file for a mesh; slots that are passed in are donated."""
     jit = partial(jax.jit, static_argnames="spec", compiler_options=compiler_options(mesh))
     return Programs(
-        jax.jit(empty_slots, static_argnames=("spec", "rows", "pages", "columns", "dtype")),
+        jax.jit(empty_slots, static_argnames=("spec", "rows", "pages", "positions", "dtype")),
         jit(prefill_prefix),
         jit(prefill),
         jit(admit, donate_argnames="slots"),

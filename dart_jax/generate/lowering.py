@@ -1,4 +1,4 @@
-"""The decoder's block lowered for devices that need not be there."""
+"""Lowering a block of decode steps for devices that need not be attached."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def lower_block(
     decode: DecodeConfig,
     mesh: Mesh,
     rows: int,
-    columns: int,
+    positions: int,
 ) -> Any:
-    """The lowered `decode_block` for M0 and one adapter, placed as `decode` places them.
+    """Lower `decode_block` for M0 and one adapter, sharded as `decode` shards them.
 
     Args:
         base_params: `jax.ShapeDtypeStruct` of every weight.
         rows: Slots.
-        columns: Tokens of a slot's cache.
+        positions: Tokens of a slot's cache.
     """
     dtype = base_params["embed"].dtype
     whole = replicated(mesh)
@@ -44,7 +44,7 @@ def lower_block(
 
         return jax.tree.map(place, tree, shardings)
 
-    def of(shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
+    def on_all(shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, kind, sharding=whole)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -53,26 +53,28 @@ def lower_block(
     weights = Weights(
         base=placed(base_params, tree_shardings(mesh, param_axes(config), base_params)),
         lora=placed(adapter, tree_shardings(mesh, lora_axes(adapter), adapter)),
-        scales=of((2, lora.rank), jnp.float32),
+        scales=on_all((2, lora.rank), jnp.float32),
     )
 
     def cached(side: jax.Array) -> jax.ShapeDtypeStruct:
         sharding = sharding_of(mesh, ("batch", "kv_heads", None, None), side.shape)
         return jax.ShapeDtypeStruct(side.shape, side.dtype, sharding=sharding)
 
-    own = jax.eval_shape(lambda: empty_cache(config, rows, columns, cache_dtype(mesh, dtype)))
-    numbers = of((rows,), jnp.int32)
+    row_cache = jax.eval_shape(
+        lambda: empty_cache(config, rows, positions, cache_dtype(mesh, dtype))
+    )
+    numbers = on_all((rows,), jnp.int32)
     slots = Slots(
-        own=jax.tree.map(cached, own),
+        row_cache=jax.tree.map(cached, row_cache),
         prompt=numbers,
         token=numbers,
         count=numbers,
         limit=numbers,
-        done=of((rows,), jnp.bool_),
+        done=on_all((rows,), jnp.bool_),
         model=numbers,
-        keys=of((rows,), key.dtype),
+        keys=on_all((rows,), key.dtype),
     )
     # Stop tokens do not change the program's size.
     spec = DecodeSpec(config, decode.temperature, decode.top_p, decode.top_k, (0,), 0, mesh)
-    going = of((rows,), jnp.bool_)
+    going = on_all((rows,), jnp.bool_)
     return programs(mesh).decode_block.lower(slots, weights, None, going, None, spec)

@@ -1,4 +1,6 @@
-"""Which page of the pool belongs to which row: kept by the host, told to the devices every block.
+"""The host's page table: which page of the KV cache belongs to which row.
+
+The devices get a copy of it with every block (`kv_cache.Pages`).
 
 A row gets a page when its next block needs one, and gives all of them back when it ends.
 """
@@ -11,17 +13,18 @@ import numpy as np
 
 # Columns of a page; of 32, 64 and 128 the fastest, see `kv_cache._attend_pages`.
 PAGE = 64
-# A pool begins with so many quarters of what its rows could ever need, and grows by one: every
-# size is compiled. Few rows are not worth that.
+# A pool begins with two quarters of the pages that its rows could ever need and grows by a quarter
+# at a time. Each size is compiled, which takes longer than a small pool saves: with few rows it has
+# all pages from the start.
 _FIRST_QUARTERS = 2
 _FEW_ROWS = 32
 
 
 class PageTable:
-    """The pages of some rows, at most `each` a row.
+    """The pages of a batch's rows, at most `each` per row.
 
     Attributes:
-        size: Pages of the pool. Page 0 belongs to nobody.
+        size: Pages of the pool. Page 0 belongs to no row.
     """
 
     def __init__(self, rows: int, each: int):
@@ -33,59 +36,69 @@ class PageTable:
         self._table = np.zeros((rows, each), np.int32)
         self._free = list(range(size - 1, 0, -1))
 
-    def lacking(self, columns: Mapping[int, int]) -> int:
-        """How many more pages the pool must have for rows of so many columns."""
+    def lacking(self, positions: Mapping[int, int]) -> int:
+        """How many pages the pool is short of, given the positions that each row needs."""
         held = (self._table > 0).sum(axis=1)
-        wanted = sum(max(0, -(-need // PAGE) - int(held[row])) for row, need in columns.items())
+        wanted = sum(max(0, -(-need // PAGE) - int(held[row])) for row, need in positions.items())
         return max(0, wanted - len(self._free))
 
-    def give(self, columns: Mapping[int, int]) -> None:
-        """Pages for rows of so many columns; none may be lacking."""
-        for row, need in columns.items():
-            for place in range(-(-need // PAGE)):
-                if not self._table[row, place]:
-                    self._table[row, place] = self._free.pop()
+    def give(self, positions: Mapping[int, int]) -> None:
+        """Assign pages for the positions that each row needs; none may be lacking."""
+        for row, need in positions.items():
+            for index in range(-(-need // PAGE)):
+                if not self._table[row, index]:
+                    self._table[row, index] = self._free.pop()
 
     def take_back(self, row: int) -> None:
-        """The pages of a row that has ended."""
+        """Free the pages of a row that has ended."""
         self._free += self._table[row][self._table[row] > 0].tolist()
         self._table[row] = 0
 
     def grow(self, lacking: int) -> np.ndarray:
-        """By a quarter, or more when so many pages are lacking; what `_move` returns."""
+        """Grow the pool by a quarter, or by more if `lacking` asks for it; returns as `_move`."""
         rows, each = self._table.shape
         sizes = [_quarters(rows * each, quarters) for quarters in range(1, 5)]
-        return self._move(range(rows), next(size for size in sizes if size >= self.size + lacking))
+        size = next(size for size in sizes if size >= self.size + lacking)
+        return self._move(range(rows), size)
 
     def shrink(self, rows: Sequence[int]) -> np.ndarray:
-        """Go on with these rows, and all pages that they could need; what `_move` returns."""
+        """Keep these rows only, with all pages that they could need; returns as `_move`."""
         return self._move(rows, _quarters(len(rows) * self._table.shape[1], 4))
 
     def _move(self, rows: Sequence[int], size: int) -> np.ndarray:
-        """Of every page from now on [size], which it was."""
-        old = self._table[np.asarray(rows)]
-        held = old > 0
+        """Renumber the pages of these rows from 1 in a pool of another size.
+
+        Returns:
+            For each page of the resized pool, the index of the page that it was [size]; 0 for one
+            that is free.
+        """
+        old_table = self._table[np.asarray(rows)]
+        held = old_table > 0
         count = int(held.sum())
-        self._begin(*old.shape, size)
+
+        self._begin(*old_table.shape, size)
         self._table[held] = np.arange(1, 1 + count)
         self._free = self._free[: size - 1 - count]
-        was = np.zeros(size, np.int32)
-        was[1 : 1 + count] = old[held]
-        return was
 
-    def of_rows(self, rows: Sequence[int], columns: int) -> np.ndarray:
-        """Pages of so many columns of these rows, in their order; 0 where a row has none."""
-        return self._table[np.asarray(rows), : -(-columns // PAGE)]
+        old_index = np.zeros(size, np.int32)
+        old_index[1 : 1 + count] = old_table[held]
+        return old_index
+
+    def of_rows(self, rows: Sequence[int], positions: int) -> np.ndarray:
+        """Pages that hold the first `positions` of these rows; 0 where a row has none."""
+        return self._table[np.asarray(rows), : -(-positions // PAGE)]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The fields of `kv_cache.Pages`."""
-        rows, places = np.nonzero(self._table)
-        numbers = self._table[rows, places]
+        """Table, owner and start: the fields of `kv_cache.Pages`."""
+        rows, indices = np.nonzero(self._table)
+        pages = self._table[rows, indices]
         owner = np.zeros(self.size, np.int32)
+        # A page of no row starts behind all positions, where no query sees it.
         start = np.full(self.size, self._table.shape[1] * PAGE, np.int32)
-        owner[numbers], start[numbers] = rows, places * PAGE
+        owner[pages], start[pages] = rows, indices * PAGE
         return self._table.copy(), owner, start
 
 
 def _quarters(pages: int, quarters: int) -> int:
+    """Size of a pool with so many quarters of `pages`, page 0 included."""
     return 1 + -(-pages * quarters // 4)

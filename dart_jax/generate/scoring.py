@@ -1,10 +1,12 @@
-"""Log-likelihood of given continuations, all of one prompt in a single row; the YES/NO margin.
+"""Log-likelihood of given continuations of a prompt, and the YES/NO margin.
+
+All continuations of a prompt are scored in a single row:
 
     row         p p p p a a b b b .       prompt p, continuations a and b, padding
     positions   0 1 2 3 4 5 4 5 6 0       every continuation goes on from the prompt
     segments   -1-1-1-1 1 1 2 2 2 0       and sees the prompt and itself
 
-The prompt is computed once whatever the number of continuations.
+The prompt is computed once, however many continuations it has.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from dart_jax.processes import to_host
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.records import Decision
 
+# Rows are padded to a multiple of this, so that few lengths are compiled.
 _BUCKET = 64
 
 
@@ -38,7 +41,7 @@ def continuation_log_probs(
     batch_size: int,
     adapter: tuple[LoraParams, float] = ({}, 0.0),
 ) -> np.ndarray:
-    """Summed log-probability of each continuation after each prompt.
+    """Sum the log-probabilities of each continuation's tokens after each prompt.
 
     Args:
         prompts: Token ids.
@@ -53,6 +56,7 @@ def continuation_log_probs(
     result = np.full((len(prompts), len(continuations)), np.nan)
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
     fitting.sort(key=lambda index: -len(prompts[index]))
+
     for start in range(0, len(fitting), batch_size):
         chosen = fitting[start : start + batch_size]
         rows = [_row(prompts[index], continuations) for index in chosen]
@@ -68,38 +72,44 @@ def conclusion_margins(
     batch_size: int,
     adapter: tuple[LoraParams, float] = ({}, 0.0),
 ) -> np.ndarray:
-    """How much likelier `Conclusion: YES` is than `Conclusion: NO` behind each analysis.
+    """Log-odds of `Conclusion: YES` against `Conclusion: NO` behind each analysis.
 
-    Both answers are tokenised whole, as in training, and differ in their last tokens only: what
-    they have in common is computed once.
+    Both answers are tokenised whole, as in training, and differ in their last tokens only: the
+    tokens that they have in common are computed once.
 
     Args:
         prompts: Token ids.
-        analyses: What the model wrote, or is to have written, before its last line; may be ''.
+        analyses: Text before the conclusion line, by the model or given; may be ''.
 
     Returns:
         float64 [len(prompts)], nats: the log-odds of YES against NO; nan where it does not fit.
     """
     encode = model.tokenizer.encode_text
-    rows: dict[tuple[tuple[int, ...], ...], list[tuple[int, list[int]]]] = defaultdict(list)
+    # Prompts by the tokens in which their two answers differ: index, and the tokens before those.
+    by_tails: dict[tuple[tuple[int, ...], ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for index, (prompt, analysis) in enumerate(zip(prompts, analyses, strict=True)):
         lead = f"{analysis}\n" if analysis else ""
-        both = [
-            encode(lead + conclusion_line(decision)) for decision in (Decision.YES, Decision.NO)
-        ]
-        common = len(common_prefix_of(*both))
-        tails = tuple(tuple(answer[common:]) for answer in both)
-        rows[tails].append((index, [*prompt, *both[0][:common]]))
+        yes = encode(lead + conclusion_line(Decision.YES))
+        no = encode(lead + conclusion_line(Decision.NO))
+        common = len(common_prefix_of(yes, no))
+        tails = (tuple(yes[common:]), tuple(no[common:]))
+        by_tails[tails].append((index, [*prompt, *yes[:common]]))
+
     margins = np.full(len(prompts), np.nan)
-    for tails, some in rows.items():
-        heads = [head for _, head in some]
+    for tails, members in by_tails.items():
+        heads = [head for _, head in members]
         scores = continuation_log_probs(model, heads, tails, batch_size, adapter)
-        margins[[index for index, _ in some]] = scores[:, 0] - scores[:, 1]
+        margins[[index for index, _ in members]] = scores[:, 0] - scores[:, 1]
     return margins
 
 
 def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.ndarray:
-    """[4, T]: tokens, positions, segments, and the index of the query that predicts a token."""
+    """Lay out a prompt and its continuations in one row.
+
+    Returns:
+        int32 [4, T]: tokens, positions, segments, and for each token the index of the query that
+        predicts it.
+    """
     n = len(prompt)
     columns = [(token, i, SHARED, -1) for i, token in enumerate(prompt)]
     for number, continuation in enumerate(continuations):
@@ -115,15 +125,17 @@ def _score_rows(
     continuations: Sequence[Sequence[int]],
     adapter: tuple[LoraParams, float],
 ) -> np.ndarray:
+    """Log-probability of each continuation in each row of `_row`; float64 [rows, continuations]."""
     length = -(-max(row.shape[1] for row in rows) // _BUCKET) * _BUCKET
     stacked = np.stack([np.pad(row, ((0, 0), (0, length - row.shape[1]))) for row in rows])
     scored = sum(len(c) for c in continuations)
     starts = np.asarray([row.shape[1] - scored for row in rows], np.int32)
+
     lora_params, scale = adapter
-    found = _token_log_probs(
+    log_probs = _token_log_probs(
         model.base_params, lora_params, scale, stacked, starts, model.config, scored
     )
-    per_token = to_host(found).astype(np.float64)
+    per_token = to_host(log_probs).astype(np.float64)
     edges = np.cumsum([0, *(len(c) for c in continuations)])
     return np.add.reduceat(per_token, edges[:-1], axis=1)
 
@@ -138,12 +150,13 @@ def _token_log_probs(
     config: LlamaConfig,
     scored: int,
 ) -> Float[Array, "B C"]:
-    """Log-probability of the `scored` tokens that begin at `starts`."""
-    tokens, positions, segments, predictors = (rows[:, i] for i in range(4))
+    """Log-probability of the `scored` tokens of each row that begin at `starts`."""
+    tokens, positions, segments, predictors = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3]
     attention = dense_attention(segment_mask(positions, segments))
     hidden, _ = forward(
         config, base_params, lora_params, tokens, positions, attention, lora_scale=lora_scale
     )
+
     where = starts[:, None] + jnp.arange(scored)
     target = jnp.take_along_axis(tokens, where, axis=1)
     source = jnp.take_along_axis(predictors, where, axis=1)

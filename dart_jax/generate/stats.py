@@ -1,4 +1,4 @@
-"""What a decode run did: tokens, shapes, and how full its batches were."""
+"""Counters of a decode run: tokens, shapes, and how full its batches were."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class DecodeStats:
     Attributes:
         shapes: Kind (`prefix`, `prefill`, `slots`, `pages`), rows and tokens of every shape run.
             Each prefill, and each number of slots with its number of pages, is compiled once.
-        prompt_tokens: Prefilled, without padding; a shared prefix once a model.
-        padded_tokens: Prefilled, with padding.
-        new_tokens: In the rows' texts.
+        prompt_tokens: Tokens prefilled, without padding; a shared prefix counts once per model.
+        padded_tokens: Tokens prefilled, with padding.
+        new_tokens: Tokens in the rows' texts.
         row_steps: Rows times steps decoded, idle and ended rows included.
     """
 
@@ -25,30 +25,33 @@ class DecodeStats:
     row_steps: int = 0
 
     def shape(self, kind: str, rows: int, tokens: int) -> None:
-        """A shape that is run."""
+        """Note a shape that is run."""
         self.shapes.add((kind, rows, tokens))
 
-    def prefilled(self, kind: str, rows: int, tokens: int, own: int) -> None:
-        """A prefill of rows x tokens, of which `own` are no padding."""
+    def prefilled(self, kind: str, rows: int, tokens: int, not_padding: int) -> None:
+        """Count a prefill of rows x tokens, of which `not_padding` are a prompt's."""
         self.shape(kind, rows, tokens)
-        self.prompt_tokens += own
+        self.prompt_tokens += not_padding
         self.padded_tokens += rows * tokens
 
     def decoded(self, rows: int, steps: int) -> None:
-        """A block of decode steps."""
+        """Count a block of decode steps."""
         self.row_steps += rows * steps
 
     def finished(self, tokens: int) -> None:
-        """A row that has ended with so many tokens."""
+        """Count a row that has ended with so many tokens."""
         self.new_tokens += tokens
 
     @property
     def occupancy(self) -> float:
-        """New tokens in texts per row and step. A row's first token comes with its prefill."""
+        """Share of the decoded row steps whose token is part of a text.
+
+        It may exceed 1, since a row's first token comes with its prefill.
+        """
         return self.new_tokens / self.row_steps if self.row_steps else 1.0
 
     def report(self) -> str:
-        """In a few lines, with every shape that was run."""
+        """The counters in two lines, with every shape that was run."""
         shapes = ", ".join(
             f"{kind} {rows} x {tokens}" for kind, rows, tokens in sorted(self.shapes)
         )

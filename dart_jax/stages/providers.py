@@ -16,7 +16,7 @@ from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.chat.store import ResponseStore
 from dart_jax.chat.usage import USAGE, write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
-from dart_jax.data.suites import own_items
+from dart_jax.data.suites import custom_items
 from dart_jax.processes import on_first
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import Outcome, PredictedLabel, Question
@@ -69,7 +69,7 @@ def own_texts(run: Run, stage: str) -> dict[str, str]:
         return file_rationales() if stage == "distill" else file_safer()
     if stage == "repair":
         return {}
-    items = own_items(run.config.data)
+    items = custom_items(run.config.data)
     return {item.question.id: item.rationale for item in items if item.rationale is not None}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
-from dart_jax.data.suites import own_items
+from dart_jax.data.suites import custom_items
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
@@ -44,7 +44,7 @@ def teacher_input(run: Run) -> dict[str, Any]:
 
 def own_input(run: Run) -> str:
     """Hash of what a suite of your own says beside its questions: completions and weights."""
-    return digest([dataclasses.asdict(item) for item in own_items(run.config.data)])
+    return digest([dataclasses.asdict(item) for item in custom_items(run.config.data)])
 
 
 def as_written(run: Run) -> tuple[list[Question], list[Question]]:
@@ -52,7 +52,7 @@ def as_written(run: Run) -> tuple[list[Question], list[Question]]:
 
     Those are the unlabelled rows of own data that have one.
     """
-    has_text = {i.question.id for i in own_items(run.config.data) if i.rationale is not None}
+    has_text = {i.question.id for i in custom_items(run.config.data) if i.rationale is not None}
     train = run.splits["train"]
     given = [q for q in train if q.condition is None and q.id in has_text]
     ids = {question.id for question in given}
@@ -70,7 +70,7 @@ def check(run: Run) -> None:
 
 def execute(run: Run) -> None:
     """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
-    own = {item.question.id: item for item in own_items(run.config.data)}
+    own = {item.question.id: item for item in custom_items(run.config.data)}
     given, open_ones = as_written(run)
     questions, unlabelled = label_questions(run, open_ones, "teach")
     # In the order of the split, which is that of the training set.

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from dart_jax.data.custom_dataset import CustomItem
 from dart_jax.data.mini_suite import MiniItem, load_mini
-from dart_jax.data.own_suite import OwnItem
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.prompts.templates import Message, distill_messages
 from dart_jax.records import Question, digest
@@ -13,7 +13,7 @@ from dart_jax.teach.writer import TargetRequest
 def distill_requests(
     questions: Iterable[Question],
     examples: int = 0,
-    own: Mapping[str, OwnItem] | None = None,
+    own: Mapping[str, CustomItem] | None = None,
 ) -> list[TargetRequest]:
     """One request a question, at weight 1 (paper, stage I) unless own data says otherwise.
 

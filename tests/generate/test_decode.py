@@ -29,7 +29,7 @@ def random_prompts(lengths) -> list[Request]:
     ]
 
 
-# Prefilled two at a time, in pieces of 32 and of 16 columns: each shape takes a second to compile.
+# Prefilled two at a time, in pieces of 32 and of 16 tokens: each shape takes a second to compile.
 PROMPTS = random_prompts([3, 25, 17, 1, 32, 9, 30, 12])
 
 

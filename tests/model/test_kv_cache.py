@@ -10,15 +10,15 @@ from dart_jax.model.kv_cache import (
     LayerCache,
     Pages,
     Store,
-    append_columns,
+    append_positions,
     as_layer,
     attend_stores,
     empty_cache,
-    insert_columns,
-    join_columns,
+    insert_positions,
+    join_positions,
     rows_of,
     side_by_side,
-    write_column,
+    write_position,
 )
 
 
@@ -26,10 +26,10 @@ def drawn(seed, *shape, dtype="float32"):
     return jax.random.normal(jax.random.key(seed), shape).astype(dtype)
 
 
-def layer(seed, rows, columns, dtype="float32"):
+def layer(seed, rows, positions, dtype="float32"):
     return as_layer(
-        drawn(seed, rows, 2, columns, 4, dtype=dtype),
-        drawn(seed + 1, rows, 2, columns, 4, dtype=dtype),
+        drawn(seed, rows, 2, positions, 4, dtype=dtype),
+        drawn(seed + 1, rows, 2, positions, 4, dtype=dtype),
     )
 
 
@@ -48,7 +48,7 @@ def test_shape_and_type(config):
 
 def test_write_column_leaves_the_others_alone():
     before, new = layer(0, 3, 5), layer(2, 3, 1)
-    after = write_column(before, jnp.int32(3), new)
+    after = write_position(before, jnp.int32(3), new)
     for old, now, some in zip(*map(plain, (before, after, new)), strict=True):
         np.testing.assert_array_equal(now[:, :, 3:4], some)
         kept = [0, 1, 2, 4]
@@ -57,14 +57,14 @@ def test_write_column_leaves_the_others_alone():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rows_and_columns_land_where_they_should(dtype):
-    """Two of four rows replaced at the beginning; then two columns behind each row's tokens."""
+    """Two of four rows replaced at the beginning; then two positions behind each row's tokens."""
     cache, new, more = (layer(seed, 4, n, dtype) for seed, n in ((0, 6), (2, 3), (4, 2)))
     new = jax.tree.map(lambda side: side[:2], new)
     rows, lengths = jnp.asarray([2, 0]), jnp.asarray([3, 4, 0, 1])
 
     @jax.jit
     def write(cache):
-        return append_columns(insert_columns(cache, rows[:, None], (new,)), lengths, (more,))
+        return append_positions(insert_positions(cache, rows[:, None], (new,)), lengths, (more,))
 
     [found] = write((cache,))
     for side, old, some, last in zip(*map(plain, (found, cache, new, more)), strict=True):
@@ -75,14 +75,14 @@ def test_rows_and_columns_land_where_they_should(dtype):
         np.testing.assert_array_equal(side, expected)
 
 
-# Rows of at most 3 pages of 4 columns: row 0 has two, row 1 three, row 2 none.
+# Rows of at most 3 pages of 4 positions: row 0 has two, row 1 three, row 2 none.
 TABLE = np.asarray([[5, 2, 0], [1, 3, 6], [0, 0, 0]])
 OWNER, START = np.asarray([0, 1, 0, 1, 0, 0, 1]), np.asarray([12, 0, 4, 4, 12, 0, 8])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_pages_are_the_columns_of_their_rows(dtype):
-    """5 columns of two rows, then two of each row behind them: as in rows of 12 columns."""
+    """5 positions of two rows, then two of each row behind them: as in rows of 12 positions."""
     pages = Pages(*map(jnp.asarray, (TABLE, OWNER, START)))
     pool, rows = layer(0, 7, 4, dtype), layer(2, 3, 12, dtype)
     new, more = layer(4, 2, 5, dtype), layer(6, 3, 2, dtype)
@@ -90,20 +90,20 @@ def test_pages_are_the_columns_of_their_rows(dtype):
 
     @jax.jit
     def in_pages(pool):
-        inserted = insert_columns(pool, pages.table[jnp.asarray([1, 0]), :2], (new,))
-        return append_columns(inserted, lengths, (more,), pages)
+        inserted = insert_positions(pool, pages.table[jnp.asarray([1, 0]), :2], (new,))
+        return append_positions(inserted, lengths, (more,), pages)
 
-    inserted = insert_columns((rows,), jnp.asarray([[1], [0]]), (new,))
-    [expected], [found] = append_columns(inserted, lengths, (more,)), in_pages((pool,))
+    inserted = insert_positions((rows,), jnp.asarray([[1], [0]]), (new,))
+    [expected], [found] = append_positions(inserted, lengths, (more,)), in_pages((pool,))
     for side, whole, old in zip(*map(plain, (found, expected, pool)), strict=True):
         np.testing.assert_array_equal(side[4], old[4], "a page of nobody")
-        for row, columns in ((0, [*range(5), 6, 7]), (1, [*range(5), 10, 11])):
+        for row, positions in ((0, [*range(5), 6, 7]), (1, [*range(5), 10, 11])):
             joined = np.concatenate(side[TABLE[row]], axis=1)
-            np.testing.assert_array_equal(joined[:, columns], whole[row][:, columns])
+            np.testing.assert_array_equal(joined[:, positions], whole[row][:, positions])
 
 
 def test_attention_to_pages_is_attention_to_rows_and_does_not_know_where_they_lie():
-    """A row sees its own columns but for a gap; its result is the same in any pages, to the bit."""
+    """A row sees its own positions but for a gap; any pages give the same result, to the bit."""
     query, recent, rows = drawn(9, 3, 1, 6, 4), layer(2, 3, 4), layer(4, 3, 12)
     seen = np.asarray([[1] * 3 + [0] + [1] * 3 + [0] * 5, [1] * 11 + [0], [0] * 12], bool)
     so_far = Store(recent, jnp.asarray([[[True, True, False, False]]]))
@@ -115,9 +115,9 @@ def test_attention_to_pages_is_attention_to_rows_and_does_not_know_where_they_li
         mask = np.zeros((count, 1, 4), bool)
         key, value = map(np.array, layer(6, count, 4))
         for row, place in np.argwhere(table):
-            page, columns = table[row, place], slice(4 * place, 4 * place + 4)
-            owner[page], start[page], mask[page, 0] = row, 4 * place, seen[row, columns]
-            key[page], value[page] = rows.key[row][..., columns], rows.value[row][:, columns]
+            page, positions = table[row, place], slice(4 * place, 4 * place + 4)
+            owner[page], start[page], mask[page, 0] = row, 4 * place, seen[row, positions]
+            key[page], value[page] = rows.key[row][..., positions], rows.value[row][:, positions]
         pages = Pages(*map(jnp.asarray, (table[:, :each], owner, start)))
         pool = LayerCache(jnp.asarray(key), jnp.asarray(value))
         store = Store(pool, jnp.asarray(mask), pages=pages)
@@ -131,7 +131,7 @@ def test_attention_to_pages_is_attention_to_rows_and_does_not_know_where_they_li
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_attention_to_stores_is_attention_to_their_columns_side_by_side(T):
-    """A prefix of two models, own columns of unequal number, and recent ones; also a bare one."""
+    """A prefix of two models, own positions of unequal number, and recent ones; also a bare one."""
     B, models = 3, jnp.asarray([1, 0, 1])
     prefix, own, recent = layer(0, 2, 5), layer(2, B, 6), layer(4, B, 4)
     query = drawn(9, B, T, 6, 4)
@@ -141,7 +141,7 @@ def test_attention_to_stores_is_attention_to_their_columns_side_by_side(T):
     [shared] = side_by_side((prefix,))
     stores = [Store(shared, of_model, shared=True), Store(own, filled), Store(recent, so_far)]
 
-    joined = join_columns(rows_of((prefix,), models)[0], join_columns(own, recent))
+    joined = join_positions(rows_of((prefix,), models)[0], join_positions(own, recent))
     mask = [jnp.ones((B, 1, 5), bool), filled, so_far]
     mask = jnp.concatenate([jnp.broadcast_to(m, (B, T, m.shape[-1])) for m in mask], axis=-1)
     expected = dense_attention(mask)(query, joined.key.swapaxes(2, 3), joined.value)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dart_jax.data.own_suite import load_file
+from dart_jax.data.custom_dataset import load_file
 from dart_jax.export import export
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl

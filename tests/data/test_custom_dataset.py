@@ -5,9 +5,9 @@ import json
 import pytest
 
 from dart_jax.data.config import DataConfig
-from dart_jax.data.own_suite import OwnItem, load_file, load_hub
+from dart_jax.data.custom_dataset import CustomItem, load_file, load_hub
 from dart_jax.data.splits import make_splits
-from dart_jax.data.suites import load_suite, own_items
+from dart_jax.data.suites import custom_items, load_suite
 from dart_jax.records import BadRecord, Condition, Question, Turn, WeightSpan
 
 PLAIN = {"id": "a", "question": "May we?", "label": "NO"}
@@ -38,7 +38,7 @@ def written(tmp_path, *rows):
 
 def test_rows_become_questions_with_what_stands_beside_them(tmp_path):
     plain, full = load_file(written(tmp_path, PLAIN, FULL))
-    assert plain == OwnItem(Question("a", "own", Condition.EQUAL, "May we?", -1, "a"), None, 1.0)
+    assert plain == CustomItem(Question("a", "own", Condition.EQUAL, "May we?", -1, "a"), None, 1.0)
     assert full.question == Question("b", "leave", Condition.DIFF, "Must we?", -1, "parents")
     assert (full.rationale, full.weight) == ("The law says so. It has for years.", 2.5)
 
@@ -129,7 +129,7 @@ def test_an_unlabelled_chat_is_kept_as_it_is(tmp_path):
 def test_a_chat_may_be_written_in_several_forms(tmp_path, row):
     """Prompt, completion, token weights and the id that is made are the same."""
     (item,) = load_file(written(tmp_path, row | {"token_weights": [1, 2]}))
-    assert item == OwnItem(
+    assert item == CustomItem(
         Question(
             "row-6519faaf0427",
             "own",
@@ -277,9 +277,9 @@ def test_a_data_set_gives_the_items_of_its_file(tmp_path, monkeypatch):
     folder.mkdir()
     path.rename(folder / "train.jsonl")
     config = DataConfig(suite="hub", hub=str(folder))
-    assert own_items(config) == load_hub(str(folder), "train")
-    assert own_items(config) == load_file(written(tmp_path, PLAIN, FULL, CHAT))
-    assert load_suite(config) == [item.question for item in own_items(config)]
+    assert custom_items(config) == load_hub(str(folder), "train")
+    assert custom_items(config) == load_file(written(tmp_path, PLAIN, FULL, CHAT))
+    assert load_suite(config) == [item.question for item in custom_items(config)]
 
 
 def test_a_bad_row_of_a_data_set_is_named(tmp_path, monkeypatch):

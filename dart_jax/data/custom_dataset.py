@@ -69,7 +69,7 @@ NO_OPTIONS = -1
 
 
 @dataclass(frozen=True)
-class OwnItem:
+class CustomItem:
     """A question and what its row says beside it.
 
     Attributes:
@@ -174,7 +174,7 @@ class _Row:
 _KEYS = frozenset(_Row.__dataclass_fields__)
 
 
-def load_file(path: Path) -> list[OwnItem]:
+def load_file(path: Path) -> list[CustomItem]:
     """All items of a JSONL file, in its order.
 
     Raises:
@@ -190,7 +190,7 @@ def load_file(path: Path) -> list[OwnItem]:
     return _items(rows, str(path))
 
 
-def load_hub(name: str, split: str) -> list[OwnItem]:
+def load_hub(name: str, split: str) -> list[CustomItem]:
     """All items of a data set that `datasets.load_dataset` finds by name (or by local path).
 
     Columns are those of the JSONL form; other columns and null values are left aside, unless they
@@ -239,7 +239,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _items(rows: Sequence[_Row], where: str) -> list[OwnItem]:
+def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
     ids = ids_of(
         [row.id for row in rows],
         [row.question or [vars(turn) for turn in row.conversation()] for row in rows],
@@ -255,7 +255,7 @@ def _items(rows: Sequence[_Row], where: str) -> list[OwnItem]:
     return items
 
 
-def _item(row: _Row, row_id: str) -> OwnItem:
+def _item(row: _Row, row_id: str) -> CustomItem:
     turns = row.conversation()
     question = Question(
         id=row_id,
@@ -269,7 +269,7 @@ def _item(row: _Row, row_id: str) -> OwnItem:
     rationale = row.answer()
     if rationale is not None and row.label is not None:
         rationale = analysis_text(rationale)
-    return OwnItem(question, rationale, row.weight, row.spans())
+    return CustomItem(question, rationale, row.weight, row.spans())
 
 
 def _transcript(messages: Sequence[Turn]) -> str:
