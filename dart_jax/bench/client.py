@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +40,30 @@ from dart_jax.chat.store import ResponseStore
 from dart_jax.machine import machine, versions
 
 _PROMPT = "Say whether the two groups in this question should be treated alike, and why. " * 6
+_ANSWER = "Both groups have the same claim here. Nothing in the question speaks for a difference."
 _ALONE = 40
 """Requests sent one at a time."""
 
 Ask = Callable[[int, int], list[float]]
-"""`ask(count, concurrency)`: have so many new requests answered; when each was (seconds)."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m dart_jax.bench client`."""
-    parser.add_argument("--requests", type=int, default=1600, help="requests (default 1600)")
-    parser.add_argument("--concurrency", type=int, default=32, help="in flight (default 32)")
-    parser.add_argument("--latency", type=float, default=0.2, help="seconds (default 0.2)")
+"""`ask(number, concurrency)`: have so many new requests answered; when each was (seconds)."""
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; what was printed.
-
-    Raises:
-        RuntimeError: A request was not answered.
-    """
+    """Measure and print; what was printed. Raises RuntimeError where a request was not answered."""
     ideal = args.concurrency / args.latency
     with slow_server(args.latency) as address, tempfile.TemporaryDirectory() as folder:
         endpoint = resolve_endpoint("openai", address, None)
         with ResponseStore(Path(folder) / "store.sqlite") as store:
             ours = measure(ask_ours(endpoint, store), args)
         library = measure(ask_library(endpoint), args)
-    for found in (ours, library):
+    for name, found in (("ours", ours), ("openai alone", library)):
         found["share_of_ideal"] = round(found["requests_per_second"] / ideal, 4)
-    result = {
+        print(
+            f"{name}: {found['requests_per_second']} requests/s, "
+            f"{found['share_of_ideal']:.1%} of {ideal:.1f}; "
+            f"CPU {found['cpu_ms']} ms a request; overhead alone {found['overhead_ms']} ms"
+        )
+    return {
         "requests": args.requests,
         "concurrency": args.concurrency,
         "latency_seconds": args.latency,
@@ -78,8 +75,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(("openai", "httpx2", "aiolimiter")),
     }
-    _show(result)
-    return result
 
 
 def measure(ask: Ask, args: argparse.Namespace) -> dict[str, float]:
@@ -99,26 +94,25 @@ def measure(ask: Ask, args: argparse.Namespace) -> dict[str, float]:
 
 def ask_ours(endpoint: Endpoint, store: ResponseStore) -> Ask:
     """Our client, with a commit of each answer."""
-    sent = 0
+    numbers = count()
+    clients: dict[int, OpenAIChat] = {}
 
-    def ask(count: int, concurrency: int) -> list[float]:
-        nonlocal sent
+    def ask(number: int, concurrency: int) -> list[float]:
+        if concurrency not in clients:
+            limits = LimitsConfig(max_retries=0)
+            clients[concurrency] = OpenAIChat(
+                endpoint, "m", store, concurrency=concurrency, limits=limits
+            )
         ends: list[float] = []
-        requests = [_request(sent + number) for number in range(count)]
-        sent += count
-        client = clients.setdefault(
-            concurrency,
-            OpenAIChat(
-                endpoint, "m", store, concurrency=concurrency, limits=LimitsConfig(max_retries=0)
-            ),
+        requests = [_request(next(numbers)) for _ in range(number)]
+        answers = clients[concurrency].complete(
+            requests, lambda _: ends.append(time.perf_counter())
         )
-        answers = client.complete(requests, lambda _: ends.append(time.perf_counter()))
         failed = [answer.reason for answer in answers if isinstance(answer, ChatFailure)]
         if failed:
             raise RuntimeError(f"{len(failed)} requests failed, nothing was measured: {failed[0]}")
         return ends
 
-    clients: dict[int, OpenAIChat] = {}
     return ask
 
 
@@ -129,8 +123,8 @@ def ask_library(endpoint: Endpoint) -> Ask:
     runner = asyncio.Runner()
     client = AsyncOpenAI(api_key=endpoint.key, base_url=endpoint.base_url, max_retries=0)
 
-    async def answer_all(count: int, concurrency: int) -> list[float]:
-        waiting = iter(range(count))
+    async def answer_all(number: int, concurrency: int) -> list[float]:
+        waiting = iter(range(number))
         ends: list[float] = []
 
         async def work() -> None:
@@ -147,7 +141,7 @@ def ask_library(endpoint: Endpoint) -> Ask:
         await asyncio.gather(*(work() for _ in range(concurrency)))
         return ends
 
-    return lambda count, concurrency: runner.run(answer_all(count, concurrency))
+    return lambda number, concurrency: runner.run(answer_all(number, concurrency))
 
 
 def _request(number: int) -> ChatRequest:
@@ -157,24 +151,36 @@ def _request(number: int) -> ChatRequest:
 @contextmanager
 def slow_server(latency: float) -> Iterator[str]:
     """The address of a server that answers after so many seconds, while this lasts."""
-    command = [sys.executable, "-m", "dart_jax.bench.slow_server", str(latency)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
-        try:
-            yield f"http://127.0.0.1:{int(it.stdout.readline())}/v1"
-        finally:
-            it.stdin.close()
-            it.wait(10)
+    spawn = multiprocessing.get_context("spawn")
+    near_end, far_end = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(latency, far_end), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{near_end.recv()}/v1"
+    finally:
+        process.kill()
+        process.join()
 
 
-def _show(result: dict[str, Any]) -> None:
-    for name in ("ours", "openai_library_alone"):
-        found = result[name]
-        print(
-            f"{name}: {found['requests_per_second']} requests/s, "
-            f"{found['share_of_ideal']:.1%} of {result['ideal_requests_per_second']}; "
-            f"CPU {found['cpu_ms']} ms a request; overhead alone {found['overhead_ms']} ms"
-        )
-    print(
-        f"our own part: CPU {result['own_cpu_ms']} ms, overhead {result['own_overhead_ms']} ms"
-        " a request"
-    )
+def _serve(latency: float, pipe: Connection) -> None:
+    """The server's process: send the port, then answer until it is killed."""
+    message = {"role": "assistant", "content": _ANSWER}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    completion = {"id": "0", "object": "chat.completion", "created": 0, "model": "m"}
+    body = json.dumps({**completion, "choices": [choice], "usage": usage}).encode()
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay open
+
+        def do_POST(self) -> None:
+            due = time.monotonic() + latency
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(max(due - time.monotonic(), 0))
+            # In one piece, because a second one would wait for the first to be acknowledged.
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + head + body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        pipe.send(server.server_port)
+        server.serve_forever()

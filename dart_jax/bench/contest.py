@@ -1,84 +1,256 @@
-"""From a job and the variants of both sides to the numbers that compare them."""
+"""Variants of both sides in turn, and the numbers and the table that compare them.
+
+Each side with a choice is tuned in one short round of every variant; its fastest variants then run
+whole rounds, one working while the others sleep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from dart_jax.bench.job import Job, Variant, write_job
-from dart_jax.bench.prepare import tune_job
-from dart_jax.bench.rounds import Measured, alternate, tune
-from dart_jax.bench.summary import compare, finalists, summarise, tuned_rate
+import jax
+
+from dart_jax.bench import hf, ours
+from dart_jax.bench.jobs import DecodeJob, Round, TrainJob, Variant
+from dart_jax.bench.worker import Worker, WorkerDied
+from dart_jax.machine import machine, versions
+
+# Tuning is short: variants this near to the fastest one run the whole rounds, too (two at most).
+NEAR = 0.9
+# What a measurement against Hugging Face depends on.
+OURS = ("jax", "jaxlib", "flax", "optax", "numpy")
+PEER = ("torch", "transformers", "peft")
+
+Job = TrainJob | DecodeJob
+Entry = dict[str, Any]
+"""The numbers of one variant, as `--out` has them."""
 
 say = partial(print, flush=True)
+
+
+def against_peer(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Measure in a temporary folder; the result, with the machine and the versions.
+
+    Raises:
+        RuntimeError: A library of the peer is missing, the sides do not do the same job, or a
+            worker died (WorkerDied).
+    """
+    absent = [name for name in PEER if importlib.util.find_spec(name) is None]
+    if absent:
+        raise RuntimeError(
+            f"--peer hf needs {', '.join(absent)}, which this environment lacks; "
+            f"run `pip install {' '.join(absent)}` in the versions of requirements.txt"
+        )
+    jax.config.update("jax_platforms", "cpu")  # this process prepares; devices are the workers'
+    where = {"machine": machine(), "versions": versions([*OURS, *PEER])}
+    with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as folder:
+        return measure(Path(folder)) | where
+
+
+def start(job: Job, variant: Variant, folder: Path) -> Worker:
+    """A worker with the session of a job and a framework."""
+    side = ours if variant.framework == "ours" else hf
+    session = side.Training if isinstance(job, TrainJob) else side.Decoding
+    return Worker(session, job, variant, folder)
+
+
+def untimed(job: Job, variants: Sequence[Variant], rounds: int, folder: Path) -> list[list[Any]]:
+    """Results of a small job, for each variant and round; nobody is timed, so all load at once."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(start(job, variant, folder)) for variant in variants]
+        for worker in workers:
+            worker.facts()
+        return [[worker.round(i).result for i in range(rounds)] for worker in workers]
+
+
+def alternate(job: Job, variants: Sequence[Variant], rounds: int, folder: Path) -> list[Entry]:
+    """Rounds in turn: the first of each variant, the second of each, ...; the others sleep."""
+    done: list[list[Round]] = [[] for _ in variants]
+    workers, facts = [], []
+    with ExitStack() as stack:
+        for variant in variants:
+            started = time.perf_counter()
+            worker = stack.enter_context(start(job, variant, folder))
+            facts.append(worker.facts() | {"setup_seconds": time.perf_counter() - started})
+            workers.append(worker)
+
+        for epoch in range(rounds):
+            for worker, its_rounds in zip(workers, done, strict=True):
+                one = worker.round(epoch)
+                its_rounds.append(one)
+                rate = f"{job.amount / one.seconds:.3f} {job.rate.replace('_', ' ')}"
+                say(f"  round {epoch + 1}, {worker.variant.name}: {one.seconds:.1f} s, {rate}")
+    return [summarise(job, *numbers) for numbers in zip(variants, done, facts, strict=True)]
+
+
+def tune(
+    job: Job, variants: Sequence[Variant], folder: Path
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """One round of each variant, one after the other, each alone on the machine.
+
+    Returns:
+        By name the entries of those that worked, and the reason why others did not: a variant
+        that needs more memory than there is takes no part, and is reported.
+
+    Raises:
+        WorkerDied: Not one worked.
+    """
+    say(f"tuning {variants[0].framework}: {len(variants)} variants")
+    entries, failed = {}, {}
+    for variant in variants:
+        try:
+            [entry] = alternate(job, [variant], 1, folder)
+        except WorkerDied as error:
+            failed[variant.name] = str(error)
+            say(f"  {variant.name}: failed; {error}")
+        else:
+            entries[variant.name] = entry | {"stage": "tuning"}
+    if not entries:
+        raise WorkerDied("\n".join(failed.values()))
+    return entries, failed
+
+
+@dataclass
+class Contest:
+    """Entries of the variants of both sides by name, and why others failed."""
+
+    ours: dict[str, Entry] = field(default_factory=dict)
+    peers: dict[str, Entry] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def contest(
     job: Job,
     ours: Sequence[Variant],
     peers: Sequence[Variant],
-    tune_examples: int,
+    rounds: int,
     folder: Path,
+    *,
+    tuning: Job | None = None,
+    tuned_share: Callable[[Variant], float] = lambda _: 1.0,
     large: bool = False,
-) -> dict[str, Any]:
-    """Tune, alternate, compare.
+) -> Contest:
+    """Tune, then alternate.
 
     Args:
         peers: May be empty: then nothing is compared.
-        tune_examples: In a tuning round.
+        tuning: The job of a tuning round; `job` itself by default.
+        tuned_share: The rate of a variant in the whole job, as a share of that in its tuning.
         large: Two variants do not fit the device: they run one after the other instead of in
             turns. Ours are tuned like the peer's; otherwise all of ours run the whole rounds.
     """
-    few = tune_job(job, tune_examples)
-    finals, tuned, failed = _choose(job, few, peers, folder)
-    if large:
-        ours, tuned_ours, failed_ours = _choose(job, few, ours, folder)
-        tuned, failed = [*tuned, *tuned_ours], failed | failed_ours
-    path = folder / "job.json"
-    write_job(job, path)
-    say(f"{job.sft.epochs} rounds of {len(job.examples)} examples")
-    everyone = [*ours, *finals]
-    groups = [[variant] for variant in everyone] if large else [everyone]
-    found = [one for group in groups for one in alternate(path, group, job.sft.epochs, folder, say)]
+    found = Contest()
+    finals: list[Variant] = []
+    for variants, entries, choose in ((ours, found.ours, large), (peers, found.peers, True)):
+        if choose and len(variants) > 1:
+            tuned, failed = tune(tuning or job, variants, folder)
+            found.failed |= failed
+            for variant in variants:
+                if variant.name in tuned:
+                    tuned[variant.name][job.rate] *= tuned_share(variant)
+            names = finalists({name: entry[job.rate] for name, entry in tuned.items()})
+            variants = [variant for variant in variants if variant.name in names]
+            entries |= tuned
+        finals += variants
+
+    say(f"{rounds} rounds of {job.amount} {job.rate.partition('_')[0]}")
+    groups = [[variant] for variant in finals] if large else [finals]
+    for group in groups:
+        for variant, entry in zip(group, alternate(job, group, rounds, folder), strict=True):
+            side = found.ours if variant in ours else found.peers
+            side[variant.name] = entry
+    return found
+
+
+def finalists(rates: Mapping[str, float]) -> list[str]:
+    """Names of the fastest variant, and of the second where it is near."""
+    ranked = sorted(rates, key=rates.__getitem__, reverse=True)
+    return [name for name in ranked[:2] if rates[name] >= NEAR * rates[ranked[0]]]
+
+
+def summarise(job: Job, variant: Variant, rounds: Sequence[Round], facts: Entry) -> Entry:
+    """The numbers of a variant's rounds; rates are medians, memory is the largest.
+
+    Raises:
+        RuntimeError: The rounds did not do the job, see `numbers` of the job.
+    """
+    rates = [job.amount / one.seconds for one in rounds]
+    device_bytes = [one.peak_device_bytes for one in rounds if one.peak_device_bytes]
     return {
-        "examples": len(job.examples),
-        "rounds": job.sft.epochs,
-        "examples_per_step": job.sft.batch_size,
-        **_both_sides(job, tuned, found),
-        "failed": failed,
+        "variant": variant.name,
+        "dtype": variant.dtype,
+        "stage": "rounds",
+        job.rate: median(rates),
+        f"{job.rate}_min": min(rates),
+        f"{job.rate}_max": max(rates),
+        **job.numbers(variant, rounds),
+        "peak_rss_bytes": max(one.peak_rss_bytes for one in rounds),
+        "peak_device_bytes": max(device_bytes, default=None),
+        "round_seconds": [one.seconds for one in rounds],
+        **facts,
     }
 
 
-def _choose(
-    job: Job, few: Job, variants: Sequence[Variant], folder: Path
-) -> tuple[Sequence[Variant], list[Measured], dict[str, str]]:
-    """Who runs the whole rounds, what tuning measured, and which variants failed and why."""
-    if len(variants) <= 1:
-        return variants, [], {}
-    framework, count = variants[0].framework, len(few.examples)
-    say(f"tuning {framework}: {len(variants)} variants on {count} examples")
-    tuned, failed = tune(few, variants, folder, say)
-    names = finalists({one.variant.name: tuned_rate(one, job) for one in tuned})
-    return [one.variant for one in tuned if one.variant.name in names], tuned, failed
-
-
-def _both_sides(job: Job, tuned: Sequence[Measured], found: Sequence[Measured]) -> dict[str, Any]:
-    entries: dict[str, dict[str, Any]] = {"ours": {}, "hf": {}}
-    for one in tuned:
-        rate = {"stage": "tuning", "examples_per_second": tuned_rate(one, job)}
-        entries[one.variant.framework][one.variant.name] = summarise(one) | rate
-    for one in found:
-        entries[one.variant.framework][one.variant.name] = summarise(one) | {"stage": "rounds"}
-    ours, peers = _best(entries["ours"]), _best(entries["hf"])
-    sides = {"ours": {**ours, "variants": entries["ours"]}, "peers": entries["hf"]}
-    if not peers:
-        return sides
-    return {**sides, "best_peer": peers["variant"], **compare(ours, peers)}
-
-
-def _best(entries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The fastest over the whole rounds; empty of none."""
+def best(entries: Mapping[str, Entry], rate: str) -> Entry:
+    """The fastest of those that ran the whole rounds; empty of none."""
     whole = [entry for entry in entries.values() if entry["stage"] == "rounds"]
-    return max(whole, key=lambda entry: entry["examples_per_second"], default={})
+    return max(whole, key=lambda entry: entry[rate], default={})
+
+
+def compare(done: Contest, rate: str) -> dict[str, float]:
+    """Speed and memory of the best of either side; a memory ratio below 1 is less than the peer.
+
+    Memory is the accelerator's where both used one.
+    """
+    ours, peer = best(done.ours, rate), best(done.peers, rate)
+    device = ours["peak_device_bytes"] and peer["peak_device_bytes"]
+    memory = "peak_device_bytes" if device else "peak_rss_bytes"
+    pairs = zip(ours["round_seconds"], peer["round_seconds"], strict=True)
+    by_round = [theirs / mine for mine, theirs in pairs]
+    return {
+        "ratio_vs_best_peer": ours[rate] / peer[rate],
+        "ratio_min": min(by_round),
+        "ratio_max": max(by_round),
+        "memory_ratio": ours[memory] / peer[memory],
+    }
+
+
+def table(done: Contest, rate: str, columns: Mapping[str, Callable[[Entry], str]]) -> str:
+    """Every variant, the fastest first: its rate, these columns, its memory; the best compared."""
+    rows = [["variant", rate.replace("_per_second", "/s"), "min - max", *columns, "memory GB"]]
+    entries = [*done.ours.values(), *done.peers.values()]
+    for entry in sorted(entries, key=lambda entry: -entry[rate]):
+        spread = f"{entry[f'{rate}_min']:.3f} - {entry[f'{rate}_max']:.3f}"
+        memory = entry["peak_device_bytes"] or entry["peak_rss_bytes"]
+        rows.append(
+            [
+                entry["variant"],
+                f"{entry[rate]:.3f}",
+                spread if entry["stage"] == "rounds" else "tuning only",
+                *(write(entry) for write in columns.values()),
+                f"{memory / 1e9:.2f}",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    if done.peers:
+        ratios = compare(done, rate)
+        lines.append(
+            f"{best(done.ours, rate)['variant']} against {best(done.peers, rate)['variant']}: "
+            f"{ratios['ratio_vs_best_peer']:.2f} times as fast "
+            f"({ratios['ratio_min']:.2f} - {ratios['ratio_max']:.2f} by round), "
+            f"{ratios['memory_ratio']:.2f} times the memory"
+        )
+    return "\n".join(lines)

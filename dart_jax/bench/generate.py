@@ -1,7 +1,6 @@
-"""Decoding speed and memory for pairs of models against Hugging Face generate, in one run.
+"""Decoding pairs of models, M0 and one adapter, against Hugging Face generate.
 
-The same prompts for M0 and one adapter: ours in one call, the peer's in two passes. Every variant
-works in a process of its own, and they take turns. First a check that both sides decode the same
+Ours answers in one call, the peer in two passes. First a check that both sides decode the same
 tokens; then a fixed number of new tokens, so that both do the same work; then natural stops; then
 the release's settings (float32, batch 8, two models in memory, sampling) against ours.
 """
@@ -9,173 +8,154 @@ the release's settings (float32, batch 8, two models in memory, sampling) agains
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.contest import say
-from dart_jax.bench.generate_job import GenerateJob, GenerateVariant
-from dart_jax.bench.generate_summary import (
-    PAIRS,
-    TITLES,
+from dart_jax.bench.contest import (
+    Contest,
     Entry,
-    compare_modes,
-    pairs_table,
-    same_tokens,
-    summarise_pairs,
+    against_peer,
+    best,
+    compare,
+    contest,
+    say,
+    table,
+    untimed,
 )
-from dart_jax.bench.job import write_job
-from dart_jax.bench.peer import PACKAGES, positive, require_peer
-from dart_jax.bench.rounds import Measured, alternate, tune, untimed
-from dart_jax.bench.summary import finalists
-from dart_jax.machine import OURS, machine, versions
+from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Variant
+from dart_jax.bench.prepare import decode_job
+from dart_jax.settings import BadSetting
 
 CHECKED_PROMPTS, CHECKED_TOKENS = 4, 16
-RELEASE = GenerateVariant("release", "float32", 8)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m dart_jax.bench generate`."""
-    add = parser.add_argument
-    types = ["float32", "bfloat16"]
-    add("--peer", choices=["hf"], default="hf", help="hf: transformers' generate, PEFT merged")
-    add("--prompts", type=positive, default=32, metavar="N", help="pairs (default 32)")
-    add("--new-tokens", type=positive, default=64, metavar="K", help="fixed number (default 64)")
-    add("--natural-limit", type=positive, default=256, help="with natural stops (default 256)")
-    add("--rounds", type=positive, default=3, help="timed rounds of each side (default 3)")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--run", type=Path, help="a run's folder: its base, M_DART and questions, test ones first"
-    )
-    source.add_argument(
-        "--model", help="as model.path, with the mini suite and a random adapter; without --run"
-    )
-    add("--ours-dtype", nargs="+", choices=types, default=types, help="that we try")
-    add("--peer-dtype", nargs="+", choices=types, default=types, help="that the peer tries")
-    add(
-        "--slots",
-        nargs="+",
-        type=positive,
-        default=[64],
-        metavar="N",
-        help="rows that we decode together, of both models (default 64)",
-    )
-    add(
-        "--peer-batches",
-        nargs="+",
-        type=positive,
-        default=[8, 16, 32],
-        metavar="N",
-        help="batch sizes that the peer is tuned over (default 8 16 32)",
-    )
-    add("--seed", type=int, default=0, help="of the noise and the random adapter (default 0)")
+RATE = DecodeJob.rate
+COLUMNS = {
+    "new tok/s": lambda entry: f"{entry['new_tokens_per_second']:.1f}",
+    "per answer": lambda entry: f"{entry['new_tokens_per_answer']:.1f}",
+}
+TITLES = {
+    "fixed": "fixed number of new tokens",
+    "natural": "natural stops",
+    "sampled": "fixed number, temperature 0.2, top-p 0.9",
+}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return what `--out` holds.
+    """Measure, print tables, and return what `--out` holds.
 
     Raises:
-        RuntimeError: A library of the peer is missing, the sides do not decode the same, or a
-            worker died (WorkerDied).
+        RuntimeError: See `against_peer`.
         ValueError: Settings that do not fit each other.
         FileNotFoundError: `--run` is no run.
     """
-    require_peer()
+    if args.run and args.model:
+        raise BadSetting("--model: not allowed with --run, which names its model")
     if max(args.peer_batches) > args.prompts:
         raise ValueError(
             f"--peer-batches {max(args.peer_batches)} is more than --prompts {args.prompts}: "
             "there would be no full batch to time"
         )
-    # This process only prepares; the devices are the workers'.
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-    from dart_jax.bench.generate_prepare import prepare_pairs
-
-    where = {"machine": machine(), "versions": versions([*OURS, *PACKAGES])}
-    with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as name:
-        folder = Path(name)
-        result = pairs_contest(args, prepare_pairs(args, folder), folder)
-    print("\n" + pairs_table(result))
-    return result | where
+    return against_peer(partial(_measure, args))
 
 
-def pairs_contest(args: argparse.Namespace, job: GenerateJob, folder: Path) -> dict[str, Any]:
+def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Check, then measure under each rule of stopping."""
+    job = decode_job(args, folder)
     say(f"checking that both sides decode the same tokens, on {CHECKED_PROMPTS} prompts")
-    agreed = check(job, folder)
+    few = dict(list(job.prompts.items())[:CHECKED_PROMPTS])
+    small = replace(job, prompts=few, new_tokens=CHECKED_TOKENS)
+    sides = [Variant("ours", "float32", 2 * len(few)), Variant("hf", "float32", len(few))]
+    [ours], [theirs] = untimed(small, sides, 1, folder)
+    checked = same_tokens(small, ours, theirs)
+
     jobs = {
         "fixed": job,
-        "natural": dataclasses.replace(job, new_tokens=args.natural_limit, natural_stops=True),
-        "sampled": dataclasses.replace(job, temperature=0.2, top_p=0.9),
+        "natural": replace(job, new_tokens=args.natural_limit, natural_stops=True),
+        "sampled": replace(job, temperature=0.2, top_p=0.9),
     }
-    ours = [GenerateVariant("ours", d, n) for d in args.ours_dtype for n in args.slots]
-    peers = [GenerateVariant("hf", d, n) for d in args.peer_dtype for n in args.peer_batches]
-    modes, failed = {}, {}
+    mine = [Variant("ours", dtype, slots) for dtype in args.ours_dtype for slots in args.slots]
+    peers = [Variant("hf", dtype, n) for dtype in args.peer_dtype for n in args.peer_batches]
+    release = [Variant("release", "float32", 8)]
+    modes = {}
     for mode, one in jobs.items():
-        opponents = [RELEASE] if mode == "sampled" else peers
-        modes[mode], failed[mode] = measure(mode, one, ours, opponents, args.rounds, folder)
-    lengths = [len(prompt.tokens) for prompt in job.prompts]
+        say(f"\n{TITLES[mode]}")
+        opponents = release if mode == "sampled" else peers
+        modes[mode] = contest(one, mine, opponents, args.rounds, folder)
+        say("\n" + table(modes[mode], RATE, COLUMNS))
+    lengths = [len(tokens) for tokens in job.prompts.values()]
     return {
-        "pairs": len(job.prompts),
+        "pairs": job.amount,
         "prompt_tokens": {"mean": sum(lengths) / len(lengths), "max": max(lengths)},
         "new_tokens": args.new_tokens,
         "natural_limit": args.natural_limit,
         "adapter": "M_DART of a run" if args.run else "random",
         "rounds": args.rounds,
-        "same_tokens": agreed,
+        "same_tokens": checked,
         **compare_modes(modes),
-        "failed": failed,
+        "failed": {mode: done.failed for mode, done in modes.items()},
     }
 
 
-def check(job: GenerateJob, folder: Path) -> dict[str, int]:
-    """Greedy float32 answers of both sides to a few prompts; see `same_tokens`."""
-    few = job.prompts[:CHECKED_PROMPTS]
-    small = dataclasses.replace(job, prompts=few, new_tokens=CHECKED_TOKENS)
-    sides = [
-        GenerateVariant("ours", "float32", 2 * len(few)),
-        GenerateVariant("hf", "float32", len(few)),
-    ]
-    [ours], [theirs] = untimed(small, sides, 1, folder)
-    return same_tokens(small, ours, theirs)
+def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers) -> dict[str, int]:
+    """Compare both sides' answers to a small greedy job token by token; how many there were.
+
+    Raises:
+        RuntimeError: They differ, or the adapter changes nothing: then the sides would not do
+            the same job, or nobody could see whether they do.
+    """
+    for model in (BASE, ADAPTED):
+        rows = zip(job.prompts, ours.tokens[model], theirs.tokens[model], strict=True)
+        for prompt, mine, other in rows:
+            for index, (a, b) in enumerate(zip_longest(mine, other)):
+                if a != b:
+                    raise RuntimeError(
+                        f"the sides do not decode the same: {model}, {prompt}, new token {index} "
+                        f"is {a} in ours and {b} in the peer's (greedy, float32)"
+                    )
+    if ours.tokens[BASE] == ours.tokens[ADAPTED]:
+        raise RuntimeError(
+            "the adapter's answers are the base model's: the check cannot see whether both sides "
+            "apply it; give --run a run whose adapter was trained"
+        )
+    return {"prompts": job.amount, "answers": 2 * job.amount, "tokens": ours.new_tokens}
 
 
-def measure(
-    mode: str,
-    job: GenerateJob,
-    ours: Sequence[GenerateVariant],
-    peers: Sequence[GenerateVariant],
-    rounds: int,
-    folder: Path,
-) -> tuple[dict[str, list[Entry]], dict[str, str]]:
-    """Tune the peer where it has a choice, then alternate.
+def compare_modes(modes: Mapping[str, Contest]) -> dict[str, Any]:
+    """What `--out` holds of the contests by rule of stopping: fixed, natural, sampled.
 
     Returns:
-        The entries of `ours` and `peers`, and by name the reason why a variant failed.
+        `ours`: its fastest variant for each rule, and all its variants. `peers`: every variant's
+        entries by rule. `best_peer` and the ratios: of the fastest of either side.
     """
-    entries: dict[str, Entry] = {}
-
-    def keep(found: Sequence[Measured], stage: str) -> None:
-        entries.update(
-            {one.variant.name: summarise_pairs(job, one) | {"stage": stage} for one in found}
-        )
-
-    failed: dict[str, str] = {}
-    say(f"{TITLES[mode]}: {len(job.prompts)} pairs")
-    if len(peers) > 1:
-        tuned, failed = tune(job, peers, folder, say)
-        keep(tuned, "tuning")
-        chosen = finalists({name: entry[PAIRS] for name, entry in entries.items()})
-        peers = [variant for variant in peers if variant.name in chosen]
-    path = folder / f"{mode}.json"
-    write_job(job, path)
-    keep(alternate(path, [*ours, *peers], rounds, folder, say), "rounds")
-    names = {variant.name for variant in ours}
-    sides = {
-        "ours": [entry for name, entry in entries.items() if name in names],
-        "peers": [entry for name, entry in entries.items() if name not in names],
+    ours = {mode: best(done.ours, RATE) for mode, done in modes.items()}
+    peers = {mode: best(done.peers, RATE) for mode, done in modes.items()}
+    ratios = {mode: compare(done, RATE) for mode, done in modes.items()}
+    mine: dict[str, Any] = {}
+    for suffix, entry in (("", ours["fixed"]), ("_natural", ours["natural"])):
+        for key in ("variant", RATE, "new_tokens_per_second"):
+            mine[f"{key}{suffix}"] = entry[key]
+    mine["peak_rss_bytes"] = max(ours[mode]["peak_rss_bytes"] for mode in ("fixed", "natural"))
+    mine["variants"] = _by_variant({mode: done.ours for mode, done in modes.items()})
+    return {
+        "ours": mine,
+        "peers": _by_variant({mode: done.peers for mode, done in modes.items()}),
+        "best_peer": peers["fixed"]["variant"],
+        "best_peer_natural": peers["natural"]["variant"],
+        **ratios["fixed"],
+        **{f"{key}_natural": value for key, value in ratios["natural"].items()},
+        "ratio_vs_release_settings": ratios["sampled"]["ratio_vs_best_peer"],
+        "ratio_vs_release_settings_min": ratios["sampled"]["ratio_min"],
+        "ratio_vs_release_settings_max": ratios["sampled"]["ratio_max"],
+        "memory_ratio_vs_release_settings": ratios["sampled"]["memory_ratio"],
     }
-    return sides, failed
+
+
+def _by_variant(modes: Mapping[str, Mapping[str, Entry]]) -> dict[str, dict[str, Entry]]:
+    found: dict[str, dict[str, Entry]] = {}
+    for mode, entries in modes.items():
+        for name, entry in entries.items():
+            found.setdefault(name, {})[mode] = entry
+    return found

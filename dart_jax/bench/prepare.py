@@ -1,79 +1,189 @@
-"""From the command's arguments to a job: examples, base weights and a first adapter, as files."""
+"""From arguments to a job: examples or prompts; base weights and an adapter as files."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from dart_jax.bench.job import Job
+from dart_jax.bench.jobs import DecodeJob, TrainJob
+from dart_jax.config import DartConfig, read_command
+from dart_jax.data.config import DataConfig
+from dart_jax.data.mini_suite import file_rationales
+from dart_jax.data.splits import make_splits, take
+from dart_jax.data.suites import load_suite
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
+from dart_jax.model.load import EMBEDDED, open_checkpoint, resolve_path
+from dart_jax.model.lora import init_lora
+from dart_jax.model.merged import write_config, write_tokenizer
+from dart_jax.model.peft_file import load_peft_config, save_peft
+from dart_jax.model.safetensors_file import save_shards
+from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.prompts.conclusion import conclusion_line
+from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Question, Target, read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example, tokenize
+from dart_jax.sft.optimizer import make_schedule
 
+# Standard deviation of a random adapter's B: answers change, and stay text.
+SMALL = 0.01
 SHARD_BYTES = 5 * 10**9
 
+Targets = tuple[list[Target], list[Question]]
 
-def mini_targets(limit: int) -> tuple[list[Target], list[Question]]:
+
+def mini_targets(limit: int | None) -> Targets:
     """The mini suite's own rationales, spread evenly over families and conditions."""
-    from dart_jax.data.config import DataConfig
-    from dart_jax.data.mini_suite import file_rationales
-    from dart_jax.data.splits import take
-    from dart_jax.data.suites import load_suite
-    from dart_jax.prompts.conclusion import conclusion_line
-
     config = DataConfig(suite="mini")
     questions = take(load_suite(config), limit, config.seed)
-    texts = file_rationales()
-    targets = [
-        Target(q.id, "distill", f"{texts[q.id]}\n{conclusion_line(q.gold)}", 1.0) for q in questions
-    ]
+    rationales = file_rationales()
+    targets = []
+    for question in questions:
+        text = f"{rationales[question.id]}\n{conclusion_line(question.gold)}"
+        targets.append(Target(question.id, "distill", text, 1.0))
     return targets, questions
 
 
-def run_targets(run: Path, limit: int) -> tuple[list[Target], list[Question]]:
+def run_config(run: Path) -> DartConfig:
+    """The settings of a run; raises FileNotFoundError where it is none."""
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"--run {run}: it has no config.yaml; give runs/<name>")
+    return read_command(["--config", str(run / "config.yaml")]).config
+
+
+def run_targets(run: Path, limit: int) -> Targets:
     """The first distill targets of a finished run, and its questions."""
-    from dart_jax.config import read_command
-    from dart_jax.data.suites import load_suite
-
-    config = read_command(["--config", str(run / "config.yaml")]).config
     targets = read_jsonl(run / "teach/targets.jsonl", Target)
-    return targets[:limit], load_suite(config.data)
+    return targets[:limit], load_suite(run_config(run).data)
 
 
-def prepare_job(
-    model: str,
-    targets: Sequence[Target],
-    questions: Sequence[Question],
-    folder: Path,
-    *,
-    sft: SftConfig,
-    lora: LoraConfig,
-    seed: int,
-) -> Job:
+def train_job(args: argparse.Namespace, folder: Path) -> TrainJob:
     """Tokenise, and write what both sides load: the same weights and the same first adapter.
 
-    See `hf_folder` for the base weights.
+    Raises:
+        ValueError: There are fewer examples than `--examples`.
     """
-    import jax
-
-    from dart_jax.model.load import open_checkpoint
-    from dart_jax.model.lora import init_lora
-    from dart_jax.model.peft_file import save_peft
-    from dart_jax.model.tokenizer import load_tokenizer
-
-    path = hf_folder(model, folder / "base")
-    config, _ = open_checkpoint(path)
+    count = args.examples
+    targets, questions = run_targets(args.run, count) if args.run else mini_targets(count)
+    if len(targets) < count:
+        raise ValueError(f"--examples {count}: there are only {len(targets)}")
+    lora = LoraConfig()
+    sft = SftConfig(
+        epochs=args.rounds,
+        batch_size=args.batch_size,
+        packing=args.packing,
+        row_length=args.row_length,
+    )
+    base = hf_folder(args.model, folder / "base")
+    config, _ = open_checkpoint(base)
+    by_id = {question.id: question for question in questions}
     length = min(sft.max_length, config.context_length)
-    by_id = {q.id: q for q in questions}
-    tokenizer = load_tokenizer(path, vocab_size=config.vocab_size)
-    examples = tuple(tokenize(targets, by_id, tokenizer, length))
-    save_peft(folder / "adapter", init_lora(jax.random.key(seed), config, lora), lora, model)
-    return _with_rates(Job(str(path), str(folder / "adapter"), examples, lora, sft, (), seed))
+    tokenizer = load_tokenizer(base, vocab_size=config.vocab_size)
+    examples = tokenize(targets, by_id, tokenizer, length)
+    first = init_lora(jax.random.key(args.seed), config, lora)
+    save_peft(folder / "adapter", first, lora, args.model)
+    adapter = str(folder / "adapter")
+    return with_rates(TrainJob(str(base), adapter, tuple(examples), lora, sft, (), args.seed))
+
+
+def with_rates(job: TrainJob) -> TrainJob:
+    """Fill in the learning rates of our schedule, so that every side has the same numbers."""
+    total = job.sft.epochs * job.steps_per_epoch
+    schedule = make_schedule(job.sft.learning_rate, job.sft, total)
+    rates = tuple(float(schedule(step)) for step in range(total))
+    return dataclasses.replace(job, learning_rates=rates)
+
+
+def check_job(job: TrainJob, count: int) -> TrainJob:
+    """Two epochs of one step on the first few examples, without dropout.
+
+    The second epoch's loss comes after one update: it also depends on the adapter's scale, its
+    gradients, the clipping, the optimizer and the learning rate.
+    """
+    first = job.examples[:count]
+    sft = dataclasses.replace(job.sft, batch_size=len(first), epochs=2)
+    lora = dataclasses.replace(job.lora, dropout=0.0)
+    return with_rates(dataclasses.replace(job, examples=first, sft=sft, lora=lora))
+
+
+def tune_job(job: TrainJob, count: int) -> TrainJob:
+    """One epoch on a few examples, spread evenly over the lengths, the longest among them."""
+    ordered = sorted(job.examples, key=lambda example: -len(example.tokens))
+    few = tuple(ordered[:: max(len(ordered) // count, 1)][:count])
+    sft = dataclasses.replace(job.sft, epochs=1)
+    return with_rates(dataclasses.replace(job, examples=few, sft=sft))
+
+
+def random_job(
+    config: LlamaConfig, *, rows: int, row_length: int, steps: int, epochs: int, lora: LoraConfig
+) -> TrainJob:
+    """Random weights and tokens that pack without a gap: `rows` x `row_length` a step.
+
+    Eight examples a row, each half prompt and half completion.
+    """
+    shape = (steps * rows * 8, row_length // 8)
+    examples = []
+    for index, row in enumerate(np.random.default_rng(0).integers(1, config.vocab_size, shape)):
+        examples.append(Example(f"random-{index}", tuple(row.tolist()), row_length // 16, 1.0))
+    sft = SftConfig(batch_size=8 * rows, epochs=epochs, packing="segments", row_length=row_length)
+    return with_rates(TrainJob(config, None, tuple(examples), lora, sft, (), 0))
+
+
+def decode_job(args: argparse.Namespace, folder: Path) -> DecodeJob:
+    """Prompts and both models, with a fixed number of new tokens.
+
+    Raises:
+        ValueError: Too few questions, or a prompt without room for its answer.
+        FileNotFoundError: `--run` is no run or has no M_DART.
+    """
+    if args.run:
+        questions, name, adapter = run_sources(args.run)
+        base = hf_folder(name, folder / "base")
+    else:
+        questions = mini_targets(None)[1]
+        base = hf_folder(args.model or EMBEDDED, folder / "base")
+        adapter = random_adapter(base, folder / "adapter", args.seed)
+    if len(questions) < args.prompts:
+        raise ValueError(f"--prompts {args.prompts}: there are only {len(questions)} questions")
+
+    config, _ = open_checkpoint(base)
+    tokenizer, prompts = load_tokenizer(base, vocab_size=config.vocab_size), {}
+    new_tokens = max(args.new_tokens, args.natural_limit)
+    for question in questions[: args.prompts]:
+        tokens = tokenizer.encode_prompt(answer_messages(question), row=question.id)
+        if len(tokens) + new_tokens > config.context_length:
+            raise ValueError(
+                f"{question.id}: a prompt of {len(tokens)} tokens and {new_tokens} new ones do "
+                f"not fit the context of {config.context_length}; lower --new-tokens or --natural-limit"
+            )
+        prompts[question.id] = tuple(tokens)
+    return DecodeJob(str(base), str(adapter), prompts, args.new_tokens, seed=args.seed)
+
+
+def run_sources(run: Path) -> tuple[list[Question], str, Path]:
+    """A run's test questions, those of the other splits after them, its base, and M_DART."""
+    config = run_config(run)
+    splits = make_splits(config.data)
+    adapter = (run / "adapters/M_DART").resolve()
+    load_peft_config(adapter)  # raises where there is none
+    questions = [*splits["test"], *splits["validation"], *splits["train"]]
+    return questions, config.model.path, adapter
+
+
+def random_adapter(base: Path, folder: Path, seed: int) -> Path:
+    """Write an adapter of the default rank and targets, A as fresh ones have it, B not zero."""
+    lora, draw = LoraConfig(), np.random.default_rng(seed)
+    params = init_lora(jax.random.key(seed), open_checkpoint(base)[0], lora)
+    for weights in params.values():
+        weights["B"] = SMALL * draw.standard_normal(weights["B"].shape, np.float32)
+    save_peft(folder, params, lora, str(base))
+    return folder
 
 
 def hf_folder(model: str, folder: Path) -> Path:
@@ -82,76 +192,17 @@ def hf_folder(model: str, folder: Path) -> Path:
     Of a .gguf file one is written to `folder`, in float32, because transformers computes on
     packed GGUF weights with other kernels.
     """
-    from dart_jax.model.load import resolve_path
-
     path = resolve_path(model)
-    return _write_base(path, folder) if path.is_file() else path.resolve()
-
-
-def random_job(
-    config: LlamaConfig, *, rows: int, row_length: int, steps: int, epochs: int, lora: LoraConfig
-) -> Job:
-    """Random weights and tokens that pack without a gap: `rows` x `row_length` a step.
-
-    Eight examples a row, each half prompt and half completion.
-    """
-    tokens = np.random.default_rng(0).integers(
-        1, config.vocab_size, (steps * rows * 8, row_length // 8)
-    )
-    examples = tuple(
-        Example(f"random-{index}", tuple(map(int, row)), row_length // 16, 1.0)
-        for index, row in enumerate(tokens)
-    )
-    sft = SftConfig(batch_size=8 * rows, epochs=epochs, packing="segments", row_length=row_length)
-    return _with_rates(Job(config, None, examples, lora, sft, (), 0))
-
-
-def check_job(job: Job, examples: int) -> Job:
-    """Two epochs of one step on the first few examples, without dropout.
-
-    The second epoch's loss comes after one update: it also depends on the adapter's scale, its
-    gradients, the clipping, the optimizer and the learning rate.
-    """
-    first = job.examples[:examples]
-    sft = dataclasses.replace(job.sft, batch_size=len(first), epochs=2)
-    lora = dataclasses.replace(job.lora, dropout=0.0)
-    return _with_rates(dataclasses.replace(job, examples=first, sft=sft, lora=lora))
-
-
-def tune_job(job: Job, examples: int) -> Job:
-    """One epoch on a few examples, spread evenly over the lengths, the longest among them."""
-    ordered = sorted(job.examples, key=lambda example: -len(example.tokens))
-    stride = max(len(ordered) // examples, 1)
-    sft = dataclasses.replace(job.sft, epochs=1)
-    return _with_rates(
-        dataclasses.replace(job, examples=tuple(ordered[::stride][:examples]), sft=sft)
-    )
-
-
-def _write_base(path: Path, folder: Path) -> Path:
-    """A .gguf checkpoint and its tokenizer as a Hugging Face folder, float32."""
-    from dart_jax.model.load import open_checkpoint
-    from dart_jax.model.merged import write_config, write_tokenizer
-    from dart_jax.model.safetensors_file import save_shards
-
+    if path.is_dir():
+        return path.resolve()
     folder.mkdir()
     config, source = open_checkpoint(path)
-    tensors = (
-        (name, source.open(name)[tuple(slice(end) for end in info.shape)])
-        for name, info in source.tensors.items()
-    )
-    save_shards(folder, tensors, SHARD_BYTES)
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for name, info in source.tensors.items():
+            yield name, source.open(name)[tuple(slice(size) for size in info.shape)]
+
+    save_shards(folder, tensors(), SHARD_BYTES)
     write_config(folder, path, config, "checkpoint")
     write_tokenizer(folder, path)
     return folder
-
-
-def _with_rates(job: Job) -> Job:
-    """Fill in the learning rates of our schedule, so that every side has the same numbers."""
-    from dart_jax.sft.optimizer import make_schedule
-
-    total = job.sft.epochs * job.steps_per_epoch
-    schedule = make_schedule(job.sft.learning_rate, job.sft, total)
-    return dataclasses.replace(
-        job, learning_rates=tuple(float(schedule(step)) for step in range(total))
-    )

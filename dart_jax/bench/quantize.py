@@ -2,115 +2,172 @@
 
 Rows are the mini suite's questions with their rationales. Every scheme sees the same rows, and
 trains the same fresh adapter on the same batches; no trained row is measured.
+
+`--out` has for each scheme: bytes of the base, and of a Llama-3-8B in bfloat16; over all tokens of
+the rows, the largest and the root-mean-square difference of its logits from the plain base's
+(whose own root-mean-square is `logits_rms`), the KL divergence of its next token from the plain
+base's in nats, and the share of positions with another first choice; the loss of the completions
+in nats a token before and after training, and how far each is from the plain base's.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import tempfile
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
 
 from dart_jax.bench.prepare import mini_targets
 from dart_jax.machine import machine, versions
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
+from dart_jax.model.llama import forward, logits_of, param_shapes
+from dart_jax.model.load import Model, load_model
+from dart_jax.model.lora import LoraParams, init_lora
+from dart_jax.model.presets import PRESETS
+from dart_jax.model.quantize import SCHEMES, quantize_params, stored_bytes
+from dart_jax.model.sharding import make_mesh
 from dart_jax.sft.config import SftConfig
-
-if TYPE_CHECKING:
-    from jaxtyping import PyTree
-
-    from dart_jax.model.load import Model
-    from dart_jax.sft.examples import Example
+from dart_jax.sft.examples import Example, tokenize
+from dart_jax.sft.loop import train
 
 _BATCH = 8
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m dart_jax.bench quantize`."""
-    parser.add_argument("--model", default=ModelConfig.path, help="as model.path")
-    parser.add_argument("--rows", type=int, default=16, help="texts to measure on (default 16)")
-    parser.add_argument(
-        "--steps", type=int, default=8, help=f"training steps of {_BATCH} texts (default 8)"
-    )
+_LENGTH_BUCKET = 64
+_LORA = LoraConfig(dropout=0.0)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; what was printed.
+    """Measure and print; what was printed. Raises ValueError where there are not enough texts."""
+    model = load_model(ModelConfig(path=args.model), make_mesh(MeshConfig(), jax.devices()[:1]))
+    wanted = args.rows + _BATCH * args.steps
+    targets, questions = mini_targets(wanted)
+    if len(targets) < wanted:
+        raise ValueError(f"--rows and --steps ask for {wanted} texts; there are {len(targets)}")
+    by_id = {question.id: question for question in questions}
+    examples = tokenize(targets, by_id, model.tokenizer, model.config.context_length)
+    rows, training = examples[: args.rows], examples[args.rows :]
 
-    Returns:
-        Under each scheme: bytes of the base, and of a Llama-3-8B in bfloat16; over all tokens of
-        the rows, the largest and the root-mean-square difference of its logits from the plain
-        base's (whose own root-mean-square is `logits_rms`), the KL divergence of its next token
-        from the plain base's in nats, and the share of positions with another first choice; the
-        loss of the completions in nats a token before and after training, and how far each is
-        from the plain base's.
-
-    Raises:
-        ValueError: There are not that many texts.
-    """
-    import jax
-
-    from dart_jax.model.load import load_model
-    from dart_jax.model.quantize import SCHEMES, quantize_params
-    from dart_jax.model.sharding import make_mesh
-
-    if args.rows < 1 or args.steps < 1:
-        raise ValueError(f"--rows {args.rows}, --steps {args.steps}: both must be at least 1")
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    model = load_model(ModelConfig(path=args.model), mesh)
-    rows, training = _examples(model, args.rows, _BATCH * args.steps)
+    shapes = param_shapes(PRESETS["llama-3-8b"])
+    llama_3_8b = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes)
     result: dict[str, Any] = {}
     for scheme in SCHEMES:
-        base = jax.jit(partial(quantize_params, scheme=scheme))(model.base_params)
-        found = _measure(model, base, rows, training)
+        quantize = partial(quantize_params, scheme=scheme)
+        found = difference(model, jax.jit(quantize)(model.base_params), rows, training)
         plain = result.get("none", found)
         for key in ("loss", "trained_loss"):
             found[f"{key}_difference"] = found[key] - plain[key]
-        result[scheme] = {**found, "llama_3_8b_bytes": _llama_3_8b_bytes(scheme)}
+        found["llama_3_8b_bytes"] = stored_bytes(jax.eval_shape(quantize, llama_3_8b))
+        result[scheme] = found
     settings = {"model": args.model, "rows": args.rows, "steps": args.steps}
     result |= {"settings": settings, "machine": machine(), "versions": versions(("jax", "qwix"))}
     print(json.dumps(result, indent=1))
     return result
 
 
-def _examples(model: Model, rows: int, training: int) -> tuple[list[Example], list[Example]]:
-    """Texts to measure on and to train on, spread over families and conditions."""
-    from dart_jax.sft.examples import tokenize
-
-    targets, questions = mini_targets(rows + training)
-    if len(targets) < rows + training:
-        raise ValueError(
-            f"--rows and --steps ask for {rows + training} texts; there are {len(targets)}"
-        )
-    by_id = {question.id: question for question in questions}
-    examples = tokenize(targets, by_id, model.tokenizer, model.config.context_length)
-    return examples[:rows], examples[rows:]
-
-
-def _measure(
-    model: Model, base: PyTree, rows: list[Example], training: list[Example]
-) -> dict[str, Any]:
-    from dart_jax.bench.base_difference import completion_loss, logits_difference, train_adapter
-    from dart_jax.model.quantize import stored_bytes
-
-    lora, sft = LoraConfig(dropout=0.0), SftConfig(learning_rate=1e-3, batch_size=_BATCH)
-    trained = train_adapter(model, base, training, lora, sft)
+def difference(
+    model: Model, base: PyTree, rows: Sequence[Example], training: Sequence[Example]
+) -> dict[str, float]:
+    """How far another base is from the model's own."""
+    plain = partial(_sums, model.config, model.base_params, base)
+    sums = _add_up(plain, {}, rows)
+    predicted = sum(len(row.tokens) - 1 for row in rows)
+    completion = sum(len(row.tokens) - row.prompt_length for row in rows)
+    logits = predicted * model.config.vocab_size
+    trained = _add_up(
+        plain, train_adapter(dataclasses.replace(model, base_params=base), training), rows
+    )
     return {
         "bytes": stored_bytes(base),
-        **logits_difference(model, base, rows),
-        "loss": completion_loss(model.config, base, {}, 0.0, rows),
-        "trained_loss": completion_loss(model.config, base, trained, lora.scale, rows),
+        "logits_max_abs_error": sums["max"],
+        "logits_rms_error": (sums["squares"] / logits) ** 0.5,
+        "logits_rms": (sums["logit_squares"] / logits) ** 0.5,
+        "kl_nats": sums["kl"] / predicted,
+        "top1_changed_share": sums["changed"] / predicted,
+        "loss": sums["loss"] / completion,
+        "trained_loss": trained["loss"] / completion,
     }
 
 
-def _llama_3_8b_bytes(scheme: str) -> int:
-    import jax
-    import jax.numpy as jnp
+def train_adapter(model: Model, examples: Sequence[Example]) -> LoraParams:
+    """An adapter after one epoch on a base, from the same start whatever the base."""
+    sft = SftConfig(learning_rate=1e-3, batch_size=_BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        return train(
+            examples,
+            model,
+            init_lora(jax.random.key(0), model.config, _LORA),
+            Path(folder),
+            base={},
+            lora=_LORA,
+            sft=sft,
+            epochs=1,
+            learning_rate=sft.learning_rate,
+            seed=0,
+            title="bench quantize",
+        )
 
-    from dart_jax.model.llama import param_shapes
-    from dart_jax.model.presets import PRESETS
-    from dart_jax.model.quantize import quantize_params, stored_bytes
 
-    shapes = param_shapes(PRESETS["llama-3-8b"])
-    half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes)
-    return stored_bytes(jax.eval_shape(partial(quantize_params, scheme=scheme), half))
+def _add_up(sums_of: Any, lora_params: PyTree, rows: Sequence[Example]) -> dict[str, float]:
+    """`_sums` over all rows, padded to one length; of `max` the largest."""
+    length = -(-max(len(row.tokens) for row in rows) // _LENGTH_BUCKET) * _LENGTH_BUCKET
+    found = []
+    for row in rows:
+        tokens = np.zeros(length, np.int32)
+        tokens[: len(row.tokens)] = row.tokens
+        found.append(
+            jax.device_get(sums_of(lora_params, tokens, len(row.tokens), row.prompt_length))
+        )
+    totals = {key: float(sum(one[key] for one in found)) for key in found[0]}
+    return totals | {"max": float(max(one["max"] for one in found))}
+
+
+@partial(jax.jit, static_argnames="config")
+def _sums(
+    config: LlamaConfig,
+    plain: PyTree,
+    other: PyTree,
+    lora_params: PyTree,
+    tokens: Array,
+    count: Array,
+    prompt_length: Array,
+) -> dict[str, Array]:
+    """Sums over the positions of one row [T] that predict one of its first `count` tokens.
+
+    Args:
+        lora_params: On the other base; the plain one has none.
+    """
+    # Padding comes last, so that causality keeps it away.
+    positions = jnp.arange(tokens.shape[0])[None]
+    attention = dense_attention(segment_mask(positions, jnp.ones_like(positions)))
+
+    def logits(base: PyTree, adapter: PyTree) -> Array:
+        hidden, _ = forward(
+            config, base, adapter, tokens[None], positions, attention, lora_scale=_LORA.scale
+        )
+        return logits_of(base, hidden[0])[:-1]
+
+    expected, found = logits(plain, {}), logits(other, lora_params)
+    target = jnp.arange(1, tokens.shape[0])
+    is_token, is_completion = target < count, (target < count) & (target >= prompt_length)
+    error = jnp.where(is_token[:, None], found - expected, 0.0)
+    p, q = jax.nn.log_softmax(expected), jax.nn.log_softmax(found)
+    kl = (jnp.exp(p) * (p - q)).sum(-1)
+    log_probs = jnp.take_along_axis(q, tokens[1:, None], axis=1)[:, 0]
+    return {
+        "max": jnp.abs(error).max(),
+        "squares": (error**2).sum(),
+        "logit_squares": jnp.where(is_token[:, None], expected**2, 0.0).sum(),
+        "kl": jnp.where(is_token, kl, 0.0).sum(),
+        "changed": (is_token & (expected.argmax(-1) != found.argmax(-1))).sum(),
+        "loss": -jnp.where(is_completion, log_probs, 0.0).sum(),
+    }

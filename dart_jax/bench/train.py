@@ -1,104 +1,48 @@
-"""Training speed and memory against Hugging Face PEFT, on the same job, alternating in one run.
+"""Training against Hugging Face PEFT on the same job.
 
-Every variant (a framework, a type, a micro-batch size) works in a process of its own. First a
-check that both sides compute the same losses; then the peer's variants are tuned on a few
-examples, and its best and ours take turns at whole epochs, one working while the others sleep.
+First a check that both sides compute the same losses; then the peer's variants are tuned on a few
+examples, and its best and ours take turns at whole epochs.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.contest import contest, say
-from dart_jax.bench.job import Variant
-from dart_jax.bench.peer import PACKAGES, positive, require_peer
-from dart_jax.bench.prepare import check_job, mini_targets, prepare_job, run_targets
-from dart_jax.bench.rounds import untimed
-from dart_jax.bench.shape import SHAPES, shape
-from dart_jax.bench.summary import agreement, table
-from dart_jax.machine import OURS, machine, versions
+from dart_jax.bench.contest import against_peer, best, compare, contest, say, table, untimed
+from dart_jax.bench.jobs import TrainJob, Variant, padded_tokens
+from dart_jax.bench.prepare import check_job, random_job, train_job, tune_job
 from dart_jax.model.config import LoraConfig
-from dart_jax.sft.config import SftConfig
+from dart_jax.model.presets import PRESETS
 
 CHECKED_EXAMPLES = 4
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m dart_jax.bench train`."""
-    add = parser.add_argument
-    types = ["float32", "bfloat16"]
-    add("--peer", choices=["hf"], default="hf", help="hf: transformers with PEFT, on torch")
-    add("--examples", type=positive, default=128, help="examples in an epoch (default 128)")
-    add("--rounds", type=positive, default=3, help="timed epochs of each side (default 3)")
-    add("--run", type=Path, help="train on the distill targets of this finished run's folder")
-    add("--model", default="smollm2-135m-instruct", help="as model.path")
-    add("--batch-size", type=positive, default=16, help="examples per optimizer step (default 16)")
-    add("--packing", choices=["none", "segments", "shared_prefix"], default=SftConfig.packing)
-    add("--row-length", type=positive, default=SftConfig.row_length, help="as sft.row_length")
-    add("--ours-dtype", nargs="+", choices=types, default=types, help="ours (default: both)")
-    add("--peer-dtype", nargs="+", choices=types, default=types, help="the peer's (default: both)")
-    add(
-        "--peer-batches",
-        nargs="+",
-        type=positive,
-        default=[1, 4, 8, 16],
-        metavar="N",
-        help="micro-batch sizes that the peer is tuned over (default 1 4 8 16)",
-    )
-    add("--tune-examples", type=positive, default=16, help="in a tuning round (default 16)")
-    add("--shape", choices=SHAPES, help="random weights and tokens, 8 x 2048, bfloat16")
-    add("--seed", type=int, default=0, help="of adapter, order and dropout (default 0)")
+# Float32 noise through 30 layers, forward; and after one update.
+TOLERANCES = (1e-4, 1e-3)
+RATE = TrainJob.rate
+COLUMNS = {
+    "real tok/s": lambda entry: f"{entry['real_tokens_per_second']:.0f}",
+    "computed tok/s": lambda entry: f"{entry['padded_tokens_per_second']:.0f}",
+    "last loss": lambda entry: f"{entry['losses'][-1]:.4f}",
+}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return what `--out` holds.
 
     Raises:
-        RuntimeError: A library of the peer is missing, the losses differ or are no numbers, or
-            a worker died (WorkerDied).
+        RuntimeError: See `against_peer`; or a loss is no number.
         ValueError: Settings that do not fit each other.
     """
-    require_peer()
-    # This process only prepares; the devices are the workers'.
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-    where = {"machine": machine(), "versions": versions([*OURS, *PACKAGES])}
-    with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as name:
-        folder = Path(name)
-        result = shape(args.shape, args.rounds, folder) if args.shape else suite(args, folder)
-    print("\n" + table(result))
-    return result | where
+    return against_peer(partial(_shape if args.shape else _suite, args))
 
 
-def suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Examples of a suite, on the model that `--model` names."""
-    _check_sizes(args)
-    targets = run_targets(args.run, args.examples) if args.run else mini_targets(args.examples)
-    if len(targets[0]) < args.examples:
-        raise ValueError(f"--examples {args.examples}: there are only {len(targets[0])}")
-    sft = SftConfig(
-        epochs=args.rounds,
-        batch_size=args.batch_size,
-        packing=args.packing,
-        row_length=args.row_length,
-    )
-    job = prepare_job(args.model, *targets, folder, sft=sft, lora=LoraConfig(), seed=args.seed)
-    say(f"checking that both sides compute the same losses, on {CHECKED_EXAMPLES} examples")
-    small = check_job(job, CHECKED_EXAMPLES)
-    count = len(small.examples)
-    sides = [Variant("ours", "float32"), Variant("hf", "float32", count)]
-    found = untimed(small, sides, small.sft.epochs, folder)
-    check = agreement(*([one.loss for one in rounds] for rounds in found), count)
-    ours = [Variant("ours", dtype) for dtype in args.ours_dtype]
-    peers = [Variant("hf", d, size) for d in args.peer_dtype for size in args.peer_batches]
-    return {"same_losses": check} | contest(job, ours, peers, args.tune_examples, folder)
-
-
-def _check_sizes(args: argparse.Namespace) -> None:
     for size in args.peer_batches:
         if args.batch_size % size:
             raise ValueError(f"--peer-batches {size} does not divide --batch-size")
@@ -107,3 +51,111 @@ def _check_sizes(args: argparse.Namespace) -> None:
                 f"--peer-batches {size} is more than --examples or --tune-examples: "
                 "there would be no full micro-batch to time"
             )
+    job = train_job(args, folder)
+    say(f"checking that both sides compute the same losses, on {CHECKED_EXAMPLES} examples")
+    small = check_job(job, CHECKED_EXAMPLES)
+    sides = [Variant("ours", "float32"), Variant("hf", "float32", small.amount)]
+    ours, theirs = untimed(small, sides, small.sft.epochs, folder)
+    losses = [epoch.loss for epoch in ours], [epoch.loss for epoch in theirs]
+    check = same_losses(*losses, small.amount)
+
+    mine = [Variant("ours", dtype) for dtype in args.ours_dtype]
+    peers = [Variant("hf", d, size) for d in args.peer_dtype for size in args.peer_batches]
+    return {"same_losses": check} | measure(job, mine, peers, args.tune_examples, folder)
+
+
+def same_losses(ours: Sequence[float], theirs: Sequence[float], examples: int) -> dict[str, Any]:
+    """Both sides' losses on one batch without dropout, before and after one update.
+
+    Raises:
+        RuntimeError: They differ: the sides would not do the same job.
+    """
+    differences = [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
+    check = {
+        "examples": examples,
+        "ours": list(ours),
+        "hf": list(theirs),
+        "relative_differences": differences,
+        "tolerances": list(TOLERANCES),
+    }
+    # Written so that a loss that is no number counts as a difference.
+    if not all(d <= limit for d, limit in zip(differences, TOLERANCES, strict=True)):
+        raise RuntimeError(f"the sides do not compute the same losses: {check}")
+    return check
+
+
+def measure(
+    job: TrainJob,
+    ours: Sequence[Variant],
+    peers: Sequence[Variant],
+    tune_examples: int,
+    folder: Path,
+    large: bool = False,
+) -> dict[str, Any]:
+    """The contest of both sides, as `--out` has it; see `contest` for `large`."""
+    few, rounds = tune_job(job, tune_examples), job.sft.epochs
+
+    def tuned_share(variant: Variant) -> float:
+        """Few examples pad more than many: the rate is that of the positions computed."""
+        if variant.framework == "ours":
+            return 1.0
+        shares = [padded_tokens(one.examples, variant.batch) / one.amount for one in (few, job)]
+        return shares[0] / shares[1]
+
+    done = contest(
+        job, ours, peers, rounds, folder, tuning=few, tuned_share=tuned_share, large=large
+    )
+    say("\n" + table(done, RATE, COLUMNS))
+    compared = {}
+    if done.peers:
+        compared = {"best_peer": best(done.peers, RATE)["variant"], **compare(done, RATE)}
+    return {
+        "examples": job.amount,
+        "rounds": rounds,
+        "examples_per_step": job.sft.batch_size,
+        "ours": {**best(done.ours, RATE), "variants": done.ours},
+        "peers": done.peers,
+        **compared,
+        "failed": done.failed,
+    }
+
+
+def _shape(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Random bfloat16 weights and 8 rows x 2048 tokens; against PEFT where torch sees a GPU.
+
+    Raises:
+        RuntimeError: jax sees a CPU only, or a worker died.
+    """
+    # Asked in another process: this one keeps off the accelerator.
+    program = "import jax; print(jax.default_backend())"
+    asked = subprocess.run(
+        [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
+    )
+    if asked.stdout.split()[-1] == "cpu":
+        raise RuntimeError(f"--shape {args.shape} needs a GPU or a TPU: jax sees only a CPU here")
+    import torch
+
+    config, lora = PRESETS[args.shape], LoraConfig()
+    job = random_job(config, rows=8, row_length=2048, steps=4, epochs=args.rounds, lora=lora)
+    # Each side may choose how much to recompute and how many examples to take at once.
+    ours, peers, step = [], [], job.sft.batch_size
+    for remat in ("projections", "layer"):
+        ours += [Variant("ours", "bfloat16", size, remat) for size in (step, step // 2)]
+    for remat in ("none", "layer") if torch.cuda.is_available() else ():
+        sizes = (step, step // 2, step // 4, step // 8)
+        peers += [Variant("hf", "bfloat16", size, remat) for size in sizes]
+    return add_utilisation(measure(job, ours, peers, step, folder, large=True), job)
+
+
+def add_utilisation(result: dict[str, Any], job: TrainJob) -> dict[str, Any]:
+    """Add to every entry the share of the machine's matrix products that it used.
+
+    That is the operations that the job needs (see `sft.flops.train_flops`), over the time, over
+    the rate that the same framework reaches in one large matrix product.
+    """
+    ours = result["ours"]
+    flops = ours["step_flops"] * job.steps_per_epoch / job.amount
+    for entry in [ours, *ours["variants"].values(), *result["peers"].values()]:
+        entry["utilisation"] = entry[RATE] * flops / entry["matmul_flops_per_second"]
+    say(f"utilisation of the measured matmul rate: {ours['utilisation']:.2f}")
+    return result

@@ -1,53 +1,23 @@
 """A variant in a process of its own: it loads, then sleeps until it is told to run a round.
 
-Own processes keep each framework's memory, threads and allocator apart. Requests and replies are
-JSON lines over the child's standard input and output; what libraries print goes to its log.
+Own processes keep each framework's memory, threads and allocator apart.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydantic import TypeAdapter
+from dart_jax.bench.jobs import Round, Variant
 
-from dart_jax.bench.generate_job import GenerateJob, GenerateVariant, PairsRound
-from dart_jax.bench.job import AnyRound, AnyVariant, Job, Round, Session, Variant, read_as
-
-
-class Task(NamedTuple):
-    """The types of one benchmark, and the module of each framework's session."""
-
-    job: type
-    variant: type
-    round: type
-    sessions: dict[str, str]
-
-
-TASKS = {
-    "train": Task(
-        Job,
-        Variant,
-        Round,
-        {"ours": "dart_jax.bench.ours_train", "hf": "dart_jax.bench.hf_train"},
-    ),
-    "generate": Task(
-        GenerateJob,
-        GenerateVariant,
-        PairsRound,
-        {
-            "ours": "dart_jax.bench.ours_generate",
-            "hf": "dart_jax.bench.hf_generate",
-            "release": "dart_jax.bench.hf_generate",
-        },
-    ),
-}
+_LOG_END = 3000
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 class WorkerDied(RuntimeError):
@@ -55,30 +25,27 @@ class WorkerDied(RuntimeError):
 
 
 class Worker:
-    """The parent's end; use as a context manager. Loads when made.
+    """The parent's end of a process that holds one session; use as a context manager.
+
+    A session is made of (job, variant): it loads, compiles and touches memory. It has
+
+        facts() -> dict             what the variant's name does not tell, the device, its speed
+        round(epoch) -> Round       does the job once, or one epoch of it; timed
 
     Args:
-        job: File written by `write_job`.
-        variant: What to run.
-        log: Folder for what the worker prints.
-
-    Raises:
-        WorkerDied: Here or in any call; with exit status and log.
+        session: Its class; the process imports the module and makes one.
+        log: Folder for what the process prints.
     """
 
-    def __init__(self, job: Path, variant: AnyVariant, log: Path):
+    def __init__(self, session: Callable[..., Any], job: Any, variant: Variant, log: Path):
         self.variant = variant
-        self._log = log / f"{job.stem}-{variant.name}.log"
-        argument = json.dumps(dataclasses.asdict(variant))
-        with open(self._log, "wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "dart_jax.bench.worker", variant.task, str(job), argument],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=_environment(),
-                text=True,
-            )
+        self._log = log / f"{variant.name}.log"
+        self._pipe, far_end = _SPAWN.Pipe()
+        arguments = (far_end, self._log, session, job, variant)
+        self._process = _SPAWN.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        far_end.close()
+        self.pid = self._process.pid
 
     def __enter__(self) -> Worker:
         return self
@@ -86,72 +53,72 @@ class Worker:
     def __exit__(self, kind: type | None, *_: Any) -> None:
         if kind is not None:
             self._process.kill()
-        self._process.communicate()
+        self._pipe.close()
+        self._process.join()
 
-    def describe(self) -> dict[str, Any]:
-        """See `Session`."""
-        return self._call("describe")
+    def facts(self) -> dict[str, Any]:
+        """Wait until the session is ready; raises WorkerDied, as `round` does."""
+        return self._receive("loading")
 
-    def warm_up(self) -> None:
-        """See `Session`."""
-        self._call("warm_up")
+    def round(self, epoch: int) -> Round:
+        """Run one round."""
+        self._pipe.send(epoch)
+        return self._receive(f"round {epoch + 1}")
 
-    def round(self, epoch: int) -> AnyRound:
-        """See `Session`."""
-        kind = TASKS[self.variant.task].round
-        return TypeAdapter(kind).validate_python(self._call("round", epoch))
-
-    def matmul_rate(self) -> float:
-        """See `Session`."""
-        return self._call("matmul_rate")
-
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _receive(self, during: str) -> Any:
         try:
-            self._process.stdin.write(json.dumps([method, *arguments]) + "\n")
-            self._process.stdin.flush()
-            reply = self._process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if not reply:
-            raise WorkerDied(self._obituary(method))
-        return json.loads(reply)
-
-    def _obituary(self, method: str) -> str:
-        status = self._process.wait()
+            return self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+        status = self._process.exitcode
         # A negative status is a signal; 9 is what the kernel sends when memory runs out.
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        tail = self._log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        return f"the worker {self.variant.name} ended in {method} with {how}:\n{tail}"
+        log = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+        name = self.variant.name
+        raise WorkerDied(f"the worker {name} ended in {during} with {how}:\n{log[-_LOG_END:]}")
 
 
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    memory = {
-        # Workers share one accelerator: none takes its memory in advance, each may take most.
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
-    }
-    return {**os.environ, **memory, "PYTHONPATH": path}
+def _serve(
+    pipe: Connection, log: Path, session: Callable[..., Any], job: Any, variant: Variant
+) -> None:
+    """The child's end: load, then run rounds until the parent closes the pipe."""
+    printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(printed, stream.fileno())
+    # Workers share one accelerator: none takes its memory in advance, each may take most.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.95"
+
+    loaded = session(job, variant)
+    pipe.send(loaded.facts())
+    while True:
+        try:
+            epoch = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(loaded.round(epoch))
 
 
-def serve(task: Task, job_path: Path, variant_text: str) -> None:
-    """The child's end: load, then answer requests until the parent closes the pipe."""
-    # Replies keep the real standard output to themselves.
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    variant = read_as(task.variant, variant_text)
-    job = read_as(task.job, job_path.read_text(encoding="utf-8"))
-    session: Session = importlib.import_module(task.sessions[variant.framework]).open_session(
-        job, variant
-    )
-    for line in sys.stdin:
-        method, *arguments = json.loads(line)
-        result = getattr(session, method)(*arguments)
-        plain = dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result
-        replies.write(json.dumps(plain) + "\n")
-        replies.flush()
+def product_rate(multiply: Callable[[], Any], wait: Callable[[Any], Any], size: int) -> float:
+    """Operations a second of a product of two square matrices of this size."""
+    wait(multiply())
+    started = time.perf_counter()
+    products = [multiply() for _ in range(8)]
+    wait(products)
+    return 8 * 2 * size**3 / (time.perf_counter() - started)
 
 
-if __name__ == "__main__":
-    serve(TASKS[sys.argv[1]], Path(sys.argv[2]), sys.argv[3])
+def memory_bytes(field: str, pid: int | str = "self") -> int:
+    """Read a field of the kernel's account of a process, such as VmHWM: its largest resident set.
+
+    `getrusage` would begin, in a child, with what its parent held at the fork.
+
+    Raises:
+        RuntimeError: The field is missing: no Linux from 4.5 on, or the process has ended.
+        FileNotFoundError: There is no such process.
+    """
+    path = Path(f"/proc/{pid}/status")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"{path} has no {field}; the benchmarks need Linux 4.5 or later")

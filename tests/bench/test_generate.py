@@ -1,7 +1,7 @@
 """The whole command on a tiny model: both sides, each in its own process.
 
-The contest is slow: eight processes, half of which import torch. `test_generate_sides` has the
-sides themselves, `test_rounds` the processes.
+The contest is slow: eight processes, half of which import torch. `test_sides` has the
+sides themselves, `test_worker` the processes.
 """
 
 import json
@@ -97,6 +97,7 @@ def test_an_absent_library_of_the_peer_is_named(monkeypatch):
         ("--prompts 9999", ValueError, "--prompts 9999: there are only 320"),
         ("--natural-limit 900", ValueError, "do not fit the context of 1024"),
         ("--run nowhere", FileNotFoundError, "--run nowhere: it has no config.yaml"),
+        ("--run x --model y", ValueError, "--model: not allowed with --run"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, error, message, tiny_model):

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from dart_jax.bench.job import Job
+from dart_jax.bench.jobs import TrainJob
 from dart_jax.bench.prepare import check_job, mini_targets, random_job, run_targets, tune_job
 from dart_jax.model.config import LoraConfig
 from dart_jax.records import Target, write_jsonl
@@ -20,7 +20,7 @@ def make_job(lengths, **sft):
         Example(f"e{index}", tuple(range(n)), 1, 1.0) for index, n in enumerate(lengths)
     )
     rates = tuple(0.0 for _ in range(99))
-    return Job("folder", "adapter", examples, LoraConfig(), SftConfig(**sft), rates, 0)
+    return TrainJob("folder", "adapter", examples, LoraConfig(), SftConfig(**sft), rates, 0)
 
 
 def test_mini_targets_are_spread_over_the_families():

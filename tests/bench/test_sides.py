@@ -1,20 +1,19 @@
-"""Each side's session alone: padding, stops, prompts and adapters of a run.
+"""Each side's session alone: padding, stops, training, and the models of a run.
 
 The chain is a Llama whose layers are zero, with one-hot embeddings and a head that maps each
 token to a next one: what it writes is known.
 """
 
-from collections import Counter
-
-import numpy as np
 import pytest
 import yaml
 
-from dart_jax.bench.generate_job import ADAPTED, BASE, BenchPrompt, GenerateJob, GenerateVariant
-from dart_jax.bench.generate_prepare import mini_sources, random_adapter, run_sources
-from dart_jax.bench.hf_generate import batches, pad_left
+from dart_jax.bench import hf, ours
+from dart_jax.bench.jobs import ADAPTED, BASE, DecodeJob, Variant
+from dart_jax.bench.prepare import random_adapter, random_job, run_sources
+from dart_jax.model.config import LoraConfig
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
+from dart_jax.sft.examples import Example
 
 ADDED = ["Ages", " differ", "\n\n", "Conclusion:", " YES"]
 NEWLINE = "\u010a"  # as byte-level vocabularies write it
@@ -59,18 +58,16 @@ def chain(tiny_model, tmp_path_factory):
     return make
 
 
-def answers(folder, adapter, module, variant, **changes):
-    """A round over three prompts of several lengths, and the tokenizer."""
+def answers(folder, adapter, variant, **changes):
+    """Answers to three prompts of several lengths, and the tokenizer."""
     tokenizer = load_tokenizer(folder)
     [dot] = tokenizer.encode_text(".")
-    rows = [(9, 8, 7, dot), (5, dot), (9, dot, 8, 7, 6, dot)]
-    prompts = tuple(BenchPrompt(f"q{index}", row) for index, row in enumerate(rows))
-    job = GenerateJob(str(folder), str(adapter), prompts, **changes)
-    session = module.open_session(job, variant)
-    session.warm_up()
-    assert session.describe()["platform"] == "cpu"
-    assert session.matmul_rate() > 1e8
-    return session.round(0), tokenizer
+    prompts = {"q0": (9, 8, 7, dot), "q1": (5, dot), "q2": (9, dot, 8, 7, 6, dot)}
+    job = DecodeJob(str(folder), str(adapter), prompts, **changes)
+    session = (ours if variant.framework == "ours" else hf).Decoding(job, variant)
+    facts = session.facts()
+    assert facts["platform"] == "cpu" and facts["matmul_flops_per_second"] > 1e8
+    return session.round(0).result, tokenizer
 
 
 STOPS = [
@@ -87,49 +84,45 @@ STOPS = [
 )
 def test_natural_stops(side, chain_of, stop, text, chain, tmp_path):
     """`release` is `hf` with both models in memory."""
-    from dart_jax.bench import hf_generate, ours_generate
-
     folder = chain(chain_of)
     adapter = random_adapter(folder, tmp_path / "adapter", 0)
-    module = ours_generate if side == "ours" else hf_generate
-    variant = GenerateVariant(side, "float32", 2)
     settings = {"new_tokens": 8, "natural_stops": True}
-    found, tokenizer = answers(folder, adapter, module, variant, **settings)
-    assert found.stops == {BASE: {stop.value: 3}, ADAPTED: {stop.value: 3}}
-    assert found.pairs == 3
-    for name in (BASE, ADAPTED):
-        assert {tokenizer.decode(a.tokens).rstrip() for a in found.answers[name]} == {text}
+    found, tokenizer = answers(folder, adapter, Variant(side, "float32", 2), **settings)
+    assert found.stops == {BASE: [stop.value] * 3, ADAPTED: [stop.value] * 3}
+    for rows in found.tokens.values():
+        assert {tokenizer.decode(row).rstrip() for row in rows} == {text}
 
 
 @pytest.mark.parametrize("side", ["ours", "hf"])
 def test_a_fixed_number_ends_at_nothing_else(side, chain, tmp_path):
-    from dart_jax.bench import hf_generate, ours_generate
-
     folder = chain(["Ages", " differ", "<eos>"])
     adapter = random_adapter(folder, tmp_path / "adapter", 0)
-    module = ours_generate if side == "ours" else hf_generate
-    variant = GenerateVariant(side, "bfloat16", 3)
-    found, _ = answers(folder, adapter, module, variant, new_tokens=5)
+    found, _ = answers(folder, adapter, Variant(side, "bfloat16", 3), new_tokens=5)
     assert found.new_tokens == 2 * 3 * 5
-    assert found.stops == {BASE: {"length": 3}, ADAPTED: {"length": 3}}
-    assert found.report().endswith("new tokens/s")
+    assert found.stops == {BASE: ["length"] * 3, ADAPTED: ["length"] * 3}
 
 
-def test_prompts_are_padded_on_the_left():
-    ids, mask = pad_left([(1, 2, 3), (4,)], 9)
-    np.testing.assert_array_equal(ids, [[1, 2, 3], [9, 9, 4]])
-    np.testing.assert_array_equal(mask, [[1, 1, 1], [0, 0, 1]])
+def test_the_peer_pads_prompts_on_the_left_and_labels_completions_only():
+    pytest.importorskip("torch")
+    assert hf.padded([(1, 2, 3), (4,)], 9, "left").tolist() == [[1, 2, 3], [9, 9, 4]]
+    pair = [Example("a", (1, 2, 3, 4), 2, 1.0), Example("b", (1, 2), 1, 1.0)]
+    found = {name: rows.tolist() for name, rows in hf.collate(pair).items()}
+    assert found["input_ids"] == [[1, 2, 3, 4], [1, 2, 0, 0]]
+    assert found["attention_mask"] == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert found["labels"] == [[-100, -100, 3, 4], [-100, 2, -100, -100]]
 
 
-def test_batches_are_cut_from_sorted_lengths():
-    prompts = [BenchPrompt(str(n), (0,) * n) for n in (3, 9, 5, 7, 2)]
-    assert batches(prompts, 2) == [[1, 3], [2, 0], [4]]
-
-
-def test_mini_questions_are_spread_over_the_families():
-    questions, model, adapter = mini_sources(None)
-    assert set(Counter((q.benchmark, q.condition) for q in questions[:16]).values()) == {1}
-    assert (model, adapter) == ("smollm2-135m-instruct", None)
+def test_the_peer_trains_with_gradient_checkpointing_and_a_fresh_adapter(tiny_config):
+    pytest.importorskip("peft")
+    lora = LoraConfig()
+    job = random_job(tiny_config, rows=1, row_length=128, steps=2, epochs=2, lora=lora)
+    session = hf.Training(job, Variant("hf", "bfloat16", 4, "layer"))
+    first, second = session.round(0), session.round(1)
+    assert first.result.padded_tokens == 256 and first.peak_device_bytes is None
+    assert second.peak_rss_bytes >= first.peak_rss_bytes > 10_000_000
+    assert second.result.loss < first.result.loss < 5, "ln 67 = 4.2"
+    assert session.facts()["gradient_checkpointing"]
+    assert session.facts()["adapter_dtype"] == "float32"
 
 
 def test_a_run_gives_its_base_its_questions_and_m_dart(tiny_model, tmp_path):
