@@ -1,18 +1,9 @@
 """Throughput of the chat client, and its overhead per request, against a server with latency.
 
-A loopback server in a process of its own answers each request after `--latency` seconds, so that
-`--concurrency` requests in flight can at best end at the rate
-
-    ideal = concurrency / latency
-
-Measured one after the other, each with connections that are open: the client with its store (a
-commit per answer), and as the peer the `openai` library alone with the same concurrency. Then both
-with one request at a time, where nothing overlaps:
-
-    overhead = median time of a request - latency    (library, HTTP and operating system included)
-    own overhead = CPU time of a request, ours - the library's
-
-CPU time is this process's, in all its threads, over the run at full concurrency.
+A loopback server in a process of its own answers each request after `--latency` seconds. The
+client with its store (a commit per answer), and then as the peer the `openai` library alone, are
+measured with connections that are open: at full concurrency, and one request at a time. README.md
+defines the numbers.
 """
 
 from __future__ import annotations

@@ -63,60 +63,55 @@ def start(job: Job, variant: Variant, folder: Path) -> Worker:
     return Worker(session, job, variant, folder)
 
 
-def untimed(job: Job, variants: Sequence[Variant], rounds: int, folder: Path) -> list[list[Any]]:
-    """Results of a small job, for each variant and round; nobody is timed, so all load at once."""
-    with ExitStack() as stack:
-        workers = [stack.enter_context(start(job, variant, folder)) for variant in variants]
-        for worker in workers:
-            worker.facts()
-        return [[worker.round(i).result for i in range(rounds)] for worker in workers]
+Measured = tuple[Variant, list[Round], dict[str, Any]]
+"""A variant, its rounds, and the facts of its session."""
 
 
-def alternate(job: Job, variants: Sequence[Variant], rounds: int, folder: Path) -> list[Entry]:
+def alternate(job: Job, variants: Sequence[Variant], rounds: int, folder: Path) -> list[Measured]:
     """Rounds in turn: the first of each variant, the second of each, ...; the others sleep."""
-    done: list[list[Round]] = [[] for _ in variants]
-    workers, facts = [], []
+    measured: list[Measured] = []
     with ExitStack() as stack:
+        workers = []
         for variant in variants:
             started = time.perf_counter()
             worker = stack.enter_context(start(job, variant, folder))
-            facts.append(worker.facts() | {"setup_seconds": time.perf_counter() - started})
+            facts = worker.facts() | {"setup_seconds": time.perf_counter() - started}
             workers.append(worker)
+            measured.append((variant, [], facts))
 
         for epoch in range(rounds):
-            for worker, its_rounds in zip(workers, done, strict=True):
+            for worker, (variant, done, _) in zip(workers, measured, strict=True):
                 one = worker.round(epoch)
-                its_rounds.append(one)
+                done.append(one)
                 rate = f"{job.amount / one.seconds:.3f} {job.rate.replace('_', ' ')}"
-                say(f"  round {epoch + 1}, {worker.variant.name}: {one.seconds:.1f} s, {rate}")
-    return [summarise(job, *numbers) for numbers in zip(variants, done, facts, strict=True)]
+                say(f"  round {epoch + 1}, {variant.name}: {one.seconds:.1f} s, {rate}")
+    return measured
 
 
 def tune(
-    job: Job, variants: Sequence[Variant], folder: Path
-) -> tuple[dict[str, Entry], dict[str, str]]:
+    job: Job, variants: Sequence[Variant], folder: Path, failed: dict[str, str]
+) -> list[Entry]:
     """One round of each variant, one after the other, each alone on the machine.
 
-    Returns:
-        By name the entries of those that worked, and the reason why others did not: a variant
-        that needs more memory than there is takes no part, and is reported.
+    Args:
+        failed: Gets the reason by name where a variant does not work, such as one that needs more
+            memory than there is; it takes no part, and is reported.
 
     Raises:
         WorkerDied: Not one worked.
     """
-    say(f"tuning {variants[0].framework}: {len(variants)} variants")
-    entries, failed = {}, {}
+    entries = []
     for variant in variants:
         try:
-            [entry] = alternate(job, [variant], 1, folder)
+            [measured] = alternate(job, [variant], 1, folder)
         except WorkerDied as error:
             failed[variant.name] = str(error)
             say(f"  {variant.name}: failed; {error}")
         else:
-            entries[variant.name] = entry | {"stage": "tuning"}
+            entries.append(summarise(job, measured) | {"stage": "tuning"})
     if not entries:
         raise WorkerDied("\n".join(failed.values()))
-    return entries, failed
+    return entries
 
 
 @dataclass
@@ -136,7 +131,7 @@ def contest(
     folder: Path,
     *,
     tuning: Job | None = None,
-    tuned_share: Callable[[Variant], float] = lambda _: 1.0,
+    tuned_share: Callable[[Entry], float] = lambda _: 1.0,
     large: bool = False,
 ) -> Contest:
     """Tune, then alternate.
@@ -152,22 +147,19 @@ def contest(
     finals: list[Variant] = []
     for variants, entries, choose in ((ours, found.ours, large), (peers, found.peers, True)):
         if choose and len(variants) > 1:
-            tuned, failed = tune(tuning or job, variants, folder)
-            found.failed |= failed
-            for variant in variants:
-                if variant.name in tuned:
-                    tuned[variant.name][job.rate] *= tuned_share(variant)
-            names = finalists({name: entry[job.rate] for name, entry in tuned.items()})
+            say(f"tuning {variants[0].framework}: {len(variants)} variants")
+            for entry in tune(tuning or job, variants, folder, found.failed):
+                entry[job.rate] *= tuned_share(entry)
+                entries[entry["variant"]] = entry
+            names = finalists({name: entry[job.rate] for name, entry in entries.items()})
             variants = [variant for variant in variants if variant.name in names]
-            entries |= tuned
         finals += variants
 
     say(f"{rounds} rounds of {job.amount} {job.rate.partition('_')[0]}")
-    groups = [[variant] for variant in finals] if large else [finals]
-    for group in groups:
-        for variant, entry in zip(group, alternate(job, group, rounds, folder), strict=True):
-            side = found.ours if variant in ours else found.peers
-            side[variant.name] = entry
+    for group in [[variant] for variant in finals] if large else [finals]:
+        for measured in alternate(job, group, rounds, folder):
+            side = found.ours if measured[0] in ours else found.peers
+            side[measured[0].name] = summarise(job, measured)
     return found
 
 
@@ -177,12 +169,13 @@ def finalists(rates: Mapping[str, float]) -> list[str]:
     return [name for name in ranked[:2] if rates[name] >= NEAR * rates[ranked[0]]]
 
 
-def summarise(job: Job, variant: Variant, rounds: Sequence[Round], facts: Entry) -> Entry:
-    """The numbers of a variant's rounds; rates are medians, memory is the largest.
+def summarise(job: Job, measured: Measured) -> Entry:
+    """The numbers of a variant; rates are medians over its rounds, memory is the largest.
 
     Raises:
         RuntimeError: The rounds did not do the job, see `numbers` of the job.
     """
+    variant, rounds, facts = measured
     rates = [job.amount / one.seconds for one in rounds]
     device_bytes = [one.peak_device_bytes for one in rounds if one.peak_device_bytes]
     return {

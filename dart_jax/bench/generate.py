@@ -19,12 +19,12 @@ from dart_jax.bench.contest import (
     Contest,
     Entry,
     against_peer,
+    alternate,
     best,
     compare,
     contest,
     say,
     table,
-    untimed,
 )
 from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Variant
 from dart_jax.bench.prepare import decode_job
@@ -68,8 +68,8 @@ def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     few = dict(list(job.prompts.items())[:CHECKED_PROMPTS])
     small = replace(job, prompts=few, new_tokens=CHECKED_TOKENS)
     sides = [Variant("ours", "float32", 2 * len(few)), Variant("hf", "float32", len(few))]
-    [ours], [theirs] = untimed(small, sides, 1, folder)
-    checked = same_tokens(small, ours, theirs)
+    (_, [ours], _), (_, [theirs], _) = alternate(small, sides, 1, folder)
+    checked = same_tokens(small, ours.result, theirs.result)
 
     jobs = {
         "fixed": job,

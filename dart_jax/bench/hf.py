@@ -1,16 +1,6 @@
-"""The peer: transformers with PEFT on torch, tuned as its users would.
+"""The peer: transformers with PEFT on torch, tuned as its users would; see README.md.
 
-Training: labels are -100 outside completions; each micro-batch is padded to its longest example,
-and micro-batches are cut from the length-sorted examples (less padding than the library's own
-length grouping has) and come in random order; no key-value cache, no gradient checkpointing unless
-the variant asks for it, fused AdamW; the loss is divided by the step's number of supervised
-tokens, as in the library's own trainer.
-
-Decoding: the base answers every prompt, then the base with the adapter merged in (faster than
-PEFT's unmerged layers), in batches that are cut from the length-sorted prompts and padded on the
-left. Loading and merging are not timed.
-
-Both use scaled-dot-product attention and one thread a core.
+Scaled-dot-product attention, one thread a core; loading and merging are not timed.
 """
 
 from __future__ import annotations
@@ -37,8 +27,7 @@ from dart_jax.bench.jobs import (
     supervised_tokens,
 )
 from dart_jax.bench.worker import memory_bytes, product_rate
-from dart_jax.model.architecture import LlamaConfig as ModelShape
-from dart_jax.model.architecture import to_hf_config
+from dart_jax.model.architecture import LlamaConfig, to_hf_config
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
 from dart_jax.sft.examples import Example
@@ -47,15 +36,19 @@ IGNORED = -100
 
 
 class Training:
-    """A training session, see `Worker`."""
+    """A training session, see `Worker`.
+
+    Micro-batches are cut from the length-sorted examples (less padding than the library's own
+    length grouping has) and come in random order; fused AdamW; the loss is divided by the step's
+    number of supervised tokens, as in the library's own trainer.
+    """
 
     def __init__(self, job: TrainJob, variant: Variant):
-        import torch
-
         self._job, self._variant, self._device = job, variant, Device(job.seed, variant.dtype)
+        self._torch = self._device.torch
         self._model = _adapted_model(job, variant, self._device)
         self._trained = [p for p in self._model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = self._torch.optim.AdamW(
             self._trained, job.sft.learning_rate, weight_decay=job.sft.weight_decay, fused=True
         )
         self._micro_batches = micro_batches(job.examples, variant.batch)
@@ -76,8 +69,6 @@ class Training:
 
     def round(self, epoch: int) -> Round:
         """Train one epoch."""
-        import torch
-
         order = np.random.default_rng([self._job.seed, epoch]).permutation(len(self._micro_batches))
         per_step = self._job.sft.batch_size // self._variant.batch
         losses: list[Any] = []
@@ -85,18 +76,17 @@ class Training:
         for start in range(0, len(order), per_step):
             step = [self._micro_batches[i] for i in order[start : start + per_step]]
             losses.append(self._update(step))
-        loss = float(torch.stack(losses).sum()) / supervised_tokens(self._job.examples)
+        loss = float(self._torch.stack(losses).sum()) / supervised_tokens(self._job.examples)
         self._device.synchronize()
+        seconds = time.perf_counter() - started
         padded = padded_tokens(self._job.examples, self._variant.batch)
-        return self._device.round(time.perf_counter() - started, Epoch(loss, padded))
+        return self._device.round(seconds, Epoch(loss, padded))
 
     def _update(self, step: Sequence[Sequence[Example]]) -> Any:
         """One optimizer step; the loss sum over its supervised tokens."""
-        import torch
-
         items = sum(supervised_tokens(piece) for piece in step)
         loss = sum(self._backward(piece, items) for piece in step)
-        torch.nn.utils.clip_grad_norm_(self._trained, self._job.sft.clip_norm)
+        self._torch.nn.utils.clip_grad_norm_(self._trained, self._job.sft.clip_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self._job.learning_rates[self._steps_done]
         self._optimizer.step()
@@ -105,24 +95,29 @@ class Training:
         return loss * items
 
     def _backward(self, examples: Sequence[Example], items: int) -> Any:
-        batch = {name: rows.to(self._device.torch) for name, rows in collate(examples).items()}
+        batch = {name: rows.to(self._device.place) for name, rows in collate(examples).items()}
         loss = self._model(**batch, use_cache=False, num_items_in_batch=items).loss
         loss.backward()
         return loss.detach()
 
 
 class Decoding:
-    """A decoding session, see `Worker`; `release` keeps both models in memory."""
+    """A decoding session, see `Worker`; `release` keeps both models in memory.
+
+    The base answers every prompt, then the base with the adapter merged in (faster than PEFT's
+    unmerged layers), in batches that are cut from the length-sorted prompts.
+    """
 
     def __init__(self, job: DecodeJob, variant: Variant):
         self._job, self._device = job, Device(job.seed, variant.dtype)
         self._keeps_both = variant.framework == "release"
         self._stop_ids = load_tokenizer(Path(job.model)).stop_ids
-        prompts = list(job.prompts.values())
-        ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+        self._prompts = list(job.prompts.values())
+        indices = range(len(self._prompts))
+        ordered = sorted(indices, key=lambda i: len(self._prompts[i]), reverse=True)
         starts = range(0, len(ordered), variant.batch)
         self._batches = [ordered[start : start + variant.batch] for start in starts]
-        self._prompts, self._models = prompts, {}
+        self._models: dict[str, Any] = {}
         self._model(ADAPTED)
         self._answer(self._model(BASE), self._batches[0], 4)
 
@@ -137,9 +132,7 @@ class Decoding:
 
     def round(self, epoch: int) -> Round:
         """Answer every prompt with the base, then with the adapted model; timed apart."""
-        import torch
-
-        torch.manual_seed(self._job.seed + epoch)
+        self._device.torch.manual_seed(self._job.seed + epoch)
         seconds, tokens, stops = 0.0, {}, {}
         for name in (BASE, ADAPTED):
             model = self._model(name)
@@ -171,24 +164,22 @@ class Decoding:
 
     def _answer(self, model: Any, batch: Sequence[int], new_tokens: int) -> list[list[int]]:
         """New tokens of one batch of prompts, in its order."""
-        import torch
-        from transformers import GenerationConfig
+        import transformers
 
         job, pad = self._job, self._stop_ids[0]
         rows = [self._prompts[index] for index in batch]
+        ids = padded(rows, pad, "left").to(self._device.place)
+        mask = padded([[1] * len(row) for row in rows], 0, "left").to(self._device.place)
         sampling = {"temperature": job.temperature, "top_p": job.top_p, "top_k": 0}
-        settings = GenerationConfig(
+        settings = transformers.GenerationConfig(
             max_new_tokens=new_tokens,
             min_new_tokens=None if job.natural_stops else new_tokens,
-            do_sample=job.temperature > 0,
             eos_token_id=list(self._stop_ids),
             pad_token_id=pad,
-            use_cache=True,
+            do_sample=job.temperature > 0,
             **(sampling if job.temperature > 0 else {}),
         )
-        ids = padded(rows, pad, "left").to(self._device.torch)
-        mask = padded([[1] * len(row) for row in rows], 0, "left").to(self._device.torch)
-        with torch.inference_mode():
+        with self._device.torch.inference_mode():
             found = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         return found[:, ids.shape[1] :].tolist()
 
@@ -201,36 +192,31 @@ class Device:
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(seed)
-        self.dtype = getattr(torch, dtype)
-        self.is_gpu = torch.cuda.is_available()
-        self.torch = torch.device("cuda" if self.is_gpu else "cpu")
+        self.torch, self.dtype = torch, getattr(torch, dtype)
+        self._is_gpu = torch.cuda.is_available()
+        self.place = torch.device("cuda" if self._is_gpu else "cpu")
 
     def facts(self) -> dict[str, Any]:
         """Device, threads, and the rate in large matrix products of the type."""
-        import torch
-
-        size = 8192 if self.is_gpu else 1024
-        square = torch.ones(size, size, dtype=self.dtype, device=self.torch)
-        rate = product_rate(lambda: square @ square, self.synchronize, size)
+        size = 8192 if self._is_gpu else 1024
+        square = self.torch.ones(size, size, dtype=self.dtype, device=self.place)
         return {
-            "device": torch.cuda.get_device_name() if self.is_gpu else "cpu",
-            "platform": self.torch.type,
-            "threads": torch.get_num_threads(),
-            "matmul_flops_per_second": rate,
+            "device": self.torch.cuda.get_device_name() if self._is_gpu else "cpu",
+            "platform": self.place.type,
+            "threads": self.torch.get_num_threads(),
+            "matmul_flops_per_second": product_rate(
+                lambda: square @ square, self.synchronize, size
+            ),
         }
 
     def synchronize(self, *_: Any) -> None:
         """Wait for the device's work."""
-        import torch
-
-        if self.is_gpu:
-            torch.cuda.synchronize()
+        if self._is_gpu:
+            self.torch.cuda.synchronize()
 
     def round(self, seconds: float, result: Epoch | Answers) -> Round:
         """A round that ends now."""
-        import torch
-
-        device_bytes = torch.cuda.max_memory_allocated() if self.is_gpu else None
+        device_bytes = self.torch.cuda.max_memory_allocated() if self._is_gpu else None
         return Round(seconds, result, memory_bytes("VmHWM"), device_bytes)
 
 
@@ -294,15 +280,15 @@ def _adapted_model(job: TrainJob, variant: Variant, device: Device) -> Any:
     return adapted.train()
 
 
-def _base_model(source: str | ModelShape, device: Device) -> Any:
+def _base_model(source: str | LlamaConfig, device: Device) -> Any:
     """The model of a folder, or one with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     if isinstance(source, str):
-        model = LlamaForCausalLM.from_pretrained(
+        model = transformers.LlamaForCausalLM.from_pretrained(
             source, dtype=device.dtype, attn_implementation="sdpa", local_files_only=True
         )
-        return model.to(device.torch)
-    config = LlamaConfig(**to_hf_config(source), attn_implementation="sdpa")
-    with device.torch:
-        return LlamaForCausalLM._from_config(config, dtype=device.dtype)
+        return model.to(device.place)
+    config = transformers.LlamaConfig(**to_hf_config(source), attn_implementation="sdpa")
+    with device.place:
+        return transformers.LlamaForCausalLM._from_config(config, dtype=device.dtype)

@@ -4,15 +4,12 @@ A synthetic Llama checkpoint is written to a temporary folder and loaded by `loa
 the peer, leaf by leaf. On a CPU the devices' memory is the host's, so that what loading takes is
 
     host_peak = largest anonymous memory while loading - the same before - the arrays
-
-Anonymous memory (RssAnon) leaves out the pages of the mapped files: they are the page cache's,
-which the kernel takes back when it needs room. `peak_rss_bytes` is the kernel's own maximum with
-those pages. Just written, the files are read from the page cache: the seconds are no disk's.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -36,6 +33,7 @@ from dart_jax.model.architecture import LlamaConfig, to_hf_config
 from dart_jax.model.config import MeshConfig
 from dart_jax.model.llama import param_axes, param_shapes
 from dart_jax.model.load import open_checkpoint
+from dart_jax.model.presets import PRESETS
 from dart_jax.model.safetensors_file import save_shards
 from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.model.weights import (
@@ -47,7 +45,6 @@ from dart_jax.model.weights import (
 )
 
 DEVICES = 8
-PEERS = ("whole_leaves",)
 _FILE_BYTES = 2**29
 _SAMPLE_SECONDS = 0.002
 
@@ -61,19 +58,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dart-jax-load-") as name:
         folder = Path(name)
         checkpoint = write_checkpoint(folder, args.gib)
-        measured = {way: measure(folder, way, folder) for way in ("ours", *PEERS)}
-    prints = {way: found.pop("fingerprint") for way, found in measured.items()}
-    for peer in PEERS:
-        if prints[peer] != prints["ours"]:
-            raise RuntimeError(f"{peer} loaded other weights than ours: nothing was compared")
-    for found in measured.values():
+        ours = measure(folder, "ours", folder)
+        peer = measure(folder, "whole_leaves", folder)
+    if peer.pop("fingerprint") != ours.pop("fingerprint"):
+        raise RuntimeError("whole_leaves loaded other weights than ours: nothing was compared")
+    for found in (ours, peer):
         share = found["host_peak_bytes"] / checkpoint["largest_tensor_bytes"]
         found["host_peak_per_largest_tensor"] = round(share, 3)
     result = {
         "checkpoint": checkpoint,
         "mesh": {"fsdp": DEVICES},
-        "ours": measured.pop("ours"),
-        "peers": measured,
+        "ours": ours,
+        "peers": {"whole_leaves": peer},
         "machine": machine(),
         "versions": versions(("jax", "safetensors", "numpy")),
     }
@@ -85,19 +81,12 @@ def write_checkpoint(folder: Path, gib: float) -> dict[str, Any]:
     """Write a random bfloat16 checkpoint with Llama-3-8B's proportions; its sizes."""
     # 480 width^2 parameters of two bytes.
     width = 64 * max(1, round((gib * 2**30 / 960) ** 0.5 / 64))
-    config = LlamaConfig(
+    config = dataclasses.replace(
+        PRESETS["llama-3-8b"],
         vocab_size=32 * width,
-        num_layers=32,
         embed_dim=width,
-        num_heads=32,
-        num_kv_heads=8,
         head_dim=width // 32,
         ffn_dim=7 * width // 2,
-        rope_theta=500000.0,
-        rope_scaling=None,
-        norm_eps=1e-5,
-        tied_head=False,
-        context_length=8192,
     )
     (folder / "config.json").write_text(json.dumps(to_hf_config(config)), encoding="utf-8")
     shapes = tensor_shapes(config)

@@ -1,13 +1,8 @@
 """The quantised base against the plain one: bytes, logits, and what training on it comes to.
 
 Rows are the mini suite's questions with their rationales. Every scheme sees the same rows, and
-trains the same fresh adapter on the same batches; no trained row is measured.
-
-`--out` has for each scheme: bytes of the base, and of a Llama-3-8B in bfloat16; over all tokens of
-the rows, the largest and the root-mean-square difference of its logits from the plain base's
-(whose own root-mean-square is `logits_rms`), the KL divergence of its next token from the plain
-base's in nats, and the share of positions with another first choice; the loss of the completions
-in nats a token before and after training, and how far each is from the plain base's.
+trains the same fresh adapter on the same batches; no trained row is measured. README.md has what
+each number of `--out` is.
 """
 
 from __future__ import annotations

@@ -14,7 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.contest import against_peer, best, compare, contest, say, table, untimed
+from dart_jax.bench.contest import (
+    Entry,
+    against_peer,
+    alternate,
+    best,
+    compare,
+    contest,
+    say,
+    table,
+)
 from dart_jax.bench.jobs import TrainJob, Variant, padded_tokens
 from dart_jax.bench.prepare import check_job, random_job, train_job, tune_job
 from dart_jax.model.config import LoraConfig
@@ -55,9 +64,9 @@ def _suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     say(f"checking that both sides compute the same losses, on {CHECKED_EXAMPLES} examples")
     small = check_job(job, CHECKED_EXAMPLES)
     sides = [Variant("ours", "float32"), Variant("hf", "float32", small.amount)]
-    ours, theirs = untimed(small, sides, small.sft.epochs, folder)
-    losses = [epoch.loss for epoch in ours], [epoch.loss for epoch in theirs]
-    check = same_losses(*losses, small.amount)
+    checked = alternate(small, sides, small.sft.epochs, folder)
+    ours, theirs = [[one.result.loss for one in rounds] for _, rounds, _ in checked]
+    check = same_losses(ours, theirs, small.amount)
 
     mine = [Variant("ours", dtype) for dtype in args.ours_dtype]
     peers = [Variant("hf", d, size) for d in args.peer_dtype for size in args.peer_batches]
@@ -95,12 +104,13 @@ def measure(
     """The contest of both sides, as `--out` has it; see `contest` for `large`."""
     few, rounds = tune_job(job, tune_examples), job.sft.epochs
 
-    def tuned_share(variant: Variant) -> float:
-        """Few examples pad more than many: the rate is that of the positions computed."""
-        if variant.framework == "ours":
+    def tuned_share(entry: Entry) -> float:
+        """Few examples of the peer pad more than many: its rate is that of the positions."""
+        if entry["variant"] in {variant.name for variant in ours}:
             return 1.0
-        shares = [padded_tokens(one.examples, variant.batch) / one.amount for one in (few, job)]
-        return shares[0] / shares[1]
+        size = entry["micro_batch"]
+        in_tuning = padded_tokens(few.examples, size) / few.amount
+        return in_tuning / (padded_tokens(job.examples, size) / job.amount)
 
     done = contest(
         job, ours, peers, rounds, folder, tuning=few, tuned_share=tuned_share, large=large

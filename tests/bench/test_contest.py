@@ -41,12 +41,12 @@ def answers(base=((1, 2, 3), (4, 5, 6)), adapted=((7, 8, 9), (4, 5, 6))):
 
 def training(name, seconds, *, device=None, loss=1.0, batch=None):
     rounds = [Round(s, Epoch(loss, 20), int(s * 1e9), device) for s in seconds]
-    return summarise(train_job(6, 4), Variant(name, "float32", batch), rounds, {"device": "x"})
+    return summarise(train_job(6, 4), (Variant(name, "float32", batch), rounds, {}))
 
 
 def decoding(framework, seconds, *, dtype="float32", stage="rounds", memory=10):
     rounds = [Round(s, answers(), memory, None) for s in seconds]
-    return summarise(DECODE, Variant(framework, dtype, 8), rounds, {}) | {"stage": stage}
+    return summarise(DECODE, (Variant(framework, dtype, 8), rounds, {})) | {"stage": stage}
 
 
 def test_rates_are_medians_and_memory_is_the_largest():
@@ -70,7 +70,7 @@ def test_rounds_that_did_not_do_the_job_are_an_error():
     short = answers(base=((1, 2), (4, 5, 6)))
     rounds = [Round(1.0, result, 10, None) for result in (answers(), short)]
     with pytest.raises(RuntimeError, match=r"hf-float32-b8: \[12, 11\] new tokens .* not 12"):
-        summarise(DECODE, Variant("hf", "float32", 8), rounds, {})
+        summarise(DECODE, (Variant("hf", "float32", 8), rounds, {}))
 
 
 @pytest.mark.parametrize(("device", "memory"), [(None, 2.0), (7, 1.0)])

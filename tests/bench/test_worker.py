@@ -32,12 +32,12 @@ def test_a_variant_that_fails_is_reported_and_the_others_go_on(job, tmp_path, mo
     # One device, and quick to compile.
     monkeypatch.setenv("XLA_FLAGS", QUICKLY)
     works = Variant("ours", "float32", 4, "layer")
-    entries, failed = tune(job, [BROKEN, works], tmp_path)
+    failed = {}
+    [entry] = tune(job, [BROKEN, works], tmp_path, failed)
     assert list(failed) == ["hf-float32"]
     assert "ended in loading with exit status 1" in failed["hf-float32"]
     assert "TypeError" in failed["hf-float32"], "the end of the log"
     assert "hf-float32: failed" in capsys.readouterr().out
-    [entry] = entries.values()
     assert (entry["variant"], entry["stage"]) == (works.name, "tuning")
     assert (entry["micro_batches_per_step"], entry["row_tokens"]) == (2, 64)
     assert entry["padded_tokens_per_second"] * entry["round_seconds"][0] == pytest.approx(256)
@@ -48,7 +48,7 @@ def test_a_variant_that_fails_is_reported_and_the_others_go_on(job, tmp_path, mo
 
 def test_when_every_variant_fails_so_does_tuning(job, tmp_path):
     with pytest.raises(WorkerDied, match="hf-float32 ended in loading"):
-        tune(job, [BROKEN], tmp_path)
+        tune(job, [BROKEN], tmp_path, {})
 
 
 def test_a_killed_worker_is_named_with_its_signal(job, tmp_path):
