@@ -154,13 +154,13 @@ def decode_job(args: argparse.Namespace, folder: Path) -> DecodeJob:
 
     config, _ = open_checkpoint(base)
     tokenizer, prompts = load_tokenizer(base, vocab_size=config.vocab_size), {}
-    new_tokens = max(args.new_tokens, args.natural_limit)
+    new_tokens, context = max(args.new_tokens, args.natural_limit), config.context_length
     for question in questions[: args.prompts]:
         tokens = tokenizer.encode_prompt(answer_messages(question), row=question.id)
-        if len(tokens) + new_tokens > config.context_length:
+        if len(tokens) + new_tokens > context:
             raise ValueError(
                 f"{question.id}: a prompt of {len(tokens)} tokens and {new_tokens} new ones do "
-                f"not fit the context of {config.context_length}; lower --new-tokens or --natural-limit"
+                f"not fit the context of {context}; lower --new-tokens or --natural-limit"
             )
         prompts[question.id] = tuple(tokens)
     return DecodeJob(str(base), str(adapter), prompts, args.new_tokens, seed=args.seed)
