@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count, pairwise
 from multiprocessing.connection import Connection
@@ -84,21 +85,19 @@ def measure(ask: Ask, args: argparse.Namespace) -> dict[str, float]:
 
 
 def ask_ours(endpoint: Endpoint, store: ResponseStore) -> Ask:
-    """Our client, with a commit of each answer."""
+    """Our client, with a commit of each answer; one client for each concurrency."""
     numbers = count()
-    clients: dict[int, OpenAIChat] = {}
+    make_client = cache(
+        lambda concurrency: OpenAIChat(
+            endpoint, "m", store, concurrency=concurrency, limits=LimitsConfig(max_retries=0)
+        )
+    )
 
     def ask(number: int, concurrency: int) -> list[float]:
-        if concurrency not in clients:
-            limits = LimitsConfig(max_retries=0)
-            clients[concurrency] = OpenAIChat(
-                endpoint, "m", store, concurrency=concurrency, limits=limits
-            )
         ends: list[float] = []
         requests = [_request(next(numbers)) for _ in range(number)]
-        answers = clients[concurrency].complete(
-            requests, lambda _: ends.append(time.perf_counter())
-        )
+        client = make_client(concurrency)
+        answers = client.complete(requests, lambda _: ends.append(time.perf_counter()))
         failed = [answer.reason for answer in answers if isinstance(answer, ChatFailure)]
         if failed:
             raise RuntimeError(f"{len(failed)} requests failed, nothing was measured: {failed[0]}")
@@ -172,6 +171,9 @@ def _serve(latency: float, pipe: Connection) -> None:
             # In one piece, because a second one would wait for the first to be acknowledged.
             self.wfile.write(b"HTTP/1.1 200 OK\r\n" + head + body)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 1024  # all connections open at once; five are the default
+
+    with Server(("127.0.0.1", 0), Answering) as server:
         pipe.send(server.server_port)
         server.serve_forever()

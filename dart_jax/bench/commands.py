@@ -21,11 +21,7 @@ count = value_of(Count)
 
 
 def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add every benchmark to a command line; `run` takes what is parsed.
-
-    Args:
-        add_parser: Of argparse's subparsers: makes the parser of a command.
-    """
+    """Make the parser of every benchmark, with argparse's `subparsers.add_parser`."""
     for name, (summary, add_options) in COMMANDS.items():
         parser = add_parser(name, help=summary, description=summary)
         add_options(parser.add_argument)

@@ -223,21 +223,16 @@ def table(done: Contest, rate: str, columns: Mapping[str, Callable[[Entry], str]
     entries = [*done.ours.values(), *done.peers.values()]
     for entry in sorted(entries, key=lambda entry: -entry[rate]):
         spread = f"{entry[f'{rate}_min']:.3f} - {entry[f'{rate}_max']:.3f}"
-        memory = entry["peak_device_bytes"] or entry["peak_rss_bytes"]
-        rows.append(
-            [
-                entry["variant"],
-                f"{entry[rate]:.3f}",
-                spread if entry["stage"] == "rounds" else "tuning only",
-                *(write(entry) for write in columns.values()),
-                f"{memory / 1e9:.2f}",
-            ]
-        )
+        shown = spread if entry["stage"] == "rounds" else "tuning only"
+        memory = (entry["peak_device_bytes"] or entry["peak_rss_bytes"]) / 1e9
+        middle = [write(entry) for write in columns.values()]
+        rows.append([entry["variant"], f"{entry[rate]:.3f}", shown, *middle, f"{memory:.2f}"])
+
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
     if done.peers:
         ratios = compare(done, rate)
         lines.append(

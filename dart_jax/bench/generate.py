@@ -130,20 +130,24 @@ def compare_modes(modes: Mapping[str, Contest]) -> dict[str, Any]:
         `ours`: its fastest variant for each rule, and all its variants. `peers`: every variant's
         entries by rule. `best_peer` and the ratios: of the fastest of either side.
     """
-    ours = {mode: best(done.ours, RATE) for mode, done in modes.items()}
-    peers = {mode: best(done.peers, RATE) for mode, done in modes.items()}
-    ratios = {mode: compare(done, RATE) for mode, done in modes.items()}
+    fixed, natural = best(modes["fixed"].ours, RATE), best(modes["natural"].ours, RATE)
     mine: dict[str, Any] = {}
-    for suffix, entry in (("", ours["fixed"]), ("_natural", ours["natural"])):
+    for suffix, entry in (("", fixed), ("_natural", natural)):
         for key in ("variant", RATE, "new_tokens_per_second"):
             mine[f"{key}{suffix}"] = entry[key]
-    mine["peak_rss_bytes"] = max(ours[mode]["peak_rss_bytes"] for mode in ("fixed", "natural"))
-    mine["variants"] = _by_variant({mode: done.ours for mode, done in modes.items()})
+    mine["peak_rss_bytes"] = max(fixed["peak_rss_bytes"], natural["peak_rss_bytes"])
+    sides: dict[str, dict[str, dict[str, Entry]]] = {"ours": {}, "peers": {}}
+    ratios = {}
+    for mode, done in modes.items():
+        ratios[mode] = compare(done, RATE)
+        for side, entries in (("ours", done.ours), ("peers", done.peers)):
+            for name, entry in entries.items():
+                sides[side].setdefault(name, {})[mode] = entry
     return {
-        "ours": mine,
-        "peers": _by_variant({mode: done.peers for mode, done in modes.items()}),
-        "best_peer": peers["fixed"]["variant"],
-        "best_peer_natural": peers["natural"]["variant"],
+        "ours": {**mine, "variants": sides["ours"]},
+        "peers": sides["peers"],
+        "best_peer": best(modes["fixed"].peers, RATE)["variant"],
+        "best_peer_natural": best(modes["natural"].peers, RATE)["variant"],
         **ratios["fixed"],
         **{f"{key}_natural": value for key, value in ratios["natural"].items()},
         "ratio_vs_release_settings": ratios["sampled"]["ratio_vs_best_peer"],
@@ -151,11 +155,3 @@ def compare_modes(modes: Mapping[str, Contest]) -> dict[str, Any]:
         "ratio_vs_release_settings_max": ratios["sampled"]["ratio_max"],
         "memory_ratio_vs_release_settings": ratios["sampled"]["memory_ratio"],
     }
-
-
-def _by_variant(modes: Mapping[str, Mapping[str, Entry]]) -> dict[str, dict[str, Entry]]:
-    found: dict[str, dict[str, Entry]] = {}
-    for mode, entries in modes.items():
-        for name, entry in entries.items():
-            found.setdefault(name, {})[mode] = entry
-    return found

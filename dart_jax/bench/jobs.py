@@ -27,8 +27,8 @@ class Variant:
     """One way to do a job.
 
     Attributes:
-        framework: ours; hf: transformers, with PEFT; release: hf with both models in memory, as
-            the authors' release decodes; whole_leaves: the peer of `bench load`.
+        framework: release is hf with both models in memory, as the authors' release decodes;
+            whole_leaves is the peer of `bench load`.
         dtype: Of the base weights and of the computation; adapters are float32 on both sides.
         batch: Training: examples per forward pass, None for all of a step (ours only). Decoding:
             answers in progress at once, our slots or the peer's batch size.
@@ -51,12 +51,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training did.
+    """Mean cross-entropy over the supervised tokens, with dropout, and the positions computed.
 
-    Attributes:
-        loss: Mean cross-entropy over the supervised tokens, with dropout.
-        padded_tokens: Positions computed. A shared prefix counts once a row, so that this may be
-            less than the examples' tokens.
+    A shared prefix counts once a row, so that these may be fewer than the examples' tokens.
     """
 
     loss: float
@@ -65,10 +62,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Answers:
-    """New tokens without the stop token, and why they end (`records.StopReason`).
-
-    Both by model (`M0`, `adapter`), in the order of the job's prompts.
-    """
+    """New tokens, and why they end (`records.StopReason`), by model in the order of the prompts."""
 
     tokens: dict[str, list[list[int]]]
     stops: dict[str, list[str]]
@@ -140,13 +134,14 @@ class TrainJob:
         losses = [one.result.loss for one in rounds]
         if not all(math.isfinite(loss) for loss in losses):
             raise RuntimeError(f"{variant.name}: its losses are {losses}")
-        seconds = median(one.seconds for one in rounds)
-        padded = median(one.result.padded_tokens / one.seconds for one in rounds)
+        per_second = median(1 / one.seconds for one in rounds)
+        padded_per_second = median(one.result.padded_tokens / one.seconds for one in rounds)
+        real = sum(len(example.tokens) for example in self.examples)
         return {
             "micro_batch": variant.batch,
-            "real_tokens_per_second": sum(len(e.tokens) for e in self.examples) / seconds,
-            "padded_tokens_per_second": padded,
-            "supervised_tokens_per_second": supervised_tokens(self.examples) / seconds,
+            "real_tokens_per_second": real * per_second,
+            "padded_tokens_per_second": padded_per_second,
+            "supervised_tokens_per_second": supervised_tokens(self.examples) * per_second,
             "losses": losses,
         }
 

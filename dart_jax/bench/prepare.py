@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,10 +18,9 @@ from dart_jax.data.suites import load_suite
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import EMBEDDED, open_checkpoint, resolve_path
-from dart_jax.model.lora import init_lora
-from dart_jax.model.merged import write_config, write_tokenizer
+from dart_jax.model.lora import LoraParams, init_lora
+from dart_jax.model.merged import write_config, write_merged, write_tokenizer
 from dart_jax.model.peft_file import load_peft_config, save_peft
-from dart_jax.model.safetensors_file import save_shards
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.prompts.templates import answer_messages
@@ -197,12 +195,10 @@ def hf_folder(model: str, folder: Path) -> Path:
         return path.resolve()
     folder.mkdir()
     config, source = open_checkpoint(path)
-
-    def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for name, info in source.tensors.items():
-            yield name, source.open(name)[tuple(slice(size) for size in info.shape)]
-
-    save_shards(folder, tensors(), SHARD_BYTES)
+    without_adapter: LoraParams = {}
+    write_merged(
+        folder, source, without_adapter, 0.0, dtype="checkpoint", max_shard_bytes=SHARD_BYTES
+    )
     write_config(folder, path, config, "checkpoint")
     write_tokenizer(folder, path)
     return folder

@@ -16,7 +16,7 @@ def no_proxy(monkeypatch):
 
 
 def test_it_measures_ours_and_the_library(capsys):
-    args = argparse.Namespace(requests=24, concurrency=8, latency=0.05)
+    args = argparse.Namespace(requests=96, concurrency=32, latency=0.2)
     result = client.run(args)
     assert result["ideal_requests_per_second"] == 160
     for name in ("ours", "openai_library_alone"):
