@@ -214,6 +214,8 @@ def accuracy_against_drift(table: SweepTable) -> Any:
     low = min(0.0, low)
     axes.set_xlim(low, high + 0.03 * (high - low))  # or 0 would leave the last marker no margin
     axes.grid()
+    if not axes.get_legend_handles_labels()[0]:
+        return _say(figure, axes, "no test question was answered")
     _legend_right(figure)
     return figure
 
@@ -259,7 +261,13 @@ def _say(figure: Any, axes: Any, words: str) -> Any:
 def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
     """One model of a sweep: its seeds as points, their mean with the t intervals."""
     drift, accuracy = row.metrics["drift"], row.metrics["accuracy"]
-    seeds = list(accuracy.values)
+    seeds = []
+    for seed, value in accuracy.values.items():
+        if value is not None and drift.values[seed] is not None:
+            seeds.append(seed)
+    if not seeds:  # no test prompt left room for an answer, under any seed
+        return
+
     x = [100 * drift.values[seed] for seed in seeds]
     y = [100 * accuracy.values[seed] for seed in seeds]
     axes.scatter(x, y, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)

@@ -1,9 +1,12 @@
 """What a sweep leaves, on figures known by hand."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
+from dart_jax.evaluate.models import AUDITED
+from dart_jax.evaluate.summary import drift_of
 from dart_jax.evaluate.sweep_table import Failure, Result, sweep_table
 from dart_jax.report.figures import accuracy_against_drift, to_png, to_svg
 from dart_jax.report.sweep_report import sweep_text, write_sweep
@@ -67,6 +70,25 @@ def test_without_results_there_is_a_page_and_a_picture_that_say_so(tmp_path):
     write_sweep(tmp_path, table)
     assert "0 of 1 runs are done" in (tmp_path / "table.md").read_text("utf-8")
     assert (tmp_path / "accuracy_vs_drift.svg").stat().st_size > 1000
+
+
+def test_a_sweep_in_which_no_test_prompt_had_room_says_so(tmp_path):
+    """There is nothing to divide by, and nothing to draw."""
+    full = summary(0.5, 10)
+    rates = {name: replace(row, accuracy=None) for name, row in full.models.items()}
+    audits = {name: replace(full.drift.of(name), confirmed=0, pairs=0) for name in AUDITED}
+    empty = replace(
+        full,
+        models=rates,
+        drift=drift_of(audits),
+        shortcut_baseline=replace(full.shortcut_baseline, accuracy=None),
+    )
+    table = sweep_table([Result("a", 0, empty, "x")], ["a"], 0.95, name="try", seeds=[0], runs=1)
+    for row in table.rows:
+        assert row.metrics["drift"].mean is None and row.metrics["accuracy"].mean is None
+    write_sweep(tmp_path, table)
+    assert "n/a" in (tmp_path / "table.md").read_text("utf-8")
+    assert "no test question was answered" in (tmp_path / "accuracy_vs_drift.svg").read_text()
 
 
 @pytest.mark.parametrize("to_bytes", [to_png, to_svg])
