@@ -1,0 +1,63 @@
+"""Keep the figures of a finished run in configs/results/, for the documents that show them.
+
+    .venv/bin/python -m tests.record_run runs/quickstart --command "bash launch/local.sh"
+
+writes configs/results/quickstart.json: the run's summary less what no table shows, with the
+command, the commit and the machine. tests/test_documents.py then names each cell of README.md and
+configs/README.md that says otherwise.
+"""
+
+import argparse
+import dataclasses
+import subprocess
+from pathlib import Path
+
+from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
+from dart_jax.machine import machine
+from dart_jax.records import write_text
+from dart_jax.summaries import to_pretty_json
+
+RESULTS = Path(__file__).parents[1] / "configs/results"
+LEFT_OUT = ("statistics", "cycles", "labels", "policy")
+
+
+def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object]:
+    """The content of a run's file in configs/results/."""
+    figures = {
+        field.name: getattr(summary, field.name)
+        for field in dataclasses.fields(summary)
+        if field.name not in LEFT_OUT
+    }
+    return {"command": command, "commit": commit, "machine": machine(), **figures}
+
+
+def head() -> str:
+    """The commit of this tree, with `+` where tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=RESULTS, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def main() -> None:
+    """Read the command line, write the file, say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--command", required=True, help="the command that made the run")
+    parser.add_argument("--commit", help="the commit that made it (default: this tree's)")
+    options = parser.parse_args()
+
+    summary = read_summary(options.run / SUMMARY)
+    content = recorded(summary, options.command, options.commit or head())
+    path = RESULTS / f"{options.run.resolve().name}.json"
+    write_text(path, to_pretty_json(content))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

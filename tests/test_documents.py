@@ -1,0 +1,198 @@
+"""The documents are true: their figures are those of configs/results/, their links lead somewhere.
+
+A table is marked by a comment on a line before it, which names a file of configs/results/ and an
+object in it that has a record for each row:
+
+    <!-- results: quickstart.json#models -->
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dart_jax.evaluate.models import SEVERITIES
+from tests.record_run import LEFT_OUT, RESULTS, RunSummary
+
+ROOT = Path(__file__).parents[1]
+LISTED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+)
+DOCUMENTS = [ROOT / name for name in LISTED.stdout.split()] or [ROOT / "README.md"]
+MARK = re.compile(r"<!-- results: (\S+)#(\S+) -->")
+BENCHMARKS = ("D1", "D2", "D3", "D4", "N1", "N2", "N3", "N4")
+
+# Title of a column -> the path of its figure in a row's record, when they differ.
+PATHS = {
+    "EQUAL": "equal_accuracy",
+    "DIFF": "diff_accuracy",
+    "YES rate": "yes_rate",
+    "unparseable": "unparseable_rate",
+    "slice": "topology",
+    "micro-batches": "micro_batches",
+    "compiled in s": "seconds",
+    **{name: f"by_benchmark.{name}.accuracy" for name in BENCHMARKS},
+    **{name: f"by_severity.{name}" for name in SEVERITIES},
+}
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a table's line: between bars, or, in a block of text, two spaces apart."""
+    if line.startswith("|"):
+        return [cell.strip() for cell in line.strip().strip("|").split("|")]
+    return re.split(r" {2,}", line.strip())
+
+
+def marked_tables(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """(file, name of the object, lines of cells) of each marked table, header first."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if not (mark := MARK.search(line)):
+            continue
+        table = []
+        for following in lines[number + 1 :]:
+            if not following.strip() or following.startswith("```"):
+                if table:
+                    break
+                continue
+            table.append(following)
+        yield mark[1], mark[2], [cells(row) for row in table if not re.fullmatch(r"[|:\- ]+", row)]
+
+
+def at(record: object, path: str) -> object:
+    """The value at a dotted path; None where there is none."""
+    for name in path.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def shown(value: object, bounds: list[float] | None = None) -> str:
+    """A figure as a table writes it: a rate in per cent, a count as it is."""
+    match value:
+        case None:
+            return ""
+        case float() if bounds:
+            return f"{percent(value)} [{percent(bounds[0])}, {percent(bounds[1])}]"
+        case float():
+            return percent(value)
+        case {"mean": mean, "half_interval": half}:
+            return f"{percent(mean)} ± {percent(half)}"
+        case list():
+            return ", ".join(map(shown, value))
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
+
+
+def expected_cell(document: dict, records: str, row: str, column: str) -> str:
+    """What a cell has to say; `row` and `column` are its row's and its column's titles."""
+    if column == "drift, test":
+        counts = at(document, f"drift.{row}")
+        return f"{counts['confirmed']} of {counts['pairs']}" if counts else ""
+    record = at(document, records).get(row)
+    if record is None:
+        record = document[row.replace(" ", "_")]
+    path = PATHS.get(column, column)
+    if column.startswith("GiB"):
+        return f"{record['gib']:.2f} of {record['gib_of_chip']:.2f}"
+    return shown(at(record, path), at(record, f"intervals.{path}"))
+
+
+def wrong_cells(text: str) -> list[str]:
+    """Each cell of a marked table that says otherwise than the file, as a readable line."""
+    wrong = []
+    for file, records, (header, *rows) in marked_tables(text):
+        document = json.loads((RESULTS / file).read_text("utf-8"))
+        for row, *figures in rows:
+            row = row.strip("`")
+            padded = figures + [""] * (len(header) - 1 - len(figures))
+            for column, cell in zip(header[1:], padded, strict=True):
+                expected = expected_cell(document, records, row, column)
+                if cell != expected:
+                    wrong.append(f"{file}, {row}, {column}: {cell!r} should be {expected!r}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_figures_are_those_of_the_results(path: Path) -> None:
+    assert not wrong_cells(path.read_text("utf-8"))
+
+
+def test_another_figure_is_found() -> None:
+    """Each figure of the README's tables, changed, is named."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    tables = list(marked_tables(text))
+    assert len(tables) >= 2
+    for _, _, (_, *rows) in tables:
+        for figure in {cell for row in rows for cell in row[1:] if cell}:
+            digit = re.search(r"\d", figure)
+            other = figure.replace(digit[0], str((int(digit[0]) + 1) % 10), 1)
+            assert wrong_cells(text.replace(figure, other)), figure
+
+
+def test_every_marked_file_says_how_it_was_made() -> None:
+    files = {file for path in DOCUMENTS for file, *_ in marked_tables(path.read_text("utf-8"))}
+    assert files
+    for file in files:
+        document = json.loads((RESULTS / file).read_text("utf-8"))
+        assert document["command"] and document["machine"] and "commit" in document, file
+
+
+def test_the_quickstart_file_is_a_runs_summary() -> None:
+    """So that `python -m tests.record_run` replaces it."""
+    document = json.loads((RESULTS / "quickstart.json").read_text("utf-8"))
+    figures = document.keys() - {"command", "commit", "machine"}
+    assert figures <= RunSummary.__dataclass_fields__.keys() - set(LEFT_OUT)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text("utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert not [target for target in local if not (path.parent / target).exists()]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_a_config_says_how_it_runs_and_what_to_expect(path: Path) -> None:
+    """Its head has the command, hardware, time, memory and the figure; or that it was not run."""
+    head = re.match(r"(#.*\n)+", path.read_text("utf-8"))[0]
+    for word in ("Command:", "Hardware:", "Time:", "Memory:", "Expect:"):
+        assert f"# {word}" in head
+    assert path.name in head or "launch/local.sh" in head
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "row"),
+    [
+        ("quickstart", "models", "M_DART"),
+        ("smollm2_suite", "models", "M_DART"),
+        ("sweep_by_scenario", "models", "M_DART, heldout, linear weights"),
+    ],
+)
+def test_a_config_expects_what_was_measured(config: str, path: str, row: str) -> None:
+    document = json.loads((RESULTS / f"{config}.json").read_text("utf-8"))
+    file = "smollm2_sweep" if config.startswith("sweep") else config
+    head = (ROOT / f"configs/{file}.yaml").read_text("utf-8")
+    words = " ".join(head.replace("#", " ").split()).replace(" %", "")
+    for name in (row, "shortcut baseline"):
+        figure = expected_cell(document, path, name, "accuracy")
+        # The baseline's interval is left out.
+        assert (figure if name == row else figure.split(" ")[0]) in words
+    assert f"{config}.json" in words
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200
