@@ -23,6 +23,8 @@ from dart_jax.bench import hf, ours
 from dart_jax.bench.jobs import DecodeJob, Round, TrainJob, Variant
 from dart_jax.bench.worker import Worker, WorkerDied
 from dart_jax.machine import machine, versions
+from dart_jax.report.document import Column, Table
+from dart_jax.report.to_text import aligned
 
 # Tuning is short: variants this near to the fastest one run the whole rounds, too (two at most).
 NEAR = 0.9
@@ -217,22 +219,22 @@ def compare(done: Contest, rate: str) -> dict[str, float]:
     }
 
 
-def table(done: Contest, rate: str, columns: Mapping[str, Callable[[Entry], str]]) -> str:
+def table(done: Contest, rate: str, columns: Sequence[Column]) -> str:
     """Every variant, the fastest first: its rate, these columns, its memory; the best compared."""
-    rows = [["variant", rate.replace("_per_second", "/s"), "min - max", *columns, "memory GB"]]
+    rows = []
     entries = [*done.ours.values(), *done.peers.values()]
     for entry in sorted(entries, key=lambda entry: -entry[rate]):
         spread = f"{entry[f'{rate}_min']:.3f} - {entry[f'{rate}_max']:.3f}"
-        shown = spread if entry["stage"] == "rounds" else "tuning only"
         memory = (entry["peak_device_bytes"] or entry["peak_rss_bytes"]) / 1e9
-        middle = [write(entry) for write in columns.values()]
-        rows.append([entry["variant"], f"{entry[rate]:.3f}", shown, *middle, f"{memory:.2f}"])
-
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+        in_rounds = entry["stage"] == "rounds"
+        rows.append(entry | {"spread": spread if in_rounds else "tuning only", "memory": memory})
+    before = (
+        Column("variant", "variant"),
+        Column(rate, rate.replace("_per_second", "/s"), "number"),
+        Column("spread", "min - max"),
+    )
+    shown = (*before, *columns, Column("memory", "memory GB", "number"))
+    lines = [aligned(Table("variants", "", shown, rows))]
     if done.peers:
         ratios = compare(done, rate)
         lines.append(

@@ -28,14 +28,15 @@ from dart_jax.bench.contest import (
 )
 from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Variant
 from dart_jax.bench.prepare import decode_job
+from dart_jax.report.document import Column
 from dart_jax.settings import BadSetting
 
 CHECKED_PROMPTS, CHECKED_TOKENS = 4, 16
 RATE = DecodeJob.rate
-COLUMNS = {
-    "new tok/s": lambda entry: f"{entry['new_tokens_per_second']:.1f}",
-    "per answer": lambda entry: f"{entry['new_tokens_per_answer']:.1f}",
-}
+COLUMNS = (
+    Column("new_tokens_per_second", "new tok/s", "number"),
+    Column("new_tokens_per_answer", "per answer", "number"),
+)
 TITLES = {
     "fixed": "fixed number of new tokens",
     "natural": "natural stops",

@@ -143,6 +143,7 @@ class TrainJob:
             "padded_tokens_per_second": padded_per_second,
             "supervised_tokens_per_second": supervised_tokens(self.examples) * per_second,
             "losses": losses,
+            "last_loss": losses[-1],
         }
 
 

@@ -28,16 +28,17 @@ from dart_jax.bench.jobs import TrainJob, Variant, padded_tokens
 from dart_jax.bench.prepare import check_job, random_job, train_job, tune_job
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.presets import PRESETS
+from dart_jax.report.document import Column
 
 CHECKED_EXAMPLES = 4
 # Float32 noise through 30 layers, forward; and after one update.
 TOLERANCES = (1e-4, 1e-3)
 RATE = TrainJob.rate
-COLUMNS = {
-    "real tok/s": lambda entry: f"{entry['real_tokens_per_second']:.0f}",
-    "computed tok/s": lambda entry: f"{entry['padded_tokens_per_second']:.0f}",
-    "last loss": lambda entry: f"{entry['losses'][-1]:.4f}",
-}
+COLUMNS = (
+    Column("real_tokens_per_second", "real tok/s", "number"),
+    Column("padded_tokens_per_second", "computed tok/s", "number"),
+    Column("last_loss", "last loss", "number"),
+)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
