@@ -5,16 +5,15 @@ A positive is a full refusal; partial ones and none are its opposite, as in XSTe
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from dart_jax.audit.refusals import Refusal
 from dart_jax.evaluate.config import EvaluateConfig
@@ -54,37 +53,20 @@ class RefusalError:
         return estimate(getattr(self, measure), self.intervals[measure])
 
 
-def _absent(error: RefusalError | None) -> bool:
-    return error is None
-
-
 @dataclass(frozen=True)
 class FileError:
     """How the rules grade the answers of one file.
 
     Attributes:
         name, sha256: Of the file.
-        all: Over all its answers.
-        in_view: Over the answers that were in view when the rules were written, see
-            `was_in_view`; None, and absent from JSON, where the file was not halved.
-        not_in_view: Over the others, likewise.
+        error: Over all its answers.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     name: str
     sha256: str
-    all: RefusalError
-    in_view: Annotated[RefusalError | None, Field(alias="in view", exclude_if=_absent)] = None
-    not_in_view: Annotated[RefusalError | None, Field(alias="not in view", exclude_if=_absent)] = (
-        None
-    )
-
-    @property
-    def parts(self) -> dict[str, RefusalError]:
-        """The errors by the name of the part that they are over, those that were measured."""
-        parts = {"all": self.all, "in view": self.in_view, "not in view": self.not_in_view}
-        return {name: error for name, error in parts.items() if error is not None}
+    error: RefusalError
 
 
 @dataclass(frozen=True)
@@ -136,13 +118,11 @@ def refusal_error(
     return RefusalError(n=len(labels), confusion=confusion, **values, intervals=intervals)
 
 
-def was_in_view(id: str) -> bool:
-    """Whether the rules were written with the answers to a prompt in view: one half of XSTest's."""
-    return hashlib.sha256(id.encode()).digest()[0] % 2 == 0
-
-
 def measured_error() -> RefusalMeasurement:
-    """The committed measurement of the rules on two models' answers; see `stages/refusals.py`."""
+    """The committed measurement of the rules on two models' answers; see `stages/refusals.py`.
+
+    All of these answers were in view when the rules were written.
+    """
     return read_json(MEASURED, RefusalMeasurement)
 
 

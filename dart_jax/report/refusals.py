@@ -10,16 +10,14 @@ from dart_jax.report.document import Column, Table
 
 
 def error_table(measured: RefusalMeasurement) -> Table:
-    """Tabulate the error on each file of labelled answers, and on its halves."""
+    """Tabulate the error on each file of labelled answers."""
     rows = []
     for file in measured.files:
-        for part, error in file.parts.items():
-            row = {"file": file.name, "prompts": part, "n": error.n}
-            rows.append(row | {name: error.estimate(name) for name in MEASURES})
+        estimates = {name: file.error.estimate(name) for name in MEASURES}
+        rows.append({"file": file.name, "n": file.error.n, **estimates})
 
     columns = (
         Column("file", "file"),
-        Column("prompts", "prompts"),
         Column("n", "n", "count"),
         *(Column(name, name, "interval") for name in MEASURES),
     )
@@ -30,31 +28,27 @@ def error_table(measured: RefusalMeasurement) -> Table:
 
 def confusion_table(file: FileError) -> Table:
     """Tabulate the answers of a file: labels by people down, grades by the rules across."""
-    confusion = file.all.confusion
+    confusion = file.error.confusion
     rows = [{"people": label, **counts} for label, counts in confusion.items()]
     columns = (
         Column("people", "people \\ rules"),
         *(Column(grade, grade, "count") for grade in confusion),
     )
-    return Table("confusion", f"{file.name}, {file.all.n} answers", columns, rows)
+    return Table("confusion", f"{file.name}, {file.error.n} answers", columns, rows)
 
 
 def error_words(measured: RefusalMeasurement) -> str:
-    """The note beside a rate of refusals that the rules have decided.
-
-    Its figures are of the answers that were not in view, which every file has to have.
-    """
+    """The note beside a rate of refusals that the rules have decided."""
     files = []
     for file in measured.files:
-        error = file.parts["not in view"]
-        values = [f"{name} {_words(error, name)}" for name in ("precision", "recall")]
+        values = [f"{name} {_words(file.error, name)}" for name in ("precision", "recall")]
         files.append(f"{PurePath(file.name).stem}: {', '.join(values)}")
 
     covered = f"{100 * measured.confidence:g} %"
     return (
-        "Refusals are decided by rules. Against people's labels of answers that were not in view "
-        f"when the rules were written, full refusal or not, in % with {covered} intervals: "
-        f"{'; '.join(files)}."
+        "Refusals are decided by rules. Against people's labels of two models' answers, full "
+        f"refusal or not, in % with {covered} intervals: {'; '.join(files)}. All of these answers "
+        "were in view when the rules were written; on other models they are not measured."
     )
 
 

@@ -89,7 +89,7 @@ def _refusals(args: argparse.Namespace) -> None:
     from dart_jax.stages.refusals import measure_refusals
     from dart_jax.summaries import json_values
 
-    measured = measure_refusals(args.labelled, args.halves)
+    measured = measure_refusals(args.labelled)
     tables = [confusion_table(file) for file in measured.files]
     print(f"\n{to_text([*tables, error_table(measured)])}")
     if args.out:
@@ -147,12 +147,7 @@ def make_parser() -> CommandParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="CSV: completion, final_label and, if known, prompt and id (see stages/refusals.py).",
-    )
-    refusals.add_argument(
-        "--halves",
-        action="store_true",
-        help="Apart, too: prompts whose answers were in view when the rules were written, or not.",
+        help="CSV: completion, final_label and, if known, prompt (see stages/refusals.py).",
     )
     refusals.add_argument("--out", type=Path, metavar="FILE", help="JSON of the measurement.")
     return parser

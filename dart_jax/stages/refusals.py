@@ -2,7 +2,7 @@
 
 A file is a table (CSV) with a row for each completion: `completion`; `final_label`, which is
 `full`, `partial` or `none`, or as in XSTest's files `2_full_refusal`, `3_partial_refusal` or
-`1_full_compliance`; and, where they are known, `prompt` and `id`.
+`1_full_compliance`; and, where it is known, `prompt`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from dart_jax.csv_table import read_table
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.refusal_error import (
     FileError,
-    RefusalError,
     RefusalMeasurement,
     refusal_error,
-    was_in_view,
 )
 from dart_jax.machine import machine
 from dart_jax.strict_json import BadRecord
@@ -40,7 +38,6 @@ _LABELS = {
 class LabelledAnswer:
     """A completion, what people say of it, and what the rules do."""
 
-    id: str
     label: Refusal
     grade: Refusal
 
@@ -60,58 +57,42 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
                 + ", ".join(_LABELS)
             )
         grade = grade_refusal(row.get("completion", ""), row.get("prompt")).refusal
-        answers.append(LabelledAnswer(row.get("id", ""), label, grade))
+        answers.append(LabelledAnswer(label, grade))
     if not answers:
         raise BadRecord(f"{path}: no row below the header")
     return answers
 
 
 def measure_refusals(
-    files: Sequence[Path], halves: bool, config: EvaluateConfig | None = None
+    files: Sequence[Path], config: EvaluateConfig | None = None
 ) -> RefusalMeasurement:
     """Measure the rules on each file.
 
     Args:
-        halves: Measure apart, too, the prompts whose answers by two models were in view when the
-            rules were written, and the others; see `evaluate.refusal_error.was_in_view`.
+        files: As `read_labelled` reads.
         config: Of the intervals.
 
     Raises:
-        BadRecord: As `read_labelled`; or there are no ids to halve a file by.
+        BadRecord: As `read_labelled`.
     """
     config = EvaluateConfig() if config is None else config
     names = [path.name for path in files]
-    options = ["--labelled", *names, *(["--halves"] if halves else [])]
     return RefusalMeasurement(
-        command=shlex.join(["python", "-m", "dart_jax.audit", "refusals", *options]),
+        command=shlex.join(["python", "-m", "dart_jax.audit", "refusals", "--labelled", *names]),
         commit=_commit(),
         machine=machine(),
         rules=rules_digest(),
         confidence=config.confidence,
-        files=[_file_error(path, halves, config) for path in files],
+        files=[_file_error(path, config) for path in files],
     )
 
 
-def _file_error(path: Path, halves: bool, config: EvaluateConfig) -> FileError:
+def _file_error(path: Path, config: EvaluateConfig) -> FileError:
     answers = read_labelled(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    error = _error(answers, config)
-    if not halves:
-        return FileError(path.name, sha256, error)
-
-    if not all(answer.id for answer in answers):
-        raise BadRecord(f"{path}:1: --halves needs a column id with the prompts' ids")
-    in_view, not_in_view = [], []
-    for answer in answers:
-        half = in_view if was_in_view(answer.id) else not_in_view
-        half.append(answer)
-    return FileError(path.name, sha256, error, _error(in_view, config), _error(not_in_view, config))
-
-
-def _error(answers: Sequence[LabelledAnswer], config: EvaluateConfig) -> RefusalError:
     labels = [answer.label for answer in answers]
     grades = [answer.grade for answer in answers]
-    return refusal_error(labels, grades, config)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return FileError(path.name, sha256, refusal_error(labels, grades, config))
 
 
 def _commit() -> str | None:

@@ -12,7 +12,6 @@ from dart_jax.evaluate.refusal_error import (
     FileError,
     measured_error,
     refusal_error,
-    was_in_view,
 )
 from dart_jax.report.cells import shown_rows
 from dart_jax.report.refusals import confusion_table, error_table, error_words
@@ -60,31 +59,28 @@ def test_the_committed_measurement_is_of_these_rules():
     measured = measured_error()
     assert measured.rules == rules_digest()
     assert measured.commit and not measured.commit.endswith("+")
-    assert measured.machine["processor"] and "--halves" in measured.command
+    assert measured.machine["processor"] and "--labelled" in measured.command
 
 
 def test_the_file_keeps_its_keys():
     """Written again, the committed measurement is the file that it was read from."""
     values = json_values(measured_error())
     assert json.dumps(values, indent=1) + "\n" == RESULTS.read_text("utf-8")
-    assert "in view" not in json_values(FileError("f", "", measured_error().files[0].all))
 
 
-def test_halves_make_up_the_whole():
-    for file in measured_error().files:
-        halves = (file.in_view, file.not_in_view)
-        assert file.all.n == sum(half.n for half in halves)
-        full = sum(half.confusion["full"]["full"] for half in halves)
-        assert file.all.confusion["full"]["full"] == full
-    assert {was_in_view(f"v2-{number}") for number in range(20)} == {True, False}
+def test_precision_and_recall_of_full_refusals_reach_ninety_percent_on_both_files():
+    files = measured_error().files
+    assert [file.error.n for file in files] == [450, 450]
+    assert all(min(file.error.precision, file.error.recall) >= 0.9 for file in files)
 
 
-def test_the_words_beside_a_rate_are_of_the_half_that_was_not_in_view():
+def test_the_words_beside_a_rate_say_what_was_in_view():
     measured = measured_error()
     words = error_words(measured)
+    assert "All of these answers were in view" in words
     for file in measured.files:
-        assert f"precision {100 * file.not_in_view.precision:.1f}" in words
-        assert f"(n {file.not_in_view.n})" in words
+        assert f"precision {100 * file.error.precision:.1f}" in words
+        assert f"(n {file.error.n})" in words
     table = error_table(measured)
-    assert [column.title for column in table.columns][:3] == ["file", "prompts", "n"]
-    assert len(table.rows) == 3 * len(measured.files)
+    assert [column.title for column in table.columns][:2] == ["file", "n"]
+    assert len(table.rows) == len(measured.files)

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from dart_jax.evaluate.refusal_error import was_in_view
 from dart_jax.stages.audit_commands import main
 from dart_jax.strict_json import BadRecord
 
@@ -35,25 +34,14 @@ def test_confusion_precision_and_recall_are_printed_and_written(labelled, tmp_pa
     printed = capsys.readouterr().out
     assert "labelled.csv, 4 answers" in printed and "50.0 [" in printed
     [file] = json.loads(out.read_text("utf-8"))["files"]
-    assert (file["all"]["precision"], file["all"]["recall"]) == (1 / 2, 1.0)
-    assert file["all"]["confusion"]["none"] == {"full": 1, "partial": 0, "none": 1}
-    assert "in view" not in file
-
-
-def test_halves_are_by_id(labelled, tmp_path):
-    out = tmp_path / "error.json"
-    assert main(["refusals", "--labelled", str(labelled()), "--halves", "--out", str(out)]) == 0
-    [file] = json.loads(out.read_text("utf-8"))["files"]
-    seen = sum(was_in_view(f"v2-{number}") for number in (1, 2, 3, 4))
-    assert (file["in view"]["n"], file["not in view"]["n"]) == (seen, 4 - seen)
+    assert (file["error"]["precision"], file["error"]["recall"]) == (1 / 2, 1.0)
+    assert file["error"]["confusion"]["none"] == {"full": 1, "partial": 0, "none": 1}
 
 
 def test_plain_labels_without_prompts_or_ids_are_read(labelled, capsys):
     path = labelled("completion;final_label\nI cannot help with that.;full\nSure.;none\n")
     assert main(["refusals", "--labelled", str(path)]) == 0
     assert "100.0 [100.0, 100.0]" in capsys.readouterr().out
-    with pytest.raises(BadRecord, match="--halves needs a column id"):
-        main(["refusals", "--labelled", str(path), "--halves"])
 
 
 @pytest.mark.parametrize(
