@@ -105,7 +105,14 @@ def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
     fields = [name.removeprefix(f"{section}.") for name in names if name.startswith(f"{section}.")]
     if not dot or not fields:
         return difflib.get_close_matches(wanted, names, n=1)
-    return [f"{section}.{near}" for near in difflib.get_close_matches(field, fields, n=1)]
+    near = difflib.get_close_matches(field, fields, n=1) or _with_word_like(field, fields)
+    return [f"{section}.{name}" for name in near]
+
+
+def _with_word_like(wanted: str, fields: Sequence[str]) -> list[str]:
+    """The field with the word most like the wanted one: `normaliser` finds loss_normalization."""
+    field_of = {word: field for field in fields for word in field.split("_")}
+    return [field_of[word] for word in difflib.get_close_matches(wanted, field_of, n=1)]
 
 
 def value_of(hint: Any) -> Callable[[str], Any]:

@@ -26,6 +26,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -227,7 +228,7 @@ def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
     return jax.eval_shape(lambda params: quantize_params(params, config.model.quantize), plain)
 
 
-def _batch_shape(job: Job, ways: int) -> tuple[int, int, int]:
+def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
     """Micro-batches, rows and tokens of the step."""
     sft = job.config.sft
     packed = sft.packing != "none"
@@ -235,9 +236,9 @@ def _batch_shape(job: Job, ways: int) -> tuple[int, int, int]:
     # First-fit leaves fewer than this in one row at most: there was room for the next example.
     in_a_row = max(1, length // sft.max_length) if packed else 1
     needed = -(-sft.batch_size // sft.micro_batches // in_a_row)
-    rows = job.rows or -(-needed // ways) * ways
-    if rows % ways:
-        raise ValueError(f"--rows: {rows} over mesh data x fsdp = {ways}; give a multiple")
+    rows = job.rows or -(-needed // devices) * devices
+    if rows % devices:
+        raise ValueError(f"--rows: {rows} over mesh data x fsdp = {devices}; give a multiple")
     return sft.micro_batches, rows, length
 
 
@@ -248,9 +249,16 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
     from dart_jax.model.lora import init_lora
     from dart_jax.model.packed_attention import Layout
+    from dart_jax.model.sharding import compiler_options, data_parallel
     from dart_jax.sft.batch import Batch, OriginBatch
-    from dart_jax.sft.optimizer import make_optimizer, make_schedule
-    from dart_jax.sft.step import TrainState, batch_ways, jit_step, step_spec
+    from dart_jax.sft.step import (
+        TrainState,
+        make_optimizer,
+        make_schedule,
+        step_shardings,
+        train_spec,
+        train_step,
+    )
 
     config = job.config
     # The schedule's figures are constants in the program; the number of steps changes no shape.
@@ -263,18 +271,26 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(initial, key)
-    shape = _batch_shape(job, batch_ways(mesh))
+    shape = _batch_shape(job, data_parallel(mesh))
     ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.float32))
     batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
     layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
-    spec = step_spec(architecture, config.lora, config.sft, mesh)
+    spec = train_spec(architecture, config.lora, config.sft, mesh)
     if spec.token_loss:
         origins = jax.ShapeDtypeStruct((*shape[:2], layout.segments), jnp.int32)
         batch = OriginBatch(*batch, origins, origins)
     reference = state.lora_params if spec.needs_reference else None
     base_params = _base(config, architecture)
-    step = jit_step(spec, optimizer, mesh, state, base_params, shape, layout)
-    return step.lower(state, base_params, batch, key, reference), shape
+    shardings = step_shardings(spec, state, base_params)
+    update = jax.jit(
+        partial(train_step, spec=spec, optimizer=optimizer),
+        static_argnames="layout",
+        donate_argnames="state",
+        in_shardings=shardings.arguments,
+        out_shardings=shardings.results,
+        compiler_options=compiler_options(mesh),
+    )
+    return update.lower(state, base_params, batch, key, reference, layout), shape
 
 
 def _lower_decode(

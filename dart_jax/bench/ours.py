@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,19 @@ from dart_jax.model.llama import init_params, param_axes, param_shapes
 from dart_jax.model.load import load_model
 from dart_jax.model.lora import init_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config
-from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.model.sharding import compiler_options, make_mesh, tree_shardings
 from dart_jax.sft.flops import train_flops
-from dart_jax.sft.optimizer import make_optimizer
+from dart_jax.sft.metrics import count_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     Metrics,
     TrainState,
-    compile_step,
+    make_optimizer,
     place_batch,
-    state_shardings,
-    step_spec,
+    step_shardings,
+    train_spec,
+    train_step,
 )
-from dart_jax.sft.step_log import count_step
 
 
 class Training:
@@ -58,9 +59,17 @@ class Training:
         rates = jnp.asarray(job.learning_rates, jnp.float32)
         optimizer = make_optimizer(lambda count: rates[count], self._sft)
         fresh = TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
-        self._state = jax.device_put(fresh, state_shardings(fresh, self._mesh))
-        spec = step_spec(self._config, job.lora, self._sft, self._mesh)
-        self._step = compile_step(spec, optimizer, self._mesh, fresh)
+        spec = train_spec(self._config, job.lora, self._sft, self._mesh)
+        shardings = step_shardings(spec, fresh, self._base)
+        self._state = jax.device_put(fresh, shardings.state)
+        self._update = jax.jit(
+            partial(train_step, spec=spec, optimizer=optimizer),
+            static_argnames="layout",
+            donate_argnames="state",
+            in_shardings=shardings.arguments,
+            out_shardings=shardings.results,
+            compiler_options=compiler_options(self._mesh),
+        )
         self._compile()
 
     def facts(self) -> dict[str, Any]:
@@ -109,7 +118,7 @@ class Training:
     def _run(self, state: TrainState, index: int) -> tuple[TrainState, Metrics]:
         planned = self._plan[index]
         batch = place_batch(planned.batch, self._mesh)
-        return self._step(state, self._base, batch, self._key, layout=planned.layout)
+        return self._update(state, self._base, batch, self._key, None, planned.layout)
 
 
 class Decoding:

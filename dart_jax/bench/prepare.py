@@ -27,7 +27,7 @@ from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Question, Target, read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example, tokenize
-from dart_jax.sft.optimizer import make_schedule
+from dart_jax.sft.step import make_schedule
 
 # Standard deviation of a random adapter's B: answers change, and stay text.
 SMALL = 0.01

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import prod
 
 from jax.sharding import Mesh
 
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.engine import BLOCK, aligned
 from dart_jax.generate.pages import PAGE
-from dart_jax.model.sharding import RULES, platform_of
+from dart_jax.model.sharding import data_parallel, platform_of
 
 # A shared prefix is computed apart in whole multiples of this, so that few lengths are compiled;
 # the rest stays with the prompts.
@@ -56,7 +55,7 @@ class Plan:
         slots: Rows that are decoded together.
         positions: Tokens that a row has room for in the row cache.
         pages: Pages of a row that needs all positions; 1 where rows have no pages.
-        ways: Devices over which rows are spread.
+        data_parallel: Devices over which rows are spread.
     """
 
     order: tuple[Request, ...]
@@ -65,18 +64,18 @@ class Plan:
     slots: int
     positions: int
     pages: int
-    ways: int
+    data_parallel: int
 
     def prefill_shape(self, waiting: Iterable[Request]) -> tuple[int, int]:
         """Padded length of the next prompts without prefix, and how many are prefilled at once."""
-        most = max(self.ways, self.slots // _SHARE)
+        most = max(self.data_parallel, self.slots // _SHARE)
         T = bucket(max(r.length for r in islice(waiting, most)) - len(self.prefix))
         rows = 1 << max(1, _PREFILL_TOKENS // T).bit_length() - 1
-        return T, min(rows * self.ways, most)
+        return T, min(rows * self.data_parallel, most)
 
     def smaller(self, running: int) -> int:
         """The number of slots, halved as often as the running rows and the devices allow."""
-        size, least = self.slots, max(_LEAST_SLOTS, self.ways)
+        size, least = self.slots, max(_LEAST_SLOTS, self.data_parallel)
         while size % 2 == 0 and size // 2 >= max(running, least):
             size //= 2
         return size
@@ -116,25 +115,25 @@ def make_plan(
     # pages would be faster there has not been measured.
     paged = mesh.size == 1 and platform_of(mesh) == "cpu"
 
-    ways = prod(mesh.shape[axis] for axis in RULES["batch"])
+    devices = data_parallel(mesh)
     return Plan(
         order=tuple(order),
         adapters=names,
         prefix=order[0].tokens[:shared],
-        slots=_slots(len(requests), config.slots, ways),
+        slots=_slots(len(requests), config.slots, devices),
         positions=pages * PAGE,
         pages=pages if paged else 1,
-        ways=ways,
+        data_parallel=devices,
     )
 
 
-def _slots(requests: int, most: int, ways: int) -> int:
+def _slots(requests: int, most: int, devices: int) -> int:
     """Number of slots: at most `most`, for few requests the next power of two.
 
     It is rounded up to a multiple of the devices.
     """
     size = min(most, 1 << (requests - 1).bit_length())
-    return -(-size // ways) * ways
+    return -(-size // devices) * devices
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:

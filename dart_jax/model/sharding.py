@@ -69,8 +69,13 @@ def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]
 def _mesh_axes(mesh: Mesh, axis: str | None, size: int) -> str | tuple[str, ...] | None:
     target = RULES[axis] if axis is not None else None
     names = (target,) if isinstance(target, str) else (target or ())
-    ways = math.prod(mesh.shape[name] for name in names)
-    return target if ways > 1 and size % ways == 0 else None
+    parts = math.prod(mesh.shape[name] for name in names)
+    return target if parts > 1 and size % parts == 0 else None
+
+
+def data_parallel(mesh: Mesh) -> int:
+    """Over how many devices the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
 def tree_shardings(mesh: Mesh, axes: PyTree, arrays: PyTree) -> PyTree:

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class OriginBatch(NamedTuple):
-    """A `Batch` with what a loss of tokens (`sft.losses`) may look at, too.
+    """A `Batch` with what a loss of tokens (`sft.token_losses`) may look at, too.
 
     Attributes:
         sources: Index in `SOURCES` of each segment's source; the first segment has id 1.

@@ -32,7 +32,7 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the loss of a token is; `sft.losses` has the formulas.
+    """What the loss of a token is; `sft.token_losses` has the formulas.
 
     Attributes:
         fn: Loss of the tokens of a target: cross_entropy, focal, or a function of your own as module.function, importable from the current directory.
@@ -87,7 +87,7 @@ class SftConfig:
         warmup_share: Share of the steps, from 0 to 1, over which the learning rate rises, then a cosine falls.
         weight_decay: Decoupled weight decay (AdamW), from 0.
         clip_norm: Global gradient norm limit, above 0; null for none.
-        normaliser: What the loss sum is divided by; weighted_tokens makes weight k equal to k copies.
+        loss_normalization: What the weighted loss sum is a mean over: weighted_token_mean divides by the sum of the weights, so that weight k equals k copies; token_mean by the number of supervised tokens; example_mean takes the mean of each example's tokens, then of the examples.
         loss: The loss of a token in the distill stage (repair has its own).
         loss_chunk: Supervised positions that meet the vocabulary at once, on each device.
         remat: What the backward pass recomputes: none; projections (all but the matrix products with weights: faster than none on a CPU, a quarter of its memory); layer (everything: least memory, a third slower).
@@ -106,7 +106,9 @@ class SftConfig:
     warmup_share: Share = 0.03
     weight_decay: NotNegative = 0.0
     clip_norm: Positive | None = 1.0
-    normaliser: Literal["weighted_tokens", "tokens", "examples"] = "weighted_tokens"
+    loss_normalization: Literal["weighted_token_mean", "token_mean", "example_mean"] = (
+        "weighted_token_mean"
+    )
     loss: LossConfig = field(default_factory=LossConfig)
     loss_chunk: Count = 256
     remat: Literal["none", "projections", "layer"] = "projections"

@@ -1,10 +1,11 @@
-"""The training loop: batches, steps, log, checkpoints, and how it stops and goes on."""
+"""The training loop: data, state, step, log, checkpoints, and how it stops and goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,29 @@ from jaxtyping import Array
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
+from dart_jax.model.sharding import compiler_options, data_parallel
 from dart_jax.processes import is_first
 from dart_jax.records import digest
-from dart_jax.sft.batch import StepBatch, with_origins
+from dart_jax.sft.batch import with_origins
 from dart_jax.sft.checkpoint import Checkpoints
 from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.examples import Example
-from dart_jax.sft.losses import loss_identity
-from dart_jax.sft.monitor import Monitor
-from dart_jax.sft.optimizer import make_optimizer, make_schedule
+from dart_jax.sft.metrics import workload
+from dart_jax.sft.monitor import Monitor, ProfilerTrace
 from dart_jax.sft.packing import Plan, make_plan
+from dart_jax.sft.preemption import EXIT_STATUS, Preemption, Terminated
 from dart_jax.sft.sinks import open_sinks
 from dart_jax.sft.step import (
-    Metrics,
+    TrainSpec,
     TrainState,
-    batch_ways,
-    compile_step,
+    make_optimizer,
+    make_schedule,
     place_batch,
-    state_shardings,
-    step_spec,
+    step_shardings,
+    train_spec,
+    train_step,
 )
-from dart_jax.sft.step_log import workload
-from dart_jax.sft.stop import EXIT_STATUS, StopRequest, Terminated
-from dart_jax.sft.trace import StepTrace
+from dart_jax.sft.token_losses import loss_identity
 
 
 def train(
@@ -59,7 +60,7 @@ def train(
     """Train adapters from `initial` on weighted examples; resumes from `folder` if it can.
 
     The examples are taken as they are: nothing is merged, dropped or reweighted here. In the
-    folder: `log.jsonl` (`StepLog`), `tensorboard/` and `checkpoint/`.
+    folder: `log.jsonl` (`metrics.LogLine`), `tensorboard/` and `checkpoint/`.
 
     Args:
         base: What identifies the base model, beside its architecture and the type of its weights;
@@ -73,55 +74,69 @@ def train(
         Terminated: A SIGTERM came; the step in flight was finished and saved.
     """
     mesh = model.mesh
-    plan = make_plan(examples, sft, epochs=epochs, seed=seed, ways=batch_ways(mesh))
-    plan.check_supervised()
-    schedule = make_schedule(learning_rate, sft, len(plan))
-    optimizer = make_optimizer(schedule, sft)
-    like = jax.eval_shape(lambda params: _state(params, optimizer), initial)
-    shardings = state_shardings(like, mesh)
-    spec = step_spec(model.config, lora, sft, mesh, loss)
-    compiled = compile_step(spec, optimizer, mesh, like)
-    # The step donates its state: what it starts from has to stay where it is the reference.
-    reference = jax.device_put(initial, shardings.lora_params) if spec.needs_reference else None
     key = jax.random.key(seed)
 
-    def step(state: TrainState, batch: StepBatch) -> tuple[TrainState, Metrics]:
-        arrays = with_origins(batch, examples) if spec.token_loss else batch.batch
-        rows = place_batch(arrays, mesh)
-        return compiled(
-            state, model.base_params, rows, key, layout=batch.layout, reference=reference
-        )
+    # The data: which examples meet in which step is fixed before the first one.
+    plan = make_plan(examples, sft, epochs=epochs, seed=seed, data_parallel=data_parallel(mesh))
+    plan.check_supervised()
 
-    whose = identity(model, base, lora, sft, plan, learning_rate, key)
-    if spec.token_loss:
-        origins = digest([(example.source, example.severity) for example in examples])
-        whose |= {"loss": loss_identity(spec.token_loss.config), "origins": origins}
-    stopping = False
-    with StopRequest() as stop, Checkpoints(folder / "checkpoint", whose) as checkpoints:
-        state = checkpoints.restore(like, shardings)
+    # The state, as shapes for now: it is restored or made below, right where it belongs.
+    schedule = make_schedule(learning_rate, sft, len(plan))
+    optimizer = make_optimizer(schedule, sft)
+    state_shapes = jax.eval_shape(partial(initial_state, optimizer=optimizer), initial)
+
+    # The step: one program for each shape that the plan has.
+    spec = train_spec(model.config, lora, sft, mesh, loss)
+    shardings = step_shardings(spec, state_shapes, model.base_params)
+    update = jax.jit(
+        partial(train_step, spec=spec, optimizer=optimizer),
+        static_argnames="layout",
+        donate_argnames="state",
+        in_shardings=shardings.arguments,
+        out_shardings=shardings.results,
+        compiler_options=compiler_options(mesh),
+    )
+
+    # The step donates its state: where the starting adapter is the reference, it has to stay.
+    adapter = jax.device_put(initial, shardings.state.lora_params)
+    reference = adapter if spec.needs_reference else None
+
+    whose = identity(model, base, lora, sft, plan, learning_rate, key, spec)
+    with Preemption() as preemption, Checkpoints(folder / "checkpoint", whose) as checkpoints:
+        state = checkpoints.restore(state_shapes, shardings.state)
         if state is None:
-            state = _first_state(initial, optimizer, shardings)
-        done = int(state.step)
+            make_state = partial(initial_state, optimizer=optimizer)
+            state = jax.jit(make_state, out_shardings=shardings.state)(adapter)
+        finished = int(state.step)
+
         work = workload(model.config, lora, mesh)
-        sinks = open_sinks(folder, title, len(plan), done)
-        trace = StepTrace(folder / "tensorboard", sft.profile_steps)
         rates = jax.vmap(schedule)(jnp.arange(len(plan))).tolist()
+        sinks = open_sinks(folder, title, len(plan), finished)
+        trace = ProfilerTrace(folder / "tensorboard", sft.profile_steps)
+        stopping = False
         with Monitor(plan, work, rates, sinks, trace) as monitor:
-            for number in range(done + 1, len(plan) + 1):
-                batch = plan[number - 1]
-                monitor.before(number, batch)
-                state, metrics = step(state, batch)
+            for step in range(finished + 1, len(plan) + 1):
+                planned = plan[step - 1]
+                monitor.before(step, planned)
+
+                arrays = with_origins(planned, examples) if spec.token_loss else planned.batch
+                batches = place_batch(arrays, mesh)
+                state, metrics = update(
+                    state, model.base_params, batches, key, reference, planned.layout
+                )
                 monitor.after(metrics)
-                stopping = stop.agreed()
-                if stopping or number % sft.checkpoint_every == 0 or number == len(plan):
+
+                stopping = preemption.agreed()
+                if stopping or step % sft.checkpoint_every == 0 or step == len(plan):
                     monitor.flush()  # a state that is no number is not saved
-                    checkpoints.save(number, state)
+                    checkpoints.save(step, state)
                 if stopping:
                     break
+
         checkpoints.wait()
         if stopping:
             _say(
-                f"{title}: stopped by SIGTERM, saved after step {number} of {len(plan)}; "
+                f"{title}: stopped by SIGTERM, saved after step {step} of {len(plan)}; "
                 "the same command goes on from here",
                 to_stderr=True,
             )
@@ -130,17 +145,13 @@ def train(
     return state.lora_params
 
 
-def _state(params: LoraParams, optimizer: optax.GradientTransformation) -> TrainState:
-    # The step donates its state: train on a copy, the caller keeps the initial adapter.
+def initial_state(params: LoraParams, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, with a copy of the adapter.
+
+    The step donates its state, and the caller keeps the adapter that it passed.
+    """
     copied = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(copied))
-
-
-def _first_state(
-    initial: LoraParams, optimizer: optax.GradientTransformation, shardings: TrainState
-) -> TrainState:
-    make = jax.jit(_state, static_argnums=1, out_shardings=shardings)
-    return make(jax.device_put(initial, shardings.lora_params), optimizer)
 
 
 def identity(
@@ -151,6 +162,7 @@ def identity(
     plan: Plan,
     learning_rate: float,
     key: Array,
+    spec: TrainSpec,
 ) -> dict[str, Any]:
     """What a checkpoint has in common with the run that goes on from it.
 
@@ -159,7 +171,7 @@ def identity(
     it draws other noise, too: the noise of a step comes from the seed, the step and the place of a
     token in its micro-batch, so that the training goes on as it might have gone with another seed.
     """
-    return {
+    shared = {
         "base": {
             **base,
             "architecture": dataclasses.asdict(model.config),
@@ -171,12 +183,17 @@ def identity(
             "warmup_share": sft.warmup_share,
             "weight_decay": sft.weight_decay,
             "clip_norm": sft.clip_norm,
-            "normaliser": sft.normaliser,
+            "loss_normalization": sft.loss_normalization,
             "steps": len(plan),
         },
         "data": plan.digest(),
         "key": jax.random.key_data(key).tolist(),
     }
+    if spec.token_loss:
+        origins = [(example.source, example.severity) for example in plan.examples]
+        shared["loss"] = loss_identity(spec.token_loss.config)
+        shared["origins"] = digest(origins)
+    return shared
 
 
 def _say(text: str, to_stderr: bool = False) -> None:

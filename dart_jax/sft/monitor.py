@@ -1,4 +1,4 @@
-"""What is seen of a training run while it runs, without the devices waiting for it."""
+"""Asynchronous logging of a training run: no device waits for a log line."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from dart_jax.processes import is_first
 from dart_jax.sft.batch import StepBatch
+from dart_jax.sft.metrics import LogLine, Workload, make_log_line
 from dart_jax.sft.packing import Plan
 from dart_jax.sft.sinks import Sink
 from dart_jax.sft.step import Metrics
-from dart_jax.sft.step_log import StepLog, Workload, make_step_log
-from dart_jax.sft.trace import StepTrace
 
 
 class NonFiniteLoss(ArithmeticError):
     """The loss or the gradient is no number; the message names step and examples."""
 
 
-class _Step(NamedTuple):
+class _StepInFlight(NamedTuple):
     number: int
     batch: StepBatch
     begun: float
@@ -47,16 +48,16 @@ class Monitor:
         work: Workload,
         learning_rates: Sequence[float],
         sinks: Sequence[Sink],
-        trace: StepTrace,
+        trace: ProfilerTrace,
     ):
         self._plan, self._work, self._learning_rates = plan, work, learning_rates
         self._sinks, self._trace = sinks, trace
         self._failed: set[str] = set()
         self._shapes: set[Any] = set()
-        self._now: _Step | None = None
-        self._given: _Step | None = None
+        self._now: _StepInFlight | None = None
+        self._given: _StepInFlight | None = None
         self._ended = -math.inf  # when the last step was over, on the clock of perf_counter
-        self.lines: list[StepLog] = []
+        self.lines: list[LogLine] = []
 
     def __enter__(self) -> Monitor:
         return self
@@ -77,7 +78,7 @@ class Monitor:
             self.flush()  # the compilation is this step's, and the trace begins with it
         self._shapes.add(shape)
         self._trace.start(number)
-        self._now = _Step(number, batch, time.perf_counter())
+        self._now = _StepInFlight(number, batch, time.perf_counter())
 
     def after(self, metrics: Metrics) -> None:
         """The devices have the step; logs the one before it.
@@ -102,12 +103,12 @@ class Monitor:
         if given is not None:
             self._log(given)
 
-    def _log(self, step: _Step) -> None:
+    def _log(self, step: _StepInFlight) -> None:
         jax.block_until_ready(step.metrics)
         now = time.perf_counter()
         seconds = now - max(step.begun, self._ended)
         self._ended = now
-        line = make_step_log(
+        line = make_log_line(
             step.number,
             step.metrics,
             step.batch,
@@ -137,7 +138,7 @@ class Monitor:
         first, last = self.lines[0], self.lines[-1]
         seconds = sum(line.speed.seconds for line in self.lines)
 
-        def rate(count: Callable[[StepLog], int]) -> str:
+        def rate(count: Callable[[LogLine], int]) -> str:
             return f"{sum(map(count, self.lines)) / seconds:.0f}"
 
         return (
@@ -150,7 +151,7 @@ class Monitor:
         )
 
 
-def _check_finite(line: StepLog, ids: list[str]) -> None:
+def _check_finite(line: LogLine, ids: list[str]) -> None:
     if all(map(math.isfinite, (line.loss, line.grad_norm, line.update_norm))):
         return
     raise NonFiniteLoss(
@@ -159,3 +160,33 @@ def _check_finite(line: StepLog, ids: list[str]) -> None:
         "step. Try a lower sft.learning_rate or repair.learning_rate, a smaller sft.clip_norm, or "
         "model.dtype float32; then look at these examples' weights and texts"
     )
+
+
+class ProfilerTrace:
+    """Traces steps `first` to `last` into a folder.
+
+    Args:
+        folder: Read by TensorBoard's profiler.
+        steps: First and last step, 1-based; None for no trace. A run that is resumed between
+            them traces those that are left.
+    """
+
+    def __init__(self, folder: Path, steps: tuple[int, int] | None):
+        self.folder = folder
+        self.first, self.last = steps or (0, 0)
+        self._running = False
+
+    def start(self, step: int) -> None:
+        """Begin to trace if this is a step to trace and none before it was."""
+        if self.first <= step <= self.last and not self._running:
+            jax.profiler.start_trace(str(self.folder))
+            self._running = True
+
+    def end(self) -> None:
+        """Write the trace, if one has begun, and say where it is."""
+        if not self._running:
+            return
+        self._running = False
+        jax.profiler.stop_trace()
+        if is_first():
+            print(f"trace up to step {self.last} (sft.profile_steps): {self.folder}", flush=True)

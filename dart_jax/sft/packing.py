@@ -102,12 +102,13 @@ class Plan:
 
 
 def make_plan(
-    examples: Sequence[Example], sft: SftConfig, *, epochs: int, seed: int, ways: int = 1
+    examples: Sequence[Example], sft: SftConfig, *, epochs: int, seed: int, data_parallel: int = 1
 ) -> Plan:
     """Plan `epochs` passes, each with every example once.
 
     Args:
-        ways: Devices that the rows are split over (mesh data x fsdp); rows are a multiple of it.
+        data_parallel: Devices that the rows are split over (mesh data x fsdp); a micro-batch has a
+            multiple of it in rows.
 
     Raises:
         ValueError: There is no example, or one does not fit a row of `sft.row_length`.
@@ -121,7 +122,7 @@ def make_plan(
     ]
     cut = [_micro_batches(examples, batch, sft.micro_batches) for batch in steps]
     plan = _one_a_row if sft.packing == "none" else _packed
-    return Plan(examples, plan(examples, cut, sft, ways))
+    return Plan(examples, plan(examples, cut, sft, data_parallel))
 
 
 def epoch_batches(
@@ -159,9 +160,9 @@ def _micro_batches(examples: Sequence[Example], batch: list[int], count: int) ->
 
 
 def _one_a_row(
-    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, ways: int
+    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, data_parallel: int
 ) -> list[PlannedStep]:
-    rows = _round_up(sft.batch_size // sft.micro_batches, ways)
+    rows = _round_up(sft.batch_size // sft.micro_batches, data_parallel)
     planned = []
     for step in steps:
         members = [examples[i] for micro_batch in step for i in micro_batch]
@@ -174,7 +175,7 @@ def _one_a_row(
 
 
 def _packed(
-    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, ways: int
+    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, data_parallel: int
 ) -> list[PlannedStep]:
     prefix = shared_prefix(examples) if sft.packing == "shared_prefix" else 0
     own = [len(e.tokens) - prefix for e in examples]
@@ -186,7 +187,7 @@ def _packed(
             f"sft.row_length {sft.row_length}; raise it"
         )
     micro_batches = [m for step in steps for m in step]
-    count = _round_up(max(len(first_fit(m, own, room)) for m in micro_batches), ways)
+    count = _round_up(max(len(first_fit(m, own, room)) for m in micro_batches), data_parallel)
     # The least row length at which every micro-batch fits that number of rows.
     need = max(sum(own[i] for i in m) for m in micro_batches)
     capacity = max(-(-need // count), own[longest])

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from dart_jax.processes import is_first
 from dart_jax.records import append_jsonl, resume_jsonl, write_jsonl
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 
 
 @runtime_checkable
 class Sink(Protocol):
     """Where log lines go."""
 
-    def write(self, line: StepLog) -> None:
+    def write(self, line: LogLine) -> None:
         """Take the next line. Raises OSError, which does not end the training."""
 
     def close(self) -> None:
@@ -34,15 +34,15 @@ class LogFile:
     def __init__(self, path: Path, done: int):
         self.path = path
         # The lines of steps after the checkpoint: they are about to be run again.
-        kept = [line for line in resume_jsonl(path, StepLog) if line.step <= done]
+        kept = [line for line in resume_jsonl(path, LogLine) if line.step <= done]
         write_jsonl(path, kept)
         missing = sorted(set(range(1, done + 1)) - {line.step for line in kept})
         if missing:
             _warn(f"{path} lacks {len(missing)} of {done} finished steps, first {missing[0]}")
         self._whole = path.stat().st_size
-        self._waiting: list[StepLog] = []
+        self._waiting: list[LogLine] = []
 
-    def write(self, line: StepLog) -> None:
+    def write(self, line: LogLine) -> None:
         """Append the line durably."""
         self._waiting.append(line)
         self._append()
@@ -83,7 +83,7 @@ class EventFile:
         self._writer.write_event(Event(step=step, wall_time=time.time(), **what))
         self._writer.flush()
 
-    def write(self, line: StepLog) -> None:
+    def write(self, line: LogLine) -> None:
         """Write every number of the line as a scalar; those of a group as `group/name`."""
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -101,7 +101,7 @@ class ProgressBar:
     def __init__(self, title: str, total: int, done: int):
         self._bar = tqdm(None, title, total=total, initial=done, unit="step", smoothing=0)
 
-    def write(self, line: StepLog) -> None:
+    def write(self, line: LogLine) -> None:
         """Move on by a step."""
         speed = line.speed.supervised_tokens_per_second
         self._bar.set_postfix_str(f"loss {line.loss:.3f}, {speed:.0f} supervised tok/s", False)
@@ -112,7 +112,7 @@ class ProgressBar:
         self._bar.close()
 
 
-def scalars(line: StepLog) -> Iterator[tuple[str, float]]:
+def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
     """(name, value) of every number of a log line but its step; unknown ones are left out."""
 
     def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -1,16 +1,19 @@
-"""The training step: loss of a micro-batch, sums over micro-batches, one division, one update."""
+"""The training step: loss of a micro-batch, sums over micro-batches, one division, one update.
+
+`train_step` is the whole of it, and calls `gradients`, which calls `loss_sum`. It is a pure
+function; `sft.loop` puts it under `jax.jit` with the shardings that stand at the end of this file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
@@ -20,7 +23,7 @@ from dart_jax.model.llama import forward, head_kernel, param_axes
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.packed_attention import Layout
 from dart_jax.model.sharding import (
-    compiler_options,
+    data_parallel,
     platform_of,
     replicated,
     sharding_of,
@@ -28,15 +31,15 @@ from dart_jax.model.sharding import (
 )
 from dart_jax.sft.batch import AnyBatch
 from dart_jax.sft.config import LossConfig, SftConfig
-from dart_jax.sft.loss import (
+from dart_jax.sft.cross_entropy import (
     SegmentSums,
     cross_entropy_sum,
     gather_supervised,
     normalised_weights,
     segment_sums,
+    token_terms,
 )
-from dart_jax.sft.losses import TokenLoss, Tokens, token_loss
-from dart_jax.sft.token_terms import token_terms
+from dart_jax.sft.token_losses import TokenLoss, Tokens, token_loss
 
 
 class TrainState(NamedTuple):
@@ -67,11 +70,12 @@ class Metrics(NamedTuple):
     parts: dict[str, Array] | None = None
 
 
-class StepSpec(NamedTuple):
-    """The static half of a step.
+class TrainSpec(NamedTuple):
+    """Everything that is fixed while a model is trained; hashable, and static under `jax.jit`.
 
     Attributes:
-        loss_chunk: In supervised positions of all rows.
+        loss_normalization: `sft.loss_normalization`.
+        loss_chunk: Supervised positions that meet the vocabulary at once, of all rows together.
         activations, mesh: See `llama.forward`.
         attention: `sft.attention`.
         token_loss: None for the plain weighted cross-entropy.
@@ -79,7 +83,7 @@ class StepSpec(NamedTuple):
 
     config: LlamaConfig
     lora: LoraConfig
-    normaliser: str
+    loss_normalization: str
     loss_chunk: int
     remat: str
     activations: str | None = None
@@ -93,19 +97,19 @@ class StepSpec(NamedTuple):
         return self.token_loss is not None and self.token_loss.needs_reference
 
 
-def step_spec(
+def train_spec(
     config: LlamaConfig,
     lora: LoraConfig,
     sft: SftConfig,
     mesh: Mesh,
     loss: LossConfig | None = None,
-) -> StepSpec:
+) -> TrainSpec:
     """Pick what the step needs out of the sections; `loss` replaces `sft.loss`."""
-    return StepSpec(
+    return TrainSpec(
         config,
         lora,
-        sft.normaliser,
-        loss_chunk=sft.loss_chunk * batch_ways(mesh),
+        sft.loss_normalization,
+        loss_chunk=sft.loss_chunk * data_parallel(mesh),
         remat=sft.remat,
         # No CPU adds in bfloat16: XLA converts there and back around every operation.
         activations="float32" if platform_of(mesh) == "cpu" else None,
@@ -115,11 +119,84 @@ def step_spec(
     )
 
 
-def loss(
+def train_step(
+    state: TrainState,
+    base_params: PyTree,
+    batches: AnyBatch,
+    key: Array,
+    reference: LoraParams | None,
+    layout: Layout,
+    *,
+    spec: TrainSpec,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step; the dropout noise depends on (key, step, micro-batch, layer) only.
+
+    Args:
+        batches: [A, B, T] arrays: A micro-batches, whose gradients are summed.
+        reference: The starting adapter, where `spec.needs_reference`; else None.
+        layout: How the rows are packed; static, as `spec` and `optimizer` are.
+    """
+    step_key = jax.random.fold_in(key, state.step)
+    dropout_key = step_key if spec.lora.dropout > 0 else None
+    grads, loss, examples, parts = gradients(
+        state.lora_params, base_params, batches, spec, layout, dropout_key, reference
+    )
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.lora_params)
+    lora_params = optax.apply_updates(state.lora_params, updates)
+
+    metrics = Metrics(
+        loss=loss,
+        grad_norm=optax.tree.norm(grads),
+        update_norm=optax.tree.norm(updates),
+        tokens=(batches.segment_ids != 0).sum().astype(jnp.float32),
+        examples=examples,
+        parts=parts,
+    )
+    return TrainState(state.step + 1, lora_params, opt_state), metrics
+
+
+def gradients(
+    lora_params: LoraParams,
+    base_params: PyTree,
+    batches: AnyBatch,
+    spec: TrainSpec,
+    layout: Layout,
+    key: Array | None,
+    reference: LoraParams | None = None,
+) -> tuple[LoraParams, Array, SegmentSums, dict[str, Array]]:
+    """Gradients of [A, B, T] micro-batches, as if they were one batch.
+
+    Returns:
+        Adapter gradients, loss, what each example contributed, and the parts of the loss.
+    """
+    value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
+
+    def add_micro_batch(sums: PyTree, scanned: tuple[AnyBatch, Array]) -> tuple[PyTree, tuple]:
+        batch, index = scanned
+        micro_key = None if key is None else jax.random.fold_in(key, index)
+        (loss, (normaliser, examples, parts)), grads = value_and_grad(
+            lora_params, base_params, batch, spec, layout, micro_key, reference
+        )
+        return jax.tree.map(jnp.add, sums, (grads, loss, normaliser)), (examples, parts)
+
+    zeros = (jax.tree.map(jnp.zeros_like, lora_params), jnp.zeros(()), jnp.zeros(()))
+    indices = jnp.arange(batches.tokens.shape[0])
+    sums, (examples, parts) = jax.lax.scan(add_micro_batch, zeros, (batches, indices))
+    grads, loss, normaliser = sums
+
+    # Of a step whose every weight is 0, which training refuses: 0, not 0/0.
+    divisor = jnp.where(normaliser > 0, normaliser, 1.0)
+    parts = {name: part.sum() / divisor for name, part in parts.items()}
+    return jax.tree.map(lambda grad: grad / divisor, grads), loss / divisor, examples, parts
+
+
+def loss_sum(
     lora_params: LoraParams,
     base_params: PyTree,
     batch: AnyBatch,
-    spec: StepSpec,
+    spec: TrainSpec,
     layout: Layout,
     dropout_key: Array | None = None,
     reference: LoraParams | None = None,
@@ -134,16 +211,17 @@ def loss(
     Returns:
         The sum, and with it its normaliser, what each example contributed, and the sum's parts.
     """
-    dtype = base_params["embed"].dtype
     attention = training_attention(
-        choose_attention(spec.attention, platform_of(spec.mesh), dtype),
+        choose_attention(spec.attention, platform_of(spec.mesh), base_params["embed"].dtype),
         batch.positions,
         batch.segment_ids,
         layout,
         spec.mesh,
     )
-    run = partial(
+    decoder = partial(
         forward,
+        spec.config,
+        base_params,
         tokens=batch.tokens,
         positions=batch.positions,
         attention=attention,
@@ -153,31 +231,41 @@ def loss(
         activations=spec.activations,
         mesh=spec.mesh,
     )
-    hidden, _ = run(spec.config, base_params, lora_params, dropout_key=dropout_key)
-    weights, normaliser = normalised_weights(batch, spec.normaliser, layout.segments)
-    picked = partial(gather_supervised, batch.loss_weights, layout.supervised)
-    hidden, targets, weights, plain, segment_ids = picked(
+    hidden, _ = decoder(lora_params, dropout_key=dropout_key)
+    weights, normaliser = normalised_weights(batch, spec.loss_normalization, layout.segments)
+
+    # From here on M positions a row: only those with a weight meet the vocabulary.
+    supervised = partial(gather_supervised, batch.loss_weights, layout.supervised)
+    hidden, targets, weights, loss_weights, segment_ids = supervised(
         hidden, batch.targets, weights, batch.loss_weights, batch.segment_ids
     )
-    chunk = -(-spec.loss_chunk // hidden.shape[0])
     head = head_kernel(base_params)
+    chunk = -(-spec.loss_chunk // hidden.shape[0])
+
     if spec.token_loss is None:
-        total, each = cross_entropy_sum(hidden, head, targets, weights, chunk, spec.mesh)
+        total, cross_entropy = cross_entropy_sum(hidden, head, targets, weights, chunk, spec.mesh)
         parts = {}
     else:
         if spec.needs_reference:
-            (reference,) = picked(run(spec.config, base_params, reference)[0])
+            (reference,) = supervised(decoder(reference)[0])
         terms = token_terms(hidden, reference, head, targets, chunk, spec.mesh)
-        origins = [_of_tokens(x, segment_ids) for x in (batch.sources, batch.severities)]
-        losses = spec.token_loss(Tokens(*terms, plain, *origins, segment_ids))
+        sources = _of_tokens(batch.sources, segment_ids)
+        severities = _of_tokens(batch.severities, segment_ids)
+        tokens = Tokens(*terms, loss_weights, sources, severities, segment_ids)
         parts = {
-            name: jnp.sum(jnp.where(plain > 0, weights * values, 0.0))
-            for name, values in losses.items()
+            name: jnp.sum(jnp.where(loss_weights > 0, weights * values, 0.0))
+            for name, values in spec.token_loss(tokens).items()
         }
-        total, each = sum(parts.values()), terms.cross_entropy
-    carries = (plain > 0).astype(jnp.float32)
-    sums = (segment_sums(segment_ids, x, layout.segments) for x in (carries * each, plain, carries))
-    return total, (normaliser, SegmentSums(*sums), parts)
+        total, cross_entropy = sum(parts.values()), terms.cross_entropy
+
+    counted = (loss_weights > 0).astype(jnp.float32)
+    per_example = partial(segment_sums, segment_ids, segments=layout.segments)
+    examples = SegmentSums(
+        loss=per_example(counted * cross_entropy),
+        weight=per_example(loss_weights),
+        tokens=per_example(counted),
+    )
+    return total, (normaliser, examples, parts)
 
 
 def _of_tokens(of_segments: Array, segment_ids: Array) -> Array:
@@ -185,162 +273,84 @@ def _of_tokens(of_segments: Array, segment_ids: Array) -> Array:
     return jnp.take_along_axis(of_segments, jnp.maximum(segment_ids - 1, 0), axis=1)
 
 
-def gradients(
-    lora_params: LoraParams,
-    base_params: PyTree,
-    batches: AnyBatch,
-    spec: StepSpec,
-    layout: Layout,
-    key: Array | None,
-    reference: LoraParams | None = None,
-) -> tuple[LoraParams, Array, SegmentSums, dict[str, Array]]:
-    """Adapter gradients, loss, sums of examples and parts of the loss of [A, B, T] micro-batches.
-
-    As if they were one batch.
-    """
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
-
-    def add(sums: PyTree, scanned: tuple[AnyBatch, Array]) -> tuple[PyTree, tuple]:
-        batch, index = scanned
-        micro_key = None if key is None else jax.random.fold_in(key, index)
-        (loss_sum, (normaliser, examples, parts)), grads = value_and_grad(
-            lora_params, base_params, batch, spec, layout, micro_key, reference
-        )
-        return jax.tree.map(jnp.add, sums, (grads, loss_sum, normaliser)), (examples, parts)
-
-    zeros = (jax.tree.map(jnp.zeros_like, lora_params), jnp.zeros(()), jnp.zeros(()))
-    indices = jnp.arange(batches.tokens.shape[0])
-    sums, (examples, parts) = jax.lax.scan(add, zeros, (batches, indices))
-    grads, loss_sum, normaliser = sums
-    # Of a step whose every weight is 0, which training refuses: 0, not 0/0.
-    divisor = jnp.where(normaliser > 0, normaliser, 1.0)
-    parts = {name: part.sum() / divisor for name, part in parts.items()}
-    return jax.tree.map(lambda grad: grad / divisor, grads), loss_sum / divisor, examples, parts
-
-
-def train_step(
-    state: TrainState,
-    base_params: PyTree,
-    batches: AnyBatch,
-    key: Array,
-    reference: LoraParams | None = None,
-    *,
-    spec: StepSpec,
-    optimizer: optax.GradientTransformation,
-    layout: Layout,
-) -> tuple[TrainState, Metrics]:
-    """One optimizer step; the dropout noise depends on (key, step, micro-batch, layer) only."""
-    step_key = jax.random.fold_in(key, state.step)
-    use_key = step_key if spec.lora.dropout > 0 else None
-    grads, mean, examples, parts = gradients(
-        state.lora_params, base_params, batches, spec, layout, use_key, reference
-    )
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.lora_params)
-    lora_params = optax.apply_updates(state.lora_params, updates)
-    metrics = Metrics(
-        loss=mean,
-        grad_norm=optax.tree.norm(grads),
-        update_norm=optax.tree.norm(updates),
-        tokens=(batches.segment_ids != 0).sum().astype(jnp.float32),
-        examples=examples,
-        parts=parts,
-    )
-    return TrainState(state.step + 1, lora_params, opt_state), metrics
-
-
-def state_shardings(state: PyTree, mesh: Mesh) -> TrainState:
-    """Shardings of a train state: adapters by the table, Adam's moments like their adapters."""
-    axes = lora_axes(state.lora_params)
-    lora = tree_shardings(mesh, axes, state.lora_params)
-    whole = replicated(mesh)
-    opt_state = _moment_shardings(state.opt_state, lora, whole)
-    return TrainState(whole, lora, opt_state)
-
-
-def _moment_shardings(opt_state: PyTree, lora: PyTree, whole: PyTree) -> PyTree:
-    structure = jax.tree.structure(lora)
-
-    def is_moment(node: PyTree) -> bool:
-        return jax.tree.structure(node) == structure
-
-    return jax.tree.map(
-        lambda node: lora if is_moment(node) else whole, opt_state, is_leaf=is_moment
+def make_schedule(learning_rate: float, config: SftConfig, total_steps: int) -> optax.Schedule:
+    """Learning rate by step: from 0 up to the peak over the warm-up share, then down to 0."""
+    warmup = max(1, round(config.warmup_share * total_steps))
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup > 1 else learning_rate,
+        peak_value=learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(total_steps, warmup + 1),
     )
 
 
-def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> jax.sharding.NamedSharding:
-    """[A, B, T] and [A, B, S] arrays are split over B."""
-    return sharding_of(mesh, (None, "batch", None), shape)
+def make_optimizer(schedule: optax.Schedule, config: SftConfig) -> optax.GradientTransformation:
+    """Clip unless `clip_norm` is null, then AdamW (Loshchilov and Hutter 2019)."""
+    clip = optax.identity()
+    if config.clip_norm is not None:
+        clip = optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, optax.adamw(schedule, weight_decay=config.weight_decay))
 
 
-def batch_ways(mesh: Mesh) -> int:
-    """Over how many devices the rows of a batch are split."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
+class StepShardings(NamedTuple):
+    """Where the arrays of `train_step` lie on the mesh, for `jax.jit`.
 
-
-def place_batch(batch: AnyBatch, mesh: Mesh) -> AnyBatch:
-    """Host arrays, the same in every process, as global arrays over the mesh."""
-
-    def place(array: np.ndarray) -> Array:
-        sharding = batch_sharding(mesh, array.shape)
-        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-
-    return jax.tree.map(place, batch)
-
-
-def compile_step(
-    spec: StepSpec, optimizer: optax.GradientTransformation, mesh: Mesh, state: PyTree
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`train_step` under jit: explicit shardings in and out, state donated.
-
-    Returns:
-        A function (state, base_params, batches, key, *, layout, reference=None), compiled once
-        per shape; `reference` is the starting adapter where `spec.needs_reference`.
+    Attributes:
+        arguments: Of state, base_params, batches, key and reference.
+        results: Of the new state and the metrics.
     """
 
-    jitted: dict[tuple, Callable[..., Any]] = {}
+    arguments: tuple[TrainState, PyTree, NamedSharding, NamedSharding, PyTree | None]
+    results: tuple[TrainState, NamedSharding]
 
-    def step(
-        state: TrainState,
-        base_params: PyTree,
-        batches: AnyBatch,
-        key: Array,
-        *,
-        layout: Layout,
-        reference: LoraParams | None = None,
-    ) -> tuple[TrainState, Metrics]:
-        kind = (batches.tokens.shape, layout)
-        if kind not in jitted:
-            jitted[kind] = jit_step(spec, optimizer, mesh, state, base_params, *kind)
-        return jitted[kind](state, base_params, batches, key, reference)
-
-    return step
+    @property
+    def state(self) -> TrainState:
+        """Of the train state, which goes in and comes out alike."""
+        return self.results[0]
 
 
-def jit_step(
-    spec: StepSpec,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    state: PyTree,
-    base_params: PyTree,
-    shape: tuple[int, ...],
-    layout: Layout,
-) -> Any:
-    """The jitted step for batches [A, B, T] = `shape`; what is lowered ahead of time, too.
-
-    It takes (state, base_params, batches, key, reference).
+def step_shardings(spec: TrainSpec, state: TrainState, base_params: PyTree) -> StepShardings:
+    """The table of `model.sharding`, applied to the step's arguments and results.
 
     Args:
         state, base_params: Arrays, or their `jax.ShapeDtypeStruct`.
     """
+    mesh = spec.mesh
     states = state_shardings(state, mesh)
     base = tree_shardings(mesh, param_axes(spec.config), base_params)
-    rows, whole = batch_sharding(mesh, shape), replicated(mesh)
     reference = states.lora_params if spec.needs_reference else None
-    return jax.jit(
-        partial(train_step, spec=spec, optimizer=optimizer, layout=layout),
-        in_shardings=(states, base, rows, whole, reference),
-        out_shardings=(states, whole),
-        donate_argnums=0,
-        compiler_options=compiler_options(mesh),
+    whole = replicated(mesh)
+    return StepShardings(
+        arguments=(states, base, batch_sharding(mesh), whole, reference),
+        results=(states, whole),
     )
+
+
+def state_shardings(state: PyTree, mesh: Mesh) -> TrainState:
+    """Shardings of a train state: adapters by the table, Adam's moments like their adapters."""
+    lora = tree_shardings(mesh, lora_axes(state.lora_params), state.lora_params)
+    whole = replicated(mesh)
+    adapter_structure = jax.tree.structure(lora)
+
+    def is_moment(node: PyTree) -> bool:
+        return jax.tree.structure(node) == adapter_structure
+
+    opt_state = jax.tree.map(
+        lambda node: lora if is_moment(node) else whole, state.opt_state, is_leaf=is_moment
+    )
+    return TrainState(whole, lora, opt_state)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """[A, B, T] and [A, B, S] arrays are split over B, a multiple of `data_parallel(mesh)`."""
+    return sharding_of(mesh, (None, "batch", None), (1, data_parallel(mesh), 1))
+
+
+def place_batch(batch: AnyBatch, mesh: Mesh) -> AnyBatch:
+    """Host arrays, the same in every process, as global arrays over the mesh."""
+    sharding = batch_sharding(mesh)
+
+    def place(array: np.ndarray) -> Array:
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(place, batch)

@@ -1,16 +1,17 @@
 """Weights of single tokens, from passages of a text.
 
 A token weight multiplies its example's weight; the product is the token's loss weight. What that
-means depends on `sft.normaliser`, with example weight w, token weights t_i and cross-entropy CE_i:
+means depends on `sft.loss_normalization`, with example weight w, token weights t_i and
+cross-entropy CE_i:
 
-    weighted_tokens   sum_i w t_i CE_i / sum_i w t_i         weight k is the same as k copies of the
-                                                             token; a common factor of all t_i in
-                                                             the batch cancels
-    tokens            sum_i w t_i CE_i / #{i : w t_i > 0}    it raises the loss; nothing cancels
-    examples          sum_e w_e mean_{i: t_i > 0} (t_i CE_i) / #{e : some t_i > 0}
-                                                             the mean is over the supervised tokens:
-                                                             doubling all t_i of an example is the
-                                                             same as doubling its weight
+    weighted_token_mean   sum_i w t_i CE_i / sum_i w t_i
+                          Weight k is the same as k copies of the token; a common factor of all t_i
+                          in the batch cancels.
+    token_mean            sum_i w t_i CE_i / #{i : w t_i > 0}
+                          It raises the loss; nothing cancels.
+    example_mean          sum_e w_e mean_{i: t_i > 0} (t_i CE_i) / #{e : some t_i > 0}
+                          The mean is over the supervised tokens: doubling all t_i of an example is
+                          the same as doubling its weight.
 
 A token of weight 0 is not supervised: it is in no sum and in no count.
 """

@@ -11,7 +11,7 @@ from dart_jax.generate.decode import check_room
 from dart_jax.model.load import Model, outline, resolve_path
 from dart_jax.model.sharding import make_mesh
 from dart_jax.processes import on_every, on_first
-from dart_jax.sft.losses import token_loss
+from dart_jax.sft.token_losses import token_loss
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import check_service

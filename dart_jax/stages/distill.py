@@ -1,7 +1,7 @@
 """Stage distill: LoRA on (question -> rationale and conclusion); M0 becomes M_int.
 
 With `sft.loss.toxicity_weight`, M0 answers the training questions first, and the scorer's view of
-its rationales is trained on, too (joint toxicity regularisation; see `sft.losses`).
+its rationales is trained on, too (joint toxicity regularisation; see `sft.token_losses`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
 from dart_jax.generate.answers import answer_questions
 from dart_jax.model.lora import init_lora
+from dart_jax.model.sharding import data_parallel
 from dart_jax.processes import on_first
 from dart_jax.records import Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
-from dart_jax.sft.losses import loss_identity
 from dart_jax.sft.packing import make_plan
-from dart_jax.sft.step import batch_ways
+from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import scorer_input
 from dart_jax.teach.joint import scored_targets
@@ -50,8 +50,8 @@ def inputs(run: Run) -> dict[str, Any]:
 def check(run: Run) -> None:
     """Raises ValueError for targets that cannot be trained on: test questions', or too long."""
     config = run.config
-    ways = batch_ways(run.model.mesh)
-    make_plan(_examples(run), config.sft, epochs=1, seed=config.run.seed, ways=ways)
+    devices = data_parallel(run.model.mesh)
+    make_plan(_examples(run), config.sft, epochs=1, seed=config.run.seed, data_parallel=devices)
 
 
 def execute(run: Run) -> None:

@@ -38,7 +38,7 @@ from dart_jax.report.browser_data import QUESTIONS
 from dart_jax.report.report_data import DriftExample, ReportData
 from dart_jax.report.run_report import console_text, write_report
 from dart_jax.run_dir import hash_path
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import Run, questions_digest
@@ -248,7 +248,7 @@ def _report_data(
     run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
 ) -> ReportData:
     logs = {
-        stage: read_jsonl(run.folder / f"{stage}/log.jsonl", StepLog)
+        stage: read_jsonl(run.folder / f"{stage}/log.jsonl", LogLine)
         for stage in ("distill", "repair")
     }
     outcomes = {

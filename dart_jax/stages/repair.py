@@ -19,8 +19,8 @@ from dart_jax.run_dir import hash_path
 from dart_jax.set_aside import remove
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
-from dart_jax.sft.losses import loss_identity
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
+from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
 from dart_jax.stages.providers import own_texts
@@ -180,12 +180,12 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         seed=config.run.seed + cycle.number,
         title=cycle.step("repair"),
     )
-    log = on_first(lambda: read_jsonl(folder / "log.jsonl", StepLog))
+    log = on_first(lambda: read_jsonl(folder / "log.jsonl", LogLine))
     check_weight_mass(examples, config.repair.epochs, log)
     run.save_adapter(cycle.after, trained)
 
 
-def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[StepLog]) -> None:
+def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[LogLine]) -> None:
     """The weights that the loss saw must add up to those of the repair set.
 
     Each step logs the sum of its loss weights as the device had them; over a run that is

@@ -10,8 +10,8 @@ from dart_jax.settings import LEAST_WEIGHT
 def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> list[Target]:
     """M0's rationales, `penalised` where they score above the mean and `preferred` below.
 
-    The weight is the distance from the mean; see `sft.losses` for what becomes of it. A rationale
-    at the mean up to rounding, or without any text, has nothing to say and is left out.
+    The weight is the distance from the mean; see `sft.token_losses` for what becomes of it. A
+    rationale at the mean up to rounding, or without any text, has nothing to say and is left out.
 
     Args:
         scores: Of the analysis of each answer, in their order.

@@ -17,7 +17,7 @@ from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
 from dart_jax.sft.packing import make_plan
-from dart_jax.sft.step import StepSpec, gradients
+from dart_jax.sft.step import TrainSpec, gradients
 
 CONFIG = LlamaConfig(
     vocab_size=131,
@@ -122,8 +122,8 @@ def model(config, params, tokenizer):
 def make_spec(config, lora):
     """A function: the static half of a step."""
 
-    def make(normaliser="weighted_tokens", lora=lora):
-        return StepSpec(config, lora, normaliser, loss_chunk=8, remat="projections")
+    def make(normalization="weighted_token_mean", lora=lora):
+        return TrainSpec(config, lora, normalization, loss_chunk=8, remat="projections")
 
     return make
 
@@ -132,14 +132,14 @@ def make_spec(config, lora):
 def make_batch():
     """A function: all examples as the one step of a plan; its (Batch, Layout)."""
 
-    def make(examples, rows=8, micro_batches=1, packing="none", ways=1, row_length=256):
+    def make(examples, rows=8, micro_batches=1, packing="none", data_parallel=1, row_length=256):
         sft = SftConfig(
             batch_size=rows,
             micro_batch_size=rows // micro_batches,
             packing=packing,
             row_length=row_length,
         )
-        plan = make_plan(examples, sft, epochs=1, seed=0, ways=ways)
+        plan = make_plan(examples, sft, epochs=1, seed=0, data_parallel=data_parallel)
         assert len(plan) == 1
         return jax.tree.map(jnp.asarray, plan[0].batch), plan[0].layout
 
@@ -151,8 +151,8 @@ def run_gradients(params, lora_params, make_spec):
     """A function: (adapter gradients, loss) of an [A, B, T] batch, without dropout."""
     compiled = jax.jit(gradients, static_argnames=("spec", "layout"))
 
-    def run(batch, layout, normaliser="weighted_tokens"):
-        spec = make_spec(normaliser)
+    def run(batch, layout, normalization="weighted_token_mean"):
+        spec = make_spec(normalization)
         return compiled(lora_params, params, batch, spec=spec, layout=layout, key=None)[:2]
 
     return run

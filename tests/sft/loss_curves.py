@@ -19,19 +19,19 @@ from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig, MeshConfig
 from dart_jax.model.llama import param_axes, param_shapes
 from dart_jax.model.lora import init_lora
-from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
-from dart_jax.sft.optimizer import make_optimizer, make_schedule
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
-    batch_ways,
-    compile_step,
+    make_optimizer,
+    make_schedule,
     place_batch,
     state_shardings,
-    step_spec,
+    train_spec,
 )
+from tests.sft.jitted_step import jit_step
 
 CONFIG = LlamaConfig(
     vocab_size=96,
@@ -87,26 +87,27 @@ def weights():
 
 def plan_for(packing, mesh):
     """The order of the examples on a mesh."""
-    ways = batch_ways(mesh)
-    return make_plan(make_examples(), settings(packing), epochs=EPOCHS, seed=0, ways=ways)
+    return make_plan(
+        make_examples(), settings(packing), epochs=EPOCHS, seed=0, data_parallel=data_parallel(mesh)
+    )
 
 
 def train(packing: str, shape: list[int], devices=None) -> dict:
     """Loss and gradient norm of each step, the final adapter, and the examples of each row."""
     mesh = make_mesh(MeshConfig(*shape), devices)
     sft = settings(packing)
-    plan = make_plan(make_examples(), sft, epochs=EPOCHS, seed=0, ways=batch_ways(mesh))
+    plan = make_plan(make_examples(), sft, epochs=EPOCHS, seed=0, data_parallel=data_parallel(mesh))
     optimizer = make_optimizer(make_schedule(LEARNING_RATE, sft, len(plan)), sft)
     base, lora = weights()
     base = processes.to_devices(base, tree_shardings(mesh, param_axes(CONFIG), base))
     fresh = TrainState(np.zeros((), np.int32), lora, optimizer.init(lora))
     state = processes.to_devices(fresh, state_shardings(fresh, mesh))
-    step = compile_step(step_spec(CONFIG, LORA, sft, mesh), optimizer, mesh, fresh)
+    step = jit_step(train_spec(CONFIG, LORA, sft, mesh), optimizer, fresh, base)
     losses, norms = [], []
     for index in range(len(plan)):
         batch = plan[index]
         rows = place_batch(batch.batch, mesh)
-        state, metrics = step(state, base, rows, jax.random.key(7), layout=batch.layout)
+        state, metrics = step(state, base, rows, jax.random.key(7), None, batch.layout)
         losses.append(float(metrics.loss))
         norms.append(float(metrics.grad_norm))
     final = jax.tree.leaves(processes.to_host(state.lora_params))

@@ -17,10 +17,10 @@ from dart_jax.records import read_jsonl
 from dart_jax.sft.checkpoint import RefusedCheckpoint
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.loop import train
+from dart_jax.sft.metrics import LogLine, Speed
 from dart_jax.sft.monitor import NonFiniteLoss
 from dart_jax.sft.packing import NothingSupervised, make_plan
-from dart_jax.sft.step_log import Speed, StepLog
-from dart_jax.sft.stop import Terminated
+from dart_jax.sft.preemption import Terminated
 
 # Little to compile; test_killed.py has dropout.
 LORA = LoraConfig(rank=4, alpha=12.0, dropout=0.0, targets=("q", "down"))
@@ -112,7 +112,7 @@ def run(model, lora_params):
 
 
 def read_log(folder):
-    lines = read_jsonl(folder / "log.jsonl", StepLog)
+    lines = read_jsonl(folder / "log.jsonl", LogLine)
     return [dataclasses.replace(line, speed=NO_SPEED) for line in lines]
 
 

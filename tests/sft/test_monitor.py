@@ -15,17 +15,16 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from dart_jax.model.config import LoraConfig
 from dart_jax.records import read_jsonl
 from dart_jax.sft.config import SftConfig
-from dart_jax.sft.loss import SegmentSums
-from dart_jax.sft.monitor import Monitor, NonFiniteLoss
+from dart_jax.sft.cross_entropy import SegmentSums
+from dart_jax.sft.metrics import LogLine, Speed, Workload
+from dart_jax.sft.monitor import Monitor, NonFiniteLoss, ProfilerTrace
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.sinks import EventFile, LogFile, open_sinks, scalars
 from dart_jax.sft.step import Metrics
-from dart_jax.sft.step_log import Speed, StepLog, Workload
-from dart_jax.sft.trace import StepTrace
 
 
 def make_line(step, loss=1.0):
-    return StepLog(
+    return LogLine(
         step=step,
         loss=loss,
         loss_by_severity={"minor": 0.5},
@@ -70,7 +69,7 @@ def monitor_to(plan, config, tmp_path):
 
     def make(*sinks, steps=None):
         work = Workload(config, LoraConfig(), None)
-        trace = StepTrace(tmp_path / "trace", steps)
+        trace = ProfilerTrace(tmp_path / "trace", steps)
         return Monitor(plan, work, [0.1] * len(plan), sinks, trace)
 
     return make
@@ -112,7 +111,7 @@ def test_a_new_shape_waits_so_that_its_compilation_is_its_own(make_examples, con
     assert len(set(shapes)) == 2
     sink = Recorder()
     work = Workload(config, LoraConfig(), None)
-    monitor = Monitor(plan, work, [0.1] * 3, [sink], StepTrace(tmp_path, None))
+    monitor = Monitor(plan, work, [0.1] * 3, [sink], ProfilerTrace(tmp_path, None))
     for number in (1, 2, 3):
         monitor.before(number, plan[number - 1])
         new = shapes[number - 1] not in shapes[: number - 1]
@@ -154,7 +153,7 @@ def test_log_is_rewound_to_the_checkpoint(tmp_path, capsys):
     for step in (1, 2, 3):
         log.write(make_line(step))
     LogFile(path, 2).write(make_line(3, loss=7.0))
-    assert read_jsonl(path, StepLog) == [make_line(1), make_line(2), make_line(3, loss=7.0)]
+    assert read_jsonl(path, LogLine) == [make_line(1), make_line(2), make_line(3, loss=7.0)]
     assert not capsys.readouterr().err
     LogFile(path, 5)
     assert f"{path} lacks 2 of 5 finished steps, first 4" in capsys.readouterr().err
@@ -174,7 +173,7 @@ def test_lines_of_a_full_disk_come_with_the_next_one(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     log.write(make_line(4))
-    assert [line.step for line in read_jsonl(path, StepLog)] == [1, 2, 3, 4]
+    assert [line.step for line in read_jsonl(path, LogLine)] == [1, 2, 3, 4]
 
 
 def test_lines_of_a_full_disk_come_at_the_end(tmp_path):
@@ -188,7 +187,7 @@ def test_lines_of_a_full_disk_come_at_the_end(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     log.close()
-    assert [line.step for line in read_jsonl(path, StepLog)] == [1]
+    assert [line.step for line in read_jsonl(path, LogLine)] == [1]
 
 
 def read_events(path):

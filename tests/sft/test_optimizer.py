@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from dart_jax.sft.config import SftConfig
-from dart_jax.sft.optimizer import make_optimizer, make_schedule
+from dart_jax.sft.step import make_optimizer, make_schedule
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def copies_of(weights, seed):
 
 @pytest.mark.parametrize("packing", ["none", "shared_prefix"])
 def test_whole_weights_are_copies(packing, make_examples, make_batch, run_gradients, assert_close):
-    """The paper's four weights, with the default normaliser."""
+    """The paper's four weights, with the default normalization."""
     weights = (1.0, 2.0, 3.0, 4.0)
     weighted = make_examples(4, weights=weights)
     copies = [dataclasses.replace(weighted[n], weight=1.0) for n in copies_of(weights, 0)]

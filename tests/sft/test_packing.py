@@ -81,9 +81,9 @@ def test_first_fit_by_hand():
     assert first_fit([], lengths, 10) == []
 
 
-@pytest.mark.parametrize("ways", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_steps_have_the_same_examples_on_any_number_of_devices(packing, ways, make_examples):
+def test_steps_have_the_same_examples_on_any_number_of_devices(packing, devices, make_examples):
     sft = SftConfig(batch_size=16, micro_batch_size=8, packing=packing, row_length=128)
     examples = make_examples(70)
 
@@ -91,10 +91,10 @@ def test_steps_have_the_same_examples_on_any_number_of_devices(packing, ways, ma
         return [[sorted(x[x >= 0]) for x in plan[i].examples] for i in range(len(plan))]
 
     one = make_plan(examples, sft, epochs=2, seed=1)
-    found = make_plan(examples, sft, epochs=2, seed=1, ways=ways)
+    found = make_plan(examples, sft, epochs=2, seed=1, data_parallel=devices)
     assert members(found) == members(one)
     assert found.digest() == one.digest()
-    assert all(found[i].batch.tokens.shape[1] % ways == 0 for i in range(len(found)))
+    assert all(found[i].batch.tokens.shape[1] % devices == 0 for i in range(len(found)))
 
 
 def test_digest_tells_other_data_and_orders_apart(make_examples):
@@ -158,14 +158,14 @@ _EXAMPLES = st.lists(
     sizes=_EXAMPLES,
     shared=st.integers(0, 9),
     packing=st.sampled_from(["segments", "shared_prefix"]),
-    ways=st.sampled_from([1, 2, 3]),
+    data_parallel=st.sampled_from([1, 2, 3]),
     row_length=st.integers(64, 200),
 )
-def test_rows_hold_every_example_whole(sizes, shared, packing, ways, row_length):
+def test_rows_hold_every_example_whole(sizes, shared, packing, data_parallel, row_length):
     """Tokens, targets, weights and positions of each segment are the example's, wherever it is."""
     examples = _make(sizes, shared)
     sft = SftConfig(batch_size=12, packing=packing, row_length=row_length)
-    found = make_plan(examples, sft, epochs=1, seed=0, ways=ways)[0]
+    found = make_plan(examples, sft, epochs=1, seed=0, data_parallel=data_parallel)[0]
     batch, layout = found.batch, found.layout
     assert batch.tokens.shape[2] <= row_length
     seen = []

@@ -21,7 +21,7 @@ from dart_jax.records import Target
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.packing import make_plan
-from dart_jax.sft.step import StepSpec, gradients
+from dart_jax.sft.step import TrainSpec, gradients
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -48,7 +48,7 @@ def _theirs(twin, adapter, examples):
 
 
 def _ours(config, params, lora_params, lora, examples, folder):
-    spec = StepSpec(config, lora, "weighted_tokens", loss_chunk=8, remat="projections")
+    spec = TrainSpec(config, lora, "weighted_token_mean", loss_chunk=8, remat="projections")
     found = make_plan(examples, SftConfig(batch_size=len(examples)), epochs=1, seed=0)[0]
     run = jax.jit(gradients, static_argnames=("spec", "layout", "key"))
     batch = jax.tree.map(jnp.asarray, found.batch)

@@ -13,48 +13,55 @@ from jax.sharding import PartitionSpec
 
 from dart_jax.model.config import MeshConfig
 from dart_jax.model.llama import param_axes
-from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
-    batch_ways,
-    compile_step,
     place_batch,
     state_shardings,
     train_step,
 )
+from tests.sft.jitted_step import jit_step
 
-NORMALISERS = ("weighted_tokens", "tokens", "examples")
+NORMALIZATIONS = ("weighted_token_mean", "token_mean", "example_mean")
 
 
 @pytest.mark.parametrize(
-    ("micro_batches", "normaliser"),
-    [(2, "weighted_tokens"), (4, "weighted_tokens"), (2, "examples"), (4, "tokens")],
+    ("micro_batches", "normalization"),
+    [
+        (2, "weighted_token_mean"),
+        (4, "weighted_token_mean"),
+        (2, "example_mean"),
+        (4, "token_mean"),
+    ],
 )
 def test_micro_batches_are_one_batch(
-    micro_batches, normaliser, make_examples, make_batch, run_gradients, assert_close
+    micro_batches, normalization, make_examples, make_batch, run_gradients, assert_close
 ):
     examples = make_examples(7, weights=(1.0, 2.0, 3.0))
-    whole = run_gradients(*make_batch(examples, 8), normaliser)
-    cut = run_gradients(*make_batch(examples, 8, micro_batches), normaliser)
+    whole = run_gradients(*make_batch(examples, 8), normalization)
+    cut = run_gradients(*make_batch(examples, 8, micro_batches), normalization)
     assert_close(cut, whole)
 
 
 @pytest.mark.parametrize(
-    ("packing", "normaliser"),
-    [("segments", "examples"), *(("shared_prefix", normaliser) for normaliser in NORMALISERS)],
+    ("packing", "normalization"),
+    [
+        ("segments", "example_mean"),
+        *(("shared_prefix", normalization) for normalization in NORMALIZATIONS),
+    ],
 )
 def test_packed_is_separate(
-    packing, normaliser, make_examples, make_batch, run_gradients, assert_close
+    packing, normalization, make_examples, make_batch, run_gradients, assert_close
 ):
     """In one row, in several, and in the micro-batches and rows of four devices."""
     examples = make_examples(8, weights=(1.0, 4.0))
-    separate = run_gradients(*make_batch(examples), normaliser)
-    assert_close(run_gradients(*make_batch(examples, packing=packing), normaliser), separate)
-    several = make_batch(examples, 8, 2, packing, ways=4, row_length=80)
+    separate = run_gradients(*make_batch(examples), normalization)
+    assert_close(run_gradients(*make_batch(examples, packing=packing), normalization), separate)
+    several = make_batch(examples, 8, 2, packing, data_parallel=4, row_length=80)
     assert several[0].tokens.shape[:2] == (2, 4)
-    assert_close(run_gradients(*several, normaliser), separate)
+    assert_close(run_gradients(*several, normalization), separate)
 
 
 def _with_weights(examples, weights):
@@ -70,14 +77,14 @@ def test_weight_k_is_k_copies(make_examples, make_batch, run_gradients, assert_c
         assert_close(weighted, run_gradients(*make_batch(plain, 8)))
 
 
-@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_zero_weight_contributes_nothing(
-    normaliser, make_examples, make_batch, run_gradients, assert_close
+    normalization, make_examples, make_batch, run_gradients, assert_close
 ):
     plain = make_examples(3)
-    without = run_gradients(*make_batch(plain[:2], 8), normaliser)
+    without = run_gradients(*make_batch(plain[:2], 8), normalization)
     silent = _with_weights(plain, (1.0, 1.0, 0.0))
-    assert_close(run_gradients(*make_batch(silent, 8), normaliser), without)
+    assert_close(run_gradients(*make_batch(silent, 8), normalization), without)
 
 
 def test_every_adapter_gets_a_gradient(make_examples, make_batch, run_gradients, lora_params):
@@ -105,7 +112,7 @@ def one_step(make_spec, optimizer, params):
     def run(state, batch, layout, key, rate=0.0):
         spec = make_spec()
         spec = spec._replace(lora=dataclasses.replace(spec.lora, dropout=rate))
-        return compiled(state, params, batch, key, spec=spec, optimizer=optimizer, layout=layout)
+        return compiled(state, params, batch, key, None, layout, spec=spec, optimizer=optimizer)
 
     return run
 
@@ -182,16 +189,16 @@ def test_micro_batches_drop_different_features(one_step, fresh, make_examples, m
 def _three_steps(sizes, packing, make_spec, optimizer, params, fresh, examples):
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
     sft = SftConfig(batch_size=16, micro_batch_size=8, packing=packing)
-    plan = make_plan(examples, sft, epochs=3, seed=2, ways=batch_ways(mesh))
+    plan = make_plan(examples, sft, epochs=3, seed=2, data_parallel=data_parallel(mesh))
     spec = make_spec()
-    step = compile_step(spec, optimizer, mesh, fresh)
     base = jax.device_put(params, tree_shardings(mesh, param_axes(spec.config), params))
     state = jax.device_put(jax.tree.map(jnp.copy, fresh), state_shardings(fresh, mesh))
+    step = jit_step(spec._replace(mesh=mesh), optimizer, fresh, base)
     losses = []
     for index in range(len(plan)):
         before, found = state, plan[index]
         batch = place_batch(found.batch, mesh)
-        state, metrics = step(before, base, batch, jax.random.key(5), layout=found.layout)
+        state, metrics = step(before, base, batch, jax.random.key(5), None, found.layout)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.lora_params))
         losses.append(float(metrics.loss))
     return losses, state, mesh

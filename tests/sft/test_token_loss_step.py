@@ -12,20 +12,19 @@ import pytest
 from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import MeshConfig
 from dart_jax.model.llama import forward, logits_of, param_axes
-from dart_jax.model.sharding import make_mesh, tree_shardings
+from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.batch import OriginBatch, with_origins
 from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.examples import SOURCES
-from dart_jax.sft.losses import CLIP, TokenLoss, token_loss
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
-    batch_ways,
-    compile_step,
     gradients,
     place_batch,
     state_shardings,
 )
+from dart_jax.sft.token_losses import CLIP, TokenLoss, token_loss
+from tests.sft.jitted_step import jit_step
 
 EVERYTHING = LossConfig(
     fn="focal", focal_gamma=1.5, unlikelihood_weight=0.5, kl_weight=2.0, toxicity_weight=3.0
@@ -60,13 +59,21 @@ def run(params, lora_params, reference, make_spec):
     """A function: (gradients, loss, parts) of these examples as one step."""
     compiled = jax.jit(gradients, static_argnames=("spec", "layout"))
 
-    def go(examples, config, *, normaliser="weighted_tokens", reference=reference, ways=1, **sft):
+    def go(
+        examples,
+        config,
+        *,
+        normalization="weighted_token_mean",
+        reference=reference,
+        devices=1,
+        **sft,
+    ):
         sft = SftConfig(**{"batch_size": len(examples), "packing": "none", **sft})
-        plan = make_plan(examples, sft, epochs=1, seed=0, ways=ways)
+        plan = make_plan(examples, sft, epochs=1, seed=0, data_parallel=devices)
         assert len(plan) == 1
         loss = config if isinstance(config, TokenLoss) else token_loss(config)
         batch = plan[0].batch if loss is None else with_origins(plan[0], examples)
-        spec = make_spec(normaliser)._replace(token_loss=loss)
+        spec = make_spec(normalization)._replace(token_loss=loss)
         given = reference if spec.needs_reference else None
         grads, value, _, parts = compiled(
             lora_params, params, batch, spec=spec, layout=plan[0].layout, key=None, reference=given
@@ -112,11 +119,11 @@ def naive(lora_params, reference, params, spec, examples, factors, config):
     return total
 
 
-def factors_of(examples, normaliser):
+def factors_of(examples, normalization):
     """What each example's sum over its tokens is multiplied by."""
     counts = np.array([len(example.tokens) - example.prompt_length for example in examples])
     weights = np.array([example.weight for example in examples])
-    if normaliser == "examples":
+    if normalization == "example_mean":
         return weights / counts / len(examples)
     return weights / np.sum(weights * counts)
 
@@ -132,13 +139,13 @@ def plain(make_spec, params, reference, make_mixed):
     return jax.jit(jax.value_and_grad(loss))
 
 
-@pytest.mark.parametrize("normaliser", ["weighted_tokens", "examples"])
+@pytest.mark.parametrize("normalization", ["weighted_token_mean", "example_mean"])
 def test_all_parts_are_the_plain_implementation(
-    normaliser, run, plain, make_mixed, lora_params, assert_close
+    normalization, run, plain, make_mixed, lora_params, assert_close
 ):
     examples = make_mixed(5)
-    grads, value, parts = run(examples, EVERYTHING, normaliser=normaliser)
-    expected = plain(lora_params, jnp.asarray(factors_of(examples, normaliser), jnp.float32))
+    grads, value, parts = run(examples, EVERYTHING, normalization=normalization)
+    expected = plain(lora_params, jnp.asarray(factors_of(examples, normalization), jnp.float32))
     assert_close((grads, value), expected[::-1], rel=1e-4)
     assert float(sum(parts.values())) == pytest.approx(float(value), rel=1e-5)
     assert set(parts) == {"focal", "unlikelihood", "kl", "toxicity"}
@@ -149,7 +156,9 @@ def test_all_parts_are_the_plain_implementation(
 def test_packed_and_in_micro_batches_is_separate(packing, run, make_mixed, assert_close):
     examples = make_mixed(10)
     separate = run(examples, EVERYTHING)
-    packed = run(examples, EVERYTHING, packing=packing, micro_batch_size=5, ways=4, row_length=80)
+    packed = run(
+        examples, EVERYTHING, packing=packing, micro_batch_size=5, devices=4, row_length=80
+    )
     assert_close(packed, separate, rel=1e-4)  # KL is a small difference of large numbers
 
 
@@ -233,9 +242,9 @@ def test_eight_devices_are_one(make_mixed, make_spec, params, lora_params, refer
     for sizes in ((1, 1, 1), (2, 2, 2)):
         mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
         sft = SftConfig(batch_size=16, micro_batch_size=8, packing="segments")
-        plan = make_plan(examples, sft, epochs=2, seed=2, ways=batch_ways(mesh))
-        step = compile_step(spec._replace(mesh=mesh), optimizer, mesh, fresh)
+        plan = make_plan(examples, sft, epochs=2, seed=2, data_parallel=data_parallel(mesh))
         base = jax.device_put(params, tree_shardings(mesh, param_axes(spec.config), params))
+        step = jit_step(spec._replace(mesh=mesh), optimizer, fresh, base)
         shardings = state_shardings(fresh, mesh)
         state = jax.device_put(jax.tree.map(jnp.copy, fresh), shardings)
         start = jax.device_put(reference, shardings.lora_params)
@@ -243,14 +252,7 @@ def test_eight_devices_are_one(make_mixed, make_spec, params, lora_params, refer
         for index in range(len(plan)):
             batch = place_batch(with_origins(plan[index], examples), mesh)
             assert isinstance(batch, OriginBatch)
-            state, metrics = step(
-                state,
-                base,
-                batch,
-                jax.random.key(5),
-                layout=plan[index].layout,
-                reference=start,
-            )
+            state, metrics = step(state, base, batch, jax.random.key(5), start, plan[index].layout)
             seen.append([metrics.loss, *metrics.parts.values()])
         results.append((np.array(seen), jax.tree.map(np.asarray, state.lora_params)))
     (expected, expected_lora), (found, found_lora) = results

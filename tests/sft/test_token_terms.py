@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.sft.token_terms import TokenTerms, token_terms
-from tests.sft.test_loss import _largest
+from dart_jax.sft.cross_entropy import TokenTerms, token_terms
+from tests.sft.test_cross_entropy import _largest
 
 B, M, D, V = 3, 10, 16, 37
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from dart_jax.records import Condition, Question, Target, WeightSpan
 from dart_jax.sft.batch import fill_row
+from dart_jax.sft.cross_entropy import normalised_weights
 from dart_jax.sft.examples import Example, tokenize
-from dart_jax.sft.loss import normalised_weights
 from dart_jax.sft.token_weights import find_passage, span_token_weights, token_weights
 
 TEXT = "Not so. It is."
 OFFSETS = [(0, 3), (3, 6), (6, 7), (7, 10), (10, 13), (13, 14), (14, 14)]
-NORMALISERS = ("weighted_tokens", "tokens", "examples")
+NORMALIZATIONS = ("weighted_token_mean", "token_mean", "example_mean")
 
 
 def test_the_case_of_the_docstring():
@@ -123,35 +123,35 @@ def with_weights(examples, values=(0.0, 0.5, 1.0, 3.0)):
     ]
 
 
-@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("packing", ["segments", "shared_prefix"])
 def test_packed_is_unpacked(
-    packing, normaliser, make_examples, make_batch, run_gradients, assert_close
+    packing, normalization, make_examples, make_batch, run_gradients, assert_close
 ):
     examples = with_weights(make_examples(8, weights=(1.0, 3.0)))
-    found = run_gradients(*make_batch(examples, packing=packing), normaliser)
-    assert_close(found, run_gradients(*make_batch(examples), normaliser))
+    found = run_gradients(*make_batch(examples, packing=packing), normalization)
+    assert_close(found, run_gradients(*make_batch(examples), normalization))
 
 
-@pytest.mark.parametrize("normaliser", NORMALISERS)
-def test_ones_change_nothing(normaliser, make_examples, make_batch, run_gradients, assert_close):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_ones_change_nothing(normalization, make_examples, make_batch, run_gradients, assert_close):
     plain = make_examples(4)
     ones = [
         dataclasses.replace(e, token_weights=(1.0,) * (len(e.tokens) - e.prompt_length))
         for e in plain
     ]
     assert_close(
-        run_gradients(*make_batch(ones), normaliser),
-        run_gradients(*make_batch(plain), normaliser),
+        run_gradients(*make_batch(ones), normalization),
+        run_gradients(*make_batch(plain), normalization),
         rel=1e-7,
     )
 
 
-@pytest.mark.parametrize("normaliser", ["tokens", "examples"])
+@pytest.mark.parametrize("normalization", ["token_mean", "example_mean"])
 def test_equal_token_weights_are_an_example_weight(
-    normaliser, make_examples, make_batch, run_gradients, assert_close
+    normalization, make_examples, make_batch, run_gradients, assert_close
 ):
-    """All tokens of an example at 3: as the example at 3, under every normaliser."""
+    """All tokens of an example at 3: as the example at 3, under every normalization."""
     plain = make_examples(4)
     tripled = [
         dataclasses.replace(e, token_weights=(3.0,) * (len(e.tokens) - e.prompt_length))
@@ -159,8 +159,8 @@ def test_equal_token_weights_are_an_example_weight(
     ]
     heavy = [dataclasses.replace(e, weight=3.0) for e in plain]
     assert_close(
-        run_gradients(*make_batch(tripled), normaliser),
-        run_gradients(*make_batch(heavy), normaliser),
+        run_gradients(*make_batch(tripled), normalization),
+        run_gradients(*make_batch(heavy), normalization),
     )
 
 
@@ -172,27 +172,27 @@ def test_one_heavy_token_under_each_normaliser(
     count = len(example.tokens) - example.prompt_length
     weights = np.resize([2.0, 0.0, 1.0], count)
 
-    def loss(token_weights, normaliser):
+    def loss(token_weights, normalization):
         changed = dataclasses.replace(
             example, weight=2.0, token_weights=tuple(map(float, token_weights))
         )
-        return float(run_gradients(*make_batch([changed], rows=1), normaliser)[1])
+        return float(run_gradients(*make_batch([changed], rows=1), normalization)[1])
 
-    each = np.array([loss(row, "weighted_tokens") for row in np.eye(count)])
+    each = np.array([loss(row, "weighted_token_mean") for row in np.eye(count)])
     supervised = (weights > 0).sum()
     expected = {
-        "weighted_tokens": (weights * each).sum() / weights.sum(),
-        "tokens": 2.0 * (weights * each).sum() / supervised,
-        "examples": 2.0 * (weights * each).sum() / supervised,
+        "weighted_token_mean": (weights * each).sum() / weights.sum(),
+        "token_mean": 2.0 * (weights * each).sum() / supervised,
+        "example_mean": 2.0 * (weights * each).sum() / supervised,
     }
-    for normaliser, value in expected.items():
-        assert loss(weights, normaliser) == pytest.approx(value, rel=1e-5), normaliser
+    for normalization, value in expected.items():
+        assert loss(weights, normalization) == pytest.approx(value, rel=1e-5), normalization
 
 
 def test_a_token_weight_is_that_many_copies_of_the_token(
     make_examples, make_batch, run_gradients, assert_close
 ):
-    """weighted_tokens: weights 3, 1, 0, ... as the first token three times and the second once."""
+    """weighted_token_mean: weights 3, 1, 0, ... as the first token three times and the second once."""
     example = max(make_examples(8), key=lambda e: len(e.tokens) - e.prompt_length)
     count = len(example.tokens) - example.prompt_length
     assert count > 3
@@ -210,7 +210,7 @@ def test_a_token_weight_is_that_many_copies_of_the_token(
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_divisors_count_what_has_a_weight(data):
-    """Whole rows by hand: the divisor of each normaliser under token weights, zeros included."""
+    """Whole rows by hand: the divisor of each normalization under token weights, zeros included."""
     sizes = data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=3))
     examples = []
     for index, size in enumerate(sizes):
@@ -223,6 +223,6 @@ def test_divisors_count_what_has_a_weight(data):
     supervised = sum(w > 0 for e in examples for w in e.token_weights)
     with_any = sum(any(w > 0 for w in e.token_weights) for e in examples)
     expected = (mass, supervised, with_any)
-    for normaliser, divisor in zip(NORMALISERS, expected, strict=True):
-        share = normalised_weights(row, normaliser, len(examples))[1]
+    for normalization, divisor in zip(NORMALIZATIONS, expected, strict=True):
+        share = normalised_weights(row, normalization, len(examples))[1]
         assert float(share) == pytest.approx(divisor)

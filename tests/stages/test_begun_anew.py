@@ -8,8 +8,8 @@ from dart_jax.config import STAGES
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.records import read_jsonl
 from dart_jax.run_dir import hash_path
+from dart_jax.sft.metrics import LogLine
 from dart_jax.sft.monitor import Monitor
-from dart_jax.sft.step_log import StepLog
 from dart_jax.stages import evaluate_commands
 from dart_jax.train import main
 
@@ -117,7 +117,7 @@ def test_a_stopped_training_goes_on_with_smaller_micro_batches(
     printed = capsys.readouterr().out
     assert "again, because" not in printed and "distill: steps 2-2 in" in printed
     assert log.read_text("utf-8").startswith(first)
-    assert [line.step for line in read_jsonl(log, StepLog)] == [1, 2]
+    assert [line.step for line in read_jsonl(log, LogLine)] == [1, 2]
     assert not (tmp_path / "run/distill.unfinished").exists()
 
 

@@ -10,7 +10,7 @@ from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import StaleStage, hash_path
 from dart_jax.sft.examples import tokenize
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 from dart_jax.train import main
 
 CHAT = [{"role": "system", "content": "You sell tea."}, {"role": "user", "content": "Which tea?"}]
@@ -64,7 +64,7 @@ def test_every_row_is_trained_on_as_written(tuned, tiny_model):
         "q": 1.0,
     }
     assert [span.weight for span in targets["q"].spans] == weights
-    log = read_jsonl(run / "distill/log.jsonl", StepLog)
+    log = read_jsonl(run / "distill/log.jsonl", LogLine)
     assert log[-1].loss < log[0].loss
     questions = {item.question.id: item.question for item in load_file(run.parent / "own.jsonl")}
     examples = tokenize(targets.values(), questions, load_tokenizer(tiny_model), 1024)

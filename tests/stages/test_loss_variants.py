@@ -5,12 +5,12 @@ import pytest
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import DriftCase, Generation, Target, read_jsonl
 from dart_jax.run_dir import hash_path
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 from dart_jax.train import main
 
 
 def log_of(folder, stage):
-    return read_jsonl(folder / f"{stage}/log.jsonl", StepLog)
+    return read_jsonl(folder / f"{stage}/log.jsonl", LogLine)
 
 
 def test_repair_with_every_part(copied, settings, tmp_path, summary_of, capsys):

@@ -25,7 +25,7 @@ from dart_jax.records import (
 )
 from dart_jax.run_dir import RunDir, hash_path
 from dart_jax.sft.examples import tokenize
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 from dart_jax.stages.context import Run
 from dart_jax.stages.repair import check_weight_mass
 from dart_jax.teach.repair import WeightingHadNoEffect
@@ -230,7 +230,7 @@ def test_severity_weights_reach_the_loss(run, summary_of):
         case.question_id: float(case.severity) for case in cases
     }
     assert len(by_question) + len(rejected) == len(found)
-    log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
+    log = read_jsonl(run.folder / "repair/log.jsonl", LogLine)
     tokens = [len(example.tokens) - example.prompt_length for example in examples_of(run)]
     expected = sum(count * target.weight for count, target in zip(tokens, training, strict=True))
     assert sum(step.weight_mass for step in log) == pytest.approx(expected, rel=1e-6)
@@ -238,7 +238,7 @@ def test_severity_weights_reach_the_loss(run, summary_of):
 
 def test_a_log_without_the_weights_is_refused(run):
     examples = examples_of(run)
-    log = read_jsonl(run.folder / "repair/log.jsonl", StepLog)
+    log = read_jsonl(run.folder / "repair/log.jsonl", LogLine)
     check_weight_mass(examples, 1, log)
     with pytest.raises(WeightingHadNoEffect, match=r"weight mass of .*, the repair set holds"):
         check_weight_mass([*examples, examples[0]], 1, log)

@@ -13,7 +13,7 @@ from dart_jax.data.mini_suite import load_mini
 from dart_jax.records import DriftCase, DriftType, Severity, Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import RunDir
 from dart_jax.sft.examples import tokenize
-from dart_jax.sft.step_log import StepLog
+from dart_jax.sft.metrics import LogLine
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST
 from dart_jax.teach.repair import WeightingHadNoEffect
@@ -46,7 +46,7 @@ def training_of(run):
 
 
 def logged_mass(run):
-    return sum(x.weight_mass for x in read_jsonl(run.folder / "repair/log.jsonl", StepLog))
+    return sum(x.weight_mass for x in read_jsonl(run.folder / "repair/log.jsonl", LogLine))
 
 
 def mass_of(run, training):

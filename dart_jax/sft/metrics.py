@@ -43,7 +43,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class StepLog:
+class LogLine:
     """One line of a stage's `log.jsonl`.
 
     Attributes:
@@ -100,7 +100,7 @@ def workload(config: LlamaConfig, lora: LoraConfig, mesh: Mesh) -> Workload:
     return Workload(config, lora, None if None in peaks else sum(peaks))
 
 
-def make_step_log(
+def make_log_line(
     step: int,
     metrics: Metrics,
     batch: StepBatch,
@@ -109,7 +109,7 @@ def make_step_log(
     *,
     learning_rate: float,
     seconds: float,
-) -> StepLog:
+) -> LogLine:
     """The log line of a finished step; waits for its metrics."""
     values = jax.device_get(metrics)
     present = batch.examples >= 0
@@ -118,7 +118,7 @@ def make_step_log(
     counts = count_step(batch)
     flops = train_flops(work.config, work.lora, counts)
     severities = [None if e.severity is None else severity_name(e.severity) for e in members]
-    return StepLog(
+    return LogLine(
         step=step,
         loss=float(values.loss),
         loss_by_severity=mean_loss_by(severities, sums, counted),

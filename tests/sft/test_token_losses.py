@@ -10,7 +10,7 @@ import pytest
 
 from dart_jax.sft.config import LossConfig
 from dart_jax.sft.examples import SOURCES
-from dart_jax.sft.losses import (
+from dart_jax.sft.token_losses import (
     CLIP,
     Tokens,
     focal,

@@ -10,13 +10,13 @@ import pytest
 
 from dart_jax.model.llama import logits_of
 from dart_jax.sft.batch import Batch
-from dart_jax.sft.loss import (
+from dart_jax.sft.cross_entropy import (
     cross_entropy_sum,
     gather_supervised,
     normalised_weights,
     segment_sums,
 )
-from dart_jax.sft.step import loss
+from dart_jax.sft.step import loss_sum
 
 B, M, D, V = 3, 10, 16, 37
 
@@ -87,15 +87,15 @@ def by_hand():
 
 
 @pytest.mark.parametrize(
-    ("normaliser", "weights", "divisor"),
+    ("normalization", "weights", "divisor"),
     [
-        ("weighted_tokens", [[0, 2, 2, 0, 4, 0], [0, 0, 1, 1, 1, 0], [0] * 6], 11),
-        ("tokens", [[0, 2, 2, 0, 4, 0], [0, 0, 1, 1, 1, 0], [0] * 6], 6),
-        ("examples", [[0, 1, 1, 0, 4, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3, 0], [0] * 6], 3),
+        ("weighted_token_mean", [[0, 2, 2, 0, 4, 0], [0, 0, 1, 1, 1, 0], [0] * 6], 11),
+        ("token_mean", [[0, 2, 2, 0, 4, 0], [0, 0, 1, 1, 1, 0], [0] * 6], 6),
+        ("example_mean", [[0, 1, 1, 0, 4, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3, 0], [0] * 6], 3),
     ],
 )
-def test_normalisers_by_hand(normaliser, weights, divisor, by_hand):
-    found, share = normalised_weights(by_hand, normaliser, 2)
+def test_normalisers_by_hand(normalization, weights, divisor, by_hand):
+    found, share = normalised_weights(by_hand, normalization, 2)
     np.testing.assert_allclose(found, weights, rtol=1e-6)
     assert float(share) == pytest.approx(divisor)
 
@@ -139,7 +139,7 @@ def test_logits_are_never_whole(params, lora_params, make_spec, make_examples, m
     wide = {**params, "head": jnp.zeros((spec.config.embed_dim, 32 * vocab))}
 
     def chunked(lora_params, batch):
-        value_and_grad = jax.value_and_grad(loss, has_aux=True)
+        value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
         return value_and_grad(lora_params, wide, batch, spec, layout)
 
     full = rows * supervised * 32 * vocab

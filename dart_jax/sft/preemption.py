@@ -22,7 +22,7 @@ class Terminated(SystemExit):
     """A SIGTERM ended the training after a step that was saved; the exit status is 143."""
 
 
-class StopRequest:
+class Preemption:
     """Whether a SIGTERM has come; use as a context manager around the steps.
 
     The previous handler is back afterwards, and gets a SIGTERM that came too late for `agreed`.
@@ -37,7 +37,7 @@ class StopRequest:
         self._any = _any_process() if process_count() > 1 else None
         self._asked: jax.Array | None = None
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Preemption:
         if self._installed:
             self._previous = signal.signal(signal.SIGTERM, self._receive)
         return self

@@ -11,18 +11,18 @@ from dart_jax.model.config import LoraConfig, MeshConfig
 from dart_jax.model.packed_attention import Layout
 from dart_jax.model.sharding import make_mesh
 from dart_jax.sft.batch import make_step_batch
+from dart_jax.sft.cross_entropy import SegmentSums
 from dart_jax.sft.examples import Example
 from dart_jax.sft.flops import Counts, count_attended_pairs, peak_flops, train_flops
-from dart_jax.sft.loss import SegmentSums
-from dart_jax.sft.step import Metrics
-from dart_jax.sft.step_log import (
+from dart_jax.sft.metrics import (
     Workload,
     count_step,
     effective_sample_size,
-    make_step_log,
+    make_log_line,
     mean_loss_by,
     workload,
 )
+from dart_jax.sft.step import Metrics
 
 CONFIG = LlamaConfig(
     vocab_size=11,
@@ -173,7 +173,7 @@ def step():
 def line(step):
     batch, metrics = step
     work = Workload(CONFIG, LoraConfig(rank=2), peak=1e6)
-    return make_step_log(
+    return make_log_line(
         3, jax.device_put(metrics), batch, EXAMPLES, work, learning_rate=1e-3, seconds=0.5
     )
 
@@ -207,5 +207,5 @@ def test_counts_and_speed(line, step):
 def test_no_utilisation_where_the_peak_is_unknown(step):
     work = Workload(CONFIG, LoraConfig(), peak=None)
     batch, metrics = step
-    found = make_step_log(1, metrics, batch, EXAMPLES, work, learning_rate=0.0, seconds=1.0)
+    found = make_log_line(1, metrics, batch, EXAMPLES, work, learning_rate=0.0, seconds=1.0)
     assert found.speed.utilisation is None

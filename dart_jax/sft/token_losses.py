@@ -11,8 +11,8 @@ probability of the token, q the starting adapter's, which stays as it is:
     drifted                    unlikelihood_weight (-log(1 - p))            (Welleck et al. 2020)
     penalised, preferred       toxicity_weight (+1, -1) p/q, clipped        (Schulman et al. 2017)
 
-The engine multiplies each token's loss by its weight, adds up and divides by `sft.normaliser`'s
-divisor, which counts the supervised tokens of every source alike.
+The step multiplies each token's loss by its weight, adds up and divides by the normaliser that
+`sft.loss_normalization` names, which counts the supervised tokens of every source alike.
 
 Joint toxicity regularisation adds toxicity_weight E_p[H(r)] to the distill loss, H the harm score
 of a rationale r. H has no gradient: it is a black box that reads text. What it has is

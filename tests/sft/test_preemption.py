@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dart_jax.sft.stop import StopRequest, Terminated
+from dart_jax.sft.preemption import Preemption, Terminated
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def terminate():
 
 def test_sigterm_is_a_request(received):
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), StopRequest() as stop:
+    with pytest.raises(Terminated), Preemption() as stop:
         assert not stop.agreed()
         terminate()
         assert stop.agreed()
@@ -34,21 +34,21 @@ def test_sigterm_is_a_request(received):
 
 
 def test_a_request_that_came_too_late_is_passed_on(received):
-    with StopRequest():
+    with Preemption():
         terminate()
         assert received == []
     assert received == [signal.SIGTERM]
 
 
 def test_without_a_signal_nothing_is_passed_on(received):
-    with StopRequest() as stop:
+    with Preemption() as stop:
         assert not stop.agreed()
     assert received == []
 
 
 def test_another_thread_leaves_the_handler_alone(received):
     def enter():
-        with StopRequest() as stop:
+        with Preemption() as stop:
             terminate()
             found.append(stop.agreed())
 

@@ -1,11 +1,18 @@
 """Severity-weighted next-token cross-entropy for a frozen head.
 
 The sum over tokens of weight x cross-entropy and its normaliser are returned apart, so that
-micro-batches and devices add up before the one division:
+micro-batches and devices add up before the one division. `sft.loss_normalization` names the
+normaliser:
 
-    loss = sum_i w_i CE_i / sum_i w_i        (weighted_tokens: weight k is the same as k copies)
-    loss = sum_i w_i CE_i / #{i : w_i > 0}   (tokens)
-    loss = sum_e w_e mean_{i in e} CE_i / #examples   (examples)
+    weighted_token_mean   sum_i w_i CE_i / sum_i w_i      weight k is the same as k copies
+    token_mean            sum_i w_i CE_i / #{i : w_i > 0}
+    example_mean          sum_e w_e mean_{i in e} CE_i / #examples
+
+`cross_entropy_sum` is the plain loss: each token's weight is known before the forward pass, so the
+gradient is ready when that pass ends. `token_terms` is for `token_losses`, where a token's loss may
+be any function of its cross-entropy and of its KL divergence from a reference: the backward pass
+makes the logits of each chunk again and scales their gradients by the derivative of that function.
+Neither keeps anything that is as wide as the vocabulary.
 """
 
 from __future__ import annotations
@@ -45,20 +52,22 @@ def segment_sums(
 
 
 def normalised_weights(
-    batch: AnyBatch, normaliser: str, segments: int
+    batch: AnyBatch, loss_normalization: str, segments: int
 ) -> tuple[Float[Array, "B T"], Array]:
     """Token weights of the loss sum, and the batch's share of the divisor (a scalar)."""
     weights = batch.loss_weights
     supervised = weights > 0
-    if normaliser == "weighted_tokens":
+    if loss_normalization == "weighted_token_mean":
         return weights, weights.sum()
-    if normaliser == "tokens":
+    if loss_normalization == "token_mean":
         return weights, supervised.sum().astype(jnp.float32)
+
+    # example_mean: each supervised token holds 1/n of its example, n the example's supervised
+    # tokens, so that these shares add up to the number of examples.
     per_segment = segment_sums(batch.segment_ids, supervised.astype(jnp.float32), segments)
     index = jnp.maximum(batch.segment_ids - 1, 0)
     per_token = jnp.take_along_axis(per_segment, index, axis=1)
     inverse = jnp.where(supervised, 1 / jnp.maximum(per_token, 1), 0.0)
-    # Each supervised token holds 1/n of its example, so that the inverses add up to their number.
     return weights * inverse, inverse.sum()
 
 
@@ -108,19 +117,19 @@ def _cross_entropy_sum(
     return _scan_chunks(chunk, mesh, hidden, kernel, targets, weights, with_grad=False)[0]
 
 
-def _forward(
+def _sum_forward(
     chunk: int, mesh: Mesh | None, hidden: Array, kernel: Array, targets: Array, weights: Array
 ) -> tuple[tuple[Array, Array], Array | None]:
     return _scan_chunks(chunk, mesh, hidden, kernel, targets, weights, with_grad=True)
 
 
-def _backward(
+def _sum_backward(
     chunk: int, mesh: Mesh | None, grad_hidden: Array, cotangents: tuple[Array, Array]
 ) -> tuple:
     return (grad_hidden * cotangents[0].astype(grad_hidden.dtype), None, None, None)
 
 
-_cross_entropy_sum.defvjp(_forward, _backward)
+_cross_entropy_sum.defvjp(_sum_forward, _sum_backward)
 
 
 def _scan_chunks(
@@ -151,6 +160,118 @@ def _scan_chunks(
     pieces = tuple(split_chunks(x, chunk) for x in (hidden, targets, weights))
     total, (each, grads) = jax.lax.scan(body, jnp.zeros((), jnp.float32), pieces)
     return (total, join_chunks(each, M)), None if grads is None else join_chunks(grads, M)
+
+
+class TokenTerms(NamedTuple):
+    """Of each position, in nats; float32.
+
+    Attributes:
+        cross_entropy: -log p(target).
+        reference_cross_entropy: The same of the reference, without gradient; None without one.
+        kl: sum_v q(v) (log q(v) - log p(v)) over the vocabulary, q the reference; None without one.
+    """
+
+    cross_entropy: Float[Array, "B M"]
+    reference_cross_entropy: Float[Array, "B M"] | None
+    kl: Float[Array, "B M"] | None
+
+
+def token_terms(
+    hidden: Float[Array, "B M D"],
+    reference: Float[Array, "B M D"] | None,
+    kernel: Float[Array, "D V"],
+    targets: Int[Array, "B M"],
+    chunk: int,
+    mesh: Mesh | None = None,
+) -> TokenTerms:
+    """Cross-entropy and KL of each position, `chunk` positions of a row at a time.
+
+    Differentiable in `hidden` only: head and reference are frozen. Memory B x chunk x V, twice
+    that with a reference; one product with the vocabulary more than `cross_entropy_sum`.
+
+    Args:
+        reference: Hidden states of the reference model, which shares the head.
+        mesh: As in `cross_entropy_sum`.
+    """
+    kernel = constrain(kernel, mesh, "residual", "vocab")
+    reference = None if reference is None else jax.lax.stop_gradient(reference)
+    return _token_terms(chunk, mesh, hidden, reference, kernel, targets)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _token_terms(
+    chunk: int,
+    mesh: Mesh | None,
+    hidden: Array,
+    reference: Array | None,
+    kernel: Array,
+    targets: Array,
+) -> TokenTerms:
+    def body(_: None, piece: tuple) -> tuple[None, TokenTerms]:
+        h, r, t = _on_rows(piece, mesh)
+        each, log_p = _log_probabilities(h, kernel, t, mesh)
+        if r is None:
+            return None, TokenTerms(each, None, None)
+        reference_each, log_q = _log_probabilities(r, kernel, t, mesh)
+        kl = jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
+        return None, TokenTerms(each, reference_each, kl)
+
+    _, terms = jax.lax.scan(body, None, _pieces(chunk, hidden, reference, targets))
+    return jax.tree.map(lambda x: join_chunks(x, hidden.shape[1]), terms)
+
+
+def _terms_forward(
+    chunk: int,
+    mesh: Mesh | None,
+    hidden: Array,
+    reference: Array | None,
+    kernel: Array,
+    targets: Array,
+) -> tuple[TokenTerms, tuple]:
+    kept = (hidden, reference, kernel, targets)
+    return _token_terms(chunk, mesh, *kept), kept
+
+
+def _terms_backward(chunk: int, mesh: Mesh | None, kept: tuple, cotangents: TokenTerms) -> tuple:
+    hidden, reference, kernel, targets = kept
+
+    def body(_: None, piece: tuple) -> tuple[None, Array]:
+        h, r, t, of_each, of_kl = _on_rows(piece, mesh)
+        _, log_p = _log_probabilities(h, kernel, t, mesh)
+        p = jnp.exp(log_p)
+        is_target = jnp.arange(p.shape[-1])[None, None, :] == t[..., None]
+        grad = of_each[..., None] * (p - is_target)
+        if r is not None:
+            grad += of_kl[..., None] * (p - jnp.exp(_log_probabilities(r, kernel, t, mesh)[1]))
+        grad = jnp.einsum(
+            "bcv,dv->bcd", grad.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+        )
+        return None, constrain(grad.astype(hidden.dtype), mesh, "batch", None, None)
+
+    pieces = _pieces(chunk, hidden, reference, targets, cotangents.cross_entropy, cotangents.kl)
+    _, grads = jax.lax.scan(body, None, pieces)
+    return join_chunks(grads, hidden.shape[1]), None, None, None
+
+
+_token_terms.defvjp(_terms_forward, _terms_backward)
+
+
+def _pieces(chunk: int, *arrays: Array | None) -> tuple:
+    return tuple(None if x is None else split_chunks(x, chunk) for x in arrays)
+
+
+def _on_rows(piece: tuple, mesh: Mesh | None) -> tuple:
+    return jax.tree.map(lambda x: constrain(x, mesh, "rows", *(None,) * (x.ndim - 1)), piece)
+
+
+def _log_probabilities(
+    hidden: Array, kernel: Array, targets: Array, mesh: Mesh | None
+) -> tuple[Float[Array, "B C"], Float[Array, "B C V"]]:
+    """-log p(target), and log p of the whole vocabulary."""
+    logits = chunk_logits(hidden, kernel, mesh)
+    shift = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    target = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    return (shift - target)[..., 0], logits - shift
 
 
 def split_chunks(x: Shaped[Array, "B M ..."], chunk: int) -> Shaped[Array, "N B C ..."]:
