@@ -192,7 +192,7 @@ def test_one_heavy_token_under_each_normaliser(
 def test_a_token_weight_is_that_many_copies_of_the_token(
     make_examples, make_batch, run_gradients, assert_close
 ):
-    """weighted_token_mean: weights 3, 1, 0, ... as the first token three times and the second once."""
+    """weighted_token_mean: weights 3, 1, 0, ... as the first token three times, the second once."""
     example = max(make_examples(8), key=lambda e: len(e.tokens) - e.prompt_length)
     count = len(example.tokens) - example.prompt_length
     assert count > 3
