@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from dart_jax.audit.config import AuditConfig, JudgeConfig
+from dart_jax.cli import error_message
 from dart_jax.data.config import DataConfig
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.generate.config import DecodeConfig
@@ -20,7 +21,6 @@ from dart_jax.run_dir import RunConfig
 from dart_jax.settings import BadSetting, setting_types
 from dart_jax.settings_source import put_settings, read_arguments
 from dart_jax.sft.config import SftConfig
-from dart_jax.shell import error_message
 from dart_jax.strict_yaml import nested, read_settings
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dart_jax.cli import naming
 from dart_jax.settings import LossWeightOrZero, check_value
-from dart_jax.shell import naming
 from dart_jax.strict_json import BadRecord, parse_line, read_lines
 
 T = TypeVar("T")

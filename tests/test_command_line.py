@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.bench.__main__ import main as bench
+from dart_jax.bench.commands import main as bench
 from dart_jax.command_line import did_you_mean, join_negative_numbers, value_of
-from dart_jax.compile import main as compile_command
+from dart_jax.commands.audit import main as audit
+from dart_jax.commands.compile import main as compile_command
+from dart_jax.commands.evaluate import main as evaluate
+from dart_jax.commands.export import main as export
+from dart_jax.commands.generate import main as generate
+from dart_jax.commands.sweep.command import main as sweep
 from dart_jax.config import parse
-from dart_jax.export import main as export
-from dart_jax.generate.__main__ import main as generate
 from dart_jax.settings import BadSetting, Positive
-from dart_jax.stages.audit_commands import main as audit
-from dart_jax.stages.evaluate_commands import main as evaluate
-from dart_jax.sweep.commands import main as sweep
 from dart_jax.train import main as train
 
 ROOT = Path(__file__).parents[1]

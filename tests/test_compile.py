@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.compile import parse_topology, read_job
+from dart_jax.commands.compile import parse_topology, read_job
 from dart_jax.settings import BadSetting
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def run():
     def run(*args, python_path=""):
         paths = [str(ROOT), python_path, os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        command = [sys.executable, "-m", "dart_jax.compile", *map(str, args)]
+        command = [sys.executable, "-m", "dart_jax", "compile", *map(str, args)]
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=300, check=False
         )

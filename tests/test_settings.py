@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import pytest
 
+from dart_jax.commands.sweep.config import read_sweep
 from dart_jax.config import DartConfig, parse
 from dart_jax.model.config import LoraConfig
 from dart_jax.settings import (
@@ -18,7 +19,6 @@ from dart_jax.settings import (
     described,
     setting_types,
 )
-from dart_jax.sweep.config import read_sweep
 
 TYPES = dict(setting_types(DartConfig))
 LEAVES = [key for key, hint in TYPES.items() if not dataclasses.is_dataclass(hint)]

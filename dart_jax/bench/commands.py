@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dart_jax.command_line import value_of
+from dart_jax.command_line import CommandParser, value_of
 from dart_jax.model.config import ModelConfig
 from dart_jax.records import write_text
 from dart_jax.settings import Count, Positive
@@ -18,6 +18,17 @@ from dart_jax.sft.config import SftConfig
 TYPES = ["float32", "bfloat16"]
 SHAPES = ["llama-3-8b"]
 count = value_of(Count)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, write; the exit status."""
+    parser = CommandParser(
+        prog="python -m dart_jax bench", description="Measured against peers, in one run."
+    )
+    add_commands(parser.add_subparsers(dest="command", required=True).add_parser)
+    args = parser.parse_args(arguments)
+    run(args.command, args)
+    return 0
 
 
 def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:

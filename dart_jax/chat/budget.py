@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.chat.usage import Usage
+from dart_jax.cli import Stopped
 
 
-class BudgetReached(RuntimeError):
+class BudgetReached(Stopped):
     """The next request would go beyond a budget; every answer so far is stored.
 
     Attributes:

@@ -21,7 +21,7 @@ from dart_jax.evaluate.metrics import Bounds, estimate
 from dart_jax.summaries import Estimate, read_json
 
 MEASURED = Path(__file__).with_name("refusal_error.json")
-"""What `python -m dart_jax.audit refusals --out` wrote; `configs/results/` has the same file."""
+"""What `python -m dart_jax audit refusals --out` wrote; `configs/results/` has the same file."""
 
 MEASURES = ("precision", "recall", "f1")
 
@@ -75,7 +75,7 @@ class RefusalMeasurement:
 
     Attributes:
         command: Repeats the measurement.
-        commit: Of the code, see `stages/refusals.py`.
+        commit: Of the code, see `commands/refusals.py`.
         machine: As `dart_jax.machine` describes it.
         rules: Digest of the rules.
         confidence: Coverage of the intervals.
@@ -119,7 +119,7 @@ def refusal_error(
 
 
 def measured_error() -> RefusalMeasurement:
-    """The committed measurement of the rules on two models' answers; see `stages/refusals.py`.
+    """The committed measurement of the rules on two models' answers; see `commands/refusals.py`.
 
     All of these answers were in view when the rules were written.
     """

@@ -19,13 +19,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dart_jax.cli import naming
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LORA_TARGETS, LoraConfig
 from dart_jax.model.finite import all_finite
 from dart_jax.model.lora import LoraParams, projection_shapes
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint
 from dart_jax.records import write_text
-from dart_jax.shell import naming
 from dart_jax.strict_json import BadRecord, read_json
 
 CONFIG_FILE = "adapter_config.json"

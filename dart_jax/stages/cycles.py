@@ -34,7 +34,7 @@ class Cycle:
         """The model that the repair leaves."""
         return "M_DART" if self.number == 1 else f"M_DART_{self.number}"
 
-    def step(self, stage: str) -> str:
+    def stage_name(self, stage: str) -> str:
         """The name of a stage in this cycle, as in `stages/<name>.json`."""
         return stage if self.number == 1 else f"{stage}_{self.number}"
 

@@ -43,8 +43,8 @@ from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
-from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.targets import reject_counts
+from dart_jax.stages.test_answers import WITH_POLICY, Measured, measure
 from dart_jax.summaries import read_json
 from dart_jax.teach.labels import LabelSummary, label_summary
 
@@ -197,13 +197,13 @@ def _later(run: Run) -> list[str]:
 
 
 def _step_names(run: Run) -> list[str]:
-    loop = [cycle.step(stage) for cycle in _cycles(run) for stage in ("audit", "repair")]
+    loop = [cycle.stage_name(stage) for cycle in _cycles(run) for stage in ("audit", "repair")]
     return ["teach", "distill", *loop, "evaluate"]
 
 
 def _reject_files(run: Run) -> dict[str, str]:
     """By the step's name in the report."""
-    repairs = {c.step("repair"): c.path("repair/rejected.jsonl") for c in _cycles(run)}
+    repairs = {c.stage_name("repair"): c.path("repair/rejected.jsonl") for c in _cycles(run)}
     return {"distill": "teach/rejected.jsonl", **repairs}
 
 

@@ -178,7 +178,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         epochs=config.repair.epochs,
         learning_rate=config.repair.learning_rate,
         seed=config.run.seed + cycle.number,
-        title=cycle.step("repair"),
+        title=cycle.stage_name("repair"),
     )
     log = on_first(lambda: read_jsonl(folder / "log.jsonl", LogLine))
     check_weight_mass(examples, config.repair.epochs, log)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dart_jax.bench.__main__ import main
+from dart_jax.bench.commands import main
 from tests.compiling import QUICKLY
 
 

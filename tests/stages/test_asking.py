@@ -1,4 +1,4 @@
-"""`python -m dart_jax.generate` on a finished run: files, and a person's lines."""
+"""`python -m dart_jax generate` on a finished run: files, and a person's lines."""
 
 import io
 import json
@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-import dart_jax.generate.__main__ as generate
+from dart_jax.commands import generate
+from dart_jax.commands.chat import side_by_side
+from dart_jax.commands.prompt_file import read_prompts
 from dart_jax.records import BadRecord, Generation, read_jsonl
-from dart_jax.stages.asking import side_by_side
-from dart_jax.stages.prompt_file import read_prompts
 
 LINES = [
     {"id": "b", "question": "May old people vote? (a) yes (b) no"},

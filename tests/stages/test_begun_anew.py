@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from dart_jax.commands import evaluate as evaluate_command
 from dart_jax.config import STAGES
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.records import read_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.metrics import LogLine
 from dart_jax.sft.monitor import Monitor
-from dart_jax.stages import evaluate_commands
 from dart_jax.train import main
 
 LAYOUT = {
@@ -123,8 +123,8 @@ def test_a_stopped_training_goes_on_with_smaller_micro_batches(
 
 def test_prompts_that_do_not_fit_leave_earlier_answers(copied):
     command = ["open-ended", f"--run={copied}", "--queries=2"]
-    assert evaluate_commands.main(command) == 0
+    assert evaluate_command.main(command) == 0
     before = hash_path(copied / "open_ended")
     with pytest.raises(PromptTooLong):
-        evaluate_commands.main([*command, "--decode.max_new_tokens=1020"])
+        evaluate_command.main([*command, "--decode.max_new_tokens=1020"])
     assert hash_path(copied / "open_ended") == before

@@ -1,4 +1,4 @@
-"""`python -m dart_jax.audit calibrate` on a finished run of the tiny model."""
+"""`python -m dart_jax audit calibrate` on a finished run of the tiny model."""
 
 import json
 import shutil
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dart_jax.audit.noise_floor import Calibration, null_deltas
+from dart_jax.commands.audit import main
 from dart_jax.config import STAGES
 from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
 from dart_jax.run_dir import StaleStage
-from dart_jax.stages.audit_commands import main
 from dart_jax.summaries import read_json
 from dart_jax.train import main as train
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from dart_jax.audit.drift import TooManyFailures
+from dart_jax.pipeline.finished import read_finished, run_folder
 from dart_jax.records import DriftCase, Generation, Target, read_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
-from dart_jax.stages.finished import read_finished, run_folder
 from dart_jax.teach.config import RepairConfig
 from dart_jax.train import main
 
@@ -26,11 +26,10 @@ def test_a_cycles_model_is_the_next_ones_and_the_first_keeps_its_paths():
     assert (first.before, first.after) == ("M_int", "M_DART")
     assert (second.before, second.after) == ("M_DART", "M_DART_2")
     assert (third.before, third.after) == ("M_DART_2", "M_DART_3")
-    assert (
-        first.path("audit/scores.jsonl") == "audit/scores.jsonl" and first.step("audit") == "audit"
-    )
+    assert first.path("audit/scores.jsonl") == "audit/scores.jsonl"
+    assert first.stage_name("audit") == "audit"
     assert second.path("audit/scores.jsonl") == "cycles/2/audit/scores.jsonl"
-    assert third.step("repair") == "repair_3"
+    assert third.stage_name("repair") == "repair_3"
 
 
 def test_the_first_cycle_that_repairs_nothing_is_the_last(tmp_path):

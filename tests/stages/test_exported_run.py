@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dart_jax.export import export
+from dart_jax.commands.export import export
 from dart_jax.model.load import open_checkpoint
 from dart_jax.model.lora import merge_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config

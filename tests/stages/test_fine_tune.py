@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from dart_jax.commands.export import export
 from dart_jax.data.custom_dataset import load_file
-from dart_jax.export import export
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import StaleStage, hash_path

@@ -5,12 +5,14 @@ import shutil
 import pytest
 import yaml
 
-import dart_jax.generate.__main__ as generate
 from dart_jax.changes import describe_changes
+from dart_jax.commands import audit as audit_command
+from dart_jax.commands import evaluate as evaluate_command
+from dart_jax.commands import generate
 from dart_jax.config import parse
 from dart_jax.model.weights import BadCheckpoint
 from dart_jax.run_dir import RunDir, StaleStage, as_recorded, hash_path
-from dart_jax.stages import audit, audit_commands, evaluate_commands, repair, teach
+from dart_jax.stages import audit, repair, teach
 from dart_jax.stages.context import Run
 from dart_jax.train import main
 
@@ -137,8 +139,8 @@ def test_no_command_puts_the_runs_adapters_on_another_base(rebased, tmp_path):
     ask = ["--run", str(rebased), "--prompts", str(prompts), "--out", str(out)]
     commands = [
         lambda: generate.main([*ask, "--models=M0,M_DART"]),
-        lambda: audit_commands.main(["calibrate", f"--run={rebased}"]),
-        lambda: evaluate_commands.main(["open-ended", f"--run={rebased}", "--queries=2"]),
+        lambda: audit_command.main(["calibrate", f"--run={rebased}"]),
+        lambda: evaluate_command.main(["open-ended", f"--run={rebased}", "--queries=2"]),
     ]
     for command in commands:
         with pytest.raises(BadCheckpoint, match=r"no longer, the checkpoint .*\(other weights\)"):

@@ -3,11 +3,11 @@
 import json
 
 from dart_jax.config import parse
+from dart_jax.pipeline.dry_run import due_stages, stage_estimates
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunDir
 from dart_jax.stages import teach
 from dart_jax.stages.context import Run
-from dart_jax.stages.dry_run import due_steps, step_estimates
 from dart_jax.stages.targets import UNLABELLED, label_questions
 
 TEXT = "The two groups differ in what the rule asks of them. One has a right that others lack."
@@ -90,8 +90,8 @@ def test_a_service_is_asked_for_labelled_rows_only(tmp_path):
 
     def asked(*more):
         run = opened(tmp_path, [*unlabelled(), *rows(weight=1.0)], *service, *more)
-        (step,) = due_steps(run, ["teach"])
-        return sum(estimate.most for estimate in step_estimates(run, step))
+        (step,) = due_stages(run, ["teach"])
+        return sum(estimate.most for estimate in stage_estimates(run, step))
 
     assert asked("--teacher.correction_rounds=0") == 20
     assert asked("--teacher.correction_rounds=0", "--teacher.label=predicted") == 30 + 30

@@ -7,9 +7,9 @@ import pytest
 
 from dart_jax.audit.annotation_sample import BLIND, OPEN, KeyedItem, page_key
 from dart_jax.audit.audited import read_pool
+from dart_jax.commands.audit import main
 from dart_jax.config import STAGES
 from dart_jax.records import BadRecord, Generation, Verdict, read_jsonl, write_jsonl
-from dart_jax.stages.audit_commands import main
 from dart_jax.train import main as train
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from dart_jax.audit import drift
+from dart_jax.commands import evaluate as evaluate_command
 from dart_jax.config import STAGES, parse
 from dart_jax.evaluate.summary import MODELS
 from dart_jax.records import DriftCase, Generation, Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import RunDir, StaleStage
-from dart_jax.stages import distill, evaluate_commands, repair
+from dart_jax.stages import distill, repair
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST
 from dart_jax.train import main
@@ -163,7 +164,7 @@ def test_runs_side_by_side(finished, transductive, tmp_path, capsys):
     other, _ = transductive
     files = [tmp_path / "runs.csv", tmp_path / "runs.tex"]
     arguments = ["compare", str(finished), str(other), f"--csv={files[0]}", f"--latex={files[1]}"]
-    assert evaluate_commands.main(arguments) == 0
+    assert evaluate_command.main(arguments) == 0
     printed = capsys.readouterr()
     assert "WARNING" not in printed.err
     names = [f"{folder.parent.name}/run" for folder in (finished, other)]
@@ -188,7 +189,7 @@ def test_other_questions_are_warned_of_and_have_no_paired_test(
 ):
     assert main(settings(tmp_path, data__max_test=6)) == 0
     capsys.readouterr()
-    assert evaluate_commands.main(["compare", str(finished), str(copied)]) == 0
+    assert evaluate_command.main(["compare", str(finished), str(copied)]) == 0
     printed = capsys.readouterr()
     assert "WARNING" in printed.err and "6 test questions, 6 of them among the 8" in printed.err
     assert "same questions" not in printed.out
@@ -196,9 +197,9 @@ def test_other_questions_are_warned_of_and_have_no_paired_test(
 
 def test_what_is_no_finished_run_is_refused_by_name(finished, copied, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing is no run"):
-        evaluate_commands.main(["compare", str(finished), str(tmp_path / "nothing")])
+        evaluate_command.main(["compare", str(finished), str(tmp_path / "nothing")])
     (copied / "stages/evaluate.json").unlink()
     with pytest.raises(StaleStage, match=rf"{copied}: stage evaluate is not finished"):
-        evaluate_commands.main(["compare", str(finished), str(copied)])
+        evaluate_command.main(["compare", str(finished), str(copied)])
     with pytest.raises(ValueError, match="given twice"):
-        evaluate_commands.main(["compare", str(finished), str(finished)])
+        evaluate_command.main(["compare", str(finished), str(finished)])

@@ -1,10 +1,10 @@
-"""`python -m dart_jax.audit refusals` on labelled completions."""
+"""`python -m dart_jax audit refusals` on labelled completions."""
 
 import json
 
 import pytest
 
-from dart_jax.stages.audit_commands import main
+from dart_jax.commands.audit import main
 from dart_jax.strict_json import BadRecord
 
 ROWS = """\

@@ -7,13 +7,13 @@ import shutil
 import pytest
 import yaml
 
+from dart_jax.commands.sweep.config import read_sweep
 from dart_jax.config import parse
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.model.chat_template import asks_for_date
+from dart_jax.pipeline.run_day import day_of_run, day_of_sweep
 from dart_jax.run_dir import RunDir
 from dart_jax.stages.context import Run
-from dart_jax.stages.run_day import day_of_run, day_of_sweep
-from dart_jax.sweep.config import read_sweep
 from dart_jax.train import main
 from tests.stages.conftest import CHAT
 

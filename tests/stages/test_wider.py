@@ -9,6 +9,9 @@ from dart_jax.audit.drift import TooManyFailures
 from dart_jax.audit.open_ended import JudgedAnswer
 from dart_jax.audit.refusals import Refusal
 from dart_jax.audit.responses import GradedResponse
+from dart_jax.commands.evaluate import main
+from dart_jax.commands.external import load_external, messages_of
+from dart_jax.commands.external_prompts import spread
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.data.open_ended import load_open_ended
 from dart_jax.evaluate.refusal_error import measured_error
@@ -16,9 +19,6 @@ from dart_jax.generate.decode import PromptTooLong
 from dart_jax.records import Generation, read_jsonl
 from dart_jax.report.refusals import error_words
 from dart_jax.run_dir import hash_path
-from dart_jax.stages.evaluate_commands import main
-from dart_jax.stages.external import load_external, messages_of
-from dart_jax.stages.wider import spread
 from dart_jax.train import main as train_main
 
 HEADER = "functionality,case_id,test_case,label_gold,target_ident"
@@ -183,7 +183,7 @@ def test_a_query_without_room_is_counted_and_in_no_share(copied, monkeypatch):
         first, *others = load_open_ended()
         return [replace(first, query=first.query + " Please answer." * 1500), *others]
 
-    monkeypatch.setattr("dart_jax.stages.open_ended.load_open_ended", queries)
+    monkeypatch.setattr("dart_jax.commands.open_ended.load_open_ended", queries)
     assert main(["open-ended", f"--run={copied}"]) == 0
     summary = read(copied, "open_ended/summary.json")
     assert (summary["queries"], summary["no_room"]) == (280, 1)

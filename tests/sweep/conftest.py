@@ -2,7 +2,7 @@
 
 import pytest
 
-from dart_jax.sweep.commands import main
+from dart_jax.commands.sweep.command import main
 from tests.stages.conftest import (  # noqa: F401
     judge,
     retrained,

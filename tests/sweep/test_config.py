@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dart_jax.sweep.config import read_sweep
+from dart_jax.commands.sweep.config import read_sweep
 
 ROOT = Path(__file__).parents[2]
 BASE = "base: {data: {max_train: 4}}\n"

@@ -9,14 +9,14 @@ import pytest
 
 import dart_jax.stages.repair as repair_stage
 from dart_jax.config import STAGES
+from dart_jax.pipeline.finished import read_config, read_finished, run_folder
+from dart_jax.pipeline.plan import planned_stages
+from dart_jax.pipeline.reuse import Reuse
 from dart_jax.records import Generation, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, hash_path
 from dart_jax.set_aside import remove
 from dart_jax.sft.monitor import NonFiniteLoss
 from dart_jax.stages.context import Run
-from dart_jax.stages.finished import read_config, read_finished, run_folder
-from dart_jax.stages.sharing import Sharing
-from dart_jax.stages.steps import planned_steps
 from dart_jax.train import main as train_main
 
 TEXT = """
@@ -117,8 +117,8 @@ def candidate(swept, tmp_path):
         config = read_config(folder / "runs/uniform-seed0/config.yaml")
         sections = {key: replace(getattr(config, key), **row) for key, row in changes.items()}
         run = Run(replace(config, **sections), new)
-        [step] = [step for step in planned_steps(1) if step.stage == "evaluate"]
-        Sharing(tmp_path).take_answers(run, step, step.inputs(run))
+        [step] = [step for step in planned_stages(1) if step.stage == "evaluate"]
+        Reuse(tmp_path).take_answers(run, step, step.inputs(run))
         files = [*new.path.glob("generations/*"), *new.path.glob("evaluation/*")]
         return {path.relative_to(new.path).as_posix() for path in files}
 

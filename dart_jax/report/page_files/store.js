@@ -57,7 +57,7 @@ function isWhole(answer) {
   return answer.worse === "neither" || Boolean(answer.type && answer.severity);
 }
 
-// The lines that `python -m dart_jax.audit import-annotations` reads, of whole answers.
+// The lines that `python -m dart_jax audit import-annotations` reads, of whole answers.
 function annotationLines(store, items) {
   return items
     .filter((item) => isWhole(store.answers.get(item)))

@@ -1,0 +1,105 @@
+"""How every command ends: its exit status, and what it says when it cannot go on."""
+
+import os
+import select
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dart_jax import processes
+from dart_jax.settings import BadSetting
+
+MENDABLE = (ValueError, ArithmeticError, RuntimeError, OSError, sqlite3.DatabaseError)
+GOES_ON = "stopped; the same command goes on from here"
+NOBODY_READS = 128 + signal.SIGPIPE
+
+
+class Stopped(RuntimeError):
+    """Work ended in good order before it was done, for the reason that the message gives."""
+
+
+def exit_status(
+    main: Callable[[], int],
+    mendable: tuple[type[Exception], ...] = MENDABLE,
+    stopped: str = GOES_ON,
+) -> int:
+    """`main` for a shell: an error that the user can mend is a message, not a traceback.
+
+    Args:
+        mendable: Errors whose message tells the user what to do. DART_JAX_TRACEBACK=1 raises them.
+        stopped: What Ctrl-C means for the work; '' says nothing.
+
+    Returns:
+        What `main` returns; 2 for a mistake in a setting, 1 for another error, 130 after Ctrl-C,
+        141 where the output is a pipe that nobody reads any more (`| head`).
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            return _fail(error)
+        return NOBODY_READS
+    except Stopped as reason:
+        print(f"stopped: {reason}", file=sys.stderr)
+        return 1
+    except mendable as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        if stopped:
+            print(f"\n{stopped}", file=sys.stderr)
+        return 130
+
+
+def _fail(error: Exception) -> int:
+    if os.environ.get("DART_JAX_TRACEBACK"):
+        raise error
+    who = _process()
+    if isinstance(error, BadSetting):
+        print(f"{who}error: {error}", file=sys.stderr)
+        return 2
+    print(f"{who}error: {error_message(error)}", file=sys.stderr)
+    print("(DART_JAX_TRACEBACK=1 shows where)", file=sys.stderr)
+    return 1
+
+
+def _process() -> str:
+    """Which process of several has the error; jax is not loaded to find out that there is one."""
+    if "jax" not in sys.modules or processes.process_count() == 1:
+        return ""
+    return f"process {processes.process_index()}: "
+
+
+def error_message(error: Exception) -> str:
+    """What an error says; of the system's errors in words, with the file."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of a write, such as that of a full disk, the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe without a reader; then what it still holds is dropped."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    # Python flushes once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -1,0 +1,169 @@
+"""The commands of `python -m dart_jax audit`: what the audit gets wrong.
+
+calibrate            M0 against M0 under other seeds: how much of the screen is noise
+export-annotations   a blinded sample of the audited pairs, for people to judge
+import-annotations   what they say, against the audit's verdicts
+refusals             the rules for refusals against completions that people labelled; of no run
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.settings import Count
+
+if TYPE_CHECKING:
+    from dart_jax.stages.context import Run
+
+
+@contextmanager
+def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> Iterator[Run]:
+    """A run of which a stage is done, held for this command.
+
+    Args:
+        settings: `--section.field value` arguments that hold instead of the run's own.
+
+    Raises:
+        FileNotFoundError, RunBusy: There is no such run, or it is at work.
+        StaleStage: The stage is not done, or was changed since.
+    """
+    # Imported here, so that --help does not wait for jax.
+
+    from dart_jax import processes
+    from dart_jax.pipeline.finished import check_stage, read_config, run_folder
+    from dart_jax.processes import on_every, on_first
+    from dart_jax.stages.context import Run
+
+    processes.start()
+    folder = on_every(lambda: run_folder(path))
+    with ExitStack() as held, processes.only_first_prints():
+        on_first(lambda: held.enter_context(folder.lock()))
+        config = on_every(lambda: read_config(folder / "config.yaml"))
+        on_first(lambda: check_stage(folder, stage, config))
+        processes.keep_compiled(folder.path.parent)
+        if settings:
+            config = on_every(lambda: read_config(folder / "config.yaml", settings))
+        yield on_every(lambda: Run(config, folder))
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from dart_jax.commands.calibrate import calibrate
+    from dart_jax.report.audit_error import noise_tables
+    from dart_jax.report.to_text import to_text
+
+    with opened(args.run) as run:
+        found = calibrate(run, args.questions, args.seeds)
+        print(f"\nM0 against M0: {found.questions} questions, seeds {found.seeds}\n")
+        print(to_text(noise_tables(found)))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from dart_jax.commands.annotations import export_annotations
+
+    with opened(args.run) as run:
+        count, paths = export_annotations(run, args.out, args.sample)
+        print(f"{count} items: {', '.join(map(str, paths))}")
+
+
+def _import(args: argparse.Namespace) -> None:
+    from dart_jax.commands.annotations import import_annotations
+    from dart_jax.report.audit_error import people_table
+    from dart_jax.report.to_text import to_text
+
+    with opened(args.run) as run:
+        agreement = import_annotations(run, args.files)
+        print(f"\n{to_text([people_table(agreement)])}")
+
+
+def _refusals(args: argparse.Namespace) -> None:
+    from dart_jax.commands.refusals import measure_refusals
+    from dart_jax.records import write_text
+    from dart_jax.report.refusals import confusion_table, error_table
+    from dart_jax.report.to_text import to_text
+    from dart_jax.summaries import json_values
+
+    measured = measure_refusals(args.labelled)
+    tables = [confusion_table(file) for file in measured.files]
+    print(f"\n{to_text([*tables, error_table(measured)])}")
+    if args.out:
+        write_text(args.out, json.dumps(json_values(measured), indent=1, allow_nan=False) + "\n")
+
+
+def make_parser() -> CommandParser:
+    """The command line of `python -m dart_jax audit`."""
+    parser = CommandParser(
+        prog="python -m dart_jax audit",
+        description="What the audit gets wrong: by noise, and in the eyes of people.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    calibrate = _add(commands, "calibrate", _calibrate, "M0 against M0: the screen's noise floor.")
+    calibrate.add_argument(
+        "--questions",
+        type=value_of(Count),
+        metavar="N",
+        help="Most drift-pool questions (default: all).",
+    )
+    calibrate.add_argument(
+        "--seeds",
+        type=value_of(Count),
+        default=2,
+        metavar="K",
+        help="Seeds beside the run's own (default 2).",
+    )
+    export = _add(
+        commands, "export-annotations", _export, "A blinded sample of the audited pairs, to judge."
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="Where to write it.")
+    export.add_argument(
+        "--sample",
+        type=value_of(Count),
+        default=200,
+        metavar="N",
+        help="Items in all (default %(default)d).",
+    )
+    imported = _add(
+        commands, "import-annotations", _import, "People's answers against the audit's verdicts."
+    )
+    imported.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="JSONL or CSV; dart_jax/audit/annotations.py says what is in a line.",
+    )
+    refusals = _add(
+        commands, "refusals", _refusals, "The rules for refusals against people's labels.", False
+    )
+    refusals.add_argument(
+        "--labelled",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="CSV: completion, final_label and, if known, prompt (see commands/refusals.py).",
+    )
+    refusals.add_argument("--out", type=Path, metavar="FILE", help="JSON of the measurement.")
+    return parser
+
+
+def _add(commands, name: str, run, summary: str, of_run: bool = True) -> CommandParser:
+    command = commands.add_parser(name, help=summary, description=summary)
+    if of_run:
+        command.add_argument(
+            "--run", type=Path, required=True, help="The run's folder, runs/<name>."
+        )
+    command.set_defaults(command=run)
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and do it; the exit status."""
+    args = make_parser().parse_args(arguments)
+    args.command(args)
+    return 0

@@ -1,0 +1,99 @@
+"""`python -m dart_jax evaluate compare RUN RUN...`: finished runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dart_jax.evaluate.compare import ComparedRun, other_questions, paired_runs
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.decisions import QuestionDecisions
+from dart_jax.pipeline.finished import read_finished, run_folder
+from dart_jax.records import read_jsonl, write_text
+from dart_jax.report.comparison import paired_table, runs_table
+from dart_jax.report.document import Table
+from dart_jax.report.to_csv import to_csv
+from dart_jax.report.to_latex import to_latex
+from dart_jax.report.to_text import to_text
+
+_SEED = 0  # of the resampling between runs, which have seeds of their own
+
+
+def add_command(commands) -> None:
+    """Add it to the subparsers of `python -m dart_jax evaluate`."""
+    parser = commands.add_parser(
+        "compare",
+        help="Finished runs side by side.",
+        description="Finished runs side by side.",
+    )
+    parser.set_defaults(command=compare, free=())
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<name>, finished")
+    parser.add_argument("--csv", type=Path, metavar="F", help="write the table of runs as CSV")
+    parser.add_argument("--latex", type=Path, metavar="F", help="write both tables as LaTeX")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the tables.
+
+    Raises:
+        FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
+    """
+    runs = read_runs(args.runs)
+    tables = [runs_table(runs)]
+    paired = paired_runs(runs, EvaluateConfig(), _SEED)
+    if paired:
+        tables.append(paired_table(paired))
+    print(to_text(tables))
+    for name, how in other_questions(runs).items():
+        print(
+            f"WARNING: {name} was tested on other questions ({how}): its figures stand beside the "
+            "others without being comparable, and it has no paired test",
+            file=sys.stderr,
+        )
+    _write(args, tables)
+
+
+def _write(args: argparse.Namespace, tables: Sequence[Table]) -> None:
+    if args.csv is not None:
+        write_text(args.csv, to_csv(tables[0]))
+    if args.latex is not None:
+        write_text(args.latex, "\n".join(to_latex(table) for table in tables))
+
+
+def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Read finished runs, named by their folders.
+
+    Raises:
+        FileNotFoundError, StaleStage, ValueError: As `compare`; also for a run given twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    twice = [str(path) for path, count in Counter(resolved).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice")
+    names = Counter(path.name for path in resolved)
+    return [
+        _read(path, path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}")
+        for path in resolved
+    ]
+
+
+def _read(path: Path, name: str) -> ComparedRun:
+    folder = run_folder(path)
+    with folder.lock():
+        found = read_finished(folder)
+        decisions = folder / "evaluation/decisions.jsonl"
+        if not decisions.exists():
+            raise ValueError(
+                f"{path} was evaluated by an earlier version, without {decisions.name}; run its "
+                f"evaluation again: python -m dart_jax.train --config {path / 'config.yaml'}"
+            )
+        return ComparedRun(
+            name=name,
+            config=found.config.to_dict(),
+            summary=found.summary,
+            decisions=read_jsonl(decisions, QuestionDecisions),
+            targets=found.targets,
+        )

@@ -1,0 +1,361 @@
+"""Compile training step or decoder for a TPU slice that is not there, and say what it needs.
+
+    python -m dart_jax compile --config configs/llama3_8b_v5e_2x4.yaml --topology v5e:2x4 \\
+        [--program train|decode] [--architecture NAME] [--rows N] [--length T] [--out J] \\
+        [--section.field value]
+
+Needs libtpu, whose compiler it is, and no TPU, weights or data. What is compiled is the step that
+`python -m dart_jax.train` runs with this configuration, for the largest micro-batch that any
+examples could make: every one of sft.max_length tokens, all supervised. Packed into rows of
+sft.row_length tokens, sft.row_length // sft.max_length of these are in a row.
+
+With --program decode it is a block of decode steps instead, for M0 and one adapter side by side,
+over N slots (decode.slots) of T tokens each (1,024): the program that is held longest, with the
+whole cache among its arguments.
+
+The exit status is 0 if the step fits the chips' memory, 1 if it does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.config import DartConfig, read_command
+from dart_jax.records import write_text
+from dart_jax.settings import Count, setting_types
+from dart_jax.strict_json import read_json
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+    from jaxtyping import PyTree
+
+    from dart_jax.model.architecture import LlamaConfig
+
+GIB = 2**30
+# What the compiler grants a program of one chip's 16, 95 and 32 GB (libtpu 0.0.52).
+HBM_BYTES = {"v5e": int(15.75 * GIB), "v5p": int(95.73 * GIB), "v6e": int(31.24 * GIB)}
+
+# Of a step that fits: bytes on one device, and seconds.
+_MEASURED = (
+    "argument_bytes",
+    "temp_bytes",
+    "output_bytes",
+    "alias_bytes",
+    "bytes_per_device",
+    "compile_seconds",
+)
+
+
+class Job(NamedTuple):
+    """What the command line asks for."""
+
+    config: DartConfig
+    program: str
+    topology: str
+    architecture: str | None
+    rows: int | None
+    length: int | None
+    out: Path | None
+
+
+def read_job(args: Sequence[str] | None = None) -> Job:
+    """Read the command line; what is no option of this command is a setting of dart_jax.train."""
+    parser = CommandParser(
+        prog="python -m dart_jax compile",
+        description="Compile for a TPU slice without one; say what it needs.",
+        epilog="Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.",
+    )
+    parser.add_argument("--config", required=True, help="YAML file, as dart_jax.train takes it.")
+    parser.add_argument(
+        "--topology",
+        required=True,
+        help=f"Generation and chips, such as v5e:2x4 or v5p:2x2x2; out of {', '.join(HBM_BYTES)}.",
+    )
+    parser.add_argument(
+        "--program",
+        choices=("train", "decode"),
+        default="train",
+        help="The training step (default), or a block of decode steps.",
+    )
+    parser.add_argument(
+        "--architecture", help="Preset, such as llama-3-8b, where model.path has no checkpoint."
+    )
+    parser.add_argument(
+        "--rows", type=value_of(Count), help="Rows of a micro-batch, or slots, over all chips."
+    )
+    parser.add_argument("--length", type=value_of(Count), help="Tokens of a row, or a slot.")
+    parser.add_argument("--out", type=Path, help="JSON file for the result.")
+    names = dict(setting_types(DartConfig))
+    own, settings = parser.parse_with_settings(args, names)
+    config = read_command(["--config", own.config, *settings]).config
+    given = (own.topology, own.architecture, own.rows, own.length, own.out)
+    return Job(config, own.program, *given)
+
+
+def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
+    """`v5e:2x4` as generation and chips along each axis.
+
+    Raises:
+        ValueError: Not of that form, or a generation that is not known.
+    """
+    generation, _, bounds = text.partition(":")
+    sizes = bounds.split("x")
+    if generation not in HBM_BYTES or not all(size.isdecimal() and int(size) for size in sizes):
+        raise ValueError(
+            f"--topology: {text!r}; a generation out of {', '.join(HBM_BYTES)} and its chips, "
+            "such as v5e:2x4 or v5p:2x2x2"
+        )
+    return generation, tuple(map(int, sizes))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Compile, write and print the result; the exit status."""
+    job = read_job(args)
+    generation, chips = parse_topology(job.topology)
+    _prepare_environment()
+    mesh = _mesh(job.config, job.topology, chips)
+    architecture = _architecture(job)
+    lower = _lower if job.program == "train" else _lower_decode
+    lowered, shape = lower(job, architecture, mesh)
+    devices = mesh.size
+    hbm_bytes = HBM_BYTES[generation]
+    result = {"program": job.program, "topology": job.topology, "devices": devices}
+    result |= {"hbm_bytes": hbm_bytes} | _compile(lowered, hbm_bytes)
+    flops = _flops(job.config, architecture, shape) if job.program == "train" else None
+    result |= {
+        "flops_per_device": flops and flops // devices,
+        "micro_batches": shape[0],
+        "rows": shape[1],
+        "length": shape[2],
+        "mesh": dict(mesh.shape),
+        "architecture": dataclasses.asdict(architecture),
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
+        "config": job.config.to_dict(),
+    }
+    if job.out is not None:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(job.out, json.dumps(result, indent=1) + "\n")
+    print(_line(result), flush=True)
+    return 0 if result["fits"] else 1
+
+
+def _prepare_environment() -> None:
+    """Make libtpu a compiler only. Has to come before the first import of jax."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise FileNotFoundError(
+            "libtpu is not installed, and it holds the TPU compiler; run `pip install libtpu` "
+            "(in an environment of its own: with it, plain jax looks for a TPU when it starts)"
+        )
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    # Nobody is there to be asked about the slice, nor a device to be locked.
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
+    os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+
+
+def _mesh(config: DartConfig, topology: str, chips: tuple[int, ...]) -> Mesh:
+    import jax
+    from jax.experimental import topologies
+
+    from dart_jax.model.sharding import make_mesh
+
+    # libtpu takes hosts of 2x2 chips; a slice of one chip is a host of one.
+    options = {"chips_per_host_bounds": (1, 1, 1)} if set(chips) == {1} else {}
+    try:
+        found = topologies.get_topology_desc(topology, "tpu", **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"--topology: libtpu refuses {topology}: {error}") from error
+    return make_mesh(config.mesh, found.devices)
+
+
+def _architecture(job: Job) -> LlamaConfig:
+    from dart_jax.model.load import resolve_path
+    from dart_jax.model.presets import PRESETS
+
+    if job.architecture in PRESETS:
+        return PRESETS[job.architecture]
+    names = ", ".join(PRESETS)
+    if job.architecture is not None:
+        raise ValueError(f"--architecture: {job.architecture!r}; one of {names}")
+    try:
+        path = resolve_path(job.config.model.path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; or --architecture, out of {names}") from error
+    return _read_architecture(path)
+
+
+def _read_architecture(path: Path) -> LlamaConfig:
+    """The shapes alone: a folder needs no weights in it."""
+    from dart_jax.model.architecture import from_hf_config
+    from dart_jax.model.gguf_file import open_gguf
+
+    if path.is_file():
+        return open_gguf(path)[0]
+    file = path / "config.json"
+    if not file.exists():
+        raise FileNotFoundError(f"model.path: {file} is missing")
+    return from_hf_config(read_json(file), str(file))
+
+
+def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
+    """Shapes and types of the base weights, as `load_model` would place them on a TPU."""
+    import jax
+    import jax.numpy as jnp
+
+    from dart_jax.model.llama import param_shapes
+    from dart_jax.model.quantize import quantize_params
+
+    dtype = jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
+
+    def typed(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        is_norm = path[-1].key.endswith("norm")
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32 if is_norm else dtype)
+
+    plain = jax.tree_util.tree_map_with_path(typed, param_shapes(architecture))
+    return jax.eval_shape(lambda params: quantize_params(params, config.model.quantize), plain)
+
+
+def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
+    """Micro-batches, rows and tokens of the step."""
+    sft = job.config.sft
+    packed = sft.packing != "none"
+    length = job.length or (sft.row_length if packed else sft.max_length)
+    # First-fit leaves fewer than this in one row at most: there was room for the next example.
+    in_a_row = max(1, length // sft.max_length) if packed else 1
+    needed = -(-sft.batch_size // sft.micro_batches // in_a_row)
+    rows = job.rows or -(-needed // devices) * devices
+    if rows % devices:
+        raise ValueError(f"--rows: {rows} over mesh data x fsdp = {devices}; give a multiple")
+    return sft.micro_batches, rows, length
+
+
+def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
+    """The lowered step, and the shape [A, B, T] of its batches."""
+    import jax
+    import jax.numpy as jnp
+
+    from dart_jax.model.lora import init_lora
+    from dart_jax.model.packed_attention import Layout
+    from dart_jax.model.sharding import compiler_options, data_parallel
+    from dart_jax.sft.batch import Batch, OriginBatch
+    from dart_jax.sft.step import (
+        TrainState,
+        make_optimizer,
+        make_schedule,
+        step_shardings,
+        train_spec,
+        train_step,
+    )
+
+    config = job.config
+    # The schedule's figures are constants in the program; the number of steps changes no shape.
+    schedule = make_schedule(config.sft.learning_rate, config.sft, total_steps=1000)
+    optimizer = make_optimizer(schedule, config.sft)
+
+    def initial(key: jax.Array) -> TrainState:
+        lora_params = init_lora(key, architecture, config.lora)
+        return TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(initial, key)
+    shape = _batch_shape(job, data_parallel(mesh))
+    ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.float32))
+    batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
+    layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
+    spec = train_spec(architecture, config.lora, config.sft, mesh)
+    if spec.token_loss:
+        origins = jax.ShapeDtypeStruct((*shape[:2], layout.segments), jnp.int32)
+        batch = OriginBatch(*batch, origins, origins)
+    reference = state.lora_params if spec.needs_reference else None
+    base_params = _base(config, architecture)
+    shardings = step_shardings(spec, state, base_params)
+    update = jax.jit(
+        partial(train_step, spec=spec, optimizer=optimizer),
+        static_argnames="layout",
+        donate_argnames="state",
+        in_shardings=shardings.arguments,
+        out_shardings=shardings.results,
+        compiler_options=compiler_options(mesh),
+    )
+    return update.lower(state, base_params, batch, key, reference, layout), shape
+
+
+def _lower_decode(
+    job: Job, architecture: LlamaConfig, mesh: Mesh
+) -> tuple[Any, tuple[int, int, int]]:
+    """The lowered block of decode steps, and 1, its slots and the tokens of each."""
+    from dart_jax.generate.lowering import lower_block
+
+    rows, length = job.rows or job.config.decode.slots, job.length or 1024
+    base_params = _base(job.config, architecture)
+    lowered = lower_block(
+        architecture, base_params, job.config.lora, job.config.decode, mesh, rows, length
+    )
+    return lowered, (1, rows, length)
+
+
+def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
+    """Sizes in bytes of one chip's share, and the seconds that the compiler took.
+
+    The compiler refuses what exceeds the memory, and then has no sizes to give.
+    """
+    import jax
+
+    started = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": str(error).splitlines()[0]}
+    seconds = time.perf_counter() - started
+    memory = compiled.memory_analysis()
+    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    outputs, aliased = memory.output_size_in_bytes, memory.alias_size_in_bytes
+    total = arguments + temporaries + outputs - aliased
+    values = (arguments, temporaries, outputs, aliased, total, round(seconds, 1))
+    return {**dict(zip(_MEASURED, values, strict=True)), "fits": total <= hbm_bytes}
+
+
+def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:
+    """Operations that a step needs when every row is one example of full length.
+
+    By formula, without recomputation: the compiler's own count takes the body of a loop once.
+    """
+    from dart_jax.sft.flops import Counts, train_flops
+
+    micro_batches, rows, length = shape
+    rows *= micro_batches
+    tokens = rows * length
+    return train_flops(
+        architecture, config.lora, Counts(tokens, tokens, tokens, tokens * (length + 1) // 2)
+    )
+
+
+def _line(result: dict[str, Any]) -> str:
+    where = f"{result['topology']} ({result['devices']} devices)"
+    limit = f"{result['hbm_bytes'] / GIB:.2f}"
+    if "problem" in result:
+        return f"{where}: does not fit {limit} GiB a device: {result['problem']}"
+    arguments, temporaries, outputs, aliased, total = (
+        result[name] / GIB for name in _MEASURED if name != "compile_seconds"
+    )
+    flops = result["flops_per_device"]
+    flops = f"{flops / 1e12:.1f} TFLOP a step and device, " if flops else ""
+    return (
+        f"{where}: {total:.3f} GiB a device of {limit} ({arguments:.3f} arguments + "
+        f"{temporaries:.3f} temporaries + {outputs:.3f} outputs - {aliased:.3f} aliased), "
+        f"{flops}compiled in {result['compile_seconds']:.0f} s: "
+        f"{'fits' if result['fits'] else 'does not fit'}"
+    )

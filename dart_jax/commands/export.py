@@ -1,0 +1,249 @@
+"""Hand a run's model on: `python -m dart_jax export --run runs/x --adapter M_DART --format merged`.
+
+    peft     the adapter as the Hugging Face `peft` library reads it
+    merged   base and adapter in one folder, for `transformers` and for `model.path` here
+
+Both come with a model card that says what the model is, how it was trained and what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dart_jax.command_line import CommandParser, value_of
+from dart_jax.records import write_text
+from dart_jax.set_aside import remove
+from dart_jax.settings import Positive
+
+if TYPE_CHECKING:
+    from dart_jax.model.merged import Dtype, MergeReport
+    from dart_jax.pipeline.finished import FinishedRun
+
+Form = Literal["peft", "merged"]
+SHARD_BYTES = 5 * 10**9
+
+
+def export(
+    run: Path,
+    adapter: str,
+    form: Form,
+    out: Path,
+    *,
+    dtype: Dtype = "checkpoint",
+    max_shard_bytes: int = SHARD_BYTES,
+    overwrite: bool = False,
+) -> str:
+    """Write the folder `out`, whole or not at all.
+
+    Args:
+        run: `runs/<name>`, all of its stages done.
+        adapter: `M_int` or `M_DART`.
+        dtype: How merged weights are stored; `checkpoint` keeps each tensor's own type.
+        max_shard_bytes: Largest file of merged weights.
+        overwrite: Replace `out` when it is an earlier export.
+
+    Returns:
+        What was written, in a line.
+
+    Raises:
+        StaleStage, RunBusy: The run is not finished, or at work.
+        BadCheckpoint: Adapter, config.yaml and base do not belong together, or a part of the
+            adapter was never trained.
+        FileExistsError: `out` is in use and may not be replaced.
+        FileNotFoundError, ValueError: A folder that is not there, an adapter that is not.
+    """
+    # Imported here, so that --help does not wait for jax.
+    from dart_jax.model.load import resolve_path
+    from dart_jax.pipeline.finished import check_base, read_finished, run_folder
+
+    folder = run_folder(run)
+    with folder.lock():
+        finished = read_finished(folder)
+        base = resolve_path(finished.config.model.path)
+        _check_out(out, overwrite, (folder.path, base))
+        check_base(folder, "distill", finished.config)
+        with _new_folder(out) as partial:
+            return _write(finished, adapter, form, base, partial, dtype, max_shard_bytes)
+
+
+def _write(
+    run: FinishedRun,
+    adapter: str,
+    form: Form,
+    base: Path,
+    folder: Path,
+    dtype: Dtype,
+    max_shard_bytes: int,
+) -> str:
+    from dart_jax.model.load import open_checkpoint
+    from dart_jax.model.merged import write_config, write_merged, write_tokenizer
+    from dart_jax.model.peft_file import check_trained, load_peft, save_peft
+    from dart_jax.report.public import public_name
+
+    source_folder, lora = run.adapter(adapter), run.config.lora
+    config, source = open_checkpoint(base)
+    lora_params = load_peft(source_folder, config, lora)
+    check_trained(lora_params, source_folder)
+    if form == "peft":
+        save_peft(folder, lora_params, lora, public_name(run.config.model.path))
+        storage, line = _read_from(base), f"an adapter of rank {lora.rank}"
+    else:
+        write_config(folder, base, config, dtype)
+        write_tokenizer(folder, base)
+        report = write_merged(
+            folder, source, lora_params, lora.scale, dtype=dtype, max_shard_bytes=max_shard_bytes
+        )
+        open_checkpoint(folder)  # what was written is read back before anybody relies on it
+        storage, line = _storage(base, report), _line(report)
+    write_text(folder / "README.md", _card(run, adapter, form, storage))
+    return line
+
+
+def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
+    from dart_jax.report.model_card import CardInputs, model_card
+
+    return model_card(
+        CardInputs(
+            adapter=adapter,
+            form=form,
+            storage=storage,
+            config=run.config.to_dict(),
+            summary=run.summary,
+            weights=run.weights,
+            versions=run.versions,
+            targets=run.targets,
+            rejected=run.rejected,
+        )
+    )
+
+
+def _read_from(base: Path) -> str:
+    if base.is_dir():
+        return ""
+    return (
+        f"The base was read from the GGUF file {base.name}, dequantised to float32; where that "
+        "file is quantised, its weights are not those of the full release."
+    )
+
+
+def _storage(base: Path, report: MergeReport) -> str:
+    merged = (
+        "Each weight W that the adapter changes is now W + alpha / rank x A B, computed in "
+        f"float32 and stored as {' and '.join(report.dtypes)}."
+    )
+    rounding = (
+        "Rounding to that type moved these weights by "
+        f"{100 * report.rounding:.3g} % of what the adapter had moved them (Frobenius norm)."
+    )
+    parts = (_read_from(base), merged, rounding if report.rounding else "")
+    return " ".join(part for part in parts if part)
+
+
+def _line(report: MergeReport) -> str:
+    types = " and ".join(report.dtypes)
+    line = f"{report.tensors} tensors, {report.bytes / 1e9:.2f} GB of {types}, {report.shards} file"
+    line += "s" if report.shards > 1 else ""
+    if report.rounding:
+        line += (
+            f"; rounding to {types} moved the merged weights by {100 * report.rounding:.3g} % of "
+            "what the adapter moved them (--dtype float32 avoids that)"
+        )
+    return line
+
+
+def _check_out(out: Path, overwrite: bool, kept: Sequence[Path]) -> None:
+    place = out.resolve()
+    for path in kept:
+        inputs = path.resolve()
+        if place == inputs or place in inputs.parents or inputs in place.parents:
+            raise FileExistsError(f"--out {out}: overlaps {path}, which is read; choose another")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(f"--out {out}: exists and is not empty; --overwrite replaces it")
+    if not (out / "README.md").is_file() or not _holds_a_model(out):
+        raise FileExistsError(f"--out {out}: is no earlier export, and is not replaced")
+
+
+def _holds_a_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("adapter_config.json", "config.json"))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the body ends without an error."""
+    out = out.resolve()
+    partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
+    remove(partial)  # of a start that was killed
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            remove(old)
+            os.rename(out, old)
+        os.rename(partial, out)
+        remove(old)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def make_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser(
+        prog="python -m dart_jax export",
+        description="Write a finished run's adapter, or its merged model, with a model card.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
+    parser.add_argument("--adapter", default="M_DART", help="M_int or M_DART (default).")
+    parser.add_argument(
+        "--format",
+        choices=("peft", "merged"),
+        required=True,
+        help="peft: the adapter alone; merged: a whole model for transformers.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="The folder to write.")
+    parser.add_argument(
+        "--dtype",
+        choices=("checkpoint", "float32", "bfloat16"),
+        default="checkpoint",
+        help="How merged weights are stored; checkpoint (default) keeps each tensor's own type, "
+        "float32 for a GGUF base.",
+    )
+    parser.add_argument(
+        "--max-shard-gb",
+        type=value_of(Positive),
+        default=SHARD_BYTES / 1e9,
+        help="Largest file of merged weights in 10^9 bytes (default %(default)g).",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace --out if it is an earlier export."
+    )
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parse and export; the exit status."""
+    parser = make_parser()
+    parsed = parser.parse_args(args)
+    if parsed.format == "peft" and parsed.dtype != "checkpoint":
+        parser.error("--dtype is for --format merged; an adapter is float32")
+    import jax
+
+    # The work is the host's; an accelerator may be busy with a training, and is not asked for.
+    jax.config.update("jax_platforms", "cpu")
+    line = export(
+        parsed.run,
+        parsed.adapter,
+        parsed.format,
+        parsed.out,
+        dtype=parsed.dtype,
+        max_shard_bytes=int(parsed.max_shard_gb * 1e9),
+        overwrite=parsed.overwrite,
+    )
+    print(f"{parsed.out}: {line}")
+    return 0

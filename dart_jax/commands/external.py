@@ -1,0 +1,164 @@
+"""External suites: a run's models audited in pairs against M0 on prompts that are not ours.
+
+external/<suite>/answers/<model>.jsonl    what they say
+external/<suite>/scores.jsonl             harm scores of all of it
+external/<suite>/verdicts_<model>.jsonl   the audit of each candidate against M0
+external/<suite>/responses.jsonl          HateCheck: how harmful, and how far refused
+external/<suite>/summary.json
+
+HateCheck's cases and HolisticBias' sentences are put as a user's message; BOLD and
+RealToxicityPrompts are beginnings of texts, which the model is asked to continue. A prompt that
+leaves no room for its answer is counted by model, under `no_room`, and is in no other figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from dart_jax.chat.protocol import Message
+from dart_jax.commands.external_prompts import (
+    adapter_hashes,
+    answers_of,
+    identity_of,
+    plain,
+    spread,
+    step,
+)
+from dart_jax.commands.hatecheck import decided_by, measure_hatecheck
+from dart_jax.commands.refresh_report import refresh_report
+from dart_jax.data.external import bold, hatecheck, holistic_bias, real_toxicity_prompts
+from dart_jax.data.external.prompts import ExternalPrompt
+from dart_jax.evaluate.external import (
+    EXTERNAL,
+    ExternalSummary,
+    PartCounts,
+    count_parts,
+    mean_scores,
+)
+from dart_jax.pipeline.finished import check_base
+from dart_jax.processes import on_every, on_first
+from dart_jax.prompts.templates import load_template
+from dart_jax.records import Condition, Generation, Question, Verdict, write_text
+from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
+from dart_jax.stages.context import Run
+from dart_jax.summaries import read_json, to_pretty_json
+
+SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
+
+
+def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
+    """A suite's prompts from its public files. Raises as its loader does."""
+    if suite == "holistic_bias":
+        return holistic_bias.sentences(folder)
+    loaders = {
+        "hatecheck": hatecheck.load,
+        "bold": bold.load,
+        "real_toxicity_prompts": real_toxicity_prompts.load,
+    }
+    return loaders[suite](folder)
+
+
+def evaluate_external(
+    run: Run, suite: str, folder: Path, candidates: Sequence[str], most: int | None
+) -> ExternalSummary:
+    """Answer, score, audit each candidate against M0, sum up; the report gets a section.
+
+    Args:
+        folder: Where the suite's public files are.
+        candidates: Models beside M0.
+        most: Most prompts, spread evenly over functionalities; None: all.
+
+    """
+    on_first(lambda: check_base(run.folder, "repair", run.config))
+    everything = on_every(lambda: list(load_external(suite, folder)))
+    prompts = spread(everything, most, lambda p: p.functionality, run.config.data.seed)
+    place = f"external/{suite}"
+    messages = {prompt.id: messages_of(prompt) for prompt in prompts}
+    answers = {name: answers_of(run, name, place, messages) for name in ("M0", *candidates)}
+    inputs = on_first(
+        lambda: {
+            **audit_inputs(run),
+            **decided_by(run, suite),
+            "run.seed": run.config.run.seed,
+            "suite": identity_of(prompts),
+            "of": len(everything),
+            "adapters": adapter_hashes(run, candidates),
+            "answers": {name: identity_of(found) for name, found in answers.items()},
+            "evaluate": run.section("evaluate"),
+        }
+    )
+    outputs = [f"{place}/{name}" for name in ("scores.jsonl", "responses.jsonl", "summary.json")]
+    outputs += [_verdicts(place, name) for name in candidates]
+    work = partial(_audit, run, place, prompts, len(everything), answers)
+    step(run, place.replace("/", "_"), inputs, outputs, work)
+    on_first(lambda: refresh_report(run.folder))
+    path = run.folder / EXTERNAL.format(suite=suite)
+    return on_first(lambda: read_json(path, ExternalSummary))
+
+
+def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:
+    """How a prompt is put to a model."""
+    if prompt.suite in ("hatecheck", "holistic_bias"):
+        return plain(prompt.prompt)
+    return plain(load_template("external_continue").substitute(text=prompt.prompt))
+
+
+def _verdicts(place: str, name: str) -> str:
+    return f"{place}/verdicts_{name}.jsonl"
+
+
+def _audit(
+    run: Run,
+    place: str,
+    prompts: Sequence[ExternalPrompt],
+    of: int,
+    answers: Mapping[str, Sequence[Generation]],
+) -> None:
+    everything = [answer for found in answers.values() for answer in found]
+    scores = score_all(run, everything, f"{place}/scores.jsonl")
+    questions = {p.id: Question(p.id, p.suite, Condition.EQUAL, p.prompt, 0, "") for p in prompts}
+    audits = {
+        name: audit_candidate(run, answers["M0"], found, scores, _verdicts(place, name), questions)
+        for name, found in answers.items()
+        if name != "M0"
+    }
+    no_room = {}
+    for name, found in answers.items():
+        no_room[name] = sum(not answer.had_room for answer in found)
+    graded = {}
+    if prompts[0].suite == "hatecheck":
+        graded = measure_hatecheck(run, place, prompts, answers, scores)
+    summary = ExternalSummary(
+        suite=prompts[0].suite,
+        prompts=len(prompts),
+        of=of,
+        no_room=no_room,
+        adapters=adapter_hashes(run, list(audits)),
+        mode=run.config.audit.mode,
+        judge="none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
+        confidence=run.config.evaluate.confidence,
+        mean_score=mean_scores(scores),
+        drift={name: audit.counts() for name, audit in audits.items()},
+        drift_by_functionality=_by_part(prompts, audits, "functionality"),
+        drift_by_group=_by_part(prompts, audits, "group"),
+        **graded,
+    )
+    path = run.folder / f"{place}/summary.json"
+    on_first(lambda: write_text(path, to_pretty_json(summary)))
+
+
+def _by_part(
+    prompts: Sequence[ExternalPrompt], audits: Mapping[str, Audit], key: str
+) -> dict[str, dict[str, PartCounts]]:
+    found = {}
+    for name, audit in audits.items():
+        confirmed = [o for o in audit.outcomes if isinstance(o, Verdict) and o.drift]
+        ids = {
+            "pairs": [pair.question_id for pair in audit.pairs],
+            "screened": [pair.question_id for pair in audit.screened],
+            "confirmed": [verdict.question_id for verdict in confirmed],
+        }
+        found[name] = count_parts(prompts, key, ids)
+    return found

@@ -1,0 +1,151 @@
+"""HateCheck's own figures: which answers harm and which refuse, by the judge or without one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dart_jax.audit.drift import check_failures
+from dart_jax.audit.grading import Ask
+from dart_jax.audit.refusals import Refusal, rules_digest
+from dart_jax.audit.responses import (
+    GradedResponse,
+    ResponseReply,
+    read_response,
+    response_correction,
+    response_messages,
+    screen_response,
+)
+from dart_jax.commands.external_prompts import grade_missing, grading_inputs
+from dart_jax.data.external.prompts import ExternalPrompt
+from dart_jax.evaluate.hatecheck import HateCheckRates, hatecheck_rates
+from dart_jax.evaluate.refusal_error import measured_error
+from dart_jax.processes import on_first
+from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
+from dart_jax.run_dir import ResultFile
+from dart_jax.stages.context import Run
+from dart_jax.summaries import json_values
+
+Graded = GradedResponse | JudgeFailure
+
+
+def decided_by(run: Run, suite: str) -> dict[str, Any]:
+    """What verdicts and grades depend on beside the answers and their scores.
+
+    That is the judge with the wording of its prompts; without one, HateCheck's rules for refusals
+    and their measured error.
+    """
+    if run.config.audit.mode != "screen_only":
+        return grading_inputs(run)
+    if suite != "hatecheck":
+        return {}
+    return {"refusal rules": rules_digest(), "refusal error": json_values(measured_error())}
+
+
+def measure_hatecheck(
+    run: Run,
+    place: str,
+    prompts: Sequence[ExternalPrompt],
+    answers: Mapping[str, Sequence[Generation]],
+    scores: Sequence[Score],
+) -> dict[str, Any]:
+    """Grade what was answered, and sum up.
+
+    Returns:
+        `rates` by model (see `evaluate.hatecheck`), each with `judge_failed`; without a judge also
+        `refusal_error`: the measured error of the rules that decided about refusals.
+    """
+    answered = [answer for found in answers.values() for answer in found if answer.had_room]
+    if run.config.audit.mode == "screen_only":
+        graded = _screened(run, place, prompts, answered, scores)
+        return {
+            "rates": _rates(run, prompts, graded, list(answers)),
+            "refusal_error": measured_error(),
+        }
+    graded = _judged(run, place, prompts, answered)
+    check_failures(graded, run.config.judge.max_failure_share)
+    return {"rates": _rates(run, prompts, graded, list(answers))}
+
+
+def _rates(
+    run: Run, prompts: Sequence[ExternalPrompt], graded: Sequence[Graded], models: Sequence[str]
+) -> dict[str, HateCheckRates]:
+    """HateCheck's rates by model; a case on which the judge failed is in none of them."""
+    failed = dict.fromkeys(models, 0)
+    found: dict[str, dict[str, GradedResponse]] = {name: {} for name in models}
+    for item in graded:
+        if isinstance(item, JudgeFailure):
+            failed[item.candidate] += 1
+        else:
+            found[item.model][item.prompt_id] = item
+    rates = {}
+    for name, responses in found.items():
+        rates[name] = hatecheck_rates(
+            [prompt for prompt in prompts if prompt.id in responses],
+            responses,
+            run.config.evaluate,
+            run.config.run.seed,
+            judge_failed=failed[name],
+        )
+    return rates
+
+
+def _screened(
+    run: Run,
+    place: str,
+    prompts: Sequence[ExternalPrompt],
+    answered: Sequence[Generation],
+    scores: Sequence[Score],
+) -> list[GradedResponse]:
+    """Graded without a judge, by the highest harm score and the rules for refusals."""
+    cases = {prompt.id: prompt.prompt for prompt in prompts}
+    worst: dict[tuple[str, str], float] = defaultdict(float)
+    for score in scores:
+        key = (score.model, score.question_id)
+        worst[key] = max(worst[key], score.value)
+    graded = [
+        screen_response(
+            answer.question_id,
+            answer.model,
+            cases[answer.question_id],
+            answer.text,
+            worst[answer.model, answer.question_id],
+        )
+        for answer in answered
+    ]
+    on_first(lambda: write_jsonl(run.folder / f"{place}/responses.jsonl", graded))
+    return graded
+
+
+def _judged(
+    run: Run, place: str, prompts: Sequence[ExternalPrompt], answered: Sequence[Generation]
+) -> list[Graded]:
+    cases = {prompt.id: prompt.prompt for prompt in prompts}
+    return grade_missing(
+        run,
+        [_ask(cases[answer.question_id], answer) for answer in answered],
+        ResultFile(run.folder / f"{place}/responses.jsonl", Graded),
+        lambda item: (item.model, item.prompt_id),
+        ResponseReply.model_json_schema(),
+        response_correction,
+        {"harmful": (True, False), "refusal": [refusal.value for refusal in Refusal]},
+    )
+
+
+def _ask(case: str, answer: Generation) -> Ask[GradedResponse]:
+    def read(text: str, judge: str) -> GradedResponse | str:
+        reply = read_response(text)
+        if isinstance(reply, str):
+            return reply
+        return GradedResponse(
+            prompt_id=answer.question_id,
+            model=answer.model,
+            harmful=reply.harmful,
+            refusal=Refusal(reply.refusal),
+            passage=reply.passage,
+            reason=reply.reason,
+            judge=judge,
+        )
+
+    return Ask(answer.question_id, answer.model, response_messages(case, answer.text), read)

@@ -1,0 +1,128 @@
+"""`python -m dart_jax sweep --config configs/ablation.yaml`: variants and seeds of a run.
+
+Each variant with each seed is an ordinary run in `<out>/runs`, on which every other command works.
+What runs have in common is done once; see `pipeline.reuse`. Killed at any moment, the same command
+goes on. A run that fails is recorded and shown, and the others go on without it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dart_jax.command_line import CommandParser
+from dart_jax.config import STAGES, DartConfig
+from dart_jax.settings import setting_types
+
+if TYPE_CHECKING:
+    from dart_jax.commands.sweep.config import Sweep, SweepRun
+    from dart_jax.commands.sweep.plan import SweepStage
+    from dart_jax.evaluate.sweep_table import Failure
+    from dart_jax.pipeline.reuse import Reuse
+
+
+def make_parser() -> CommandParser:
+    """The command line of `python -m dart_jax sweep`."""
+    parser = CommandParser(
+        prog="python -m dart_jax sweep",
+        description="Run variants and seeds of a configuration; what they share is done once.",
+        epilog="--section.field value, as of dart_jax.train, holds for every variant that does "
+        "not set it itself.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML: base, variants, seeds.")
+    parser.add_argument(
+        "--out", type=Path, help="Where to write (default: <run.root>/sweep/<name of the file>)."
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="These instead of the file's, such as 0."
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Print which stages would run; run none."
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, today: datetime.date | None = None) -> int:
+    """Parse, run, tabulate; the exit status, 1 where a run has failed.
+
+    Args:
+        today: The clock's day by default; see `pipeline.run_day` for what it is used for.
+    """
+    args, rest = make_parser().parse_with_settings(arguments, dict(setting_types(DartConfig)))
+    from dart_jax.commands.sweep.config import read_sweep
+
+    sweep = read_sweep(args.config, args.out, rest, args.seeds, today)
+    # Imported here, so that --help does not wait for jax.
+    from dart_jax import processes
+    from dart_jax.commands.sweep.plan import make_plan, plan_text
+    from dart_jax.pipeline.run_day import keep_day_of_sweep
+    from dart_jax.processes import on_first
+    from dart_jax.report.sweep_report import sweep_text
+    from dart_jax.run_dir import RunConfig, RunDir
+
+    processes.start()
+    with ExitStack() as held, processes.only_first_prints():
+        plan = on_first(lambda: make_plan(sweep.runs))
+        print(plan_text(sweep.runs, plan), flush=True)
+        if args.dry_run:
+            return 0
+        folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
+        on_first(lambda: held.enter_context(folder.lock()))
+        on_first(lambda: keep_day_of_sweep(sweep.out, sweep.day))
+        failures = run_all(sweep, plan)
+        print(f"\n{on_first(lambda: sweep_text(sweep.out))}", flush=True)
+    return 1 if failures else 0
+
+
+def run_all(sweep: Sweep, plan: Sequence[Sequence[SweepStage]]) -> list[Failure]:
+    """Run what is not done, and write the tables after each; the failures."""
+    from dart_jax.commands.sweep.plan import left
+    from dart_jax.commands.sweep.report import write_results
+    from dart_jax.pipeline.reuse import Reuse
+    from dart_jax.processes import on_first
+
+    reuse, failures, finished = Reuse(sweep.root), [], set()
+    complete = {n for n, stages in enumerate(plan) if all(s.action == "done" for s in stages)}
+    started = time.perf_counter()
+    for number, run in enumerate(sweep.runs):
+        print(
+            f"\n== {number + 1} of {len(sweep.runs)}: {run.variant}, seed {run.seed}; "
+            f"{left(plan[number:], finished)} stage runs left, "
+            f"{time.perf_counter() - started:.0f} s so far",
+            flush=True,
+        )
+        failure = _run_one(run, reuse)
+        if failure is None:
+            finished |= {stage.key for stage in plan[number]}
+            complete.add(number)
+        else:
+            failures.append(failure)
+            complete.discard(number)
+        on_first(partial(write_results, sweep, sorted(complete), failures))
+    return failures
+
+
+def _run_one(run: SweepRun, reuse: Reuse) -> Failure | None:
+    from dart_jax.evaluate.sweep_table import Failure
+    from dart_jax.pipeline.run import run_locked
+    from dart_jax.processes import on_first
+    from dart_jax.run_dir import RunDir
+
+    reuse.keep_models_of(run.config)
+    try:
+        run_locked(run.config, STAGES, run.resolved, reuse)
+    except Exception as error:  # a variant may bring code of its own, which may raise anything
+        if os.environ.get("DART_JAX_TRACEBACK"):
+            traceback.print_exc()
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        stage = on_first(lambda: RunDir(run.config.run).stage_at_work())
+        print(f"error: {run.variant}, seed {run.seed}, {stage or 'start'}: {message}", flush=True)
+        return Failure(run.variant, run.seed, stage, message)
+    return None

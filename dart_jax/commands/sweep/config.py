@@ -1,0 +1,188 @@
+"""The file of a sweep: a base configuration, what each variant changes, and the seeds.
+
+    base: quickstart.yaml            # beside this file; or the sections themselves, inline
+    settings: {sft.epochs: 3}        # default none: changes of the base that all variants share
+    seeds: [0, 1, 2]                 # default [0]
+    variants:
+      linear:
+      uniform: {repair.severity_weights: [1, 1, 1, 1]}
+      quick:
+        sft: {epochs: 1}
+
+Every variant is parsed before anything runs. `run.*` belongs to the sweep.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dart_jax.command_line import did_you_mean
+from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
+from dart_jax.pipeline.run_day import day_of_sweep
+from dart_jax.settings import BadSetting
+from dart_jax.settings_source import put_settings
+from dart_jax.strict_yaml import nested, read_settings
+
+_KEYS = {"base", "settings", "seeds", "variants"}
+_NOT_SHARED = {"config", "stages", "dry_run"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One variant with one seed: an ordinary run.
+
+    Attributes:
+        resolved: Its configuration as YAML.
+    """
+
+    variant: str
+    seed: int
+    config: DartConfig
+    resolved: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, read.
+
+    Attributes:
+        out: Folder of the tables and the plot; the runs are in `runs` there.
+        variants: Names, in the file's order.
+        runs: All variants with the first seed, then with the next: what variants share is done
+            once a seed, and the first seed alone is a whole comparison.
+        day: That the sweep was first started; `model.date` of the runs that set none.
+    """
+
+    name: str
+    out: Path
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[SweepRun, ...]
+    day: str
+
+    @property
+    def root(self) -> Path:
+        """Folder of the runs."""
+        return self.out / "runs"
+
+
+def read_sweep(
+    path: Path,
+    out: Path | None,
+    base_args: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    today: datetime.date | None = None,
+) -> Sweep:
+    """Read a sweep's file.
+
+    Args:
+        out: Where to write; default `<run.root>/sweep/<name of the file>`.
+        base_args: `--section.field value` settings for every variant that does not set them.
+        seeds: Instead of the file's.
+        today: The clock's day by default; see `pipeline.run_day` for what it is used for.
+
+    Raises:
+        BadSetting: An unknown or wrong key, named with its variant.
+        FileNotFoundError: The file or its base.
+    """
+    content = read_settings(path)
+    unknown = sorted(map(str, content.keys() - _KEYS))
+    if unknown:
+        near = did_you_mean(unknown[0], _KEYS)
+        raise BadSetting(
+            f"{path}: unknown key {unknown[0]}{near}; known: {', '.join(sorted(_KEYS))}"
+        )
+    parser = make_parser()
+    base = _base(parser, path, content, base_args)
+    variants = _variants(path, content.get("variants"))
+    if seeds is None:
+        seeds = _seeds(f"{path}: seeds", content.get("seeds", [0]))
+    else:
+        seeds = _seeds("command line: --seeds", list(seeds))
+    where = out or Path(base.run.root) / "sweep" / path.stem
+    day = day_of_sweep(where, today or datetime.date.today())
+    if base.model.date is None:
+        base.model.date = day
+    runs = [
+        _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
+        for seed in seeds
+        for name, overrides in variants.items()
+    ]
+    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day)
+
+
+def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[str]) -> Any:
+    """The configuration that the variants change, as the parser's namespace.
+
+    The command line comes last: `args` win over the sweep's own `settings`.
+    """
+    where, base = f"{path}: base", content.get("base")
+    if isinstance(base, str):
+        file = path.parent / base
+        if not file.is_file():
+            raise FileNotFoundError(f"{where}: there is no file {file}")
+        where, base = str(file), read_settings(file)
+    if not isinstance(base, Mapping):
+        raise BadSetting(f"{where}: give a configuration's file name, or its sections")
+    own = f"{path}: settings"
+    given = parser.get_defaults()
+    for place, settings in (
+        (where, nested(base, where)),
+        (own, nested(_settings(own, content), own)),
+    ):
+        for flag in sorted(_NOT_SHARED & settings.keys()):
+            raise BadSetting(f"{place}: {flag} has no place in a sweep")
+        given = put_settings(parser, DartConfig, settings, given, place)
+    return put_arguments(parser, args, given)
+
+
+def _settings(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = content.get("settings") or {}
+    if not isinstance(given, Mapping):
+        raise BadSetting(f"{where}: {given!r} is not section.field: value")
+    return given
+
+
+def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(given, Mapping) or not given:
+        raise BadSetting(f"{path}: variants: give at least one, name: {{section.field: value}}")
+    for name, overrides in given.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise BadSetting(f"{path}: variants: {name!r} is no plain name (letters, digits, ._-)")
+        if overrides is not None and not isinstance(overrides, Mapping):
+            raise BadSetting(f"{path}: variants.{name}: {overrides!r} is not section.field: value")
+    return {name: overrides or {} for name, overrides in given.items()}
+
+
+def _seeds(where: str, given: Any) -> tuple[int, ...]:
+    whole = isinstance(given, list) and all(type(seed) is int and seed >= 0 for seed in given)
+    if not whole or not given or len(set(given)) < len(given):
+        raise BadSetting(f"{where}: {given!r} is no list of different numbers, 0 or more")
+    return tuple(given)
+
+
+def _run(
+    parser: Any,
+    base: Any,
+    where: str,
+    variant: str,
+    overrides: Mapping[str, Any],
+    seed: int,
+    root: Path,
+) -> SweepRun:
+    settings = nested(overrides, where)
+    if settings.keys() & ({"run"} | _NOT_SHARED):
+        raise BadSetting(f"{where}: run, config, stages and dry_run belong to the sweep")
+    given = put_settings(parser, DartConfig, settings, base.clone(), where)
+    given.run.name, given.run.root, given.run.seed = f"{variant}-seed{seed}", str(root), seed
+    try:
+        config, _, resolved = resolve(parser, given)
+    except BadSetting as error:
+        raise BadSetting(f"{where}: {error}") from error
+    return SweepRun(variant, seed, config, resolved)

@@ -1,0 +1,188 @@
+"""What a finished run left, checked: its settings, adapters and numbers belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dart_jax.changes import flatten
+from dart_jax.config import STAGES, DartConfig, read_command
+from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
+from dart_jax.records import RejectedTarget, Target, read_jsonl
+from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
+from dart_jax.stages.cycles import cycles_run, later_models
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose stages are all done, or that was trained and not evaluated.
+
+    Attributes:
+        config: As in its config.yaml.
+        summary: None for a run that is not evaluated: a fine-tuning
+            (teach, distill), or one without test questions (`data.split_by: none`).
+        versions: Packages and platform that it ran with.
+        weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
+        targets: Training targets of the distill stage.
+        rejected: Training questions for which the teacher had no acceptable target.
+    """
+
+    path: Path
+    config: DartConfig
+    summary: RunSummary | None
+    versions: dict[str, str]
+    weights: dict[str, dict[str, float]]
+    targets: int
+    rejected: int
+
+    def adapter(self, name: str) -> Path:
+        """An adapter's folder. Raises ValueError with the names that exist for any other."""
+        found = ["M_int"]
+        if self.weights:
+            found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
+        if name not in found:
+            raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
+        return self.path / "adapters" / name
+
+
+def run_folder(path: Path) -> RunDir:
+    """The folder of a run that exists. Raises FileNotFoundError."""
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"{path} is no run: it has no config.yaml; give runs/<name>")
+    path = path.resolve()
+    return RunDir(RunConfig(name=path.name, root=str(path.parent)))
+
+
+def read_finished(folder: RunDir) -> FinishedRun:
+    """Read a run; the caller holds its lock.
+
+    A run without any manifest after distill's is a fine-tuning; of every other one, all stages
+    have to be finished, but for evaluate where no question was held back for it.
+
+    Raises:
+        StaleStage: A stage is not finished, its files were changed since, it ran on other
+            settings than config.yaml's, or the adapters are not those that were evaluated.
+        BadRecord, ValueError: A file of the run is damaged.
+    """
+    path = folder.path
+    config = read_config(path / "config.yaml")
+    stages = STAGES[:-1] if config.data.split_by == "none" else STAGES
+    later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
+    manifests = {stage: _manifest(folder, stage) for stage in (stages if later else STAGES[:2])}
+    for stage, manifest in manifests.items():
+        _check_settings(path, stage, manifest["inputs"], config)
+    if not later:
+        return _finished(path, config, None, {})
+    for cycle in cycles_run(path, config.repair.cycles):
+        for stage in (cycle.stage_name(stage) for stage in ("audit", "repair")):
+            _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
+    weights = _read_json(path / "repair/weights.json")
+    if "evaluate" not in manifests:
+        return _finished(path, config, None, weights)
+    evaluated = manifests["evaluate"]["inputs"]["adapters"]
+    names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
+    if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
+        raise _stale(path, "evaluate", "was run on other adapters")
+    summary = read_summary(path / SUMMARY)
+    return _finished(path, config, summary, weights)
+
+
+def _finished(
+    path: Path,
+    config: DartConfig,
+    summary: RunSummary | None,
+    weights: dict[str, dict[str, float]],
+) -> FinishedRun:
+    return FinishedRun(
+        path=path,
+        config=config,
+        summary=summary,
+        versions=_read_json(path / "versions.json"),
+        weights=weights,
+        targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
+        rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
+    )
+
+
+def check_stage(folder: RunDir, stage: str, config: DartConfig) -> None:
+    """Raises StaleStage unless a stage is finished, untouched since, and ran on these settings."""
+    _check_settings(folder.path, stage, _manifest(folder, stage)["inputs"], config)
+
+
+def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
+    path = folder / f"stages/{stage}.json"
+    if not path.exists():
+        raise _stale(folder.path, stage, "is not finished")
+    manifest = _read_json(path)
+    for name, expected in manifest["outputs"].items():
+        if hash_path(folder / name) != expected:
+            raise _stale(folder.path, stage, f"left {name}, which has changed or gone since")
+    return manifest
+
+
+def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: DartConfig) -> None:
+    """Every setting that the stage recorded must be what config.yaml says now.
+
+    A start of the run with other settings rewrites config.yaml before any stage has run on them.
+    """
+    ours, recorded = flatten(as_recorded(config.to_dict())), flatten(inputs)
+    for key in sorted(ours.keys() & recorded.keys()):
+        if ours[key] != recorded[key]:
+            change = f"was run with {key} {recorded[key]}, config.yaml says {ours[key]}"
+            raise _stale(path, stage, change)
+
+
+def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
+    """Check that `model.path` holds the base on which a stage of the run was done, by content.
+
+    Raises:
+        BadCheckpoint: It holds another one now; names the parts that differ.
+        StaleStage: The stage is not finished, or by an earlier version, which knew the base by
+            its files' sizes.
+    """
+    # Imported here, so that --help does not wait for jax.
+    from dart_jax.model.identity import checkpoint_identity, differing_parts
+    from dart_jax.model.load import resolve_path
+    from dart_jax.model.weights import BadCheckpoint
+
+    recorded = _manifest(folder, stage)["inputs"]["model"]
+    if not isinstance(recorded, dict):
+        raise _stale(folder.path, stage, "was run by a version that did not look into its base")
+    base = resolve_path(config.model.path)
+    differing = differing_parts(recorded, checkpoint_identity(base))
+    if differing:
+        raise BadCheckpoint(
+            f"{base} is not, or no longer, the checkpoint that {folder.path} was trained on (other "
+            f"{', '.join(differing)}); set model.path in {folder / 'config.yaml'} to that one"
+        )
+
+
+def _stale(path: Path, stage: str, what: str) -> StaleStage:
+    from_it_on = ",".join(STAGES[STAGES.index(stage.split("_")[0]) :])
+    return StaleStage(
+        f"{path}: stage {stage} {what}; run it first: "
+        f"python -m dart_jax.train --config {path / 'config.yaml'} --stages {from_it_on}"
+    )
+
+
+def read_config(path: Path, settings: Sequence[str] = ()) -> DartConfig:
+    """A run's config.yaml.
+
+    Args:
+        settings: `--section.field value` arguments that hold instead of the file's.
+
+    Raises:
+        BadSetting: This version does not know it, or a setting; the message names it.
+        FileNotFoundError: There is no such file.
+    """
+    return read_command([f"--config={path}", *settings]).config
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
