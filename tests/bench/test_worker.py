@@ -13,6 +13,7 @@ import pytest
 from dart_jax.bench.contest import start, tune
 from dart_jax.bench.jobs import Variant
 from dart_jax.bench.prepare import random_job
+from dart_jax.bench.train import add_utilisation, measure
 from dart_jax.bench.worker import WorkerDied, memory_bytes
 from dart_jax.model.config import LoraConfig
 from tests.compiling import QUICKLY
@@ -86,3 +87,17 @@ def test_anonymous_memory_is_seen():
     with mmap.mmap(-1, 2**26, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
         block[:] = bytes(len(block))
         assert memory_bytes("RssAnon", os.getpid()) - before > 0.9 * len(block)
+
+
+@pytest.mark.slow
+def test_a_large_job_tunes_both_sides_and_runs_one_after_the_other(job, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY)
+    ours = [Variant("ours", "bfloat16", 8, "projections"), Variant("ours", "bfloat16", 4, "layer")]
+    peers = [Variant("hf", "bfloat16", size, "layer") for size in (8, 4)]
+    result = add_utilisation(measure(job, ours, peers, 8, tmp_path, large=True), job)
+    assert set(result["ours"]["variants"]) == {variant.name for variant in ours}
+    assert set(result["peers"]) == {variant.name for variant in peers}
+    assert len(result["peers"][result["best_peer"]]["round_seconds"]) == job.sft.epochs == 2
+    assert 0 < result["ours"]["utilisation"] < 1
+    assert all(0 < entry["utilisation"] < 1 for entry in result["peers"].values())
