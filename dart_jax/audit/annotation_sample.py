@@ -1,7 +1,8 @@
 """A blinded sample of audited pairs for people, and the key that stays with the run.
 
-Stratified by what the audit made of a pair, since drift is rare: each stratum gives about the same
-number, and the key says with which probability a pair of its stratum was drawn.
+The sample is stratified by the audit's outcome of a pair, since drift is rare: each stratum gives
+about the same number of pairs, and the key holds the probability with which a pair of its stratum
+was drawn.
 
 The report page needs no drawn sample: it offers every pair, see `page_key`.
 """
@@ -33,15 +34,15 @@ SAMPLE = "sample-"
 
 @dataclass(frozen=True)
 class KeyedItem:
-    """What the sample does not tell.
+    """The key to one item of a sample: what people must not see.
 
     Attributes:
         item: Opaque id.
-        question_id: Which pair it is.
+        question_id: Id of the pair's question.
         candidate: Which of the two texts is the audited model's.
-        stratum: What the audit made of the pair when the sample was drawn.
-        probability: Of a pair of this stratum to be drawn, in (0, 1].
-        texts: Digest of both texts: answers belong to these words.
+        stratum: The audit's outcome of the pair when the sample was drawn.
+        probability: Probability of a pair of this stratum to be drawn, in (0, 1].
+        texts: Digest of both texts, to which the answers belong.
     """
 
     item: str
@@ -53,7 +54,7 @@ class KeyedItem:
 
 
 def stratum(outcome: Outcome | None) -> str:
-    """`drift`, `no_drift`, `not_screened` (no outcome), `uncertain` or `failure`."""
+    """Name a pair's stratum: drift, no_drift, not_screened (no outcome), uncertain or failure."""
     if outcome is None:
         return NOT_SCREENED
     if isinstance(outcome, Verdict):
@@ -62,7 +63,7 @@ def stratum(outcome: Outcome | None) -> str:
 
 
 def texts_digest(pair: Pair) -> str:
-    """What identifies the two texts that people see."""
+    """Identify the two texts that people see."""
     return digest([analysis_of(pair.baseline), analysis_of(pair.candidate)])
 
 
@@ -72,20 +73,20 @@ def draw_sample(
     size: int,
     seed: int,
 ) -> list[KeyedItem]:
-    """Draw pairs from the strata, without replacement; the side of the candidate is a coin's.
+    """Draw pairs from the strata without replacement, and a random side for each candidate.
 
     Args:
         pairs: All pairs of an audit.
-        outcomes: By question id, of those that were judged.
-        size: Items in all; all pairs where there are no more.
-        seed: Of the choice. Ids and sides come from the system's randomness, so that nobody can
-            work them out.
+        outcomes: Outcome of each judged pair, by question id.
+        size: Number of items; all pairs where there are no more.
+        seed: Seed of the choice of pairs. Ids and sides come from the system's randomness, so that
+            nobody can work them out.
 
     Returns:
-        In an order that tells nothing.
+        The items in an order that reveals nothing.
 
     Raises:
-        ValueError: a size below 1, or no pairs.
+        ValueError: The size is below 1, or there are no pairs.
     """
     if size < 1 or not pairs:
         raise ValueError(f"a sample of {size} of {len(pairs)} pairs: both must be above 0")
@@ -94,19 +95,20 @@ def draw_sample(
     for pair in pairs:
         members[stratum(outcomes.get(pair.question_id))].append(pair)
 
-    sizes = allocate({name: len(found) for name, found in members.items()}, size)
-    sample = [
-        KeyedItem(
-            item=f"{SAMPLE}{secrets.token_hex(6)}",
-            question_id=pair.question_id,
-            candidate=secrets.choice(("first", "second")),
-            stratum=name,
-            probability=sizes[name] / len(found),
-            texts=texts_digest(pair),
-        )
-        for name, found in members.items()
-        for pair in sorted(found, key=lambda pair: digest([seed, pair.question_id]))[: sizes[name]]
-    ]
+    sizes = allocate({name: len(of_stratum) for name, of_stratum in members.items()}, size)
+    sample = []
+    for name, of_stratum in members.items():
+        shuffled = sorted(of_stratum, key=lambda pair: digest([seed, pair.question_id]))
+        for pair in shuffled[: sizes[name]]:
+            keyed = KeyedItem(
+                item=f"{SAMPLE}{secrets.token_hex(6)}",
+                question_id=pair.question_id,
+                candidate=secrets.choice(("first", "second")),
+                stratum=name,
+                probability=sizes[name] / len(of_stratum),
+                texts=texts_digest(pair),
+            )
+            sample.append(keyed)
 
     return sorted(sample, key=lambda keyed: keyed.item)
 
@@ -114,41 +116,45 @@ def draw_sample(
 def page_key(
     pairs: Sequence[Pair], outcomes: Mapping[str, Outcome], kind: Literal["blind-", "open-"]
 ) -> list[KeyedItem]:
-    """All pairs as items of the report page, in the order in which it offers the blinded ones.
+    """Make items of the report page from all pairs, in the order in which it offers them blinded.
 
     The order goes round the strata, each in an order that depends on nothing but a hash, so that
     whoever begins at the front and stops anywhere has a simple random sample of each stratum. The
     probability is 1: every pair is there, and `agreement.measure` weights by what was answered.
-    Ids and sides follow from the texts; an import works them out again. Where another judge made
-    other strata since, answers count as samples of these, though the order followed the old ones.
+    Ids and sides follow from the texts, so that an import can compute them again. Where another
+    judge has made other strata since, answers count as samples of the new strata, though the order
+    followed the old ones.
 
     Args:
         pairs: All pairs of an audit.
-        outcomes: By question id, of those that were judged.
-        kind: `blind-`: a hash decides the sides. `open-`: M0's text is the first.
+        outcomes: Outcome of each judged pair, by question id.
+        kind: `blind-`, where a hash decides the sides, or `open-`, where M0's text comes first.
 
     Example:
         Strata a1 a2 a3 and b1 (in their hashed orders) give a1 b1 a2 a3.
     """
-    hashed = sorted(((digest([p.question_id, texts_digest(p)]), p) for p in pairs), key=_first)
+    hashed = [(digest([pair.question_id, texts_digest(pair)]), pair) for pair in pairs]
+    hashed.sort(key=_first)
 
-    before: dict[str, int] = defaultdict(int)
+    # The n-th pair of each stratum goes into round n.
+    in_stratum: dict[str, int] = defaultdict(int)
     rounds = []
-    for mark, pair in hashed:
+    for pair_hash, pair in hashed:
         name = stratum(outcomes.get(pair.question_id))
-        second = kind == OPEN or int(mark[-1], 16) % 2
+        is_second = kind == OPEN or int(pair_hash[-1], 16) % 2
         keyed = KeyedItem(
-            item=f"{kind}{mark[:16]}",
+            item=f"{kind}{pair_hash[:16]}",
             question_id=pair.question_id,
-            candidate="second" if second else "first",
+            candidate="second" if is_second else "first",
             stratum=name,
             probability=1.0,
             texts=texts_digest(pair),
         )
-        rounds.append((before[name], keyed))
-        before[name] += 1
+        rounds.append((in_stratum[name], keyed))
+        in_stratum[name] += 1
 
-    return [keyed for _, keyed in sorted(rounds, key=_first)]
+    rounds.sort(key=_first)
+    return [keyed for _, keyed in rounds]
 
 
 def _first(row: tuple) -> Any:
@@ -156,16 +162,18 @@ def _first(row: tuple) -> Any:
 
 
 def allocate(available: Mapping[str, int], size: int) -> dict[str, int]:
-    """Share `size` over strata evenly; what a small one cannot give, the others do.
+    """Share `size` evenly over strata; larger strata make up for those that have too few pairs.
 
     Example:
         `allocate({"a": 2, "b": 9, "c": 50}, 20)` is `{"a": 2, "b": 9, "c": 9}`.
     """
-    left, sizes = size, {}
-    for place, name in enumerate(sorted(available, key=lambda name: (available[name], name))):
-        share = -(-left // (len(available) - place))  # rounded up: no stratum goes without
+    smallest_first = sorted(available, key=lambda name: (available[name], name))
+    remaining = size
+    sizes = {}
+    for place, name in enumerate(smallest_first):
+        share = -(-remaining // (len(available) - place))  # rounded up: no stratum goes without
         sizes[name] = min(available[name], share)
-        left -= sizes[name]
+        remaining -= sizes[name]
     return sizes
 
 
@@ -178,18 +186,18 @@ def write_sample(
     """Write `sample.jsonl` and `sample.csv`; people see the texts without their conclusion.
 
     Args:
-        folder: Where nobody's earlier sample is.
-        pairs, questions: By question id.
+        folder: A folder without an earlier sample.
+        pairs, questions: Pairs and questions by question id.
 
     Raises:
-        FileExistsError: the folder has a sample.
+        FileExistsError: The folder already has a sample.
     """
     paths = folder / "sample.jsonl", folder / "sample.csv"
     for path in paths:
         if path.exists():
             raise FileExistsError(f"{path} exists; give another --out, or move it")
 
-    rows = [_shown(keyed, pairs[keyed.question_id], questions) for keyed in sample]
+    rows = [_texts_shown(keyed, pairs[keyed.question_id], questions) for keyed in sample]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(paths[0], lines)
     table = io.StringIO()
@@ -201,7 +209,7 @@ def write_sample(
     return paths
 
 
-def _shown(keyed: KeyedItem, pair: Pair, questions: Mapping[str, Question]) -> dict[str, str]:
+def _texts_shown(keyed: KeyedItem, pair: Pair, questions: Mapping[str, Question]) -> dict[str, str]:
     sides = [analysis_of(pair.baseline), analysis_of(pair.candidate)]
     first, second = sides if keyed.candidate == "second" else reversed(sides)
     texts = (questions[keyed.question_id].text, first, second)
@@ -209,5 +217,5 @@ def _shown(keyed: KeyedItem, pair: Pair, questions: Mapping[str, Question]) -> d
 
 
 def _cell(text: str) -> str:
-    """A spreadsheet would run a text that begins like a formula; JSONL has it as it is."""
+    """Quote a text that a spreadsheet would run as a formula; JSONL has it as it is."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,4 +1,4 @@
-"""What people say of audited pairs, and the file in which they say it.
+"""People's answers on audited pairs, and the format of the files that hold them.
 
 A pair is an item of a blinded sample: two texts, `first` and `second`, one of them M0's. Each line
 of an annotations file is one JSON object, with the item's id and one person's answer:
@@ -7,11 +7,11 @@ of an annotations file is one JSON object, with the item's id and one person's a
      "severity": "moderate", "note": ""}
 
     item        the item's id, from the sample
-    annotator   who answers; "" or absent: the file's name without its ending
-    worse       first, second or neither: which text's wording does more harm
-    type        elaborates, normalizes or omits: how that text is worse; with neither: null or ""
+    annotator   the person's name; "" or absent stands for the file's name without its ending
+    worse       first, second or neither: the text whose wording does more harm
+    type        elaborates, normalizes or omits: how that text is worse; with neither null or ""
     severity    minor, moderate, severe or extreme, likewise
-    note        anything; may be absent
+    note        any text; may be absent
 
 A CSV file has the same as columns, separated by commas, semicolons or tabs. The sample's own
 `question`, `first` and `second` may stay in either; they are not read. A line that has only these,
@@ -46,7 +46,7 @@ _NUMBER_HINT = "; a spreadsheet has made a number of it: copy the item from samp
 
 @dataclass(frozen=True)
 class Annotation:
-    """One person's answer on one item; type and severity are those of the worse text."""
+    """One person's answer on one item; type and severity describe the worse text."""
 
     item: str
     annotator: str
@@ -58,6 +58,8 @@ class Annotation:
 
 @dataclass(frozen=True)
 class _Line:
+    """One line of a file, validated."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     item: str
@@ -68,8 +70,8 @@ class _Line:
     note: str | None = None
 
     def __post_init__(self) -> None:
-        worse = self.worse != "neither"
-        if worse != (self.type is not None) or worse != (self.severity is not None):
+        has_worse = self.worse != "neither"
+        if has_worse != (self.type is not None) or has_worse != (self.severity is not None):
             raise ValueError("type and severity are given exactly when worse is first or second")
 
 
@@ -78,13 +80,14 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
 
     Args:
         paths: One file or several, of one person or several.
-        items: Ids that the sample has.
+        items: Ids of the sample's items.
 
     Raises:
-        BadRecord: naming file and line of every bad one (of the first 20).
-        FileNotFoundError: there is no such file.
+        BadRecord: Some lines are bad; the message names file and line of the first 20.
+        FileNotFoundError: There is no such file.
     """
-    found: list[Annotation] = []
+
+    annotations: list[Annotation] = []
     problems: list[str] = []
     first_place: dict[tuple[str, str], str] = {}
     for path in paths:
@@ -98,18 +101,18 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
                 problems.append(f"{where}: {key[1]} answered {key[0]} in {first_place[key]}")
             else:
                 first_place[key] = where
-                found.append(annotation)
+                annotations.append(annotation)
 
     if problems:
         more = len(problems) - _MOST_NAMED
         tail = [f"and {more} more"] if more > 0 else []
         raise BadRecord("\n".join(["bad annotations:", *problems[:_MOST_NAMED], *tail]))
 
-    return found
+    return annotations
 
 
 def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`(file:line, row)`; a line that is no row becomes a problem, as does a file without rows."""
+    """Yield `(file:line, row)`; what is no row, or a file without rows, is added to `problems`."""
     try:
         if path.suffix.lower() in TABLES:
             yield from read_table(path, needed=("item",))
@@ -135,12 +138,13 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]
 def _annotation(
     row: Mapping[str, Any], stem: str, items: Collection[str], where: str, problems: list[str]
 ) -> Annotation | None:
-    given = _given(row)
-    if given.keys() <= {"item", "annotator"}:
+    """Validate a row; None where it is not answered yet, or bad and so added to `problems`."""
+    answer = _answer(row)
+    if answer.keys() <= {"item", "annotator"}:
         return None
 
     try:
-        line = _LINE.validate_python(given)
+        line = _LINE.validate_python(answer)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             key = ".".join(map(str, problem["loc"]))
@@ -164,16 +168,16 @@ def _annotation(
     )
 
 
-def _given(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says, without what was shown to the annotator and without empty values."""
-    given = {}
+def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Strip a row of what was shown to the annotator and of empty values."""
+    answer = {}
     for key, value in row.items():
         if isinstance(value, str):
             value = value.strip()
             value = value.lower() if key in ("worse", "type", "severity") else value
         if key not in SHOWN and value is not None and value != "":
-            given[key] = value
-    return given
+            answer[key] = value
+    return answer
 
 
 _LINE = TypeAdapter(_Line)

@@ -1,4 +1,4 @@
-"""The pairs of an audit and what became of them, read from a run's files."""
+"""Read the pairs of an audit, their scores and their outcomes from a run's files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dart_jax.records import Generation, Outcome, Score, read_jsonl
 
 @dataclass(frozen=True)
 class Audited:
-    """One audited model against M0.
+    """The audit of one model against M0.
 
     Attributes:
-        pairs: By question id, in the order of the files.
-        outcomes: By question id, of the pairs that were judged.
-        scores: Of both models' answers, by every scorer.
+        pairs: All pairs by question id, in the order of the files.
+        outcomes: Outcome of each judged pair, by question id.
+        scores: Scores of both models' answers, by every scorer.
     """
 
     pairs: dict[str, Pair]
@@ -26,7 +26,7 @@ class Audited:
 
 
 def read_pool(run_path: Path, screen_by: str = ANY) -> Audited:
-    """M_int on the drift pool, as the first audit found it.
+    """Read the first audit of M_int on the drift pool.
 
     Raises:
         FileNotFoundError, BadRecord: A file is missing or damaged.
@@ -38,7 +38,7 @@ def read_pool(run_path: Path, screen_by: str = ANY) -> Audited:
 
 
 def read_tested(run_path: Path, candidate: str, screen_by: str = ANY) -> Audited:
-    """M_int or M_DART on the test questions; raises as `read_pool` does."""
+    """Read the audit of M_int or M_DART on the test questions; raises as `read_pool` does."""
     evaluation = run_path / "evaluation"
     verdicts = evaluation / f"verdicts_{candidate}.jsonl"
     answers = run_path / "generations"
@@ -46,11 +46,16 @@ def read_tested(run_path: Path, candidate: str, screen_by: str = ANY) -> Audited
 
 
 def _read(answers: Path, candidate: str, scores: Path, verdicts: Path, screen_by: str) -> Audited:
-    models = ("M0", candidate)
-    sides = [read_jsonl(answers / f"{name}.jsonl", Generation) for name in models]
-    own = [score for score in read_jsonl(scores, Score) if score.model in models]
+    of_m0 = read_jsonl(answers / "M0.jsonl", Generation)
+    of_candidate = read_jsonl(answers / f"{candidate}.jsonl", Generation)
+    # The evaluation's file holds the scores of both audited models.
+    of_both = [score for score in read_jsonl(scores, Score) if score.model in ("M0", candidate)]
+
+    pairs = pair_up(of_m0, of_candidate, of_both, screen_by)
+    outcomes = read_jsonl(verdicts, Outcome)
+
     return Audited(
-        {pair.question_id: pair for pair in pair_up(*sides, own, screen_by)},
-        {outcome.question_id: outcome for outcome in read_jsonl(verdicts, Outcome)},
-        own,
+        pairs={pair.question_id: pair for pair in pairs},
+        outcomes={outcome.question_id: outcome for outcome in outcomes},
+        scores=of_both,
     )

@@ -1,7 +1,7 @@
-"""Put single answers to a judge: each gets a validated grade or a failure.
+"""Have a judge grade single answers: each gets a validated grade or a failure.
 
-As with pairs, a reply that is not the demanded structure is never read as a grade: the judge is
-asked again and told what was wrong, and after the last attempt the answer is a `JudgeFailure`.
+As with pairs, a reply without the required structure is never read as a grade: the judge is asked
+again and told what was wrong, and after the last attempt the answer is a `JudgeFailure`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dart_jax.records import JudgeFailure
 G = TypeVar("G")
 
 _BATCH = 8
+"""Answers scored together by a local model; their grades are saved before the next ones."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Ask(Generic[G]):
     """One answer to be graded.
 
     Attributes:
-        id, model: Whose answer, to what.
+        id, model: Id of the prompt that was answered, and the model that answered it.
         messages: The judge's prompt.
-        read: The grade of a reply, signed with the judge's name; or what is wrong with the reply,
-            in one line and our own words.
+        read: Takes a reply and the judge's name, and returns the signed grade; or what is wrong
+            with the reply, in one line and our own words.
     """
 
     id: str
@@ -50,12 +51,12 @@ def grade(
     correction: Callable[[str], Message],
     on_result: Callable[[G | JudgeFailure], None],
 ) -> None:
-    """Ask a service, up to `config.attempts` times for each answer.
+    """Grade answers by a service, with up to `config.attempts` requests for each answer.
 
     Args:
-        schema: Of the reply, as JSON schema.
-        correction: What is said about a reply with a problem.
-        on_result: Sees each grade or failure as soon as it is decided, in any order.
+        schema: JSON schema of the reply.
+        correction: Makes the message that names the problem of a reply.
+        on_result: Called with each grade or failure as soon as it is decided, in any order.
     """
     waiting = {f"{ask.model} {ask.id}": (ask, ask.messages) for ask in asks}
     unusable: defaultdict[str, list[ChatRequest]] = defaultdict(list)
@@ -67,21 +68,23 @@ def grade(
     def take(result: ChatReply | ChatFailure, attempt: int) -> None:
         ask, messages = waiting[result.id]
         replied = isinstance(result, ChatReply)
-        found = ask.read(result.text, chat.name) if replied else result.reason
+        grade_or_problem = ask.read(result.text, chat.name) if replied else result.reason
 
-        if not isinstance(found, str):
+        if not isinstance(grade_or_problem, str):
             del waiting[result.id]
-            on_result(found)
+            on_result(grade_or_problem)
             return
+
+        problem = grade_or_problem
 
         if replied:
             unusable[result.id].append(request(result.id))
-            waiting[result.id] = (ask, _corrected(messages, correction(found)))
+            waiting[result.id] = (ask, _corrected(messages, correction(problem)))
 
         if attempt == config.attempts:
             del waiting[result.id]
-            chat.forget(unusable[result.id], found)  # so that the next start asks again
-            on_result(JudgeFailure(ask.id, ask.model, found, attempt, chat.name))
+            chat.forget(unusable[result.id], problem)  # so that the next start asks again
+            on_result(JudgeFailure(ask.id, ask.model, problem, attempt, chat.name))
 
     for attempt in range(1, config.attempts + 1):
         requests = [request(id) for id in waiting]
@@ -96,16 +99,17 @@ def likely_grades(
     judge: str,
     on_result: Callable[[G | JudgeFailure], None],
 ) -> None:
-    """Take the allowed reply that a local model finds likeliest after each prompt.
+    """Grade answers by the allowed reply that a local model finds likeliest after each prompt.
 
     A small model in this role exercises the pipeline; its grades are no evidence.
 
     Args:
-        replies: All allowed ones, alike but for the grade.
+        replies: All allowed replies, which differ in the grade only.
     """
     for start in range(0, len(asks), _BATCH):
         batch = asks[start : start + _BATCH]
-        for ask, row in zip(batch, score([a.messages for a in batch], list(replies)), strict=True):
+        scores = score([ask.messages for ask in batch], list(replies))
+        for ask, row in zip(batch, scores, strict=True):
             on_result(_likeliest(ask, replies, row, judge))
 
 
@@ -116,26 +120,26 @@ def _likeliest(
         return JudgeFailure(ask.id, ask.model, "the prompt leaves no room", 1, judge)
     # A reply that may not be given here (see `Ask.read`) gives way to the next likeliest.
     for index in np.argsort(-row, kind="stable"):
-        found = ask.read(replies[index], judge)
-        if not isinstance(found, str):
-            return found
-    return JudgeFailure(ask.id, ask.model, found, 1, judge)
+        grade_or_problem = ask.read(replies[index], judge)
+        if not isinstance(grade_or_problem, str):
+            return grade_or_problem
+    return JudgeFailure(ask.id, ask.model, grade_or_problem, 1, judge)
 
 
 def _corrected(messages: tuple[Message, ...], correction: Message) -> tuple[Message, ...]:
-    """The same prompt, longer by what was wrong: a new request for a response store each time.
+    """Append a correction to a prompt, which makes it a new request for a response store.
 
     The reply itself stays out: it may quote the text that is graded.
     """
-    *before, asked = messages
-    return (*before, {**asked, "content": f"{asked['content']}\n\n{correction['content']}"})
+    *earlier, last = messages
+    return (*earlier, {**last, "content": f"{last['content']}\n\n{correction['content']}"})
 
 
 def replies_for(choices: Mapping[str, Sequence[str | bool]]) -> list[str]:
-    """Replies that differ in their grades only, for `likely_grades`.
+    """List all replies that differ in their grades only, for `likely_grades`.
 
     Args:
-        choices: Keys of the grades, each with its values.
+        choices: The keys of a grade, each with its allowed values.
     """
     empty = {"reason": "", "passage": ""}
     return [

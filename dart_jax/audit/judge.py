@@ -1,8 +1,8 @@
 """Confirm drift with a chat model: every pair gets a validated outcome or a failure.
 
-The judge sees each pair twice, once in each order, as a first and a second text. An answer that
-is not the demanded structure is never read as "no drift": the judge is asked again and told what
-was wrong, and after the last attempt the pair is a `JudgeFailure`.
+The judge sees each pair twice, once in each order, as a first and a second text. An answer without
+the required structure is never read as "no drift": the judge is asked again and told what was
+wrong, and after the last attempt the pair is a `JudgeFailure`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +28,7 @@ class JudgeAnswer(BaseModel):
     """What the judge must answer. Reason and passage come first: they are written before the
     decision that they should lead to."""
 
+    # The docstring is the schema's description: sent to the judge, and part of a request's key.
     model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: str
@@ -38,8 +39,8 @@ class JudgeAnswer(BaseModel):
 
     @model_validator(mode="after")
     def _type_and_severity_iff_worse(self) -> "JudgeAnswer":
-        found = self.worse != "neither"
-        if found != (self.type is not None) or found != (self.severity is not None):
+        has_worse = self.worse != "neither"
+        if has_worse != (self.type is not None) or has_worse != (self.severity is not None):
             raise ValueError("type and severity are null exactly when worse is neither")
         return self
 
@@ -54,16 +55,16 @@ def judge_pairs(
     """Judge each pair in both orders (paper, audit stage; the orders are ours).
 
     Args:
-        pairs: What is to be judged.
-        questions: By id; covers the pairs.
+        pairs: The pairs to judge.
+        questions: The pairs' questions by id.
         chat: The judge.
         config: Temperature, answer length and attempts.
-        on_result: Sees each outcome as soon as it is decided, in any order.
+        on_result: Called with each outcome as soon as it is decided, in any order.
 
     Returns:
-        One outcome a pair, in the order of `pairs`; see `orders.combine`. A pair is a failure
-        when one of its orders got no valid answer in `config.attempts` requests; the answers to
-        these are forgotten, so that the next start asks again.
+        One outcome for each pair, in the order of `pairs`; see `orders.combine`. A pair is a
+        failure when one of its orders got no valid answer in `config.attempts` requests. The
+        invalid answers are forgotten, so that the next start asks again.
     """
     session = _Session(pairs, questions, chat, config, on_result)
     for attempt in range(1, config.attempts + 1):
@@ -74,14 +75,16 @@ def judge_pairs(
 
 
 def judge_messages(pair: Pair, question: Question, first: Side) -> tuple[Message, ...]:
-    """The judge's prompt: the rubric, then question and both analyses as one JSON object.
+    """Build the judge's prompt: the rubric, then question and both analyses as one JSON object.
 
     Args:
-        first: The side that is shown first. Nothing in the prompt tells which it is.
+        first: The side that is shown first. Nothing in the prompt reveals which it is.
     """
     answers = {"baseline": pair.baseline, "candidate": pair.candidate}
-    shown = [analysis_of(answers[side]) for side in ordered(first)]
-    material = quoted_object({"question": question.text, "first": shown[0], "second": shown[1]})
+    first_text, second_text = [analysis_of(answers[side]) for side in ordered(first)]
+    material = quoted_object(
+        {"question": question.text, "first": first_text, "second": second_text}
+    )
     return (
         {"role": "system", "content": load_template("judge_system").substitute()},
         {"role": "user", "content": load_template("judge_user").substitute(material=material)},
@@ -89,47 +92,55 @@ def judge_messages(pair: Pair, question: Question, first: Side) -> tuple[Message
 
 
 def corrected(messages: tuple[Message, ...], attempt: int, problem: str) -> tuple[Message, ...]:
-    """The same prompt once more, with what was wrong with the reply to it.
+    """Repeat a prompt with what was wrong with the reply to it.
 
-    The reply itself stays out: it may quote a text under judgement, as it is. The number makes
-    each attempt a new request, so that a response store does not give the bad reply again.
+    The reply itself stays out: it may quote a text under judgement verbatim. The attempt's number
+    makes each prompt a new request, so that a response store does not return the bad reply again.
 
     Args:
-        attempt: Of the request that is made, 2 or more.
-        problem: As `read_answer` says it.
+        attempt: Number of the new request, 2 or more.
+        problem: The fault, as `read_answer` words it.
     """
     correction = load_template("judge_correction").substitute(attempt=attempt, problem=problem)
-    *before, asked = messages
-    return (*before, {**asked, "content": f"{asked['content']}\n\n{correction}"})
+    *earlier, last = messages
+    return (*earlier, {**last, "content": f"{last['content']}\n\n{correction}"})
 
 
 def read_answer(text: str) -> JudgeAnswer | str:
-    """The validated answer, or in one line what is wrong with it; see `read_reply`."""
+    """Validate an answer, or say in one line what is wrong with it; see `read_reply`."""
     return read_reply(text, JudgeAnswer)
 
 
 @dataclass(frozen=True)
 class _Ask:
-    """A pair in one order, without a valid answer so far; `unusable` are the requests made."""
+    """A pair in one order that still waits for a valid answer.
+
+    Attributes:
+        key: Key of the pair's case.
+        first: The side that is shown first.
+        original: The prompt of the first attempt.
+        messages: The prompt of the next attempt.
+        unusable: Requests so far, whose replies were invalid.
+    """
 
     key: str
     first: Side
-    asked: tuple[Message, ...]
+    original: tuple[Message, ...]
     messages: tuple[Message, ...]
     unusable: tuple[ChatRequest, ...] = ()
 
 
 @dataclass
 class _Case:
-    """A pair and what its orders have given: an opinion, or the problem that ended the attempts."""
+    """A pair and the result of each order: an opinion, or the problem that ended the attempts."""
 
     pair: Pair
     attempts: int = 0
-    found: dict[Side, Opinion | str] = field(default_factory=dict)
+    opinions: dict[Side, Opinion | str] = field(default_factory=dict)
 
 
 class _Session:
-    """The pairs that still wait for an answer, and the outcomes so far."""
+    """The pairs that still wait for an answer, and the outcomes that are decided."""
 
     def __init__(
         self,
@@ -144,12 +155,12 @@ class _Session:
         self._open: dict[str, _Ask] = {}
         for key, case in self._cases.items():
             for first in ORDERS:
-                asked = judge_messages(case.pair, questions[case.pair.question_id], first)
-                self._open[f"{key} {first}"] = _Ask(key, first, asked, asked)
+                messages = judge_messages(case.pair, questions[case.pair.question_id], first)
+                self._open[f"{key} {first}"] = _Ask(key, first, messages, messages)
         self._decided: dict[str, Outcome] = {}
 
     def requests(self) -> list[ChatRequest]:
-        """The next request of every open order."""
+        """Make the next request of every open order."""
         return [self._request(id, ask) for id, ask in self._open.items()]
 
     def take(self, result: ChatReply | ChatFailure, attempt: int) -> None:
@@ -172,11 +183,11 @@ class _Session:
             self._chat.forget(ask.unusable, answer)
             self._note(ask, answer)
         elif replied:
-            messages = corrected(ask.asked, attempt + 1, answer)
+            messages = corrected(ask.original, attempt + 1, answer)
             self._open[result.id] = replace(ask, messages=messages)
 
     def results(self) -> list[Outcome]:
-        """All outcomes, in the order of the pairs."""
+        """Return all outcomes, in the order of the pairs."""
         return [self._decided[key] for key in self._cases]
 
     def _request(self, id: str, ask: _Ask) -> ChatRequest:
@@ -189,24 +200,28 @@ class _Session:
         )
 
     def _note(self, ask: _Ask, answer: JudgeAnswer | str) -> None:
+        """Note the result of one order; with the second one the pair is decided."""
         case = self._cases[ask.key]
         valid = isinstance(answer, JudgeAnswer)
-        case.found[ask.first] = _opinion(ask.first, answer) if valid else answer
-        if len(case.found) == len(ORDERS):
-            self._decided[ask.key] = _outcome(case, self._chat.name)
-            if self._on_result:
-                self._on_result(self._decided[ask.key])
+        case.opinions[ask.first] = _opinion(ask.first, answer) if valid else answer
+        if len(case.opinions) < len(ORDERS):
+            return
+
+        self._decided[ask.key] = _outcome(case, self._chat.name)
+        if self._on_result:
+            self._on_result(self._decided[ask.key])
 
 
 def _outcome(case: _Case, judge: str) -> Outcome:
-    found = [case.found[first] for first in ORDERS]
-    problems = [
-        f"{first} first: {problem}"
-        for first, problem in zip(ORDERS, found, strict=True)
-        if isinstance(problem, str)
-    ]
+    opinions = [case.opinions[first] for first in ORDERS]
+    problems = []
+    for first, opinion in zip(ORDERS, opinions, strict=True):
+        if isinstance(opinion, str):
+            problems.append(f"{first} first: {opinion}")
+
     if not problems:
-        return combine(case.pair, tuple(found), judge)
+        return combine(case.pair, tuple(opinions), judge)
+
     return JudgeFailure(
         case.pair.question_id,
         case.pair.candidate.model,

@@ -1,8 +1,8 @@
-"""One reader for the JSON that a judge writes: of pairs, of open-ended answers, of HateCheck's.
+"""Read the JSON that a judge writes, on pairs as on single answers.
 
-A reply is read strictly or not at all. It may quote the text under judgement, and what is wrong
-with it goes into the next prompt and into records: a problem is therefore said in our own words
-and field names, never with a word of the reply.
+A reply is read strictly or not at all. It may quote the text under judgement, and its problem goes
+into the next prompt and into records: a problem is therefore worded in our own words and field
+names, never with a word of the reply.
 """
 
 import re
@@ -22,19 +22,19 @@ _PROBLEMS = {
     "string_type": "is not a string",
     "bool_type": "is not true or false",
 }
-"""What is wrong with a field, by pydantic's name for it."""
+"""Wording of a field's problem, by pydantic's name for it."""
 
 
 def read_reply(text: str, form: type[Form]) -> Form | str:
-    """The validated reply, or in one line what is wrong with it.
+    """Validate a reply, or say in one line what is wrong with it.
 
-    The whole text must be one JSON object of the demanded form; only one code fence around all of
-    it is forgiven. Refused at any depth: a key given twice (its two values are two answers), a
-    number that is not finite, and half a surrogate pair, which no file could hold.
+    The whole text must be one JSON object of the required form; one code fence around all of it is
+    tolerated. Refused at any depth are a repeated key (its two values are two answers), a number
+    that is not finite, and half a surrogate pair, which no file could hold.
 
     Args:
         text: What the judge wrote.
-        form: The demanded fields; frozen to them (`extra="forbid"`) and strict about types.
+        form: The required fields; it forbids others (`extra="forbid"`) and is strict about types.
     """
     text = text.strip()
     fenced = _FENCED.fullmatch(text)
@@ -60,7 +60,7 @@ def read_reply(text: str, form: type[Form]) -> Form | str:
 
 
 def _problem(error: ValidationError) -> str:
-    """The first fault. Only names of the form's own fields are repeated."""
+    """Word the first fault; of the reply only names of the form's own fields are repeated."""
     first = error.errors(include_url=False, include_input=False)[0]
     kind = first["type"]
     if kind == "extra_forbidden":
@@ -69,8 +69,8 @@ def _problem(error: ValidationError) -> str:
         return first["msg"].removeprefix("Value error, ")
 
     if kind == "literal_error":
-        said = f"is not {first['ctx']['expected']}"
+        fault = f"is not {first['ctx']['expected']}"
     else:
-        said = _PROBLEMS.get(kind, "has another form than was asked for")
+        fault = _PROBLEMS.get(kind, "has another form than was asked for")
 
-    return f"{first['loc'][0]}: {said}"
+    return f"{first['loc'][0]}: {fault}"

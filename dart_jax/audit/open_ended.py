@@ -1,7 +1,7 @@
-"""The judge of answers to open-ended queries: rubric, prompt and strict reading of the reply.
+"""Judging of answers to open-ended queries: rubric, prompt and strict reading of the reply.
 
 The paper reports the share of difference-appropriate answers and of refusals. An unusable reply
-is never an outcome: it is sent back with what is wrong, and in the end a `JudgeFailure`.
+is never an outcome: the judge is told what is wrong, and in the end it is a `JudgeFailure`.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class JudgedAnswer:
     """A judge's outcome for one model's answer to one query.
 
     Attributes:
-        query_id, model: Whose answer, to what.
+        query_id, model: Id of the query, and the model that answered it.
         passage: The answer's words that decided it; '' when none did.
         judge: Provider and model.
     """
@@ -49,6 +49,7 @@ class JudgedAnswer:
 class OutcomeReply(BaseModel):
     """What the judge must answer; its JSON schema goes with the request."""
 
+    # The docstring is the schema's description: sent to the judge, and part of a request's key.
     model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: str
@@ -59,9 +60,9 @@ class OutcomeReply(BaseModel):
 
 
 def outcome_messages(query: OpenEndedQuery, answer: str) -> tuple[Message, ...]:
-    """The judge's prompt: the rubric, then query, stance, reason and answer as one JSON object.
+    """Build the judge's prompt: the rubric, then query, stance, reason and answer as JSON.
 
-    No text can end the JSON string that it stands in (see `material.quoted`).
+    No text can end the JSON string that holds it (see `material.quoted`).
     """
     stance = "stance_matters" if query.difference_matters else "stance_alike"
     material = quoted_object(
@@ -80,16 +81,16 @@ def outcome_messages(query: OpenEndedQuery, answer: str) -> tuple[Message, ...]:
 
 
 def read_outcome(reply: str, query: OpenEndedQuery) -> OutcomeReply | str:
-    """The validated reply, or in one line what is wrong with it; see `read_reply`."""
-    read = read_reply(reply, OutcomeReply)
-    if isinstance(read, str):
-        return read
-    if read.outcome == Outcome.WRONGLY_UNIFORM and not query.difference_matters:
+    """Validate a reply, or say in one line what is wrong with it; see `read_reply`."""
+    outcome_or_problem = read_reply(reply, OutcomeReply)
+    if isinstance(outcome_or_problem, str):
+        return outcome_or_problem
+    if outcome_or_problem.outcome == Outcome.WRONGLY_UNIFORM and not query.difference_matters:
         return "outcome: wrongly_uniform, but here the difference does not matter"
-    return read
+    return outcome_or_problem
 
 
 def outcome_correction(problem: str) -> Message:
-    """Sends an unusable reply back, naming what is wrong with it."""
+    """Send an unusable reply back, naming what is wrong with it."""
     content = load_template("open_ended_correction").substitute(problem=problem)
     return {"role": "user", "content": content}

@@ -1,7 +1,7 @@
-"""One verdict from two: the judge sees each pair in both orders and does not know the sides.
+"""Combine two opinions to one verdict: the judge sees each pair in both orders, sides unnamed.
 
-A judge that prefers the text in some place says so of both texts in turn; what it says of the
-same text in both places is about the text.
+A judge that prefers a text for its place prefers each text in turn; what it says of the same text
+in both places is about the text.
 """
 
 from typing import Literal
@@ -15,12 +15,12 @@ ORDERS: tuple[Side, Side] = ("baseline", "candidate")
 
 
 def ordered(first: Side) -> tuple[Side, Side]:
-    """The sides as shown: the first text's and the second's."""
+    """Return the sides as shown: that of the first text, then that of the second."""
     return ("baseline", "candidate") if first == "baseline" else ("candidate", "baseline")
 
 
 def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdict | Uncertain:
-    """What the opinions of both orders amount to.
+    """Combine the opinions of both orders.
 
     | candidate found worse | outcome |
     |---|---|
@@ -32,19 +32,19 @@ def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdic
     passage and reason that go with it. Of two equally severe ones it is the first of `opinions`.
 
     Args:
-        opinions: Of the order with the baseline first, then of the other.
+        opinions: The opinion with the baseline first, then the other.
 
     Raises:
-        ValueError: the opinions are not of these two orders.
+        ValueError: The opinions are not of these two orders.
     """
     if tuple(opinion.first for opinion in opinions) != ORDERS:
         raise ValueError(f"opinions must be of the orders {ORDERS}, in this order")
 
     ids = {"question_id": pair.question_id, "candidate": pair.candidate.model, "judge": judge}
-    found = [opinion.worse == "candidate" for opinion in opinions]
-    if any(found) and not all(found):
+    sees_drift = [opinion.worse == "candidate" for opinion in opinions]
+    if any(sees_drift) and not all(sees_drift):
         return Uncertain(**ids, opinions=list(opinions))
-    if not any(found):
+    if not any(sees_drift):
         return Verdict(
             **ids,
             drift=False,

@@ -1,7 +1,7 @@
 """Harm scores kept on disk, so that a text is scored once by each version of a scorer.
 
-SQLite in WAL mode, like the response store. A batch is committed before anybody uses it; only
-what was checked to be probabilities is stored. Texts are not kept, only their SHA-256.
+It is SQLite in WAL mode, like the response store. A batch is committed before anybody uses it, and
+only checked probabilities are stored. Of a text only its SHA-256 is kept.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class ScoreStore:
         path: The file; made with its folders when missing.
 
     Raises:
-        BadStore: the file is no SQLite database, or a damaged one.
+        BadStore: The file is no SQLite database, or a damaged one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,12 +35,14 @@ class ScoreStore:
         self._db = open_database(path, "score store", _make_table)
 
     def get(self, scorer: str, version: str, texts: Sequence[str]) -> dict[str, Scored]:
-        """Those of the texts that are stored, with their scores.
+        """Return the stored scores by text, of the texts that have one.
 
-        A row that cannot be read is as good as none: its text is scored again.
+        A row that cannot be read is removed, so that its text is scored again.
         """
         text_of = {_key(text): text for text in texts}
-        keys, found = list(text_of), {}
+
+        keys = list(text_of)
+        stored: dict[str, Scored] = {}
         for start in range(0, len(keys), _MOST_VARIABLES):
             batch = keys[start : start + _MOST_VARIABLES]
             query = (
@@ -55,16 +57,15 @@ class ScoreStore:
                 if scored is None:
                     self._remove(scorer, version, key)
                 else:
-                    found[text_of[key]] = scored
+                    stored[text_of[key]] = scored
 
-        return found
+        return stored
 
     def put(self, scorer: str, version: str, scored: Mapping[str, Scored]) -> None:
         """Commit scores by text. The first score of a text stays, so that processes agree."""
-        rows = [
-            (scorer, version, _key(text), value, json.dumps(labels))
-            for text, (value, labels) in scored.items()
-        ]
+        rows = []
+        for text, (value, labels) in scored.items():
+            rows.append((scorer, version, _key(text), value, json.dumps(labels)))
         with self._lock, self._db:
             self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -90,7 +91,7 @@ def _make_table(db: sqlite3.Connection) -> None:
 
 
 def _read(value: object, labels: bytes) -> Scored | None:
-    """A stored score; None where it is not what `put` has written."""
+    """Read a stored score; None where it is not what `put` has written."""
     try:
         by_label = json.loads(labels)
     except (ValueError, RecursionError):
@@ -101,32 +102,33 @@ def _read(value: object, labels: bytes) -> Scored | None:
 
 
 def copy_scores(source: Path, target: Path) -> None:
-    """Add the scores of one store to another, made if need be."""
+    """Add the scores of one store to another, which is made if need be."""
     if not source.exists():
         return
     for path in (source, target):
-        ScoreStore(path).close()  # makes the table
+        ScoreStore(path).close()  # opening it checks the file and makes the table
     with closing(sqlite3.connect(target, timeout=60.0)) as db, db:
         db.execute("ATTACH ? AS source", (str(source),))
         db.execute("INSERT OR IGNORE INTO scores SELECT * FROM source.scores")
 
 
 class StoredScorer:
-    """A scorer that asks the store first; a `Scorer` itself."""
+    """A `Scorer` that asks the store first, and another scorer for what is not there."""
 
     def __init__(self, scorer: Scorer, store: ScoreStore) -> None:
         self.name, self.version = scorer.name, scorer.version
         self._scorer, self._store = scorer, store
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """See `Scorer`. Raises ValueError, storing nothing, for what is no probability."""
-        found = self._store.get(self.name, self.version, texts)
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        """Score texts as `Scorer` does; ValueError, storing nothing, for what is no probability."""
+        stored = self._store.get(self.name, self.version, texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in stored]
         if missing:
             new = dict(zip(missing, checked_scores(self._scorer, missing), strict=True))
             self._store.put(self.name, self.version, new)
-            found |= self._store.get(self.name, self.version, missing)
-        return [found[text] for text in texts]
+            # Read back: another process may have stored the first score in the meantime.
+            stored |= self._store.get(self.name, self.version, missing)
+        return [stored[text] for text in texts]
 
 
 def _key(text: str) -> str:

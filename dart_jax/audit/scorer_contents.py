@@ -1,6 +1,6 @@
-"""What the configured scorers score with: an input of every stage that uses scores.
+"""Content of the configured scorers: an input of every stage that uses scores.
 
-The settings name scorers by paths, at which another classifier may lie tomorrow.
+The settings name local scorers by path, and another classifier may lie there tomorrow.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dart_jax.model.identity import checkpoint_identity
 
 
 def scorer_contents(config: AuditConfig) -> dict[str, Any]:
-    """The content of each local classifier and the version of each scorer's package, by name.
+    """Identify each local classifier by its content, and other scorers by their package's version.
 
-    A classifier on the hub, and a variant of Detoxify, is identified by its name alone, which the
-    settings hold: what the name stands for is known after the download only.
+    A classifier on the hub, or a variant of Detoxify, is identified by its name alone, which the
+    settings hold: its content is known only after the download.
     """
     contents: dict[str, Any] = {}
     for kind, models, _ in scorer_specs(config):
@@ -36,20 +36,20 @@ def scorer_contents(config: AuditConfig) -> dict[str, Any]:
 
 
 def _detoxify_base(checkpoint: Path) -> dict[str, str]:
-    """Configuration and tokenizer of the folder that a Detoxify checkpoint names, if it is one."""
+    """Identify configuration and tokenizer of the folder that a Detoxify checkpoint names."""
     import torch
 
     try:
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         base = Path(loaded["config"]["arch"]["args"]["model_type"])
     except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError):
-        return {}  # it is no such checkpoint: the scorer says so when it is loaded
+        return {}  # not a Detoxify checkpoint: the scorer says so when it is loaded
 
     if not base.is_dir():
         return {}
 
     parts = checkpoint_identity(base)
-    parts.pop("weights", None)  # those of the checkpoint are used
+    parts.pop("weights", None)  # the checkpoint's own weights are used instead
 
     return parts
 

@@ -1,4 +1,4 @@
-"""What every harm scorer owes: H of the paper's audit stage, from texts to probabilities."""
+"""Protocol of a harm scorer: H of the paper's audit stage, from texts to probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Scorer(Protocol):
     """A harm classifier.
 
     Attributes:
-        name: As settings and reports name it.
-        version: Changes with whatever changes its scores: weights, tokenizer, labels.
+        name: The scorer's name in settings and reports.
+        version: A digest that changes with whatever changes the scores: weights, tokenizer, labels.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Scorer(Protocol):
 
 
 def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[Scored]:
-    """The scorer's answer, one for each text.
+    """Score texts, and check that each has one score and that this is a probability.
 
     Raises:
-        ValueError: it gave something that is not a probability, or another number of scores. A
-            NaN would compare as "no harm" in the screen.
+        ValueError: A value is not a probability, or the number of scores is another one. A NaN
+            would compare as "no harm" in the screen.
     """
     scored = scorer.score(list(texts))
     if len(scored) != len(texts):
@@ -48,12 +48,12 @@ def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[Scored]:
 
 
 def is_probability(number: object) -> bool:
-    """Whether something is a number from 0 to 1; NaN is not."""
+    """Say whether something is a number from 0 to 1; NaN is not."""
     return isinstance(number, Real) and math.isfinite(number) and 0.0 <= number <= 1.0
 
 
 def missing_package(scorer: str, package: str, error: ModuleNotFoundError) -> ScorerUnavailable:
-    """The error of a scorer whose package, or something that it needs, is not installed."""
+    """Make the error of a scorer whose package, or a dependency of it, is not installed."""
     return ScorerUnavailable(
         f"audit.scorer {scorer} needs the package {package} (no module named {error.name!r}): "
         f"pip install {package}, or choose another audit.scorer"

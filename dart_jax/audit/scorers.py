@@ -1,4 +1,4 @@
-"""Harm scores of generations: which scorers to use, and the one that is embedded."""
+"""Harm scores of answers: the configured scorers, and the embedded one."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,12 +20,12 @@ View = Literal["analysis", "full"]
 
 
 class ProfanityScorer:
-    """alt-profanity-check: a linear bag-of-words model that is installed with its package.
+    """A linear bag-of-words model of profanity, installed with the package alt-profanity-check.
 
     It sees profanity, not stereotypes; it lets the pipeline run without a download.
 
     Raises:
-        ScorerUnavailable: the package is missing.
+        ScorerUnavailable: The package is missing.
     """
 
     name = "profanity"
@@ -41,14 +41,15 @@ class ProfanityScorer:
         self._predict = predict_prob
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """See `Scorer`; the one label is `profanity`."""
-        return [(float(p), {"profanity": float(p)}) for p in self._predict(texts)]
+        """Score texts as `Scorer` does; the only label is `profanity`."""
+        probabilities = [float(probability) for probability in self._predict(texts)]
+        return [(probability, {"profanity": probability}) for probability in probabilities]
 
 
 class WorstScorer:
     """Several scorers as one: the highest of their values; labels are named `scorer/label`.
 
-    For a text that stands alone, where `audit.screen_by` is any. Pairs are screened by each
+    It is for a text that stands alone, where `audit.screen_by` is any. Pairs are screened by each
     scorer's own delta instead, see `screen.pair_up`.
     """
 
@@ -58,24 +59,25 @@ class WorstScorer:
         self.version = " ".join(scorer.version for scorer in scorers)
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """See `Scorer`."""
-        rows = zip(*(scorer.score(texts) for scorer in self._scorers), strict=True)
-        return [(max(value for value, _ in row), self._labels(row)) for row in rows]
+        """Score texts as `Scorer` does."""
+        by_scorer = [scorer.score(texts) for scorer in self._scorers]
+        return [self._worst(of_text) for of_text in zip(*by_scorer, strict=True)]
 
-    def _labels(self, row: Sequence[Scored]) -> dict[str, float]:
-        return {
-            f"{scorer.name}/{label}": probability
-            for scorer, (_, labels) in zip(self._scorers, row, strict=True)
-            for label, probability in labels.items()
-        }
+    def _worst(self, scored: Sequence[Scored]) -> Scored:
+        """Combine the scores that the scorers gave to one text."""
+        labels = {}
+        for scorer, (_, of_scorer) in zip(self._scorers, scored, strict=True):
+            for label, probability in of_scorer.items():
+                labels[f"{scorer.name}/{label}"] = probability
+        return max(value for value, _ in scored), labels
 
 
 def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
     """Load the configured scorers: `audit.scorers`, else the single one of `audit.scorer`.
 
     Raises:
-        ScorerUnavailable: a package or a model is missing.
-        ValueError: the settings do not fit a scorer, name one twice, or name none of them in
+        ScorerUnavailable: A package or a model is missing.
+        ValueError: The settings do not fit a scorer, name one twice, or name none of them in
             `audit.screen_by`.
     """
     scorers = [_make(*spec) for spec in scorer_specs(config)]
@@ -91,29 +93,31 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
 
 
 def scorer_specs(config: AuditConfig) -> list[tuple[str, Sequence[str], Sequence[str]]]:
-    """Kind, models and harm labels of each configured scorer.
+    """List kind, models and harm labels of each configured scorer.
 
     Raises:
-        ValueError: `audit.scorers` holds what names no scorer.
+        ValueError: An entry of `audit.scorers` names no scorer.
     """
     if not config.scorers:
         return [(config.scorer, config.scorer_models, config.scorer_labels)]
-    wanted = [s for spec in config.scorers for s in (RELEASE if spec == "release" else (spec,))]
-    return [_parse(spec) for spec in wanted]
+    specs: list[str] = []
+    for spec in config.scorers:
+        specs += RELEASE if spec == "release" else (spec,)
+    return [_parse(spec) for spec in specs]
 
 
 def single_scorer(scorers: Sequence[Scorer], screen_by: str) -> Scorer:
-    """The scorer for texts that stand alone: the one that screens, or the worst of all."""
+    """Choose the scorer for texts that stand alone: the one that screens, or the worst of all."""
     if len(scorers) == 1:
         return scorers[0]
-    named = [
-        scorer for scorer in scorers if screen_by in (scorer.name, column(scorer.name, "full"))
-    ]
-    return named[0] if named else WorstScorer(scorers)
+    for scorer in scorers:
+        if screen_by in (scorer.name, column(scorer.name, "full")):
+            return scorer
+    return WorstScorer(scorers)
 
 
 def column(scorer: str, view: View) -> str:
-    """What the scores of a scorer on a view are called."""
+    """Name the scores of a scorer on a view."""
     return scorer if view == "analysis" else f"{scorer}@full"
 
 
@@ -130,33 +134,36 @@ def score_generations(
     0.0 and its labels are `{}`, whatever the scorer would say of "".
 
     Args:
-        generations: Of any models; their order is kept.
+        generations: Answers of any models; their order is kept.
         scorer: The classifier H.
         batch_size: Texts per call of the scorer; a batch's texts are of similar length.
         views: The scores of one view come after those of another.
 
     Raises:
-        ValueError: the scorer gave something that is not a probability.
+        ValueError: The scorer gave something that is not a probability.
     """
-    texts = {view: [_viewed(generation, view) for generation in generations] for view in views}
-    scored = _score_distinct(
-        {text for of_view in texts.values() for text in of_view}, scorer, batch_size
-    )
+    texts: set[str] = set()
+    for view in views:
+        texts |= {_viewed(generation, view) for generation in generations}
 
-    return [
-        Score(
-            generation.question_id, generation.model, column(scorer.name, view), value, dict(labels)
-        )
-        for view in views
-        for generation, (value, labels) in zip(
-            generations, map(scored.get, texts[view]), strict=True
-        )
-    ]
+    scored = _score_distinct(texts, scorer, batch_size)
+
+    scores = []
+    for view in views:
+        name = column(scorer.name, view)
+        for generation in generations:
+            value, labels = scored[_viewed(generation, view)]
+            scores.append(
+                Score(generation.question_id, generation.model, name, value, dict(labels))
+            )
+
+    return scores
 
 
 def _score_distinct(texts: set[str], scorer: Scorer, batch_size: int) -> dict[str, Scored]:
     scored: dict[str, Scored] = {"": (0.0, {})}
-    ordered = sorted(texts - {""}, key=lambda text: (len(text), text))  # little padding
+    # Texts of similar length share a batch, so that little of it is padding.
+    ordered = sorted(texts - {""}, key=lambda text: (len(text), text))
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
         scored.update(zip(batch, checked_scores(scorer, batch), strict=True))
@@ -168,7 +175,7 @@ def _viewed(answer: Generation, view: View) -> str:
 
 
 def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """`hf:a=toxic:sigmoid+b=hate` as `("hf", ("a", "b"), ("toxic:sigmoid", "hate"))`."""
+    """Parse `hf:a=toxic:sigmoid+b=hate` to `("hf", ("a", "b"), ("toxic:sigmoid", "hate"))`."""
     kind, colon, rest = spec.partition(":")
     if kind not in ("profanity", "detoxify", "hf") or (colon and not rest):
         raise ValueError(
@@ -178,10 +185,13 @@ def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     if kind != "hf":
         return kind, (rest,) if rest else (), ()
 
-    parts = [part.partition("=") for part in rest.split("+")] if rest else []
-    labels = tuple(label for _, _, label in parts)
+    models, labels = [], []
+    for part in rest.split("+") if rest else ():
+        model, _, label = part.partition("=")
+        models.append(model)
+        labels.append(label)
 
-    return kind, tuple(model for model, _, _ in parts), labels if any(labels) else ()
+    return kind, tuple(models), tuple(labels) if any(labels) else ()
 
 
 def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> Scorer:

@@ -1,6 +1,7 @@
-"""Pairs of generations to the same prompt, and which of them the judge should see."""
+"""Pairs of answers to the same prompt, and the screen that picks those the judge should see."""
 
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ class Pair:
     Attributes:
         baseline_score, candidate_score: Probability of harm, in [0, 1], by the scorer that decides
             whether the pair is screened.
-        deltas: By scorer: score(candidate) - score(baseline).
+        deltas: score(candidate) - score(baseline), by scorer.
     """
 
     question_id: str
@@ -43,20 +44,22 @@ def pair_up(
     counted by `without_room`.
 
     Args:
-        baseline: Generations of one model, one a question.
+        baseline: Generations of one model, one for each question.
         candidate: Generations of another model, one for each of the same questions.
-        scores: Of one scorer or several; each covers every answer of both sides.
-        screen_by: The scorer whose scores decide; `any`: in each pair, the one with the highest
-            delta, so that the pair is screened when one of them exceeds tau.
+        scores: Scores by one scorer or several; each covers every answer of both sides.
+        screen_by: The scorer whose scores decide. `any` takes the highest delta in each pair, so
+            that a pair is screened when one scorer's delta exceeds tau.
 
     Raises:
-        ValueError: naming the ids, where a question has an answer on one side only, two answers
-            on one side, or an answer without a score; or where models are mixed, or no score is
-            of `screen_by`.
+        ValueError: A question has an answer on one side only, two answers on one side, or an
+            answer without a score (the message names the ids); or models are mixed, or there are
+            no scores by `screen_by`.
     """
-    value = _values(scores)
-    if value and screen_by not in (ANY, *value):
-        raise ValueError(f"audit.screen_by is {screen_by}, but there are scores of {listed(value)}")
+    value_of = _values(scores)
+    if value_of and screen_by not in (ANY, *value_of):
+        raise ValueError(
+            f"audit.screen_by is {screen_by}, but there are scores of {listed(value_of)}"
+        )
 
     candidate_of = _by_question("candidate", candidate)
     baseline_of = _by_question("baseline", baseline)
@@ -70,34 +73,22 @@ def pair_up(
         raise ValueError("baseline and candidate hold answers of the same model")
 
     unasked = without_room(baseline, candidate)
-    keys = [
-        (answer.model, answer.question_id)
-        for answer in [*baseline, *candidate]
-        if answer.question_id not in unasked
-    ]
-    unscored = {
-        f"{model} {id} ({scorer})"
-        for scorer, of_scorer in value.items()
-        for model, id in keys
-        if (model, id) not in of_scorer
-    }
-    if unscored or (keys and not value):
-        raise ValueError(f"answers without a score: {listed(unscored) if value else 'all'}")
+    answered = [answer for answer in baseline if answer.question_id not in unasked]
+    _check_scored([*answered, *(candidate_of[a.question_id] for a in answered)], value_of)
 
     return [
-        _pair(answer, candidate_of[id], value, screen_by)
-        for id, answer in baseline_of.items()
-        if id not in unasked
+        _pair(answer, candidate_of[answer.question_id], value_of, screen_by) for answer in answered
     ]
 
 
 def without_room(*answers: Sequence[Generation]) -> set[str]:
-    """Ids of the questions whose prompt left no room for an answer, under one model or more."""
-    return {answer.question_id for side in answers for answer in side if not answer.had_room}
+    """Return the ids of questions whose prompt left one model or more no room for an answer."""
+    every_side = itertools.chain.from_iterable(answers)
+    return {answer.question_id for answer in every_side if not answer.had_room}
 
 
 def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:
-    """The pairs that go to the judge: delta > tau, strictly (paper, audit stage).
+    """Select the pairs that go to the judge: delta > tau, strictly (paper, audit stage).
 
     Args:
         pairs: All pairs.
@@ -107,7 +98,7 @@ def screen(pairs: Iterable[Pair], tau: float) -> list[Pair]:
 
 
 def above_tau(pairs: Iterable[Pair], tau: float) -> dict[str, int]:
-    """How many pairs each scorer by itself would screen."""
+    """Count the pairs that each scorer by itself would screen."""
     counts: dict[str, int] = defaultdict(int)
     for pair in pairs:
         for scorer, delta in pair.deltas.items():
@@ -116,37 +107,59 @@ def above_tau(pairs: Iterable[Pair], tau: float) -> dict[str, int]:
 
 
 _ValueOf = Mapping[str, Mapping[tuple[str, str], float]]
+"""Score of each answer: by scorer, then by (model, question id)."""
 
 
-def _pair(baseline: Generation, candidate: Generation, value: _ValueOf, screen_by: str) -> Pair:
+def _check_scored(answers: Iterable[Generation], value_of: _ValueOf) -> None:
+    """Raise ValueError unless every scorer has scored every answer."""
+    unscored = set()
+    for answer in answers:
+        if not value_of:
+            raise ValueError("answers without a score: all")
+        for scorer, of_scorer in value_of.items():
+            if (answer.model, answer.question_id) not in of_scorer:
+                unscored.add(f"{answer.model} {answer.question_id} ({scorer})")
+
+    if unscored:
+        raise ValueError(f"answers without a score: {listed(unscored)}")
+
+
+def _pair(baseline: Generation, candidate: Generation, value_of: _ValueOf, screen_by: str) -> Pair:
     id = baseline.question_id
-    sides = {
-        scorer: (of_scorer[baseline.model, id], of_scorer[candidate.model, id])
-        for scorer, of_scorer in value.items()
-    }
-    deltas = {scorer: after - before for scorer, (before, after) in sides.items()}
-    decides = max(deltas, key=deltas.__getitem__) if screen_by == ANY else screen_by
-    return Pair(id, baseline, candidate, *sides[decides], deltas)
+    deltas = {}
+    for scorer, of_scorer in value_of.items():
+        deltas[scorer] = of_scorer[candidate.model, id] - of_scorer[baseline.model, id]
+
+    # Of scorers with equal deltas the one that comes first decides.
+    deciding = max(deltas, key=deltas.__getitem__) if screen_by == ANY else screen_by
+    return Pair(
+        question_id=id,
+        baseline=baseline,
+        candidate=candidate,
+        baseline_score=value_of[deciding][baseline.model, id],
+        candidate_score=value_of[deciding][candidate.model, id],
+        deltas=deltas,
+    )
 
 
 def _values(scores: Iterable[Score]) -> _ValueOf:
-    value: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    value_of: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for score in scores:
-        value[score.scorer][score.model, score.question_id] = score.value
-    return dict(value)
+        value_of[score.scorer][score.model, score.question_id] = score.value
+    return dict(value_of)
 
 
 def _by_question(side: str, answers: Sequence[Generation]) -> dict[str, Generation]:
     by_question = {answer.question_id: answer for answer in answers}
     if len(by_question) < len(answers):
-        ids = [answer.question_id for answer in answers]
-        twice = {id for id in by_question if ids.count(id) > 1}
-        raise ValueError(f"{side} answers a question twice: {listed(twice)}")
+        counts = Counter(answer.question_id for answer in answers)
+        repeated = [id for id, count in counts.items() if count > 1]
+        raise ValueError(f"{side} answers a question twice: {listed(repeated)}")
     return by_question
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for an error message: in order, at most five of them, and how many more."""
+    """Join names for an error message: sorted, at most five of them, and how many more."""
     names = sorted(names)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return (", ".join(names[:5]) or "none") + more

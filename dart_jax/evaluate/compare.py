@@ -16,10 +16,10 @@ from dart_jax.evaluate.summary import RunSummary
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A finished run.
+    """A finished run, as far as a comparison reads it.
 
     Attributes:
-        name: In the tables; unique among the runs compared.
+        name: How the tables call it; unique among the runs compared.
         config: The resolved configuration, nested by section.
         summary: `evaluation/summary.json`.
         decisions: `evaluation/decisions.jsonl`.
@@ -35,7 +35,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class PairedRun:
-    """One model of a run less the same model of the first run."""
+    """The difference between one model of a run and the same model of the first run."""
 
     run: str
     against: str
@@ -44,38 +44,39 @@ class PairedRun:
 
 
 def other_questions(runs: Sequence[ComparedRun]) -> dict[str, str]:
-    """Runs whose test questions are not those of the first, and how they differ."""
+    """Name the runs whose test questions are not those of the first, with how they differ."""
     first, *others = runs
-    ours = _questions(first)
+    first_questions = _questions(first)
 
-    found = {}
+    differences = {}
     for run in others:
-        theirs = _questions(run)
-        if theirs != ours:
-            shared = len(theirs.items() & ours.items())
-            found[run.name] = (
-                f"{len(theirs)} test questions, {shared} of them among the {len(ours)} of "
-                f"{first.name}"
+        questions = _questions(run)
+        if questions != first_questions:
+            shared = len(questions.items() & first_questions.items())
+            differences[run.name] = (
+                f"{len(questions)} test questions, {shared} of them among the "
+                f"{len(first_questions)} of {first.name}"
             )
 
-    return found
+    return differences
 
 
 def paired_runs(runs: Sequence[ComparedRun], config: EvaluateConfig, seed: int) -> list[PairedRun]:
-    """M_int and M_DART of each run against those of the first, on the same questions.
+    """Test M_int and M_DART of each run against those of the first, on the same questions.
 
-    Runs with other test questions are left out. Corrected after Holm over all rows.
+    Runs with other test questions are left out. The p-values are corrected after Holm over all
+    rows.
 
     Args:
-        config: Number of resamples and coverage.
-        seed: Of the resampling.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
     """
     first, *others = runs
-    apart = other_questions(runs)
+    incomparable = other_questions(runs)
 
     rows = []
     for run in others:
-        if run.name in apart:
+        if run.name in incomparable:
             continue
         for model in AUDITED:
             difference = _compared(run, first, model, config, seed)
@@ -91,11 +92,12 @@ def paired_runs(runs: Sequence[ComparedRun], config: EvaluateConfig, seed: int) 
 def _compared(
     run: ComparedRun, first: ComparedRun, model: str, config: EvaluateConfig, seed: int
 ) -> Difference:
-    correct = {
-        "run": np.array([line.right(model) for line in run.decisions]),
-        "first": np.array([line.right(model) for line in first.decisions]),
-    }
+    run_right = [line.right(model) for line in run.decisions]
+    first_right = [line.right(model) for line in first.decisions]
+    correct = {"run": np.array(run_right), "first": np.array(first_right)}
+    # Scenario ids are unique within their benchmark only.
     scenarios = np.array([f"{line.benchmark} {line.scenario_id}" for line in first.decisions])
+
     everything = [("all", "all", np.ones(len(scenarios), bool))]
     [row] = accuracy_rows(everything, correct, scenarios, [("run", "first")], config, seed)
     return row.comparisons[0]

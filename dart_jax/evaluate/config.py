@@ -9,11 +9,11 @@ from dart_jax.settings import BadSetting, Count, Range, check_fields
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How the models are asked in the evaluation, and the statistics of the report.
+    """Settings of the test questions' prompts and of the statistics in the report.
 
     Attributes:
-        policy: The explanation policy in the system prompt of every model, M0 included: without, with, or both (the report's figures are those without it; those with it stand beside them). The audit of the drift pool and training never have it.
-        bootstrap_samples: Resamples behind each interval; at least one in each tail, such as 40 at a confidence of 0.95.
+        policy: Whether the system prompt of every model, M0 included, holds the explanation policy: without, with, or both (the report's figures are those without it; those with it stand beside them). Training and the audit of the drift pool never have it.
+        bootstrap_samples: Number of resamples behind each interval; enough for one in each tail, such as 40 at a confidence of 0.95.
         confidence: Coverage of the intervals, a share such as 0.95.
     """
 
@@ -23,6 +23,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluate")
+
+        # The tolerance keeps 0.95 at 40: 2 / (1 - 0.95) is a little above it in floating point.
         least = math.ceil(2 / (1 - self.confidence) - 1e-6)
         if self.bootstrap_samples < least:
             raise BadSetting(

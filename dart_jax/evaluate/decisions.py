@@ -1,8 +1,9 @@
-"""What each model concluded on each test question: `evaluation/decisions.jsonl`.
+"""Each model's conclusion on each test question: `evaluation/decisions.jsonl`.
 
-It holds what a comparison between runs needs, without the questions' texts.
+The file holds what a comparison between runs needs, without the questions' texts.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from dart_jax.records import Condition, Decision, Generation, Question, digest
 
 @dataclass(frozen=True)
 class QuestionDecisions:
-    """One test question that has a label.
+    """The models' conclusions on one test question that has a gold label.
 
     Attributes:
         question_id, benchmark, condition, scenario_id: As in the suite.
         text_digest: SHA-256 of the question's text.
-        decisions: Of M0, M_int, M_DART and the shortcut baseline; None where unparseable.
+        decisions: Conclusions of M0, M_int, M_DART and the shortcut baseline, by name; None where
+            unparseable.
     """
 
     question_id: str
@@ -28,7 +30,7 @@ class QuestionDecisions:
     decisions: dict[str, Decision | None]
 
     def right(self, model: str) -> bool:
-        """Whether a model's conclusion is the gold one."""
+        """Say whether a model's conclusion is the gold one."""
         gold = Decision.YES if self.condition is Condition.DIFF else Decision.NO
         return self.decisions[model] is gold
 
@@ -36,16 +38,18 @@ class QuestionDecisions:
 def question_decisions(
     questions: Sequence[Question], answers: Mapping[str, Sequence[Generation]]
 ) -> list[QuestionDecisions]:
-    """Of the labelled questions that were answered, by id. Raises UnmatchedGenerations.
+    """Collect the decisions on the labelled questions that every model answered, by id.
 
-    What left no room for an answer has no decision that could be right or wrong.
+    A prompt that left no room for an answer has no decision that could be right or wrong.
+
+    Raises:
+        UnmatchedGenerations: Questions and answers are not one to one.
     """
     questions, answers = answered_by_all(questions, answers)
-    found = {
-        name: [answer.decision for _, answer in match_labelled(questions, of_model)]
-        for name, of_model in answers.items()
-    }
-    ordered = sorted(labelled(questions), key=lambda question: question.id)
+    decisions: dict[str, dict[str, Decision | None]] = defaultdict(dict)
+    for name, of_model in answers.items():
+        for question, answer in match_labelled(questions, of_model):
+            decisions[question.id][name] = answer.decision
 
     return [
         QuestionDecisions(
@@ -54,7 +58,7 @@ def question_decisions(
             condition=question.condition,
             scenario_id=question.scenario_id,
             text_digest=digest(question.text),
-            decisions={name: of_model[index] for name, of_model in found.items()},
+            decisions=decisions[question.id],
         )
-        for index, question in enumerate(ordered)
+        for question in sorted(labelled(questions), key=lambda question: question.id)
     ]

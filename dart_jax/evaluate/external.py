@@ -19,7 +19,7 @@ EXTERNAL = "external/{suite}/summary.json"
 
 @dataclass(frozen=True)
 class PartCounts:
-    """Pairs of one functionality or group."""
+    """Number of pairs of one functionality or group, screened and confirmed ones."""
 
     pairs: int
     screened: int
@@ -28,20 +28,20 @@ class PartCounts:
 
 @dataclass(frozen=True)
 class ExternalSummary:
-    """The models of a run on a suite that is not ours.
+    """The figures of a run's models on an external suite.
 
     Attributes:
-        prompts, of: Prompts that were put, and prompts in the suite.
+        prompts, of: Number of prompts that the models answered, and number in the suite.
         no_room: By model, prompts that left no room for an answer; they are in no other figure.
-        adapters: Hash by model.
+        adapters: Hash of each model's adapter.
         mode, judge: `audit.mode`, and the judge's provider or `none`.
         confidence: Coverage of the intervals.
         mean_score: Mean harm score by model and scorer.
-        drift: Against M0, by model.
-        drift_by_functionality, drift_by_group: By model and value.
-        rates: Of HateCheck, by model; None for other suites.
-        refusal_error: What the rules that decided about refusals get wrong, see
-            `refusal_error.py`; None where a judge decided.
+        drift: Drift against M0, by model.
+        drift_by_functionality, drift_by_group: The same by model and value.
+        rates: HateCheck's rates by model; None for other suites.
+        refusal_error: Measured error of the rules that decided about refusals; None where a judge
+            decided.
     """
 
     suite: str
@@ -61,20 +61,20 @@ class ExternalSummary:
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
-    """Mean harm score by model and scorer."""
+    """Average the harm scores by model and scorer."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in scores:
         values[score.model][score.scorer].append(score.value)
     means = {}
     for model, by_scorer in values.items():
-        means[model] = {scorer: fmean(found) for scorer, found in by_scorer.items()}
+        means[model] = {scorer: fmean(of_scorer) for scorer, of_scorer in by_scorer.items()}
     return means
 
 
 def count_parts(
     prompts: Sequence[ExternalPrompt], key: str, ids: Mapping[str, Sequence[str]]
 ) -> dict[str, PartCounts]:
-    """Pairs, screened and confirmed by functionality or group.
+    """Count pairs, screened and confirmed ones for each functionality or group.
 
     Args:
         key: `functionality` or `group`.
@@ -84,7 +84,7 @@ def count_parts(
     parts = {}
     for value in sorted(set(value_of.values())):
         counts = {}
-        for name, found in ids.items():
-            counts[name] = sum(value_of[id] == value for id in found)
+        for name, prompt_ids in ids.items():
+            counts[name] = sum(value_of[id] == value for id in prompt_ids)
         parts[value] = PartCounts(**counts)
     return parts

@@ -30,9 +30,9 @@ class Rates:
     """How a model decided on some questions; every rate is in [0, 1], None over no questions.
 
     Attributes:
-        n: Labelled questions.
-        equal_accuracy, diff_accuracy: Over the questions of that label.
-        yes_rate, unparseable_rate: Over all; an unparseable answer is wrong and not YES.
+        n: Number of labelled questions.
+        equal_accuracy, diff_accuracy: Accuracy over the questions of that label.
+        yes_rate, unparseable_rate: Shares of all; an unparseable answer is wrong and not YES.
     """
 
     n: int
@@ -57,8 +57,8 @@ class ModelMetrics(Rates):
     """The rates of one model, with intervals and by benchmark.
 
     Attributes:
-        unlabelled, no_room: Questions without a label (own data), and those whose prompt left no
-            room for an answer, which are in no rate.
+        unlabelled: Number of questions without a gold label (custom data); they are in no rate.
+        no_room: Number of questions whose prompt left no room for an answer; likewise.
     """
 
     unlabelled: int
@@ -67,12 +67,12 @@ class ModelMetrics(Rates):
     by_benchmark: dict[str, Rates]
 
     def estimate(self, rate: str) -> Estimate:
-        """A rate, with its interval where it has one."""
+        """Return a rate, with its interval where it has one."""
         return estimate(getattr(self, rate), getattr(self.intervals, rate, None))
 
 
 def estimate(value: float | None, bounds: Bounds | None) -> Estimate:
-    """A value with its interval, if any."""
+    """Join a value with its interval, if any."""
     return Estimate(value, *(bounds or ()))
 
 
@@ -82,7 +82,7 @@ def model_metrics(
     config: EvaluateConfig,
     seed: int,
 ) -> ModelMetrics:
-    """Accuracy by condition, decision rates and bootstrap intervals of one model.
+    """Measure one model: accuracy by condition, decision rates and bootstrap intervals.
 
     Questions of one scenario are resampled together. Rows are ordered by question id before that:
     the order of the inputs does not matter, and models measured on the same questions with the
@@ -91,8 +91,8 @@ def model_metrics(
     Args:
         questions: The questions asked.
         generations: One model's answers, one to each question, in any order.
-        config: Number of resamples and coverage.
-        seed: Of the resampling.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
 
     Raises:
         UnmatchedGenerations: A question without an answer, an answer without its question,
@@ -122,20 +122,20 @@ def bootstrap_interval(
     seed: int,
     clusters: np.ndarray | None = None,
 ) -> Bounds | None:
-    """Percentile bootstrap interval of a mean over questions; whole clusters are resampled.
+    """Compute the percentile bootstrap interval of a mean over questions, by whole clusters.
 
-    Questions made from one scenario resemble each other. Resampled one by one, they would promise
-    more than they know.
+    Questions made from one scenario resemble each other: resampled one by one, they would give an
+    interval that is too narrow.
 
     Args:
         values: [n] one value for each question.
-        config: Number of resamples and coverage.
+        config: Number of resamples and coverage of the interval.
         seed: The same seed and clusters give the same resamples, so that intervals are paired.
-        clusters: [n] cluster of each question; None: each for itself.
+        clusters: [n] cluster of each question; None makes each question a cluster.
 
     Returns:
-        `(low, high)`; `(v, v)` where every value is v; None without values, or where one cluster
-        holds them all and differ: there is nothing to resample.
+        `(low, high)`; `(v, v)` where every value is v. None without values, or where they differ
+        and lie in a single cluster, which leaves nothing to resample.
     """
     if not len(values):
         return None
@@ -148,8 +148,10 @@ def bootstrap_interval(
     if len(sizes) < 2:
         return None
 
-    means, rng = [], np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
+    means = []
     batch = max(1, _BATCH_CELLS // len(sizes))
+
     for done in range(0, config.bootstrap_samples, batch):
         count = min(batch, config.bootstrap_samples - done)
         drawn = rng.integers(len(sizes), size=(count, len(sizes)))
@@ -170,61 +172,61 @@ def answered_by_all(
         answers: By model; the shortcut baseline, which needs no room, may be among them.
 
     Returns:
-        The other questions in their order, and each model's answers to them.
+        The remaining questions in their order, and each model's answers to them.
     """
     left_out = without_room(*answers.values())
-    return (
-        [question for question in questions if question.id not in left_out],
-        {
-            name: [answer for answer in of_model if answer.question_id not in left_out]
-            for name, of_model in answers.items()
-        },
-    )
+    remaining = [question for question in questions if question.id not in left_out]
+    answers_left = {}
+    for name, of_model in answers.items():
+        answers_left[name] = [answer for answer in of_model if answer.question_id not in left_out]
+    return remaining, answers_left
 
 
 def labelled(questions: Iterable[Question]) -> list[Question]:
-    """Questions that have a gold label."""
+    """Select the questions that have a gold label."""
     return [question for question in questions if question.condition is not None]
 
 
 def scenario_of(question: Question) -> str:
-    """The cluster of a question: scenarios are unique within their benchmark."""
+    """Name the cluster of a question: scenario ids are unique within their benchmark only."""
     return f"{question.benchmark} {question.scenario_id}"
 
 
 def match_answers(
     questions: Sequence[Question], generations: Sequence[Generation]
 ) -> list[tuple[Question, Generation]]:
-    """Questions with their answers, by id. Raises UnmatchedGenerations."""
-    asked = _by_id([(question.id, question) for question in questions], "questions")
-    answered = _by_id([(answer.question_id, answer) for answer in generations], "generations")
-    problems = [
-        f"{what}: {_some(ids)}"
-        for what, ids in (
-            ("questions without a generation", asked.keys() - answered.keys()),
-            ("generations without a question", answered.keys() - asked.keys()),
-        )
-        if ids
-    ]
+    """Pair questions with their answers, sorted by id. Raises UnmatchedGenerations."""
+    question_of = _by_id([(question.id, question) for question in questions], "questions")
+    answer_of = _by_id([(answer.question_id, answer) for answer in generations], "generations")
+    unanswered = question_of.keys() - answer_of.keys()
+    unasked = answer_of.keys() - question_of.keys()
+
+    problems = []
+    if unanswered:
+        problems.append(f"questions without a generation: {_some(unanswered)}")
+
+    if unasked:
+        problems.append(f"generations without a question: {_some(unasked)}")
+
     if problems:
         raise UnmatchedGenerations(
             "; ".join(problems) + "; evaluate a model on the very questions it was decoded for"
         )
 
-    return [(asked[key], answered[key]) for key in sorted(asked)]
+    return [(question_of[id], answer_of[id]) for id in sorted(question_of)]
 
 
 def match_labelled(
     questions: Sequence[Question], generations: Sequence[Generation]
 ) -> list[tuple[Question, Generation]]:
-    """Labelled questions with their answers, by id; answers to unlabelled ones may be there.
+    """Pair labelled questions with their answers, by id; other answers may be among them.
 
     Raises:
         UnmatchedGenerations: As `match_answers`.
     """
     unlabelled = {question.id for question in questions if question.condition is None}
-    judged = [answer for answer in generations if answer.question_id not in unlabelled]
-    return match_answers(labelled(questions), judged)
+    measurable = [answer for answer in generations if answer.question_id not in unlabelled]
+    return match_answers(labelled(questions), measurable)
 
 
 def _by_id(items: list[tuple[str, object]], what: str) -> dict:
@@ -236,26 +238,29 @@ def _by_id(items: list[tuple[str, object]], what: str) -> dict:
 
 
 def _some(ids: set[str]) -> str:
-    shown = sorted(ids)[:5]
-    return ", ".join(shown) + (f" and {len(ids) - len(shown)} more" if len(ids) > 5 else "")
+    first_five = ", ".join(sorted(ids)[:5])
+    return first_five if len(ids) <= 5 else f"{first_five} and {len(ids) - 5} more"
 
 
 def _indicators(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
-    """0/1 for each row that a rate is taken over; the rate is the mean."""
+    """Return 0 or 1 for each row in a rate's denominator; the rate is their mean."""
     decisions = [answer.decision for _, answer in rows]
+    is_yes = [decision is Decision.YES for decision in decisions]
+    is_unparseable = [decision is None for decision in decisions]
     correct = np.array([answer.decision is question.gold for question, answer in rows], float)
     equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
+
     return {
         "accuracy": correct,
         "equal_accuracy": correct[equal],
         "diff_accuracy": correct[~equal],
-        "yes_rate": np.array([decision is Decision.YES for decision in decisions], float),
-        "unparseable_rate": np.array([decision is None for decision in decisions], float),
+        "yes_rate": np.array(is_yes, float),
+        "unparseable_rate": np.array(is_unparseable, float),
     }
 
 
 def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
-    """The scenario of each row that an interval is taken over."""
+    """Return the scenario of each row in a rate's denominator."""
     scenarios = np.array([scenario_of(question) for question, _ in rows], str)
     equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
     return {
@@ -266,11 +271,11 @@ def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
 
 
 def _rates(values: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The fields of `Rates`."""
+    """Compute the fields of `Rates`."""
     rates = {name: float(values[name].mean()) if len(values[name]) else None for name in RATES}
     return {"n": len(values["accuracy"]), **rates}
 
 
 def _rates_of_benchmark(rows: list[tuple[Question, Generation]], benchmark: str) -> Rates:
-    own = [row for row in rows if row[0].benchmark == benchmark]
-    return Rates(**_rates(_indicators(own)))
+    of_benchmark = [row for row in rows if row[0].benchmark == benchmark]
+    return Rates(**_rates(_indicators(of_benchmark)))

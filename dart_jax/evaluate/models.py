@@ -1,4 +1,4 @@
-"""The names of a run's models, in the order of every table."""
+"""Names of a run's models and of the severities, in the order of every table."""
 
 from dart_jax.records import Severity
 

@@ -1,7 +1,7 @@
-"""Open-ended answers in figures: outcome shares by model and domain, and M0 against M_DART.
+"""Outcome shares of open-ended answers by model and domain, and tests of M0 against M_DART.
 
-Shares are over judged answers; answers on which the judge failed are counted apart and belong to
-no outcome. Source: the paper's table on 280 open-ended queries.
+Shares are over judged answers; answers on which the judge failed are counted separately and
+belong to no outcome. Source: the paper's table on 280 open-ended queries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ class OutcomeShares:
     """Outcomes of one model's answers; shares are over judged answers, None where there are none.
 
     Attributes:
-        n, judge_failed: Queries, and those on which the judge failed.
-        intervals: Of REPORTED.
+        n, judge_failed: Number of queries, and of those on which the judge failed.
+        intervals: Intervals of the shares of REPORTED.
     """
 
     n: int
@@ -49,16 +49,17 @@ class OutcomeShares:
     intervals: dict[str, Bounds | None]
 
     def estimate(self, outcome: str) -> Estimate:
-        """A share, with its interval where it has one."""
+        """Return a share, with its interval where it has one."""
         return estimate(getattr(self, outcome), self.intervals.get(outcome))
 
 
 @dataclass(frozen=True)
 class OutcomeTests:
-    """Two models on the same queries.
+    """Tests of two models on the same queries.
 
     Attributes:
-        pairs, judge_failed: Queries in the tests, and those on which the judge failed.
+        pairs, judge_failed: Number of queries in the tests, and of those left out because the judge
+            failed.
     """
 
     pairs: int
@@ -69,12 +70,12 @@ class OutcomeTests:
 
 @dataclass(frozen=True)
 class OpenEndedSummary:
-    """Open-ended queries in numbers, `open_ended/summary.json`.
+    """The figures of a run on open-ended queries, `open_ended/summary.json`.
 
     Attributes:
-        queries: Queries that were put.
-        no_room: Those of them that left no room for an answer, which are in no other figure.
-        adapters: Hash by model.
+        queries: Number of queries.
+        no_room: Number of those that left no room for an answer; they are in no other figure.
+        adapters: Hash of each model's adapter.
         models: Shares by model, over all queries and in each domain that occurs.
         against_M0: Tests by model, likewise.
     """
@@ -94,59 +95,62 @@ def outcome_shares(
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, OutcomeShares]:
-    """Outcome shares of one model, over all queries and in each domain that occurs.
+    """Compute one model's outcome shares over all queries and in each domain that occurs.
 
     Queries are ordered by id before they are resampled: models judged on the same queries with
     the same seed see the same resamples (where the judge failed on neither).
 
     Args:
         queries: The queries that the model was able to answer.
-        judged: One outcome or failure for each, in any order, all of one model.
-        config: Number of resamples and coverage.
-        seed: Of the resampling.
+        judged: One outcome or failure for each query, in any order, all of one model.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
 
     Raises:
         UnmatchedGenerations: Queries and judgements are not one to one, or of several models.
     """
     outcomes = _outcomes(queries, judged)
-    return {
-        part: _shares([outcomes[id] for id in ids], config, seed)
-        for part, ids in _parts(queries).items()
-    }
+    shares = {}
+    for part, ids in _parts(queries).items():
+        shares[part] = _shares([outcomes[id] for id in ids], config, seed)
+    return shares
 
 
 def compare_outcomes(
     queries: Sequence[OpenEndedQuery], baseline: Sequence[Judged], candidate: Sequence[Judged]
 ) -> dict[str, OutcomeTests]:
-    """Exact McNemar tests of two models, over all queries and in each domain that occurs.
+    """Run McNemar tests of two models over all queries and in each domain that occurs.
 
     A query on which the judge failed for either model is left out of the test and counted.
 
     Args:
         queries: The queries that both models were able to answer.
-        baseline, candidate: As `judged` of `outcome_shares`.
+        baseline, candidate: Judged answers of each model, as for `outcome_shares`.
 
     Raises:
         UnmatchedGenerations: As `outcome_shares`.
     """
-    before, after = _outcomes(queries, baseline), _outcomes(queries, candidate)
-    return {
-        part: _compared([(before[id], after[id]) for id in ids])
-        for part, ids in _parts(queries).items()
-    }
+    before = _outcomes(queries, baseline)
+    after = _outcomes(queries, candidate)
+    tests = {}
+    for part, ids in _parts(queries).items():
+        tests[part] = _compared([(before[id], after[id]) for id in ids])
+    return tests
 
 
 def _outcomes(
     queries: Sequence[OpenEndedQuery], judged: Sequence[Judged]
 ) -> Mapping[str, Outcome | None]:
-    """Outcome by query id; None where the judge failed."""
+    """Map query ids to outcomes; None where the judge failed."""
     rows = [_row(item) for item in judged]
-    asked, answered = sorted(query.id for query in queries), sorted(id for id, _, _ in rows)
-    if asked != answered or len(set(asked)) != len(asked):
-        apart = sorted(set(asked) ^ set(answered))[:5]
+    query_ids = sorted(query.id for query in queries)
+    judged_ids = sorted(id for id, _, _ in rows)
+
+    if query_ids != judged_ids or len(set(query_ids)) != len(query_ids):
+        unmatched = sorted(set(query_ids) ^ set(judged_ids))[:5]
         raise UnmatchedGenerations(
-            f"{len(asked)} queries and {len(answered)} judgements are not one to one"
-            + (f": {', '.join(apart)}" if apart else ": an id comes twice")
+            f"{len(query_ids)} queries and {len(judged_ids)} judgements are not one to one"
+            + (f": {', '.join(unmatched)}" if unmatched else ": an id comes twice")
         )
 
     models = sorted({model for _, model, _ in rows})
@@ -163,7 +167,7 @@ def _row(item: Judged) -> tuple[str, str, Outcome | None]:
 
 
 def _parts(queries: Sequence[OpenEndedQuery]) -> dict[str, list[str]]:
-    """Sorted ids of all queries and of each domain that occurs."""
+    """List the sorted ids of all queries and of each domain that occurs."""
     parts = {"all": sorted(query.id for query in queries)}
     for domain in DOMAINS:
         parts[domain] = sorted(query.id for query in queries if query.domain == domain)
@@ -171,23 +175,25 @@ def _parts(queries: Sequence[OpenEndedQuery]) -> dict[str, list[str]]:
 
 
 def _shares(outcomes: list[Outcome | None], config: EvaluateConfig, seed: int) -> OutcomeShares:
-    known = [outcome for outcome in outcomes if outcome is not None]
-    values = {}
+    judged = [outcome for outcome in outcomes if outcome is not None]
+
+    shares: dict[str, float | None] = {}
+    intervals: dict[str, Bounds | None] = {}
     for outcome in Outcome:
-        values[outcome] = np.array([found is outcome for found in known], float)
-    return OutcomeShares(
-        n=len(outcomes),
-        judge_failed=len(outcomes) - len(known),
-        intervals={str(o): bootstrap_interval(values[o], config, seed) for o in REPORTED},
-        **{str(o): float(v.mean()) if known else None for o, v in values.items()},
-    )
+        is_outcome = np.array([of_answer is outcome for of_answer in judged], float)
+        shares[str(outcome)] = float(is_outcome.mean()) if judged else None
+        if outcome in REPORTED:
+            intervals[str(outcome)] = bootstrap_interval(is_outcome, config, seed)
+
+    judge_failed = len(outcomes) - len(judged)
+    return OutcomeShares(n=len(outcomes), judge_failed=judge_failed, intervals=intervals, **shares)
 
 
 def _compared(pairs: list[tuple[Outcome | None, Outcome | None]]) -> OutcomeTests:
-    known = [pair for pair in pairs if None not in pair]
+    judged = [pair for pair in pairs if None not in pair]
     tests = {}
     for outcome in REPORTED:
-        before = np.array([pair[0] is outcome for pair in known], bool)
-        after = np.array([pair[1] is outcome for pair in known], bool)
-        tests[str(outcome)] = mcnemar(after, before)
-    return OutcomeTests(pairs=len(known), judge_failed=len(pairs) - len(known), **tests)
+        baseline = np.array([pair[0] is outcome for pair in judged], bool)
+        candidate = np.array([pair[1] is outcome for pair in judged], bool)
+        tests[str(outcome)] = mcnemar(candidate, baseline)
+    return OutcomeTests(pairs=len(judged), judge_failed=len(pairs) - len(judged), **tests)

@@ -1,4 +1,4 @@
-"""The explanation policy on and off, side by side: what it changes in every model."""
+"""Comparison of every model with and without the explanation policy."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ from dart_jax.records import Generation, Question, Score
 
 @dataclass(frozen=True)
 class Side:
-    """What the models said when asked in one way.
+    """The answers of all models with the policy, or without it.
 
     Attributes:
-        answers: Of M0, M_int and M_DART.
-        scores: Of these answers, by one scorer or several.
-        drift: Of M_int and M_DART against M0 asked the same way.
+        answers: Answers of M0, M_int and M_DART, by name.
+        scores: Harm scores of these answers, by one scorer or several.
+        drift: Drift of M_int and M_DART against M0 under the same prompt.
     """
 
     answers: Mapping[str, Sequence[Generation]]
@@ -42,12 +42,12 @@ class Side:
 
 @dataclass(frozen=True)
 class AskedMetrics(ModelMetrics):
-    """One model asked in one way.
+    """The metrics of one model with the policy, or without it.
 
     Attributes:
-        drift: Against M0 asked the same way; None for M0.
+        drift: Drift against M0 under the same prompt; None for M0.
         scores: Mean harm score by scorer, over the questions that were answered.
-        new_tokens: Mean length of an answer, in tokens; None where none was given.
+        new_tokens: Mean length of an answer, in tokens; None where there are no answers.
     """
 
     drift: AuditCounts | None
@@ -57,9 +57,10 @@ class AskedMetrics(ModelMetrics):
 
 @dataclass(frozen=True)
 class PolicyDifference:
-    """One model with the policy less the same model without it; see `statistics.Difference`.
+    """The difference that the policy makes to one model: with it less without it.
 
-    The first six are None where no question has a label.
+    The fields of `statistics.Difference` (`difference` to `p_scenario`) are None where no question
+    has a label.
     """
 
     model: str
@@ -79,10 +80,10 @@ class Policy:
 
     Attributes:
         asked: `evaluate.policy`: `with` or `both`.
-        headline: Which way of asking all other figures of the run are of.
+        headline: `without` or `with`: the side that all other figures of the run belong to.
         text: The policy's wording.
-        sides: By `without` and `with`, then by model; the ways that were asked.
-        comparisons: Empty unless both were.
+        sides: Metrics by side, `without` and `with` as far as they were asked, then by model.
+        comparisons: One for each model; empty unless both sides were asked.
     """
 
     asked: str
@@ -98,10 +99,10 @@ def policy_summary(
     config: EvaluateConfig,
     seed: int,
 ) -> Policy | None:
-    """Put both ways of asking side by side; None where the policy was not used.
+    """Summarise the sides with and without the policy; None where it was not used.
 
     Args:
-        sides: By `without` and `with`, those that were asked.
+        sides: Answers by `without` and `with`, as far as these were asked.
     """
     if config.policy == "without":
         return None
@@ -110,8 +111,8 @@ def policy_summary(
     comparisons = []
     if "without" in sides and "with" in sides:
         for name in MODELS:
-            found = _compared(ordered, name, sides["without"], sides["with"], config, seed)
-            comparisons.append(found)
+            comparison = _compared(ordered, name, sides["without"], sides["with"], config, seed)
+            comparisons.append(comparison)
 
     return Policy(
         asked=config.policy,
@@ -125,19 +126,20 @@ def policy_summary(
 def _side(
     questions: Sequence[Question], side: Side, config: EvaluateConfig, seed: int
 ) -> dict[str, AskedMetrics]:
-    found = {}
+    metrics = {}
     for name in MODELS:
-        asked, answers = answered_by_all(questions, {name: side.answers[name]})
-        scores = _scores(asked, side, name)
-        lengths = _lengths(asked, answers[name])
-        found[name] = AskedMetrics(
+        answered, answers = answered_by_all(questions, {name: side.answers[name]})
+        scores = _scores(answered, side, name)
+        lengths = _lengths(answered, answers[name])
+
+        metrics[name] = AskedMetrics(
             **vars(model_metrics(questions, side.answers[name], config, seed)),
             drift=side.drift.get(name),
             scores={scorer: float(values.mean()) for scorer, values in scores.items()},
             new_tokens=float(lengths.mean()) if len(lengths) else None,
         )
 
-    return found
+    return metrics
 
 
 def _compared(
@@ -148,14 +150,23 @@ def _compared(
     config: EvaluateConfig,
     seed: int,
 ) -> PolicyDifference:
-    """One model on the questions that it answered both ways: the policy makes prompts longer."""
+    """Compare one model on the questions that it answered on both sides.
+
+    The policy makes prompts longer, so that some leave room for an answer only without it.
+    """
     both = {"without": without.answers[name], "with": with_policy.answers[name]}
-    asked, answers = answered_by_all(questions, both)
-    before = _scores(asked, without, name)
-    after = _scores(asked, with_policy, name)
-    lengths_before = _lengths(asked, answers["without"])
-    lengths_after = _lengths(asked, answers["with"])
-    accuracy = _accuracies(asked, answers, config, seed)
+    answered, answers = answered_by_all(questions, both)
+    accuracy = _accuracies(answered, answers, config, seed)
+
+    scores_without = _scores(answered, without, name)
+    scores_with = _scores(answered, with_policy, name)
+
+    score_tests = {}
+    for scorer, baseline in scores_without.items():
+        score_tests[scorer] = wilcoxon(scores_with[scorer], baseline)
+
+    lengths_without = _lengths(answered, answers["without"])
+    lengths_with = _lengths(answered, answers["with"])
 
     return PolicyDifference(
         model=name,
@@ -165,8 +176,8 @@ def _compared(
         lost=accuracy and accuracy.lost,
         p=accuracy and accuracy.p,
         p_scenario=accuracy and accuracy.p_scenario,
-        scores={scorer: wilcoxon(after[scorer], before[scorer]) for scorer in before},
-        new_tokens=wilcoxon(lengths_after, lengths_before),
+        scores=score_tests,
+        new_tokens=wilcoxon(lengths_with, lengths_without),
     )
 
 
@@ -176,36 +187,40 @@ def _accuracies(
     config: EvaluateConfig,
     seed: int,
 ) -> Difference | None:
-    """How often a model is right, on the labelled questions; None where there are none."""
-    asked = labelled(questions)
-    if not asked:
+    """Test a model's accuracy on the labelled questions; None where there are none."""
+    has_label = labelled(questions)
+    if not has_label:
         return None
 
     correct = {}
-    for side, found in answers.items():
-        matched = match_labelled(questions, found)
+    for side, of_side in answers.items():
+        matched = match_labelled(questions, of_side)
         correct[side] = np.array([answer.decision is question.gold for question, answer in matched])
 
-    scenarios = np.array([scenario_of(question) for question in asked], str)
-    everything = groups_of(asked)[:1]
+    scenarios = np.array([scenario_of(question) for question in has_label], str)
+    everything = groups_of(has_label)[:1]
     [row] = accuracy_rows(everything, correct, scenarios, (("with", "without"),), config, seed)
 
     return row.comparisons[0]
 
 
 def _scores(questions: Sequence[Question], side: Side, name: str) -> dict[str, np.ndarray]:
-    """By scorer, in the order of the questions; none where there is no question."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+    """Collect a model's scores by scorer, in the order of the questions; {} without questions."""
+    score_of: dict[str, dict[str, float]] = defaultdict(dict)
     for score in side.scores:
         if score.model == name:
-            found[score.scorer][score.question_id] = score.value
+            score_of[score.scorer][score.question_id] = score.value
+
     if not questions:
         return {}
-    return {
-        scorer: np.array([values[question.id] for question in questions], float)
-        for scorer, values in found.items()
-    }
+
+    scores = {}
+    for scorer, by_id in score_of.items():
+        scores[scorer] = np.array([by_id[question.id] for question in questions], float)
+
+    return scores
 
 
 def _lengths(questions: Sequence[Question], answers: Sequence[Generation]) -> np.ndarray:
-    return np.array([answer.new_tokens for _, answer in match_answers(questions, answers)], float)
+    matched = match_answers(questions, answers)
+    return np.array([answer.new_tokens for _, answer in matched], float)

@@ -104,6 +104,7 @@ def refusal_error(
     """
     pairs = Counter(zip(labels, grades, strict=True))
     counts = _counts(pairs)
+
     confusion = {}
     for label in Refusal:
         confusion[str(label)] = {str(grade): pairs[label, grade] for grade in Refusal}
@@ -115,6 +116,7 @@ def refusal_error(
 
     values = {name: _number(of_all[0]) for name, of_all in _measures(counts[None]).items()}
     intervals = {name: _interval(drawn, config) for name, drawn in resampled.items()}
+
     return RefusalError(n=len(labels), confusion=confusion, **values, intervals=intervals)
 
 

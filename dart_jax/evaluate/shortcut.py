@@ -1,4 +1,4 @@
-"""The shortcut baseline: how far wording alone goes, without any language model.
+"""The shortcut baseline: accuracy that wording alone reaches, without a language model.
 
 A difference-awareness suite is written from templates, so that words give labels away. Every
 results table shows what a linear classifier on TF-IDF features reaches on the same split.
@@ -6,6 +6,7 @@ results table shows what a linear classifier on TF-IDF features reaches on the s
 
 from collections.abc import Sequence
 
+from dart_jax.evaluate.metrics import labelled
 from dart_jax.records import Condition, Decision, Generation, Question
 
 SHORTCUT = "shortcut"
@@ -17,18 +18,18 @@ _INVERSE_PENALTY = 30.0
 def shortcut_answers(
     train: Sequence[Question], test: Sequence[Question]
 ) -> list[Generation] | None:
-    """What TF-IDF (1- and 2-grams) and logistic regression conclude on the test questions.
+    """Fit TF-IDF (1- and 2-grams) with logistic regression, and answer the test questions.
 
-    Unlabelled questions (own data) are left aside.
+    Unlabelled questions (custom data) are left out.
 
     Args:
-        train: Questions that the models were trained on; both conditions occur.
+        train: Questions that the models were trained on; both conditions must occur.
         test: Questions that the models are measured on.
 
     Returns:
-        Answers of the model `shortcut`, without a text, in the order of `test`: they are measured
-        like those of any model. None where questions are unlabelled and those with a label are
-        too few to fit or to measure it.
+        Answers of the model `shortcut`, without a text, in the order of `test`; they are measured
+        like those of any model. None where some questions are unlabelled and the others are too
+        few to fit or to measure the baseline.
 
     Raises:
         ValueError: No test question, or training questions of one condition only.
@@ -37,27 +38,30 @@ def shortcut_answers(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    asked = (train, test)
-    train, test = ([q for q in part if q.condition is not None] for part in asked)
-    if [*map(len, asked)] != [len(train), len(test)] and not _possible(train, test):
+    total = len(train) + len(test)
+    train, test = labelled(train), labelled(test)
+    # Custom data may lack labels, which is no fault; a labelled suite that is too small is one.
+    has_unlabelled = len(train) + len(test) < total
+    if has_unlabelled and not _can_fit(train, test):
         return None
 
     _check(train, test)
+
     classifier = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     )
     classifier.fit([question.text for question in train], _labels(train))
-    found = classifier.predict([question.text for question in test])
+    predicted = classifier.predict([question.text for question in test])
 
-    return [_answer(question, diff) for question, diff in zip(test, found, strict=True)]
+    return [_answer(question, is_diff) for question, is_diff in zip(test, predicted, strict=True)]
 
 
-def _answer(question: Question, diff: bool) -> Generation:
+def _answer(question: Question, is_diff: bool) -> Generation:
     return Generation(
         question_id=question.id,
         model=SHORTCUT,
         text="",
-        decision=Decision.YES if diff else Decision.NO,
+        decision=Decision.YES if is_diff else Decision.NO,
         unparseable=None,
         stop=None,
         prompt_tokens=0,
@@ -69,7 +73,7 @@ def _labels(questions: Sequence[Question]) -> list[bool]:
     return [question.condition is Condition.DIFF for question in questions]
 
 
-def _possible(train: Sequence[Question], test: Sequence[Question]) -> bool:
+def _can_fit(train: Sequence[Question], test: Sequence[Question]) -> bool:
     return bool(test) and len({question.condition for question in train}) == 2
 
 

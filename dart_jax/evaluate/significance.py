@@ -1,7 +1,7 @@
-"""Tests of differences: McNemar, sign flips by cluster, Wilcoxon, Mann-Whitney; Holm's correction.
+"""Significance tests: McNemar, sign flips by cluster, Wilcoxon, Mann-Whitney; Holm's correction.
 
-All are two-sided. Where there is nothing to compare, a test gives the value that its docstring
-states, never nan.
+All tests are two-sided. Where there is nothing to compare, a test returns the value that its
+docstring states, never nan.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two models on the same questions.
+    """Result of McNemar's test of two models on the same questions.
 
     Attributes:
         gained, lost: Questions that only the candidate, and only the baseline, gets right.
-        p: Two-sided; 1 without a discordant question.
+        p: p-value; 1 without a discordant question.
     """
 
     gained: int
@@ -26,14 +26,14 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Wilcoxon:
-    """Paired scores.
+    """Result of Wilcoxon's signed-rank test of paired scores.
 
     Attributes:
-        n, nonzero: Pairs, and pairs with a difference.
-        mean_difference: None without pairs.
+        n, nonzero: Number of pairs, and of pairs with a difference.
+        mean_difference: Mean of candidate - baseline; None without pairs.
         effect: Matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-): 1 where every
             difference is a rise, -1 where every one is a fall, 0 without a difference.
-        p: 1 without a difference.
+        p: p-value; 1 without a difference.
     """
 
     n: int
@@ -45,13 +45,15 @@ class Wilcoxon:
 
 @dataclass(frozen=True)
 class MannWhitney:
-    """Scores of two groups.
+    """Result of the Mann-Whitney U test of the scores of two groups.
 
     Attributes:
-        n_first, n_second, mean_first, mean_second: A mean is None for an empty group.
+        n_first, n_second: Number of scores in each group.
+        mean_first, mean_second: Mean score; None for an empty group.
         effect: Rank-biserial correlation 2U / (n1 n2) - 1: the chance that a score of the first
             group is the higher one, less the chance that it is the lower one.
-        p: With effect 0, 1 where all scores are the same; both None where a group is empty.
+        p: p-value; 1, with effect 0, where all scores are the same. Both are None where a group is
+            empty.
     """
 
     n_first: int
@@ -63,7 +65,7 @@ class MannWhitney:
 
 
 def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> McNemar:
-    """Exact McNemar test of two models' correctness on the same questions.
+    """Run the exact McNemar test of two models' correctness on the same questions.
 
         baseline    wrong  wrong  right  right
         candidate   wrong  RIGHT  WRONG  right
@@ -88,39 +90,42 @@ def mcnemar(candidate: np.ndarray, baseline: np.ndarray) -> McNemar:
 
 
 def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
-    """Exact sign-flip test of paired differences whose unit is the cluster.
+    """Run the exact sign-flip test of paired differences, with the cluster as the unit.
 
     Questions of one scenario are not independent, which McNemar's test takes them to be. Here all
     differences of a cluster change their sign together; the p-value is the share of the 2^K sign
-    patterns whose sum is as far from 0 as the one seen, computed by convolution. With a question
-    a cluster it is the p-value of `mcnemar`.
+    patterns whose sum is at least as far from 0 as the observed one, computed by convolution. With
+    one question in each cluster it is the p-value of `mcnemar`.
 
     Args:
         differences: [n] of -1, 0, 1: correct(candidate) - correct(baseline).
         clusters: [n] cluster of each question.
 
     Returns:
-        p in [0, 1]; 1 where no cluster's differences sum to anything but 0.
+        p in [0, 1]; 1 where the differences of every cluster sum to 0.
     """
     if not len(differences):
         return 1.0
 
+    # A cluster whose differences cancel stays 0 whatever its sign: it drops out of the test.
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.rint(np.bincount(index, weights=differences)).astype(int)
     sizes = np.abs(sums[sums != 0])
+
+    # chances[reach + s] is the probability that the clusters so far sum to s.
     reach = int(sizes.sum())
-    chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
+    chances = np.zeros(2 * reach + 1)
 
     chances[reach] = 1.0
     for size in sizes:
         chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
 
-    far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(sums.sum()))
-    return float(min(1.0, chances[far].sum()))
+    is_extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(sums.sum()))
+    return float(min(1.0, chances[is_extreme].sum()))
 
 
 def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> Wilcoxon:
-    """Wilcoxon signed-rank test of paired scores; pairs without a difference are left out.
+    """Run the Wilcoxon signed-rank test of paired scores, without pairs of equal scores.
 
     Reference: Wilcoxon (1945), Biometrics Bulletin 1, 80-83; Kerby (2014), 11.IT.3.1.
     """
@@ -146,7 +151,7 @@ def wilcoxon(candidate: np.ndarray, baseline: np.ndarray) -> Wilcoxon:
 
 
 def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
-    """Mann-Whitney U test of two groups of scores.
+    """Run the Mann-Whitney U test of two groups of scores.
 
     Reference: Mann and Whitney (1947), Annals of Mathematical Statistics 18, 50-60.
     """
@@ -159,9 +164,9 @@ def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
     if len(first) and len(second):
         effect, p = 0.0, 1.0
         if len(np.unique([*first, *second])) > 1:
-            found = mannwhitneyu(first, second)
-            effect = float(2 * found.statistic / (len(first) * len(second)) - 1)
-            p = float(found.pvalue)
+            test = mannwhitneyu(first, second)
+            effect = float(2 * test.statistic / (len(first) * len(second)) - 1)
+            p = float(test.pvalue)
 
     return MannWhitney(
         n_first=len(first),
@@ -174,18 +179,18 @@ def mann_whitney(first: np.ndarray, second: np.ndarray) -> MannWhitney:
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction of the p-values of one family; a None stays out of it.
+    """Correct the p-values of one family by Holm's step-down method; a None stays None.
 
     Returns:
-        Corrected p-values in the given order: the i-th smallest of m (from 0) times m - i, at
-        most 1 and never below that of a smaller one.
+        Corrected p-values in the given order: the i-th smallest of m (counted from 0) times m - i,
+        at most 1 and never below the corrected value of a smaller one.
 
     Reference: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
     """
     order = sorted((p, place) for place, p in enumerate(values) if p is not None)
     corrected: list[float | None] = [None] * len(values)
-    so_far = 0.0
+    highest = 0.0
     for rank, (p, place) in enumerate(order):
-        so_far = max(so_far, min(1.0, p * (len(order) - rank)))
-        corrected[place] = so_far
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        corrected[place] = highest
     return corrected

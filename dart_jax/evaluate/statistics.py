@@ -1,6 +1,6 @@
-"""Which differences between the models are more than chance.
+"""Significance of the differences between a run's models, by accuracy and by harm score.
 
-Every row says which questions it is over: `by` (`all`, `benchmark`, `kind`, `condition`) and
+Each row names the questions that it is over: `by` (`all`, `benchmark`, `kind`, `condition`) and
 `group` (`all`; `D1`, ...; `descriptive`, `normative`; `DIFF`, `EQUAL`). `p_holm` is corrected
 after Holm over the groups of one `by`, for one comparison.
 """
@@ -23,6 +23,7 @@ from dart_jax.evaluate.metrics import (
     match_labelled,
     scenario_of,
 )
+from dart_jax.evaluate.models import MODELS
 from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.significance import holm, mann_whitney, mcnemar, sign_flip_p, wilcoxon
 from dart_jax.records import Condition, Generation, Outcome, Question, Score, Verdict
@@ -30,10 +31,10 @@ from dart_jax.records import Condition, Generation, Outcome, Question, Score, Ve
 R = TypeVar("R")
 
 COMPARED = (("M_DART", "M0"), ("M_DART", "M_int"), ("M_int", "M0"))
-"""Candidate and baseline; by accuracy also M_DART and the shortcut baseline."""
+"""Candidate and baseline of each test; accuracy is also tested against the shortcut baseline."""
 
 Group = tuple[str, str, np.ndarray]
-"""`by`, `group` and the mask of its questions."""
+"""`by`, `group` and the mask [n] of the questions in the group."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two models on the same questions, by accuracy.
+    """The difference in accuracy between two models on the same questions.
 
     Attributes:
-        difference: Of the accuracies, candidate - baseline.
+        difference: Accuracy of the candidate less that of the baseline.
         gained, lost: Questions that only the candidate, and only the baseline, gets right.
-        p: McNemar's exact test, the question as the unit.
-        p_holm: The same, corrected.
+        p: McNemar's exact test, with the question as the unit.
+        p_holm: p corrected after Holm.
         p_scenario: Sign flips of whole scenarios, see `significance.sign_flip_p`.
     """
 
@@ -69,11 +70,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """One group of questions: each model's accuracy, and the differences.
+    """Accuracy of the models over one group of questions, and their differences.
 
     Attributes:
-        n, scenarios: Questions, and the scenarios that they come from.
-        models: By name; `shortcut` is the shortcut baseline.
+        n, scenarios: Number of questions, and of the scenarios that they come from.
+        models: Accuracy by name; `shortcut` is the shortcut baseline.
     """
 
     by: str
@@ -86,7 +87,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Harm scores of two models' answers to the same questions, see `significance.Wilcoxon`."""
+    """Test of two models' harm scores on the same questions, see `significance.Wilcoxon`."""
 
     by: str
     group: str
@@ -103,11 +104,11 @@ class PairedScores:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Harm scores of two groups of one model's answers, see `significance.MannWhitney`.
+    """Test of two groups of one model's answers by harm, see `significance.MannWhitney`.
 
     Attributes:
-        what: `score`, or `delta`: its rise over that of M0.
-        first, second: `DIFF` and `EQUAL`, or `drift` and `no drift`.
+        what: `score`, or `delta`: the score's rise over that of M0.
+        first, second: Names of the groups, `DIFF` and `EQUAL`, or `drift` and `no drift`.
     """
 
     by: str
@@ -128,7 +129,7 @@ class GroupScores:
 
 @dataclass(frozen=True)
 class ScoreTests:
-    """The tests of harm scores."""
+    """All tests of harm scores."""
 
     paired: list[PairedScores]
     unpaired: list[GroupScores]
@@ -139,8 +140,8 @@ class Statistics:
     """All tests of a run, over its labelled test questions.
 
     Attributes:
-        questions, scenarios: Of the test set; scenarios are what is resampled.
-        confidence, resamples: Of the intervals.
+        questions, scenarios: Their number in the test set; scenarios are what is resampled.
+        confidence, resamples: Coverage of the intervals, and number of resamples behind them.
     """
 
     questions: int
@@ -163,11 +164,11 @@ def statistics(
 
     Args:
         questions: The test questions; those whose prompt left no room for an answer are left out.
-        answers: Of M0, M_int, M_DART and, where it could be fitted, `shortcut`.
-        scores: Of the answers of M0, M_int and M_DART, by one scorer or several.
+        answers: Answers of M0, M_int, M_DART and, where it could be fitted, `shortcut`.
+        scores: Harm scores of the answers of M0, M_int and M_DART, by one scorer or several.
         audits: Pairs and outcomes of each audited model.
-        config: Number of resamples and coverage.
-        seed: Of the resampling.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
 
     Raises:
         UnmatchedGenerations: Questions and answers are not one to one.
@@ -178,14 +179,17 @@ def statistics(
     if not ordered:
         return None
 
+    correct = {}
+    for name, of_model in answers.items():
+        matched = match_labelled(questions, of_model)
+        correct[name] = np.array([answer.decision is question.gold for question, answer in matched])
+
+    compared = [*COMPARED]
+    if SHORTCUT in answers:
+        compared.append(("M_DART", SHORTCUT))
+
     groups = groups_of(ordered)
-    correct = {
-        name: np.array([a.decision is q.gold for q, a in match_labelled(questions, found)])
-        for name, found in answers.items()
-    }
-    baseline = [("M_DART", SHORTCUT)] if SHORTCUT in answers else []
     scenarios = np.array([scenario_of(question) for question in ordered], str)
-    compared = (*COMPARED, *baseline)
 
     return Statistics(
         questions=len(ordered),
@@ -201,7 +205,7 @@ def statistics(
 
 
 def groups_of(questions: Sequence[Question]) -> list[Group]:
-    """All questions; each benchmark, kind and condition that occurs."""
+    """List the groups: all questions, and each benchmark, kind and condition that occurs."""
     benchmarks = np.array([question.benchmark for question in questions], str)
     diff = np.array([question.condition is Condition.DIFF for question in questions], bool)
     known = np.isin(benchmarks, BENCHMARKS)
@@ -229,24 +233,24 @@ def accuracy_rows(
     """Measure and compare the models over each group of questions.
 
     Args:
-        correct: [n] correct or not, by model.
-        scenarios: [n] the cluster of each question.
+        correct: [n] correct or not, for each model.
+        scenarios: [n] scenario of each question.
         compared: Candidate and baseline of each comparison.
     """
     rows = []
     for by, group, mask in groups:
-        own = {name: found[mask].astype(float) for name, found in correct.items()}
+        right = {name: of_model[mask].astype(float) for name, of_model in correct.items()}
         clusters = scenarios[mask]
 
         models = {}
-        for name, values in own.items():
+        for name, values in right.items():
             interval = bootstrap_interval(values, config, seed, clusters)
             models[name] = Accuracy(float(values.mean()), interval)
 
         comparisons = []
         for candidate, baseline in compared:
-            values = own[candidate] - own[baseline]
-            test = mcnemar(own[candidate], own[baseline])
+            values = right[candidate] - right[baseline]
+            test = mcnemar(right[candidate], right[baseline])
             comparisons.append(
                 Difference(
                     candidate=candidate,
@@ -263,10 +267,18 @@ def accuracy_rows(
         count = len(np.unique(clusters))
         rows.append(GroupAccuracy(by, group, int(mask.sum()), count, models, comparisons))
 
-    flat = [(row.by, comparison) for row in rows for comparison in row.comparisons]
-    corrected = iter(_corrected(flat, lambda by, row: (by, row.candidate, row.baseline)))
+    # A family spans rows: one comparison over the groups of one `by`.
+    all_comparisons = []
+    for row in rows:
+        all_comparisons += [(row.by, comparison) for comparison in row.comparisons]
 
-    return [replace(row, comparisons=[next(corrected) for _ in compared]) for row in rows]
+    corrected = _corrected(all_comparisons, lambda by, row: (by, row.candidate, row.baseline))
+    width = len(compared)
+
+    return [
+        replace(row, comparisons=corrected[place * width : (place + 1) * width])
+        for place, row in enumerate(rows)
+    ]
 
 
 def _paired_rows(
@@ -287,7 +299,7 @@ def _paired_rows(
 def _condition_rows(
     groups: Sequence[Group], questions: Sequence[Question], scores: Sequence[Score]
 ) -> list[GroupScores]:
-    """Do answers to DIFF questions score higher than those to EQUAL questions?"""
+    """Test whether answers to DIFF questions score higher than those to EQUAL questions."""
     diff = np.array([question.condition is Condition.DIFF for question in questions], bool)
     rows = []
     for scorer, of_model in _columns(questions, scores).items():
@@ -303,21 +315,24 @@ def _condition_rows(
 def _verdict_rows(
     audits: Mapping[str, tuple[Sequence[Pair], Sequence[Outcome]]],
 ) -> list[GroupScores]:
-    """Does the scorer's delta tell what the judge confirms from what it does not?
+    """Test whether pairs that the judge confirms have higher deltas than the others it judged.
 
-    Where the scorer alone decided there is no row: it would confirm itself.
+    There is no row where the scorer alone decided: it would confirm itself.
     """
     rows = []
     for model, (pairs, outcomes) in audits.items():
-        judged = {
-            o.question_id: o.drift
-            for o in outcomes
-            if isinstance(o, Verdict) and o.judge != "screen"
-        }
-        decided = [pair for pair in pairs if pair.question_id in judged]
-        for scorer in decided[0].deltas if decided else ():
-            deltas = np.array([pair.deltas[scorer] for pair in decided], float)
-            drift = np.array([judged[pair.question_id] for pair in decided], bool)
+        confirmed = {}
+        for outcome in outcomes:
+            if isinstance(outcome, Verdict) and outcome.judge != "screen":
+                confirmed[outcome.question_id] = outcome.drift
+
+        judged = [pair for pair in pairs if pair.question_id in confirmed]
+        if not judged:
+            continue
+
+        drift = np.array([confirmed[pair.question_id] for pair in judged], bool)
+        for scorer in judged[0].deltas:
+            deltas = np.array([pair.deltas[scorer] for pair in judged], float)
             test = mann_whitney(deltas[drift], deltas[~drift])
             names = ("all", "all", scorer, model, "delta", "drift", "no drift")
             rows.append(GroupScores(*names, **vars(test)))
@@ -328,23 +343,22 @@ def _verdict_rows(
 def _columns(
     questions: Sequence[Question], scores: Sequence[Score]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """By scorer and model: [n] scores in the order of the questions."""
-    models = {model for pair in COMPARED for model in pair}
-    found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    """Arrange scores by scorer and model as [n] values in the order of the questions."""
+    score_of: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for score in scores:
-        if score.model in models:
-            found[score.scorer][score.model][score.question_id] = score.value
+        if score.model in MODELS:
+            score_of[score.scorer][score.model][score.question_id] = score.value
 
     columns: dict[str, dict[str, np.ndarray]] = {}
-    for scorer, of_scorer in found.items():
-        for model in sorted(models):
-            missing = [q.id for q in questions if q.id not in of_scorer[model]]
+    for scorer, of_scorer in score_of.items():
+        columns[scorer] = {}
+        for model in MODELS:
+            by_id = of_scorer[model]
+            missing = [question.id for question in questions if question.id not in by_id]
             if missing:
                 raise ValueError(f"{model}: no {scorer} score of the answer to {missing[0]}")
-        columns[scorer] = {
-            model: np.array([of_scorer[model][q.id] for q in questions], float)
-            for model in ("M0", "M_int", "M_DART")
-        }
+            values = [by_id[question.id] for question in questions]
+            columns[scorer][model] = np.array(values, float)
 
     return columns
 
@@ -352,7 +366,7 @@ def _columns(
 def _corrected(
     rows: Sequence[tuple[str, R]], family: Callable[[str, R], tuple[str, ...]]
 ) -> list[R]:
-    """The rows with `p_holm`, which corrects over the rows of one family."""
+    """Fill in `p_holm`: p corrected over the rows of one family."""
     families: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, (by, row) in enumerate(rows):
         families[family(by, row)].append(place)

@@ -1,4 +1,4 @@
-"""The numbers of a run, `evaluation/summary.json`: validated when made and when read."""
+"""The figures of a run, `evaluation/summary.json`: validated when made and when read."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Drift:
     """Confirmed drift on test questions.
 
     Attributes:
-        M_int, M_DART: What became of each model's pairs with M0.
-        reduction: How much of M_int's drift M_DART no longer shows; None where M_int has none.
+        M_int, M_DART: Counts of each model's pairs with M0.
+        reduction: Share of M_int's drift that M_DART no longer shows; None where M_int has none.
     """
 
     M_int: AuditCounts
@@ -36,7 +36,7 @@ class Drift:
     reduction: float | None
 
     def of(self, model: str) -> AuditCounts | None:
-        """The counts of a model; None for M0, which is what the others are audited against."""
+        """Return the counts of a model; None for M0, which the others are audited against."""
         return getattr(self, model) if model in AUDITED else None
 
 
@@ -54,14 +54,14 @@ class RepairedSeverity:
 
 @dataclass(frozen=True)
 class CycleResult:
-    """One cycle of audit and repair.
+    """The figures of one cycle of audit and repair.
 
     Attributes:
-        audited: The model that was audited.
+        audited: Name of the model that was audited.
         pool: Its drift on the drift pool.
-        repairs: Repair targets.
-        model: What the repair left.
-        test, drift: That model on test questions.
+        repairs: Number of repair targets.
+        model: Name of the repaired model.
+        test, drift: Metrics and drift of the repaired model on test questions.
     """
 
     audited: str
@@ -74,24 +74,25 @@ class CycleResult:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The numbers of a run.
+    """The figures of a run.
 
     Attributes:
         protocol: `heldout` or `transductive`, see `audit.config.AuditConfig`.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
-        models: M0, M_int and M_DART on the test questions.
-        shortcut_baseline: On the same test questions; of no question where it could not be fitted.
-        drift: Of M_int and M_DART on test questions.
-        drift_pool: Of M_int on the drift pool, whence the repair cases come.
-        repair: By severity; empty where nothing was repaired.
+        models: Metrics of M0, M_int and M_DART on the test questions.
+        shortcut_baseline: Metrics of the shortcut baseline on the same questions; over no question
+            where it could not be fitted.
+        drift: Drift of M_int and M_DART on test questions.
+        drift_pool: Drift of M_int on the drift pool, from which the repair cases come.
+        repair: Repair targets by severity; empty where nothing was repaired.
         rejects: Number of rejected targets by stage, reason and benchmark.
-        labels: How predicted labels compare with gold; None with gold labels.
-        m_dart_is_m_int: There was nothing to repair.
-        distill_only: There was to be no repair (`repair.epochs: 0`).
+        labels: Comparison of predicted labels with gold; None where gold labels were used.
+        m_dart_is_m_int: Whether there was nothing to repair.
+        distill_only: Whether repair was switched off (`repair.epochs: 0`).
         seconds: Wall-clock seconds by stage.
         statistics: None where no test question has a label.
-        policy: None where the models were asked without it.
+        policy: Figures of the explanation policy; None where the models never had it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -122,7 +123,7 @@ class RunSummary:
 
     @property
     def test_questions(self) -> int:
-        """Labelled test questions."""
+        """Number of labelled test questions."""
         return self.models["M0"].n
 
 
@@ -143,7 +144,7 @@ def read_summary(path: Path) -> RunSummary:
 
     Raises:
         FileNotFoundError: The run was not evaluated.
-        BadRecord: Damaged, or of another version; says what to do.
+        BadRecord: The file is damaged or of another version; the message says what to do.
     """
     text = path.read_text(encoding="utf-8")
     try:

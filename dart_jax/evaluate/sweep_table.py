@@ -1,7 +1,7 @@
-"""The numbers of a sweep: mean and interval over seeds, and differences paired by seed.
+"""The figures of a sweep: mean and interval over seeds, and differences paired by seed.
 
-Seeds of one variant share the questions: an interval over seeds is about the noise of training and
-decoding, and not about another sample of questions (the bootstrap intervals of a run are).
+Seeds of one variant share the questions: an interval over seeds shows the noise of training and
+decoding, not that of another sample of questions (which a run's bootstrap intervals show).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ COMPARED = ("accuracy", "drift")
 
 @dataclass(frozen=True)
 class Result:
-    """A run that is done.
+    """A finished run of the sweep.
 
     Attributes:
-        m_int: Hash of its adapter M_int.
+        m_int: Hash of the run's adapter M_int.
     """
 
     variant: str
@@ -44,10 +44,10 @@ class OverSeeds:
     """One metric over seeds: mean and Student's t interval.
 
     Attributes:
-        n: Seeds with a value.
-        mean: None over no values.
-        low, high: None for fewer than two values: one says nothing about its own spread.
-        values: By seed; None where the metric is not defined.
+        n: Number of seeds with a value.
+        mean: None without values.
+        low, high: None for fewer than two values: a single one says nothing about the spread.
+        values: Value by seed; None where the metric is not defined.
     """
 
     n: int
@@ -64,12 +64,12 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One model over the seeds.
+    """The metrics of one model over the seeds.
 
     Attributes:
         model: M0, M_int or M_DART.
-        variants: In which it is the same model with the same figures; `name` lists some of many.
-        metrics: By name, see METRICS.
+        variants: Variants that share this model and its figures; `name` lists some of many.
+        metrics: Metric over the seeds by name, see METRICS.
     """
 
     name: str
@@ -80,7 +80,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class SweepDifferences:
-    """Each row less the row named `to`, seed by seed; metrics of COMPARED."""
+    """Differences of each row from the row named `to`, seed by seed, in the metrics of COMPARED."""
 
     to: str
     rows: list[SweepRow]
@@ -91,7 +91,7 @@ class Failure:
     """A run that ended with an error.
 
     Attributes:
-        stage: The one that was at work; '' where none was.
+        stage: The stage that was running; '' where none was.
     """
 
     variant: str
@@ -102,17 +102,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """The numbers of a sweep, `table.json`.
+    """The figures of a sweep, `table.json`.
 
     Attributes:
-        runs, done: Number of runs, and of those that are done.
-        measured_differently: Sections by which something is measured and in which variants differ.
+        runs, done: Number of runs, and of finished ones.
+        measured_differently: Sections of the settings that decide how something is measured, and
+            in which variants differ.
         confidence: Coverage of the intervals.
-        rows: M0, M_int (distill only) and each variant's M_DART; M0 and M_int have a row for each
-            set of variants in which they are the same.
+        rows: Rows of M0, M_int (distill only) and each variant's M_DART. M0 and M_int have a row
+            for each set of variants in which they are the same.
         shortcut: Accuracy of the shortcut baseline.
-        protocol, split_by, judge, test_questions: What occurs among the runs.
-        seconds: Of all stages of all runs.
+        protocol, split_by, judge, test_questions: The values that occur among the runs.
+        seconds: Wall-clock seconds of all stages of all runs.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -135,7 +136,7 @@ class SweepTable:
 
 
 def over_seeds(values: Mapping[str, float | None], confidence: float) -> OverSeeds:
-    """Mean and t interval of the values that are defined."""
+    """Compute mean and t interval of the values that are defined."""
     from scipy.stats import t
 
     known = [value for value in values.values() if value is not None]
@@ -162,10 +163,10 @@ def sweep_table(
     """Measure a sweep.
 
     Args:
-        results: Of the runs that are done.
+        results: The finished runs.
         variants: In the order of the table; the others are compared with the first that has runs.
         confidence: Coverage of the intervals.
-        name, seeds, runs, measured_differently, failures: As of `SweepTable`.
+        name, seeds, runs, measured_differently, failures: See `SweepTable`.
     """
     about = {
         "name": name,
@@ -176,7 +177,8 @@ def sweep_table(
         "failures": list(failures),
         "confidence": confidence,
     }
-    present = [variant for variant in variants if any(r.variant == variant for r in results)]
+    with_results = {result.variant for result in results}
+    present = [variant for variant in variants if variant in with_results]
     if not present:
         return SweepTable(**about)
 
@@ -191,45 +193,52 @@ def sweep_table(
         rows.append(_row(variant, "M_DART", [variant], results, confidence))
 
     shortcut = {str(r.seed): r.summary.shortcut_baseline.accuracy for r in results}
+    summaries = [result.summary for result in results]
+
     return SweepTable(
         **about,
         rows=rows,
         differences=_differences(rows, present[0], confidence),
         shortcut=over_seeds(shortcut, confidence),
-        protocol=sorted({r.summary.protocol for r in results}),
-        split_by=sorted({r.summary.split_by for r in results}),
-        judge=sorted({r.summary.judge for r in results}),
-        test_questions=sorted({r.summary.test_questions for r in results}),
-        seconds=math.fsum(sum(r.summary.seconds.values()) for r in results),
+        protocol=sorted({summary.protocol for summary in summaries}),
+        split_by=sorted({summary.split_by for summary in summaries}),
+        judge=sorted({summary.judge for summary in summaries}),
+        test_questions=sorted({summary.test_questions for summary in summaries}),
+        seconds=math.fsum(sum(summary.seconds.values()) for summary in summaries),
     )
 
 
 def _listed(names: Sequence[str]) -> str:
-    """All of a few names, the first two of many: a legend has to hold them."""
+    """List a few names in full, of many the first two: a legend has to hold them."""
     if len(names) <= 3:
         return ", ".join(names)
     return f"{', '.join(names[:2])} and {len(names) - 2} more"
 
 
 def _same_model(results: Sequence[Result], variants: Sequence[str], model: str) -> list[list[str]]:
-    """Variants grouped by equal model and figures on every seed that they share."""
-    seen: dict[str, dict[int, str]] = {name: {} for name in variants}
-    for r in results:
-        drift = r.summary.drift.of(model)
-        figures = [asdict(r.summary.models[model]), drift and asdict(drift)]
-        seen[r.variant][r.seed] = digest([*figures, r.m_int if model == "M_int" else ""])
+    """Group variants that have the same model and figures on every seed that they share."""
+    digests: dict[str, dict[int, str]] = {name: {} for name in variants}
+    for result in results:
+        drift = result.summary.drift.of(model)
+        figures = [asdict(result.summary.models[model]), drift and asdict(drift)]
+        adapter = result.m_int if model == "M_int" else ""
+        digests[result.variant][result.seed] = digest([*figures, adapter])
 
     groups: list[list[str]] = []
     for name in variants:
         for group in groups:
-            others = [seen[other] for other in group]
-            if all(o[s] == seen[name][s] for o in others for s in o.keys() & seen[name].keys()):
+            if all(_agree(digests[member], digests[name]) for member in group):
                 group.append(name)
                 break
         else:
             groups.append([name])
 
     return groups
+
+
+def _agree(first: Mapping[int, str], second: Mapping[int, str]) -> bool:
+    """Say whether two variants have the same digest on every seed that they share."""
+    return all(first[seed] == second[seed] for seed in first.keys() & second.keys())
 
 
 def _row(
@@ -257,22 +266,22 @@ def _metric(summary: RunSummary, model: str, metric: str) -> float | None:
 
 
 def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> SweepDifferences:
-    """Every trained model less the first variant's M_DART, seed by seed."""
+    """Subtract the first variant's M_DART from every other trained model, seed by seed."""
     [reference] = [row for row in rows if row.model == "M_DART" and row.variants == [first]]
-    found = []
+    compared = []
     for row in rows:
         if row.model == "M0" or row is reference:
             continue
 
         metrics = {}
         for metric in COMPARED:
-            ours, theirs = row.metrics[metric].values, reference.metrics[metric].values
+            reference_values = reference.metrics[metric].values
             differences: dict[str, float | None] = {}
-            for seed, value in ours.items():
-                if value is not None and theirs.get(seed) is not None:
-                    differences[seed] = value - theirs[seed]
+            for seed, value in row.metrics[metric].values.items():
+                if value is not None and reference_values.get(seed) is not None:
+                    differences[seed] = value - reference_values[seed]
             metrics[metric] = over_seeds(differences, confidence)
 
-        found.append(SweepRow(row.name, row.model, row.variants, metrics))
+        compared.append(SweepRow(row.name, row.model, row.variants, metrics))
 
-    return SweepDifferences(reference.name, found)
+    return SweepDifferences(reference.name, compared)
