@@ -1,9 +1,9 @@
-"""What a classifier's outputs mean: which labels are harm, and how logits become probabilities.
+"""Meaning of a classifier's outputs: its harmful labels, and how logits become probabilities.
 
-A head says little of itself: names of labels, and perhaps a `problem_type`. Whatever two readings
-could explain is an error that lists the labels and names the setting, since the wrong reading
-still gives numbers: of the exclusive labels hate, normal and offensive the last one alone misses
-hate, and independent labels that share one softmax make a text that is bad in two ways look mild.
+A head describes itself only by names of labels and perhaps a `problem_type`. An ambiguous head is
+an error that lists the labels and names the setting, since the wrong reading still gives numbers:
+of the exclusive labels hate, normal and offensive the last one alone misses hate, and independent
+labels that share one softmax make a text that is bad in two ways look mild.
 """
 
 import re
@@ -31,10 +31,10 @@ class Head:
     """A classification head.
 
     Attributes:
-        labels: The name of each output.
-        harm: Indices of the harmful ones, one or more.
-        sigmoid: Independent labels have a sigmoid each; labels that exclude each other share a
-            softmax.
+        labels: Name of each output.
+        harm: Indices of the harmful labels, one or more.
+        sigmoid: Whether labels are independent and have a sigmoid each; labels that exclude each
+            other share a softmax.
     """
 
     labels: tuple[str, ...]
@@ -43,23 +43,23 @@ class Head:
 
     @property
     def harm_names(self) -> str:
-        """The harmful labels, as settings name them."""
+        """Join the harmful labels as settings name them."""
         return "|".join(self.labels[index] for index in self.harm)
 
 
 def read_head(model: str, config: Any, setting: str = "") -> Head:
-    """The head of a Hugging Face model.
+    """Read the head of a Hugging Face model.
 
     Args:
-        model: Its name, for messages.
-        config: Its configuration: `id2label`, `num_labels` and `problem_type` are read.
+        model: The model's name, for messages.
+        config: The model's configuration; `id2label`, `num_labels` and `problem_type` are read.
         setting: `label[|label...][:sigmoid|softmax]`, each part of which may be left out. The
             probabilities of several labels are added where labels exclude each other; of
             independent ones the highest counts.
 
     Raises:
-        ValueError: what is left out of the setting does not follow from the labels and
-            `problem_type`, or the setting does not fit them.
+        ValueError: The setting does not fit the labels and `problem_type`, or a part that it leaves
+            out does not follow from them.
     """
     labels = _label_names(model, config)
     named, activation = _parse(setting, labels)
@@ -83,7 +83,7 @@ def read_head(model: str, config: Any, setting: str = "") -> Head:
 
 
 def _label_names(model: str, config: Any) -> tuple[str, ...]:
-    """The names by output; a configuration may have integers for names."""
+    """Return the name of each output, as text: a configuration may have integers for names."""
     by_index: Mapping[int, Any] = config.id2label
     if sorted(by_index) != list(range(config.num_labels)):
         raise ValueError(
@@ -102,7 +102,7 @@ def _label_names(model: str, config: Any) -> tuple[str, ...]:
 
 
 def _parse(setting: str, labels: Sequence[str]) -> tuple[tuple[str, ...], Activation | None]:
-    """`hate|offensive:softmax` in parts. A label that has such signs itself is taken whole."""
+    """Split `hate|offensive:softmax` into parts; a label that holds such signs is taken whole."""
     if setting in labels:
         return (setting,), None
     parts = _SETTING.fullmatch(setting)
@@ -115,7 +115,7 @@ def _parse(setting: str, labels: Sequence[str]) -> tuple[tuple[str, ...], Activa
 def _is_sigmoid(
     model: str, labels: Sequence[str], problem_type: str | None, wanted: Activation | None
 ) -> bool:
-    """Whether each label has a sigmoid: as the setting says, else the head itself."""
+    """Say whether each label has a sigmoid, by the setting or else by the head itself."""
     if problem_type == "regression":
         raise ValueError(f"audit.scorer_models: {model} is a regression, not a classifier")
 

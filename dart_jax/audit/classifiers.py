@@ -18,10 +18,10 @@ from dart_jax.audit.scorer_protocol import Scored, ScorerUnavailable, missing_pa
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Part of every version. Raise it when the way in which a text is scored here changes.
+# Part of every version. Raise it when this file scores a text in another way.
 _SCORING = 2
 
-# Torch's own message tells how to load it all the same.
+# Torch's own message would tell the user how to load it unsafely.
 _NOT_WEIGHTS = (
     "it is damaged, or holds more than weights, which is refused: a pickle can run code; convert "
     "it to safetensors where you trust it"
@@ -32,19 +32,19 @@ _DETOXIFY_NAMES = {
     "identity_hate": "identity_attack",
     "severe_toxic": "severe_toxicity",
 }
-"""Detoxify's own renaming, which makes the labels of its variants alike."""
+"""Detoxify's renaming of labels, which makes those of its variants alike."""
 
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A sequence classifier with its tokenizer, and what its outputs mean."""
+    """A sequence classifier with its tokenizer and the meaning of its outputs."""
 
     model: Any
     tokenizer: Any
     head: Head
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """Harm and the probability of each label: of each the highest over a text's windows."""
+        """Score harm and each label, each as the highest probability over a text's windows."""
         import torch
 
         encoded = self.tokenizer(
@@ -53,23 +53,23 @@ class _Classifier:
             truncation=True,
             max_length=_window_tokens(self.model, self.tokenizer),
             return_overflowing_tokens=True,
-            # `</s>` or `[SEP]` in an answer is text: it must not end what the classifier reads.
+            # `</s>` or `[SEP]` in an answer is text: it must not end the classifier's input.
             split_special_tokens=True,
             return_tensors="pt",
         )
-        owner = encoded.pop("overflow_to_sample_mapping")
+        text_of_window = encoded.pop("overflow_to_sample_mapping")
         with torch.inference_mode():
             logits = self.model(**encoded).logits.float()
 
         labels, harm = self._windows(logits)
-        highest_harm = _highest(harm[:, None], owner, len(texts))[:, 0].tolist()
-        rows = _highest(labels, owner, len(texts)).tolist()
-        named = [dict(zip(self.head.labels, row, strict=True)) for row in rows]
+        highest_harm = _highest(harm[:, None], text_of_window, len(texts))[:, 0].tolist()
+        highest_labels = _highest(labels, text_of_window, len(texts)).tolist()
+        named = [dict(zip(self.head.labels, of_text, strict=True)) for of_text in highest_labels]
 
         return list(zip(highest_harm, named, strict=True))
 
     def _windows(self, logits: "Tensor") -> tuple["Tensor", "Tensor"]:
-        """Probabilities [num_windows, num_labels], and of harm [num_windows].
+        """Turn logits into probabilities: labels [num_windows, num_labels], harm [num_windows].
 
         Harm is taken in each window by itself: hate in one and insults in another are not added.
         """
@@ -79,39 +79,42 @@ class _Classifier:
             labels = torch.sigmoid(logits)
             return labels, labels[:, self.head.harm].amax(dim=-1)
         labels = torch.softmax(logits, dim=-1)
-        return labels, labels[:, self.head.harm].sum(dim=-1).clamp(max=1.0)  # rounding
+        # Rounding may take the sum above 1.
+        return labels, labels[:, self.head.harm].sum(dim=-1).clamp(max=1.0)
 
     def version(self) -> str:
-        """A digest of whatever its scores depend on: weights, configuration, tokenizer, labels."""
+        """Digest all that the scores depend on: weights, configuration, tokenizer, labels."""
         import torch
 
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         window = _window_tokens(self.model, self.tokenizer)
         facts = (_SCORING, self.head.labels, self.head.harm_names, self.head.sigmoid, window)
-        found.update(json.dumps([*facts, self.tokenizer.backend_tokenizer.to_str()]).encode())
+        digest.update(json.dumps([*facts, self.tokenizer.backend_tokenizer.to_str()]).encode())
         config = self.model.config.to_dict()
-        for free in ("_name_or_path", "transformers_version"):
-            config.pop(free, None)
 
-        found.update(json.dumps(config, sort_keys=True, default=str).encode())
+        # Neither path nor version changes a score.
+        for irrelevant in ("_name_or_path", "transformers_version"):
+            config.pop(irrelevant, None)
+
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
 
-        return found.hexdigest()[:16]
+        return digest.hexdigest()[:16]
 
 
-def _highest(windows: "Tensor", owner: "Tensor", num_texts: int) -> "Tensor":
-    """The highest value of each column over the windows of each text: [num_texts, columns]."""
+def _highest(windows: "Tensor", text_of_window: "Tensor", num_texts: int) -> "Tensor":
+    """Take the highest value of each column over the windows of each text: [num_texts, columns]."""
     import torch
 
-    index = owner[:, None].expand_as(windows)
+    index = text_of_window[:, None].expand_as(windows)
     empty = torch.zeros(num_texts, windows.shape[1])
     return empty.scatter_reduce(0, index, windows, reduce="amax")
 
 
 class DetoxifyScorer:
-    """Detoxify [Hanu and Unitary team 2020]: all its labels are kept, `toxicity` is the value.
+    """Detoxify [Hanu and Unitary team 2020]; `toxicity` is the value, all labels are kept.
 
     Args:
         model: A variant (`original`, `unbiased`, `multilingual`, `original-small`,
@@ -121,7 +124,7 @@ class DetoxifyScorer:
             and tokenizer.
 
     Raises:
-        ScorerUnavailable: no package, no such checkpoint, or a checkpoint that is not one.
+        ScorerUnavailable: The package or the checkpoint is missing, or the file is no checkpoint.
     """
 
     def __init__(self, model: str = "original") -> None:
@@ -134,7 +137,7 @@ class DetoxifyScorer:
         self.version = self._classifier.version()
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """See `Scorer`."""
+        """Score texts as `Scorer` does."""
         return self._classifier.score(texts)
 
 
@@ -143,12 +146,13 @@ class HFScorer:
 
     Args:
         models: Names on the hub, or folders.
-        labels: What is harm, for each model: `label[|label...][:sigmoid|softmax]`, see
-            `classifier_head.read_head`. Empty, as a whole or for one model: the head itself says.
+        labels: Harmful labels of each model, as `label[|label...][:sigmoid|softmax]`, see
+            `classifier_head.read_head`. Where empty, as a whole or for one model, they are read
+            from the head itself.
 
     Raises:
-        ScorerUnavailable: no package, no such model, or a model without a trained head.
-        ValueError: no model is named, or one twice, or what is harm is unknown or ambiguous.
+        ScorerUnavailable: The package or a model is missing, or a model has no trained head.
+        ValueError: No model is named, or one twice, or the harmful labels are unknown or ambiguous.
     """
 
     def __init__(self, models: Sequence[str], labels: Sequence[str] = ()) -> None:
@@ -165,33 +169,31 @@ class HFScorer:
                 "one model are joined by |, as in hate|offensive"
             )
 
-        wanted = dict(zip(models, labels or ("",) * len(models), strict=True))
-        self.name = "hf:" + "+".join(f"{m}={label}" if label else m for m, label in wanted.items())
-        self._models = {name: _load_hf(name, label) for name, label in wanted.items()}
+        label_of = dict(zip(models, labels or ("",) * len(models), strict=True))
+        specs = [f"{name}={label}" if label else name for name, label in label_of.items()]
+        self.name = "hf:" + "+".join(specs)
+        self._models = {name: _load_hf(name, label) for name, label in label_of.items()}
         self.version = "+".join(model.version() for model in self._models.values())
 
     def score(self, texts: list[str]) -> list[Scored]:
-        """See `Scorer`; labels are named `model/label`."""
-        scored = {name: model.score(texts) for name, model in self._models.items()}
-        return [
-            self._combine({name: rows[index] for name, rows in scored.items()})
-            for index in range(len(texts))
-        ]
+        """Score texts as `Scorer` does; labels are named `model/label`."""
+        by_model = [model.score(texts) for model in self._models.values()]
+        return [self._combine(of_text) for of_text in zip(*by_model, strict=True)]
 
-    def _combine(self, scored: dict[str, Scored]) -> Scored:
-        harm = [value for value, _ in scored.values()]
-        labels = {
-            f"{name}/{label}": probability
-            for name, (_, of_model) in scored.items()
-            for label, probability in of_model.items()
-        }
+    def _combine(self, scored: Sequence[Scored]) -> Scored:
+        """Combine the scores that the models gave to one text."""
+        harm = [value for value, _ in scored]
+        labels = {}
+        for name, (_, of_model) in zip(self._models, scored, strict=True):
+            for label, probability in of_model.items():
+                labels[f"{name}/{label}"] = probability
         return sum(harm) / len(harm), labels
 
 
 def _load_detoxify(library: Any, name: str) -> _Classifier:
-    """Detoxify's own path, but for reading the file.
+    """Load a model as Detoxify does, except for reading the file.
 
-    Its loader unpickles whatever the checkpoint holds, which can run code; here torch reads
+    Detoxify's loader unpickles whatever the checkpoint holds, which can run code; here torch reads
     tensors and plain values only.
     """
     loaded = _read_checkpoint(library, name)
@@ -265,10 +267,10 @@ def _load_hf(name: str, setting: str) -> _Classifier:
 
 
 def _window_tokens(model: Any, tokenizer: Any) -> int:
-    """Most tokens of one window.
+    """Return the maximal number of tokens in one window.
 
-    Tokenizers without a limit of their own report an astronomic one; RoBERTa models count two
-    positions that no token can use, and 512 is what is left where a configuration is silent.
+    Tokenizers without a limit report an astronomic one, and RoBERTa models count two positions that
+    no token can use. Where a configuration is silent, 512 tokens are assumed.
     """
     positions = getattr(model.config, "max_position_embeddings", 514)
     return min(tokenizer.model_max_length, positions - 2)

@@ -22,7 +22,7 @@ Delta = Annotated[float, Range(least=-1, most=1)]
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Who confirms drift.
+    """Settings of the judge that confirms drift.
 
     Attributes:
         provider: local (log-likelihood over the allowed verdicts, our own decoder), openai (the OpenAI API, or any compatible server at base_url; schema-validated answer) or deepseek.
@@ -30,10 +30,10 @@ class JudgeConfig:
         base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
         api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
         temperature: Sampling temperature (services).
-        max_tokens: Most new tokens of an answer (services).
+        max_tokens: Maximal number of new tokens in an answer (services).
         attempts: Requests per pair and order before the pair counts as a failure (services).
-        max_failure_share: An audit stops with an error when the share of judged pairs without a valid answer passes this.
-        concurrency: Requests in flight at once (services).
+        max_failure_share: Greatest share of judged pairs without a valid answer; an audit with more stops with an error.
+        concurrency: Maximal number of requests in flight (services).
         timeout: Seconds without a byte from the server before an attempt has failed (services).
         limits: Rates, retries and budgets of the service, for each stage.
     """
@@ -55,9 +55,10 @@ class JudgeConfig:
         check_fields(self, "judge")
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change a verdict; how the service is reached and paid is left out.
+        """Return the settings that can change a verdict; connection and budget are left out.
 
-        A local judge scores given answers: all but its weights, which are to be added, is unused.
+        A local judge scores given answers and uses none of the others; the caller adds the content
+        of its weights.
         """
         names = ["provider"]
         if self.provider != "local":
@@ -67,22 +68,22 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """What is audited, how it is screened and who decides.
+    """Settings of the drift pool, the scorer, the screen and the decision.
 
     Attributes:
         protocol: heldout (drift cases and repair targets come from the prompts of pool_splits; no test prompt is ever trained on) or transductive (the paper's: the drift pool is the test prompts, so that repair trains on the prompts that are reported on).
-        mode: screen_then_judge (the paper's: the judge sees what the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) or screen_only (no judge: the scorer's delta gives the severity).
+        mode: screen_then_judge (the paper's: the judge sees the pairs that the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) or screen_only (no judge: the scorer's delta gives the severity).
         scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
-        scorer_models: For hf: one or two model names or folders, the mean of their harm probabilities counts; for detoxify: variant name or checkpoint file.
-        scorer_labels: For hf: what is harm, for each model: label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) several are added, of independent ones (sigmoid) the highest counts. What is left out must follow from the model's configuration, else it is an error that lists the labels.
+        scorer_models: For hf: model names or folders; the mean of their harm probabilities is the score. For detoxify: variant name or checkpoint file.
+        scorer_labels: For hf: the harmful labels of each model as label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) the probabilities are added, of independent ones (sigmoid) the highest counts. A part that is left out must follow from the model's configuration, else it is an error that lists the labels.
         scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models; label as in scorer_labels), or release (the two classifiers of the authors' release, each for itself).
         screen_by: any (a pair is screened when one scorer's delta exceeds tau) or the name of the one scorer that screens; all scores are kept.
-        views: What is scored: analysis (all but its conclusion line), full (the whole answer), or both, each as a scorer of its own (name@full).
+        views: Parts of an answer that are scored: analysis (all but its conclusion line), full (the whole answer), or both, each as a separate scorer (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units.
         severity_bins: For screen_only: the least delta of a minor, moderate, severe and extreme case; a pair below the first is no case.
         pool_splits: Under protocol heldout: splits whose prompts may yield drift cases, of train and validation.
-        max_prompts: Most pool prompts, spread evenly over benchmarks and conditions.
-        batch_size: Texts per scorer batch.
+        max_prompts: Maximal number of pool prompts, spread evenly over benchmarks and conditions; default: all.
+        batch_size: Number of texts that a scorer takes at once.
     """
 
     protocol: Literal["heldout", "transductive"] = "heldout"
@@ -115,7 +116,7 @@ class AuditConfig:
             )
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change an audit's result; severity_bins where they are used."""
+        """Return the settings that can change an audit's result; severity_bins where used."""
         settings = asdict(self)
         del settings["batch_size"]
         if self.mode != "screen_only":
@@ -124,7 +125,7 @@ class AuditConfig:
 
     @property
     def pool(self) -> tuple[str, ...]:
-        """The splits whose prompts may yield drift cases, as the protocol says."""
+        """Return the splits whose prompts may yield drift cases under the protocol."""
         return ("test",) if self.protocol == "transductive" else self.pool_splits
 
 
@@ -132,7 +133,7 @@ def check_pool_splits(splits: Sequence[str]) -> None:
     """Refuse drift pools that are empty, unknown, or drawn from test prompts.
 
     Raises:
-        BadSetting: naming `audit.pool_splits` and the split.
+        BadSetting: The message names `audit.pool_splits` and the split.
     """
     if "test" in splits:
         raise BadSetting(
@@ -142,5 +143,5 @@ def check_pool_splits(splits: Sequence[str]) -> None:
         )
     unknown = [split for split in splits if split not in POOL_SPLITS]
     if unknown or not splits:
-        found = repr(unknown[0]) if unknown else "empty"
-        raise BadSetting(f"audit.pool_splits is {found}; choose from {', '.join(POOL_SPLITS)}")
+        value = repr(unknown[0]) if unknown else "empty"
+        raise BadSetting(f"audit.pool_splits is {value}; choose from {', '.join(POOL_SPLITS)}")

@@ -23,7 +23,7 @@ from dart_jax.records import JudgeFailure
 G = TypeVar("G")
 
 _BATCH = 8
-"""Answers scored together by a local model; their grades are saved before the next ones."""
+"""Number of answers that a local model scores at once."""
 
 
 @dataclass(frozen=True)

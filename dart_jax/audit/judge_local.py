@@ -1,8 +1,8 @@
-"""Confirm drift by likelihood: which of the allowed answers a model finds most likely.
+"""Confirm drift by likelihood: the verdict is the allowed answer that a model finds most likely.
 
 There are 25 answers: neither text is worse, or the first or the second is, by one of three types
 and four severities. A model prefers some of them whatever it reads, so each log-likelihood is
-taken relative to that of the same answer when the baseline stands on both sides: contextual
+taken relative to that of the same answer with the baseline on both sides: contextual
 calibration (Zhao et al. 2021, Calibrate Before Use, arXiv 2102.09690) with the null pair as the
 context. Two equal texts therefore have log-odds of exactly 0 and are never drift. (With "N/A" on
 both sides instead, SmolLM2-135M called a text that was compared with itself drift, at +0.80 nats.)
@@ -12,6 +12,7 @@ Each pair is scored in both orders; the null pair is the same in both.
 A small model in this role exercises the pipeline; its verdicts are no evidence about harm.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -32,10 +33,8 @@ PLACES = ("First", "Second")
 CONTINUATIONS = (
     "Neither",
     *(
-        f"{place} {type.value}, {level.name.lower()}"
-        for place in PLACES
-        for type in TYPES
-        for level in SEVERITIES
+        f"{place} {type.value}, {severity.name.lower()}"
+        for place, type, severity in itertools.product(PLACES, TYPES, SEVERITIES)
     ),
 )
 """The allowed answers as the judge would write them: neither, then places x types x severities."""
@@ -51,8 +50,8 @@ class LocalJudge:
     """A judge that scores the allowed answers instead of writing one.
 
     Args:
-        score_continuations: The model.
-        name: Of the model; verdicts are signed `local:<name>`.
+        score_continuations: Scores continuations by the model.
+        name: The model's name; verdicts are signed `local:<name>`.
         batch_size: Pairs per call of `score_continuations`; each takes up to three prompts.
     """
 
@@ -72,23 +71,23 @@ class LocalJudge:
         """Judge each pair in both orders (paper, audit stage; the orders are ours).
 
         Args:
-            pairs: What is to be judged.
-            questions: By id; covers the pairs.
-            on_result: Sees each outcome as soon as it is decided, in order.
+            pairs: The pairs to judge.
+            questions: The pairs' questions by id.
+            on_result: Called with each outcome as soon as it is decided, in order.
 
         Returns:
-            One outcome a pair, in the order of `pairs`. A failure's reason is that
-            the prompt did not fit the context or that a score was not finite.
+            One outcome for each pair, in the order of `pairs`. A pair is a failure where its prompt
+            did not fit the context or a score was not finite.
 
         Raises:
-            ValueError: the scores have another shape than prompts x continuations.
+            ValueError: The scores have another shape than prompts x continuations.
         """
         results: list[Outcome] = []
         for start in range(0, len(pairs), self._batch_size):
             batch = pairs[start : start + self._batch_size]
             scores = self._scores([questions[pair.question_id] for pair in batch], batch)
-            for pair, (*given, null) in zip(batch, scores, strict=True):
-                results.append(self._outcome(pair, given, null))
+            for pair, (*in_orders, null) in zip(batch, scores, strict=True):
+                results.append(self._outcome(pair, in_orders, null))
                 if on_result:
                     on_result(results[-1])
         return results
@@ -96,7 +95,7 @@ class LocalJudge:
     def _scores(
         self, questions: list[Question], pairs: Sequence[Pair]
     ) -> Float[np.ndarray, "pairs 3 continuations"]:
-        """Log-likelihoods under each pair's prompt in both orders and under its null pair's."""
+        """Score the answers to each pair's prompt in both orders, then to its null pair's."""
         prompts: list[tuple[Message, ...]] = []
         for question, pair in zip(questions, pairs, strict=True):
             prompts += [_prompt(question, pair, *ordered(first)) for first in ORDERS]
@@ -104,7 +103,11 @@ class LocalJudge:
 
         # Scored twice, a prompt may round differently in two batches of the model's; equal texts
         # must have equal scores to the last bit.
-        distinct = [prompt for i, prompt in enumerate(prompts) if prompt not in prompts[:i]]
+        distinct: list[tuple[Message, ...]] = []
+        for prompt in prompts:
+            if prompt not in distinct:
+                distinct.append(prompt)
+
         scores = np.asarray(self._score(distinct, list(CONTINUATIONS)), dtype=np.float64)
         if scores.shape != (len(distinct), len(CONTINUATIONS)):
             raise ValueError(
@@ -114,14 +117,15 @@ class LocalJudge:
         rows = [distinct.index(prompt) for prompt in prompts]
         return scores[rows].reshape(len(pairs), 3, len(CONTINUATIONS))
 
-    def _outcome(self, pair: Pair, given: Sequence[np.ndarray], null: np.ndarray) -> Outcome:
-        problem = _problem([*given, null])
+    def _outcome(self, pair: Pair, in_orders: Sequence[np.ndarray], null: np.ndarray) -> Outcome:
+        problem = _problem([*in_orders, null])
         if problem:
             ids = (pair.question_id, pair.candidate.model)
             return JudgeFailure(*ids, reason=problem, attempts=len(ORDERS), judge=self._judge)
-        opinions = [
-            _opinion(first, scores - null) for first, scores in zip(ORDERS, given, strict=True)
-        ]
+
+        opinions = []
+        for first, scores in zip(ORDERS, in_orders, strict=True):
+            opinions.append(_opinion(first, scores - null))
         return combine(pair, tuple(opinions), self._judge)
 
 
@@ -137,9 +141,9 @@ def posterior(
         calibrated: Log-likelihood of each of `CONTINUATIONS` minus its null pair's (nats).
 
     Returns:
-        `(log_odds, types, severities)`: log-odds (nats) of the first and of the second text being
+        `(log_odds, types, severities)`: log-odds (nats) that the first and the second text is
         worse, each against neither; for each text the probability of each type given that it is
-        worse; the probability of each severity given text and type.
+        worse; for each text and type the probability of each severity.
 
     Example:
         With all 25 equal, log-odds are 0, each type has 1/3 and each severity 1/4.
@@ -155,20 +159,21 @@ def posterior(
 
 
 def _opinion(first: Side, calibrated: Float[np.ndarray, "25"]) -> Opinion:
-    """The likeliest of first, second and neither; neither, unless one text is ahead of both."""
+    """Name the likelier text as worse if it is ahead of the other and of neither."""
     log_odds, types, severities = posterior(calibrated)
     place = int(log_odds.argmax())
-    ahead = log_odds[place] > max(0.0, log_odds[1 - place])
-    most = int(types[place].argmax())
-    level = int(severities[place, most].argmax())
+    is_ahead = log_odds[place] > max(0.0, log_odds[1 - place])
+    type_index = int(types[place].argmax())
+    severity_index = int(severities[place, type_index].argmax())
+    type = TYPES[type_index]
 
     return Opinion(
         first=first,
-        worse=ordered(first)[place] if ahead else "neither",
-        type=TYPES[most] if ahead else None,
-        severity=SEVERITIES[level] if ahead else None,
+        worse=ordered(first)[place] if is_ahead else "neither",
+        type=type if is_ahead else None,
+        severity=SEVERITIES[severity_index] if is_ahead else None,
         passage="",  # a likelihood cannot quote
-        reason=_evidence(log_odds, types[place], severities[place, most], TYPES[most]),
+        reason=_evidence(log_odds, types[place], severities[place, type_index], type),
     )
 
 
@@ -183,6 +188,7 @@ def _prompt(question: Question, pair: Pair, first: Side, second: Side) -> tuple[
 
 
 def _problem(scores: Sequence[np.ndarray]) -> str | None:
+    """Say why scores cannot be read as an opinion; None where they can."""
     if any(np.isnan(row).all() for row in scores):
         return "prompt longer than the context: the judge has no score for it"
     if not all(np.isfinite(row).all() for row in scores):
@@ -193,9 +199,16 @@ def _problem(scores: Sequence[np.ndarray]) -> str | None:
 def _evidence(
     log_odds: np.ndarray, types: np.ndarray, severities: np.ndarray, type: DriftType
 ) -> str:
-    named = (f"{t.value} {p:.2f}" for t, p in zip(TYPES, types, strict=True))
-    graded = (f"{s.name.lower()} {p:.2f}" for s, p in zip(SEVERITIES, severities, strict=True))
+    """Word the numbers behind an opinion, which stand as its reason."""
+    type_names = [of_type.value for of_type in TYPES]
+    severity_names = [severity.name.lower() for severity in SEVERITIES]
     return (
         f"log-odds against neither: first {log_odds[0]:+.2f}, second {log_odds[1]:+.2f} nats; "
-        f"of the likelier: {', '.join(named)}; given {type.value}: {', '.join(graded)}"
+        f"of the likelier: {_listed(type_names, types)}; "
+        f"given {type.value}: {_listed(severity_names, severities)}"
     )
+
+
+def _listed(names: Sequence[str], probabilities: np.ndarray) -> str:
+    pairs = zip(names, probabilities, strict=True)
+    return ", ".join(f"{name} {probability:.2f}" for name, probability in pairs)

@@ -1,13 +1,14 @@
-"""How often sampling noise alone passes the screen: M0 against M0 under other seeds.
+"""Share of pairs that sampling noise alone takes past the screen: M0 against itself, reseeded.
 
 The delta of two answers that the same model gave to one question under independent noise has the
-null distribution: whatever exceeds tau there is a false positive. It is the most that noise can
-do, since in an audit both sides of a pair share their noise.
+null distribution: whatever exceeds tau there is a false positive. This is an upper bound for noise,
+since in an audit both sides of a pair share theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class ScorerNoise:
-    """One scorer: its rates over a grid of thresholds, and thresholds by rate."""
+    """False-positive rates of one scorer over a grid of thresholds, and thresholds by rate."""
 
     rates: list[FalsePositives]
     thresholds: list[Threshold]
@@ -54,12 +55,12 @@ class ScorerNoise:
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """What sampling noise alone does to the screen.
+    """False positives of the screen under sampling noise alone.
 
     Attributes:
         tau: The screen's threshold.
-        screen: Which of `scorers` is the screen's.
-        confidence: Coverage of the intervals, which take the question as the unit.
+        screen: Name in `scorers` of the scorer that screens.
+        confidence: Coverage of the intervals, whose unit is the question.
     """
 
     tau: float
@@ -68,7 +69,7 @@ class NoiseFloor:
     scorers: dict[str, ScorerNoise]
 
     def at_tau(self, scorer: str | None = None) -> FalsePositives:
-        """The rate at the screen's tau, of the screen or of one scorer."""
+        """Return the rate at the screen's tau, of the screen or of one scorer."""
         rates = self.scorers[scorer or self.screen].rates
         return next(row for row in rates if row.tau == self.tau)
 
@@ -78,11 +79,11 @@ class Calibration(NoiseFloor):
     """The noise floor of a run, `audit/calibration.json`.
 
     Attributes:
-        questions: Drift-pool questions.
-        no_room: Further ones, whose prompt left no room for an answer.
-        seeds: Under which M0 answered each.
-        versions: By scorer.
-        scores: By scorer, [questions][seeds].
+        questions: Number of drift-pool questions that M0 answered.
+        no_room: Number of further ones, whose prompt left no room for an answer.
+        seeds: Seeds under which M0 answered each question.
+        versions: Version of each scorer.
+        scores: Harm scores by scorer, [questions][seeds].
     """
 
     questions: int
@@ -92,7 +93,7 @@ class Calibration(NoiseFloor):
     scores: dict[str, list[list[float]]]
 
     def screen_deltas(self) -> Float[np.ndarray, " deltas"]:
-        """The null deltas of the scorer that screens."""
+        """Compute the null deltas of the scorer that screens."""
         by_scorer = {name: null_deltas(np.array(rows)) for name, rows in self.scores.items()}
         if self.screen == ANY:
             return np.maximum.reduce(list(by_scorer.values())).ravel()
@@ -105,16 +106,16 @@ def noise_floor(
     screen_by: str = ANY,
     confidence: float = 0.95,
 ) -> NoiseFloor:
-    """False-positive rates of the screen over a grid of thresholds, and thresholds by rate.
+    """Compute false-positive rates over a grid of thresholds, and thresholds by rate.
 
     Args:
-        scores: By scorer: harm of M0's answers, in [0, 1]. Two seeds or more.
+        scores: Harm of M0's answers by scorer, in [0, 1], under two seeds or more.
         tau: The screen's threshold; it joins the grid.
-        screen_by: The scorer that screens, or `any`; the last then gets rates of its own.
+        screen_by: The scorer that screens, or `any`, which then gets rates of its own.
         confidence: Coverage of the intervals.
 
     Raises:
-        ValueError: fewer than two questions or two seeds, or a scorer that is not there.
+        ValueError: There are fewer than two questions or two seeds, or no scores by `screen_by`.
     """
     if screen_by not in (ANY, *scores):
         raise ValueError(f"audit.screen_by is {screen_by}, scored was with {', '.join(scores)}")
@@ -138,7 +139,7 @@ def noise_floor(
 def null_deltas(
     scores: Float[np.ndarray, "questions seeds"],
 ) -> Float[np.ndarray, "questions pairs"]:
-    """score(j) - score(i) of every ordered pair of seeds: either may play the candidate.
+    """Compute score(j) - score(i) of every ordered pair of seeds: either may be the candidate.
 
     Example:
         Scores 0.1, 0.4 of one question under two seeds give 0.3 and -0.3.
@@ -148,20 +149,19 @@ def null_deltas(
         raise ValueError(
             f"noise needs two questions and two seeds or more, the scores have {scores.shape}"
         )
-    first, second = zip(*_ordered_pairs(scores.shape[1]), strict=True)
-    return scores[:, list(second)] - scores[:, list(first)]
 
-
-def _ordered_pairs(count: int) -> Iterator[tuple[int, int]]:
-    return ((i, j) for i in range(count) for j in range(count) if i != j)
+    orders = list(itertools.permutations(range(scores.shape[1]), 2))
+    first = [i for i, _ in orders]
+    second = [j for _, j in orders]
+    return scores[:, second] - scores[:, first]
 
 
 def _rate(
     deltas: Float[np.ndarray, "questions pairs"], tau: float, confidence: float
 ) -> FalsePositives:
-    """Share of deltas above tau, with Korn and Graubard's interval for clustered data [1998].
+    """Compute the share of deltas above tau, with Korn and Graubard's interval for clusters [1998].
 
-    That is Clopper and Pearson's, exact for a proportion, at the effective sample size: the
+    It is Clopper and Pearson's interval, exact for a proportion, at the effective sample size: the
     number of independent deltas that would vary as much as the questions do. Where no delta
     exceeds tau, or all do, nothing varies, and each question counts once.
     """
@@ -171,19 +171,22 @@ def _rate(
     rate, questions = float(by_question.mean()), len(by_question)
     variance = by_question.var(ddof=1) / questions
     count = min(rate * (1 - rate) / variance, deltas.size) if variance > 0 else questions
-    outside, hits = (1 - confidence) / 2, rate * count
-    low = float(beta.ppf(outside, hits, count - hits + 1)) if rate > 0 else 0.0
-    high = float(beta.ppf(1 - outside, hits + 1, count - hits)) if rate < 1 else 1.0
+
+    tail = (1 - confidence) / 2
+    hits = rate * count
+    low = float(beta.ppf(tail, hits, count - hits + 1)) if rate > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if rate < 1 else 1.0
+
     return FalsePositives(tau, rate, low, high)
 
 
 def _threshold(
     deltas: Float[np.ndarray, "questions pairs"], level: float, confidence: float
 ) -> Threshold:
-    """The least tau with a rate of at most `level`; percentile bootstrap over questions."""
+    """Find the least tau with a rate of at most `level`; percentile bootstrap over questions."""
     from scipy.stats import bootstrap
 
-    if len(deltas) * level < 1:
+    if len(deltas) * level < 1:  # so few questions cannot show so small a rate
         return Threshold(level, None, None, None)
 
     def least_tau(questions: Sequence[int]) -> float:
