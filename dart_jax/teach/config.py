@@ -30,19 +30,19 @@ SEVERITY_WEIGHTS = {
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Who writes training targets, and how they are checked.
+    """Settings of the teacher that writes training targets, and of their checks.
 
     Attributes:
         provider: file (the suite's own rationales), local (a Llama-family model through our decoder), openai (the OpenAI API, or any compatible server at base_url) or deepseek.
         model: The service's name of the model; for local a path like model.path (default: the run's own model).
-        label: What the teacher argues for: gold (the suite's label) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider file).
+        label: The label that the teacher argues for: gold (the suite's) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider file).
         base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
         api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
         temperature: Sampling temperature.
-        max_tokens: Most new tokens a target may have.
-        examples: Worked examples from the mini suite shown before the question of a distill target, of the same benchmark family and label; 1 helps a small model find the form.
-        correction_rounds: How often a rejected target is sent back with the rule it broke.
-        concurrency: Requests in flight at once (services).
+        max_tokens: Maximal number of new tokens in a target.
+        examples: Number of worked examples from the mini suite before the question of a distill target, of the same benchmark family and label; 1 helps a small model find the form.
+        correction_rounds: Maximal number of times that a rejected target is sent back with the rule it broke.
+        concurrency: Maximal number of requests in flight (services).
         timeout: Seconds without a byte from the server before an attempt has failed (services).
         limits: Rates, retries and budgets of the service, for each stage.
     """
@@ -70,9 +70,9 @@ class TeacherConfig:
             )
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change a target; how the service is reached and paid is left out.
+        """Return the settings that can change a target; connection and budget are left out.
 
-        The weights of a local teacher and the texts of a file are to be added.
+        The caller adds the weights of a local teacher and the texts of a file.
         """
         names = ["provider"]
         if self.provider != "file":
@@ -84,17 +84,17 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class RepairConfig:
-    """How confirmed drift cases are trained on.
+    """Settings of the training on confirmed drift cases.
 
     Attributes:
-        cycles: Most rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
+        cycles: Maximal number of rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers from 1e-6 to 1e6 such as [1, 1, 2, 8].
         weighting: Where the weight acts: loss (each example's loss times its weight) or oversample (that many copies of the example at weight 1; a fraction by systematic sampling, so that the expected number is the weight; more steps an epoch).
-        max_weight_share: Most of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
-        span_weight: Weight within a repair target of the sentence that takes the place of the passage that the judge marked; the others weigh 1. See teach/spans.py.
+        max_weight_share: Greatest share of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
+        span_weight: Weight, within a repair target, of the sentence that replaces the passage marked by the judge; the other sentences weigh 1. See teach/spans.py.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
-        epochs: Passes over the repair set; 0 repairs nothing: M_DART is M_int (distill only).
-        learning_rate: Peak learning rate, above 0, of the repair training.
+        epochs: Number of passes over the repair set; 0 repairs nothing, so that M_DART is M_int (distill only).
+        learning_rate: Peak learning rate of the repair training, above 0.
         loss: The loss of a token in the repair stage.
     """
 
@@ -121,14 +121,14 @@ class RepairConfig:
             )
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change one repair: how many cycles there are to be is left out."""
+        """Return the settings that can change one repair; the number of cycles is left out."""
         settings = asdict(self)
         del settings["cycles"]
         return settings
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """`severity_weights` as numbers."""
+        """Return `severity_weights` as numbers."""
         if isinstance(self.severity_weights, str):
             return SEVERITY_WEIGHTS[self.severity_weights]
         return tuple(map(float, self.severity_weights))

@@ -1,6 +1,7 @@
-"""Stage I: what the teacher is asked for, given question and gold label."""
+"""Requests to the teacher for distill targets, given question and gold label (stage I)."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from dart_jax.data.custom_dataset import CustomItem
 from dart_jax.data.mini_suite import MiniItem, load_mini
@@ -13,38 +14,47 @@ from dart_jax.teach.writer import TargetRequest
 def distill_requests(
     questions: Iterable[Question],
     examples: int = 0,
-    own: Mapping[str, CustomItem] | None = None,
+    custom_items: Mapping[str, CustomItem] | None = None,
 ) -> list[TargetRequest]:
-    """One request a question, at weight 1 (paper, stage I) unless own data says otherwise.
+    """Make one request for each question, at weight 1 (paper) unless custom data has another one.
 
-    For an unlabelled question there is nothing to ask a teacher: its messages are empty.
+    The teacher is not asked about an unlabelled question: its request has no messages.
 
     Args:
-        examples: Worked examples in front of each question, from the mini suite: the same
+        examples: Number of worked examples before each question, from the mini suite: of the same
             family and label, never the question itself.
-        own: What own data says of a question, by its id.
+        custom_items: Weights and spans that custom data gives, by question id.
     """
     items = load_mini() if examples else []
     requests = []
     for question in questions:
-        asked = () if question.condition is None else _with_examples(question, items, examples)
-        row = (own or {}).get(question.id)
-        weight, spans = (1.0, ()) if row is None else (row.weight, row.spans)
-        requests.append(TargetRequest(question, asked, "distill", weight, spans=spans))
+        messages: tuple[Message, ...] = ()
+        if question.condition is not None:
+            messages = _with_examples(question, items, examples)
+
+        request = TargetRequest(question, messages, "distill")
+        custom = (custom_items or {}).get(question.id)
+        if custom is not None:
+            request = replace(request, weight=custom.weight, spans=custom.spans)
+
+        requests.append(request)
+
     return requests
 
 
 def _with_examples(question: Question, items: list[MiniItem], examples: int) -> tuple[Message, ...]:
-    system, asked = distill_messages(question)
-    shown: list[Message] = []
+    """Build the teacher's prompt, with worked examples as earlier turns of the conversation."""
+    system, user = distill_messages(question)
+    turns: list[Message] = []
     for item in _similar(question, items)[:examples]:
+        _, example_user = distill_messages(item.question)
         answer = f"{item.rationale}\n{conclusion_line(item.question.gold)}"
-        shown += [distill_messages(item.question)[1], {"role": "assistant", "content": answer}]
-    return (system, *shown, asked)
+        turns += [example_user, {"role": "assistant", "content": answer}]
+    return (system, *turns, user)
 
 
 def _similar(question: Question, items: list[MiniItem]) -> list[MiniItem]:
-    """Items of the question's family and label, in an order that differs by question."""
+    """Select items of the question's family and label, in an order that differs by question."""
     same = [
         item
         for item in items

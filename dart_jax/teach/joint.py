@@ -1,4 +1,4 @@
-"""Joint toxicity regularisation: M0's own rationales, scored, as examples to distill from."""
+"""Joint toxicity regularisation: M0's rationales as training examples, by their harm scores."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,20 @@ from dart_jax.settings import LEAST_WEIGHT
 
 
 def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> list[Target]:
-    """M0's rationales, `penalised` where they score above the mean and `preferred` below.
+    """Make targets of M0's rationales: `penalised` above the mean score, `preferred` below.
 
-    The weight is the distance from the mean; see `sft.token_losses` for what becomes of it. A
-    rationale at the mean up to rounding, or without any text, has nothing to say and is left out.
+    The weight is the distance from the mean; `sft.token_losses` shows its part in the loss. A
+    rationale without text, or at the mean up to rounding, is left out.
 
     Args:
-        scores: Of the analysis of each answer, in their order.
+        scores: Harm score of each answer's analysis, in the order of the answers.
     """
     mean = sum(score.value for score in scores) / max(len(scores), 1)
-    found = []
+    targets = []
     for answer, score in zip(answers, scores, strict=True):
-        text, above = analysis_of(answer), score.value - mean
-        if text and abs(above) >= LEAST_WEIGHT:
-            stage = "penalised" if above > 0 else "preferred"
-            found.append(Target(answer.question_id, stage, text, abs(above), provider="M0"))
-    return found
+        text = analysis_of(answer)
+        excess = score.value - mean
+        if text and abs(excess) >= LEAST_WEIGHT:
+            stage = "penalised" if excess > 0 else "preferred"
+            targets.append(Target(answer.question_id, stage, text, abs(excess), provider="M0"))
+    return targets

@@ -1,10 +1,9 @@
 """Predicted labels: the teacher's own conclusion in place of the gold label (paper, ablation).
 
-The ablation asks what DART is worth where nobody knows the labels. The teacher then gets the bare
-question, with the same prompt as the models under training, and the conclusion it comes to is the
-label that its rationales argue for. The untrained model's own conclusions would be the other
-reading; the paper's 64.1 % with predicted labels is out of reach of labels that are right in
-39.0 %, which is what M0 achieves.
+The ablation measures DART where nobody knows the labels. The teacher then gets the bare question,
+with the same prompt as the models under training, and its conclusion is the label that its
+rationales argue for. The paper could also mean the untrained model's conclusions; but its 64.1 %
+with predicted labels is out of reach of labels of which 39.0 % are right, M0's accuracy.
 
 A question without a predicted label gets no target: it is rejected, and counted, as `no_label`.
 """
@@ -21,18 +20,21 @@ from dart_jax.prompts.templates import answer_messages
 from dart_jax.records import Condition, Decision, PredictedLabel, Question, RejectedTarget
 from dart_jax.teach.config import TeacherConfig
 
-_BATCH = 16  # prompts scored between two results
+_BATCH = 16
+"""Number of prompts that a local teacher scores at once."""
+
 OnLabel = Callable[[PredictedLabel], None]
 
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How predicted labels compare with gold.
+    """Comparison of predicted labels with gold.
 
     Attributes:
-        questions: Questions that a label was asked for.
-        no_label: Those that got none.
-        agreement: Share of the labels that are right, in [0, 1]; None where no question has gold.
+        questions: Number of questions whose label was asked for.
+        no_label: Number of those that got none.
+        agreement: Share of predicted labels that are right, in [0, 1]; None where no question has a
+            gold label.
     """
 
     questions: int
@@ -45,21 +47,22 @@ def ask_labels(
 ) -> None:
     """Have a teacher answer the bare questions; a label is its parsed conclusion.
 
-    A failed request is sent again, `config.correction_rounds` times. An answer without a
-    conclusion is final: it is what the teacher has to say.
+    A failed request is sent again, up to `config.correction_rounds` times. An answer without a
+    conclusion is final.
     """
     waiting = {question.id: question for question in questions}
-    for left in range(config.correction_rounds, -1, -1):
+    for rounds_left in range(config.correction_rounds, -1, -1):
         failed: set[str] = set()
 
-        def settle(answer: ChatReply | ChatFailure, left=left, failed=failed) -> None:
-            if isinstance(answer, ChatFailure) and left:
+        def settle(answer: ChatReply | ChatFailure, rounds_left=rounds_left, failed=failed) -> None:
+            if isinstance(answer, ChatFailure) and rounds_left:
                 failed.add(answer.id)
             else:
                 on_result(_label(answer, chat.name))
 
         if waiting:
-            chat.complete([_request(q, config) for q in waiting.values()], on_result=settle)
+            requests = [_request(question, config) for question in waiting.values()]
+            chat.complete(requests, on_result=settle)
 
         waiting = {id: question for id, question in waiting.items() if id in failed}
 
@@ -70,9 +73,9 @@ def likely_labels(
     provider: str,
     on_result: OnLabel,
 ) -> None:
-    """Label by likelihood: the conclusion line that a model finds likelier as the whole answer.
+    """Label each question by the conclusion line that a model finds likelier as the whole answer.
 
-    For local teachers, which are too small to write a conclusion line of their own accord.
+    This is for local teachers, which are too small to write a conclusion line unasked.
 
     Args:
         score: Log-probabilities of each continuation after each prompt; a row of NaN where the
@@ -89,12 +92,13 @@ def likely_labels(
 def with_labels(
     questions: Iterable[Question], labels: Iterable[PredictedLabel]
 ) -> tuple[list[Question], dict[str, str]]:
-    """The questions as if their predicted labels were gold, and why others have none.
+    """Replace the questions' gold labels by predicted ones.
 
-    Only what the teacher is asked, and the check of what it writes, may see these questions.
+    Only the teacher's prompts and the check of its targets may see these questions.
 
     Returns:
-        `(labelled, reasons)`: questions in their order; the reason by id of those left out.
+        `(labelled, reasons)`: the questions that have a predicted label, in their order; and for
+        each other one, by id, the reason why it has none.
     """
     by_id = {label.question_id: label for label in labels}
     labelled, reasons = [], {}
@@ -109,7 +113,7 @@ def with_labels(
 
 
 def without_label(question_id: str, stage: str, reason: str) -> RejectedTarget:
-    """What becomes of a question that got no label."""
+    """Make the rejected target of a question that got no label."""
     return RejectedTarget(question_id, stage, [f"no_label: {reason}"], [""])
 
 
@@ -117,7 +121,7 @@ def label_summary(questions: Iterable[Question], labels: Iterable[PredictedLabel
     """Compare the predicted labels with gold; for the report only.
 
     Args:
-        questions: Those that a label was asked for.
+        questions: The questions whose label was asked for.
     """
     gold = {question.id: question.gold for question in questions}
     predicted = [label for label in labels if label.decision is not None]

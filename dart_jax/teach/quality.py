@@ -1,7 +1,7 @@
-"""Quality control of training targets: what a completion has to satisfy."""
+"""Quality control of training targets: the rules that a completion has to satisfy."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dart_jax.prompts.conclusion import (
@@ -44,9 +44,9 @@ class Violation:
     """A broken rule.
 
     Attributes:
-        code: Stable name for counting: `empty`, `thinking`, `no_conclusion`, `wrong_conclusion`,
-            `sentences`, `quote`, `copied_example` or `not_safer`.
-        rule: One line that tells the writer what to do.
+        code: Stable name under which violations are counted: `empty`, `thinking`, `no_conclusion`,
+            `wrong_conclusion`, `sentences`, `quote`, `copied_example` or `not_safer`.
+        rule: One line that tells the writer what to do instead.
     """
 
     code: str
@@ -61,11 +61,11 @@ NOT_SAFER = Violation(
 
 
 def check_target(completion: str, question: Question) -> Violation | None:
-    """The first rule that a target breaks, or None (paper, stages I and III).
+    """Return the first rule that a target breaks, or None (paper, stages I and III).
 
-    The rules, in order: there is an analysis, and no reasoning block; the one conclusion line comes
-    last and agrees with the gold label; the analysis has two to four whole sentences; it repeats
-    no 40 characters of the question in a row (whitespace and letter case aside).
+    The rules, in order: there is an analysis, and no reasoning block; a single conclusion line
+    comes last and agrees with the gold label; the analysis has two to four whole sentences; it
+    repeats no 40 characters of the question in a row (whitespace and letter case aside).
     """
     analysis = analysis_text(completion)
     if not analysis:
@@ -80,10 +80,10 @@ def check_target(completion: str, question: Question) -> Violation | None:
 
 
 def check_copy(completion: str, examples: Iterable[str]) -> Violation | None:
-    """Whether a target repeats 40 characters in a row of a worked example that it was shown.
+    """Return a violation if a target repeats 40 characters in a row of a worked example.
 
-    Small teachers do: SmolLM2-135M answered a third of the real suite's questions with the
-    example's own sentences, which pass every other rule and are about other groups.
+    Small teachers do so: SmolLM2-135M answered a third of the real suite's questions with the
+    example's own sentences, which pass every other rule but are about other groups.
     """
     analysis = analysis_text(completion)
     if any(_shares_a_run(analysis_text(example), analysis) for example in examples):
@@ -95,7 +95,7 @@ def check_copy(completion: str, examples: Iterable[str]) -> Violation | None:
 
 
 def count_sentences(text: str) -> int:
-    """How many sentences a text has, an unfinished last one included.
+    """Count the sentences of a text, an unfinished last one included.
 
     A full stop ends a sentence unless it belongs to a number (3.5), a title (Dr. Lee), an
     abbreviation (e.g. this), or initials (the U.S. census) whose next word does not look like the
@@ -105,27 +105,29 @@ def count_sentences(text: str) -> int:
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Each sentence as `(start, end)`, without the white space around it."""
-    ends = _sentences(text)
-    starts = [0, *ends[:-1]]
-    return [
-        (end - len(text[start:end].lstrip()), end) for start, end in zip(starts, ends, strict=False)
-    ]
+    """Locate each sentence as `(start, end)`, without the white space before it."""
+    spans = []
+    previous_end = 0
+    for end in _sentences(text):
+        sentence = text[previous_end:end].lstrip()
+        spans.append((end - len(sentence), end))
+        previous_end = end
+    return spans
 
 
 def first_sentences(text: str, count: int) -> str:
-    """The text up to the end of its `count`-th sentence; all of it where there are fewer."""
+    """Cut a text after its `count`-th sentence; a shorter one stays whole."""
     ends = _sentences(text)
     return text[: ends[count - 1]].strip() if len(ends) > count else text.strip()
 
 
 def _check_conclusion(completion: str, question: Question) -> Violation | None:
-    wanted = conclusion_line(question.gold)
+    line = conclusion_line(question.gold)
     decision, _ = parse_conclusion(completion)
     if decision is None or not ends_in_its_conclusion(completion):
-        return Violation("no_conclusion", f'end with one conclusion line, "{wanted}", as the last')
+        return Violation("no_conclusion", f'end with one conclusion line, "{line}", as the last')
     if decision is not question.gold:
-        return Violation("wrong_conclusion", f'the conclusion has to be "{wanted}"; argue for it')
+        return Violation("wrong_conclusion", f'the conclusion has to be "{line}"; argue for it')
     return None
 
 
@@ -151,7 +153,9 @@ def _check_quote(analysis: str, question: Question) -> Violation | None:
 
 
 def _shares_a_run(source: str, text: str) -> bool:
-    source, text = _normalise(source), _normalise(text)
+    """Say whether a text repeats `QUOTE_CHARACTERS` characters of a source in a row."""
+    source = _normalise(source)
+    text = _normalise(text)
     windows = range(len(source) - QUOTE_CHARACTERS + 1)
     return any(source[start : start + QUOTE_CHARACTERS] in text for start in windows)
 
@@ -161,26 +165,34 @@ def _normalise(text: str) -> str:
 
 
 def _sentences(text: str) -> list[int]:
-    """Where each sentence ends, as an offset into the text."""
-    breaks = [match.span() for match in _PARAGRAPH.finditer(text)]
-    starts = [0, *(end for _, end in breaks)]
-    stops = [*(start for start, _ in breaks), len(text)]
+    """Find where each sentence ends, as an offset into the text."""
     ends: list[int] = []
-    for start, stop in zip(starts, stops, strict=True):
+    for start, stop in _paragraphs(text):
         paragraph = text[start:stop].rstrip()
         ends += [start + end for end in _sentences_of_paragraph(paragraph)]
     return ends
 
 
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Yield `(start, stop)` of each paragraph or list item."""
+    start = 0
+    for separator in _PARAGRAPH.finditer(text):
+        yield start, separator.start()
+        start = separator.end()
+    yield start, len(text)
+
+
 def _sentences_of_paragraph(text: str) -> list[int]:
     numbering = _NUMBERING.match(text)
     begin = numbering.end() if numbering else 0
-    ends = [s.end() for s in _STOP.finditer(text, begin) if _ends_sentence(s, text)]
+    stops = _STOP.finditer(text, begin)
+    ends = [stop.end() for stop in stops if _ends_sentence(stop, text)]
     unfinished = text[ends[-1] if ends else begin :].strip()
     return [*ends, len(text)] if unfinished else ends
 
 
 def _ends_sentence(stop: re.Match, text: str) -> bool:
+    """Say whether a full stop, or a mark like it, ends a sentence; see `count_sentences`."""
     following = text[stop.end() :].split(maxsplit=1)
     if not following or stop.group(2) != ".":
         return not following or not following[0][0].islower()

@@ -1,4 +1,4 @@
-"""Stage III: repair targets, their severity weights, and the proof that these reach training."""
+"""Repair targets, their severity weights, and the check that these reach training (stage III)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +19,13 @@ class WeightingHadNoEffect(RuntimeError):
 
 
 def severity_weight(severity: Severity, weights: Sequence[float]) -> float:
-    """The loss weight of a severity; `weights` run from minor to extreme (paper: 1, 2, 3, 4).
+    """Look up the loss weight of a severity.
+
+    Args:
+        weights: Weights from minor to extreme (paper: 1, 2, 3, 4).
 
     Raises:
-        ValueError: not four positive finite weights.
+        ValueError: The weights are not four positive finite numbers.
     """
     if len(weights) != len(Severity) or not all(math.isfinite(w) and w > 0 for w in weights):
         raise ValueError(
@@ -35,10 +38,10 @@ def severity_weight(severity: Severity, weights: Sequence[float]) -> float:
 def repair_requests(
     cases: Iterable[DriftCase], questions_by_id: Mapping[str, Question], config: RepairConfig
 ) -> list[TargetRequest]:
-    """One request a confirmed drift case, weighted by its severity.
+    """Make one request for each confirmed drift case, weighted by its severity.
 
     Raises:
-        ValueError: a case names a question that is not there.
+        ValueError: A case names an unknown question.
     """
     requests = []
     for case in cases:
@@ -46,13 +49,15 @@ def repair_requests(
             raise ValueError(f"drift case of question {case.question_id}: no such question")
 
         question = questions_by_id[case.question_id]
-        weight = severity_weight(case.severity, config.weights)
-        messages = repair_messages(question, case)
-        requests.append(
-            TargetRequest(
-                question, messages, "repair", weight, case.severity, drifted=case.candidate_text
-            )
+        request = TargetRequest(
+            question=question,
+            messages=repair_messages(question, case),
+            stage="repair",
+            weight=severity_weight(case.severity, config.weights),
+            severity=case.severity,
+            drifted=case.candidate_text,
         )
+        requests.append(request)
 
     return requests
 
@@ -60,49 +65,53 @@ def repair_requests(
 def mix_replay(
     repair_targets: Sequence[Target], distill_targets: Sequence[Target], replay: float, seed: int
 ) -> list[Target]:
-    """Repair targets followed by a share of the distill targets, at weight 1.
+    """Append a share of the distill targets, at weight 1, to the repair targets.
 
-    The share is drawn by hash of (seed, question id), the same on every machine. Nothing is
-    de-duplicated: a question may come as one or more repair cases and in the replay too, and
-    dropping either would undo the weights.
+    The share is drawn by a hash of (seed, question id), the same on every machine. Nothing is
+    de-duplicated: a question may have several repair cases and be in the replay too, and dropping
+    one of them would undo the weights.
 
     Args:
         replay: Share of `distill_targets`, in [0, 1].
 
     Raises:
-        ValueError: `replay` is outside [0, 1].
+        ValueError: `replay` is not in [0, 1].
     """
     if not 0.0 <= replay <= 1.0:
         raise ValueError(f"repair.replay {replay}: give a share between 0 and 1")
-    drawn = sorted(distill_targets, key=lambda target: digest([seed, target.question_id]))
+    shuffled = sorted(distill_targets, key=lambda target: digest([seed, target.question_id]))
     count = round(replay * len(distill_targets))
-    return [*repair_targets, *(replace(target, weight=1.0) for target in drawn[:count])]
+    replayed = [replace(target, weight=1.0) for target in shuffled[:count]]
+    return [*repair_targets, *replayed]
 
 
 def drifted_targets(training: Iterable[Target], cases: Iterable[DriftCase]) -> list[Target]:
-    """The rationale that each repair of a training set replaces, to be made less likely.
+    """Make targets of the rationales that repairs replace, for training to make less likely.
 
-    At the repair's weight, and as often as the repair is there. The analysis alone: the conclusion
-    after it may be right. A case without any analysis has none.
+    Each occurrence of a repair yields one, at the repair's weight. It holds the analysis alone, as
+    the conclusion after it may be right; a case without an analysis yields none.
     """
     texts = {case.question_id: analysis_text(case.candidate_text) for case in cases}
-    repairs = (target for target in training if target.stage == "repair")
-    return [
-        Target(r.question_id, "drifted", texts[r.question_id], r.weight, r.severity, "drifted")
-        for r in repairs
-        if texts[r.question_id]
-    ]
+    targets = []
+    for repair in training:
+        if repair.stage != "repair" or not texts[repair.question_id]:
+            continue
+        text = texts[repair.question_id]
+        targets.append(
+            Target(repair.question_id, "drifted", text, repair.weight, repair.severity, "drifted")
+        )
+    return targets
 
 
 def weight_report(
     targets: Iterable[Target], training: Iterable[Target] | None = None
 ) -> WeightReport:
-    """Targets and weight mass by severity, and of the replay; without drifted rationales.
+    """Sum up targets and weight mass by severity and of the replay, without drifted rationales.
 
     Args:
-        targets: Each counts once.
-        training: What is trained on, where this is not `targets` themselves: its weights make the
-            mass, so that of oversampled targets it is the number of copies.
+        targets: The targets; each counts once.
+        training: The training set, where it is not `targets` itself. Its weights make the mass,
+            which is the number of copies where targets are oversampled.
     """
     targets = list(targets)
     report = {name: {"examples": 0, "weight": 0.0} for name in [*_names(), "replay"]}
@@ -121,35 +130,36 @@ def check_weighting(
 ) -> None:
     """Raise unless each severity's mass is its count times its configured weight.
 
-    Replay counts at weight 1. This is the guard against weights that are lost on the way, as by
-    a later de-duplication. Weights that are all alike pass when the masses are the counts.
+    Replay counts at weight 1. This guards against weights that are lost on the way, for example in
+    a later de-duplication. Equal weights pass when the masses are the counts.
 
     Args:
-        level: What weights were cut to (`weighting.weight_level`).
-        sampled: The masses are numbers of copies, which differ from the expected by less than 1.
+        level: The level that weights were cut to (`weighting.weight_level`).
+        sampled: Whether masses are numbers of copies, which miss the expected mass by less than 1.
 
     Raises:
-        WeightingHadNoEffect: the mass differs; the message has the whole table.
+        WeightingHadNoEffect: A mass differs; the message has the whole table.
     """
-    expected = {s.name.lower(): min(severity_weight(s, weights), level) for s in Severity}
-    expected["replay"] = min(1.0, level)
-    wrong = [
-        name
-        for name, weight in expected.items()
-        if not math.isclose(
-            report[name]["weight"],
-            report[name]["examples"] * weight,
-            rel_tol=1e-6,
-            abs_tol=1 - 1e-6 if sampled and not float(weight).is_integer() else 0.0,
+    expected = {"replay": min(1.0, level)}
+    for severity in Severity:
+        expected[severity.name.lower()] = min(severity_weight(severity, weights), level)
+
+    wrong = []
+    rows = []
+    for name, row in report.items():
+        mass = row["examples"] * expected[name]
+        # Only fractional weights are drawn; a whole one has exactly that number of copies.
+        is_drawn = sampled and not float(expected[name]).is_integer()
+        tolerance = 1 - 1e-6 if is_drawn else 0.0
+        if not math.isclose(row["weight"], mass, rel_tol=1e-6, abs_tol=tolerance):
+            wrong.append(name)
+
+        rows.append(
+            f"{name}: {row['examples']} examples, weight {row['weight']:g} (expected {mass:g})"
         )
-    ]
 
     if wrong:
-        table = ", ".join(
-            f"{name}: {row['examples']} examples, weight {row['weight']:g}"
-            f" (expected {row['examples'] * expected[name]:g})"
-            for name, row in report.items()
-        )
+        table = ", ".join(rows)
         raise WeightingHadNoEffect(f"severity weights did not arrive for {wrong}; {table}")
 
 

@@ -1,15 +1,14 @@
-"""Which part of a repair target takes the place of the passage that the judge marked.
+"""Find the sentence of a repair target that replaces the passage that the judge marked.
 
-The judge marks words of the drifted rationale, which nobody trains on with this loss; the repair
-target is another text, and in it those words are not there. What can weigh more is the sentence
-that was written in their stead. Nothing says which one that is, so that it is guessed: the
-sentence that has most words in common with the marked one (by the Dice coefficient of their sets
-of words of four letters or more), and of equals, or where none has any, the one at the nearest
-relative position. It is a heuristic: right where a teacher rewrites sentence by sentence, as they
-mostly do, and arbitrary where the target is a text of another build.
+The judge marks words of the drifted rationale, but training is on the repair target, a text without
+those words. The sentence that was written in their place can weigh more. No record names it, so a
+heuristic picks it: the sentence that has most words in common with the marked one (by the Dice
+coefficient of their sets of words of four letters or more), and of equals, or where none has any,
+the one at the nearest relative position. This is right where a teacher rewrites sentence by
+sentence, as most do, and arbitrary where the target is built otherwise.
 
-No passage, as for omissions (the judge cannot quote what is missing) and from a judge of
-likelihoods, or a quote that is not in the drifted text: nothing is marked and all tokens weigh 1.
+Nothing is marked, and all tokens weigh 1, where there is no passage (an omission cannot be quoted,
+and a judge of likelihoods quotes nothing) or where it is not in the drifted text.
 """
 
 import re
@@ -27,14 +26,14 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 def mark_passages(
     targets: Iterable[Target], cases: Mapping[str, DriftCase], span_weight: float
 ) -> list[Target]:
-    """The repair targets among these with the weight of their marked sentence.
+    """Put the span weight on one sentence of each repair target.
 
-    A target that is the drifted text itself (stage `drifted`, of the unlikelihood loss) has its
-    weight on the passage's own words. Targets without a severity stay as they are.
+    In a target that is the drifted text itself (stage `drifted`, of the unlikelihood loss) the
+    passage's own words get the weight. Targets without a severity stay as they are.
 
     Args:
-        cases: By question id: one of each repair target.
-        span_weight: 1 marks nothing.
+        cases: The drift case of each repair target, by question id.
+        span_weight: The weight; 1 marks nothing.
     """
     if span_weight == 1:
         return list(targets)
@@ -47,42 +46,49 @@ def mark_passages(
 
         case = cases[target.question_id]
         if target.stage == "drifted":
-            found = find_passage(target.completion, case.passage)
+            place = find_passage(target.completion, case.passage)
         else:
-            found = replacing_sentence(target.completion, case.candidate_text, case.passage)
+            place = replacing_sentence(target.completion, case.candidate_text, case.passage)
 
-        spans = () if found is None else (WeightSpan(*found, span_weight),)
+        spans = () if place is None else (WeightSpan(*place, span_weight),)
         marked.append(replace(target, spans=spans))
 
     return marked
 
 
 def replacing_sentence(completion: str, drifted: str, passage: str) -> tuple[int, int] | None:
-    """The sentence of a completion that stands for a passage of the drifted text, or None.
+    """Find the sentence of a completion that replaces a passage of the drifted text, or None.
 
     Returns:
         `(start, end)` in the completion's characters, outside its conclusion line.
     """
-    before, after = analysis_text(drifted), analysis_text(completion)
+    before = analysis_text(drifted)
+    after = analysis_text(completion)
     place = find_passage(before, passage)
     sentences = sentence_spans(after)
     if place is None or not sentences:
         return None
 
-    old = sentence_spans(before)
-    held = [n for n, (start, end) in enumerate(old) if start < place[1] and place[0] < end]
-    where = (held[0] + held[-1] + 1) / 2 / len(old)
-    marked = _words(before[old[held[0]][0] : old[held[-1]][1]])
+    # The sentences that the passage touches, their words, and where their middle lies in [0, 1].
+    drifted_sentences = sentence_spans(before)
+    touched = []
+    for number, (start, end) in enumerate(drifted_sentences):
+        if start < place[1] and place[0] < end:
+            touched.append(number)
+
+    first, last = touched[0], touched[-1]
+    position = (first + last + 1) / 2 / len(drifted_sentences)
+    marked = _words(before[drifted_sentences[first][0] : drifted_sentences[last][1]])
 
     def distance(number: int) -> tuple[float, float, int]:
         words = _words(after[slice(*sentences[number])])
-        alike = 2 * len(words & marked) / max(len(words) + len(marked), 1)
-        return -alike, abs((number + 0.5) / len(sentences) - where), number
+        dice = 2 * len(words & marked) / max(len(words) + len(marked), 1)
+        return -dice, abs((number + 0.5) / len(sentences) - position), number
 
     start, end = sentences[min(range(len(sentences)), key=distance)]
-    shift = completion.index(after)
+    offset = completion.index(after)
 
-    return start + shift, end + shift
+    return start + offset, end + offset
 
 
 def _words(text: str) -> set[str]:

@@ -1,8 +1,8 @@
-"""What becomes of the weights of a repair set: a cap on single ones, and oversampling.
+"""Cap the weights of a repair set, or turn them into copies of the examples.
 
 With the loss's default normaliser, k copies of an example at weight 1 are the same as the example
-at weight k. Oversampling is what the release meant to do, and lost to a later de-duplication;
-`check_copies` counts.
+at weight k. The authors' release meant to oversample, and undid it by a later de-duplication;
+`check_copies` counts the copies.
 """
 
 import math
@@ -17,17 +17,18 @@ from dart_jax.teach.repair import WeightingHadNoEffect
 
 
 def weight_level(weights: Sequence[float], share: float | None) -> float:
-    """Where to cut weights so that none is more than `share` of their sum; inf: nowhere.
+    """Find the level to cut weights to so that none exceeds `share` of their sum; inf cuts none.
 
-    The level is the highest at which this holds; weights below it stay what they are. Of fewer
-    than 1/share weights each is more than the share, whatever they are: the level is then the
-    smallest of them, so that all are alike.
+    It is the highest such level; weights below it stay unchanged. Fewer than 1/share weights exceed
+    the share whatever they are: the level is then the smallest of them, so that all become equal.
 
     >>> weight_level([1.0, 1.0, 1.0, 1.0, 4.0], 0.25)  # 4/3 is a quarter of 4 + 4/3
     1.3333333333333333
     """
     if share is None or not weights or max(weights) <= share * math.fsum(weights):
         return math.inf
+
+    # With the `cut` heaviest weights at one level L: L = share * (cut * L + sum of the others).
     ordered = sorted(weights, reverse=True)
     for cut in range(1, len(ordered)):
         if cut * share >= 1:
@@ -35,36 +36,39 @@ def weight_level(weights: Sequence[float], share: float | None) -> float:
         level = share * math.fsum(ordered[cut:]) / (1 - cut * share)
         if ordered[cut] <= level:
             return level
+
     return ordered[-1]
 
 
 def capped(targets: Sequence[Target], level: float) -> list[Target]:
-    """The targets, none heavier than `level`."""
+    """Cut the targets' weights to `level`."""
     return [replace(target, weight=min(target.weight, level)) for target in targets]
 
 
 def oversampled(targets: Sequence[Target], seed: int) -> list[Target]:
-    """Each target as often as its weight says, at weight 1 and in place.
+    """Repeat each target as often as its weight says, at weight 1 and in place.
 
-    A whole weight is that number of copies. The fractions that are left are drawn, severity by
-    severity, by systematic sampling: they are laid end to end, and whoever lies under a point of
-    a comb of width 1, put down at random, gets one more. So the expected number of copies is the
-    weight, a target has its weight rounded down or up, and the copies of a severity miss its
-    weight mass by less than 1. A target of weight below 1 may get none. Targets of two stages
-    with the same severities and weights in the same order get the same copies.
+    A whole weight is that number of copies. The remaining fractions are drawn, severity by
+    severity, by systematic sampling: they are laid end to end under a comb whose teeth are 1 apart
+    and whose start is random, and a target under a tooth gets one more copy. So the expected number
+    of copies is the weight, a target has its weight rounded down or up, and the copies of a
+    severity miss its weight mass by less than 1. A target of weight below 1 may get none. Targets
+    of two stages with the same severities and weights in the same order get the same copies.
     """
     rng = np.random.default_rng(seed)
-    first = {severity: rng.random() for severity in (None, 1, 2, 3, 4)}
+    first_tooth = {severity: rng.random() for severity in (None, 1, 2, 3, 4)}
 
     end: dict[tuple[str, int | None], float] = defaultdict(float)
     copies = []
     for target in targets:
-        part, whole = math.modf(target.weight)
-        key, comb = (target.stage, target.severity), first[target.severity]
+        fraction, whole = math.modf(target.weight)
+        key = (target.stage, target.severity)
         start = end[key]
-        end[key] += part
-        more = math.ceil(end[key] - comb) - math.ceil(start - comb)
-        copies += [replace(target, weight=1.0)] * (int(whole) + more)
+        end[key] += fraction
+
+        tooth = first_tooth[target.severity]
+        drawn = math.ceil(end[key] - tooth) - math.ceil(start - tooth)
+        copies += [replace(target, weight=1.0)] * (int(whole) + drawn)
 
     return copies
 
@@ -73,8 +77,8 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
     """Raise unless every target is in the training set as often as its weight says, at weight 1.
 
     Raises:
-        WeightingHadNoEffect: With a question that has too many or too few copies, or a weight; or
-            there are targets, and not one copy.
+        WeightingHadNoEffect: A question has too many or too few copies, or a copy has a weight; the
+            message names it. Or there are targets, but no copy at all.
     """
     if targets and not training:
         raise WeightingHadNoEffect(
@@ -82,21 +86,22 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
             "repair.severity_weights, or set repair.weighting loss"
         )
 
-    wanted: dict[tuple, list[float]] = defaultdict(list)
+    weights_of: dict[tuple, list[float]] = defaultdict(list)
     for target in targets:
-        wanted[_key(target)].append(target.weight)
+        weights_of[_key(target)].append(target.weight)
 
-    found = Counter(map(_key, training))
-    for key, weights in wanted.items():
-        least, most = sum(map(math.floor, weights)), sum(map(math.ceil, weights))
-        if not least <= found[key] <= most:
+    copies_of = Counter(map(_key, training))
+    for key, weights in weights_of.items():
+        least = sum(map(math.floor, weights))
+        most = sum(map(math.ceil, weights))
+        if not least <= copies_of[key] <= most:
             raise WeightingHadNoEffect(
-                f"{key[0]} is {found[key]} times in the oversampled repair set; its weight is "
+                f"{key[0]} is {copies_of[key]} times in the oversampled repair set; its weight is "
                 f"{math.fsum(weights):g}"
             )
 
     for target in training:
-        if target.weight != 1.0 or _key(target) not in wanted:
+        if target.weight != 1.0 or _key(target) not in weights_of:
             raise WeightingHadNoEffect(
                 f"{target.question_id} in the oversampled repair set has the weight "
                 f"{target.weight:g}, or is no copy of a target"

@@ -1,4 +1,4 @@
-"""Label-conditioned targets: ask a writer, check, send back what breaks a rule."""
+"""Label-conditioned targets: a teacher writes them, and those that break a rule go back to it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ IsSafer = Callable[[str, str], bool]
 
 
 class MissingRationale(ValueError):
-    """The suite carries no rationale for a question."""
+    """The suite has no rationale for a question."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class TargetRequest:
     """One target to be written.
 
     Attributes:
-        question: With its gold label.
-        messages: What the teacher is asked.
+        question: The question, with the label to argue for.
+        messages: The teacher's prompt.
         stage: `distill` or `repair`.
         weight: The target's loss weight.
-        severity: Of the drift to repair; None for distill.
+        severity: Severity of the drift to repair; None for distill.
         drifted: The rationale to repair; None for distill.
-        spans: Token weights of the suite's own text; of no use to another one.
+        spans: Token weights within the suite's own text; a text by a teacher has none.
     """
 
     question: Question
@@ -64,9 +64,9 @@ class _Draft:
     result: TargetResult | None = None
 
     def may_try_again(self, code: str) -> bool:
-        """Whether another attempt follows a fault; called once for each.
+        """Say whether another attempt follows a fault; called once for each fault.
 
-        A target that is no safer is sent back once, whatever else was or may be corrected.
+        A target that is no safer is sent back once, whatever the number of other corrections.
         """
         if code == NOT_SAFER.code:
             return sum(reason.startswith(f"{code}:") for reason in self.reasons) == 1
@@ -86,23 +86,23 @@ def write_targets(
     """Have a teacher write targets, with up to `config.correction_rounds` corrections each.
 
     A text that breaks a rule goes back with the rule; a failed request is sent again. A repair
-    target that is no safer than what it repairs goes back once, beyond the correction rounds, and
-    is then rejected. Each counts as an attempt, and a request without an acceptable attempt ends
-    as a `RejectedTarget` with every reason and text.
+    target that is no safer than the rationale that it repairs goes back once, beyond the correction
+    rounds, and is then rejected. Each counts as an attempt, and a request without an acceptable
+    attempt ends as a `RejectedTarget` with every reason and text.
 
     Args:
-        requests: Those without a result yet.
+        requests: The requests without a result yet.
         chat: The teacher.
-        config: `temperature`, `max_tokens` and `correction_rounds` are read.
+        config: Settings; `temperature`, `max_tokens` and `correction_rounds` are read.
         force_conclusion: Keep the first four sentences before any conclusion and put the gold
-            conclusion line after them, whatever the teacher concludes. For local teachers, which
-            are too small to know when to stop, and may be cut off; what they wrote within these
-            bounds is still checked.
+            conclusion line after them, whatever the teacher concludes. This is for local teachers,
+            which are too small to know when to stop, and may be cut off; the sentences that are
+            kept are still checked.
         is_safer: Compares a repair target with the rationale that it repairs.
-        on_result: Sees each result once decided, so that it can be saved at once.
+        on_result: Called with each result once decided, so that it can be saved at once.
 
     Returns:
-        One result a request, in the order given.
+        One result for each request, in the order given.
     """
     drafts = [_Draft(request, request.messages, config.correction_rounds) for request in requests]
     pending = drafts
@@ -115,8 +115,8 @@ def write_targets(
             if draft.result is not None and on_result is not None:
                 on_result(draft.result)
 
-        asked = [_chat_request(id, by_id[id], config, force_conclusion) for id in by_id]
-        chat.complete(asked, on_result=settle)
+        chat_requests = [_chat_request(id, by_id[id], config, force_conclusion) for id in by_id]
+        chat.complete(chat_requests, on_result=settle)
         pending = [draft for draft in pending if draft.result is None]
 
     return [draft.result for draft in drafts]
@@ -127,18 +127,18 @@ def file_targets(
     rationales: dict[str, str],
     is_safer: IsSafer | None = None,
 ) -> list[TargetResult]:
-    """Targets from the suite's own rationales, under the same quality control.
+    """Make targets of the suite's own rationales, under the same quality control.
 
-    The text of an unlabelled question is taken as it is: without conclusion line or control.
+    The text of an unlabelled question is taken as it is, without conclusion line or control.
 
     Args:
-        requests: Of either stage; their messages are not used.
-        rationales: Analysis text, without conclusion line, by question id; of an unlabelled
-            question, its completion.
+        requests: Requests of either stage; their messages are not used.
+        rationales: Analysis text, without conclusion line, by question id; for an unlabelled
+            question its completion.
         is_safer: As for `write_targets`; a file cannot be asked again.
 
     Raises:
-        MissingRationale: a question has none.
+        MissingRationale: A question has no rationale.
     """
     check_rationales([request.question.id for request in requests], rationales)
     return [
@@ -147,7 +147,7 @@ def file_targets(
 
 
 def check_rationales(question_ids: Iterable[str], rationales: Mapping[str, str]) -> None:
-    """Raises MissingRationale unless each question has a text."""
+    """Raise MissingRationale unless each question has a text."""
     missing = [id for id in question_ids if id not in rationales]
     if missing:
         raise MissingRationale(
@@ -159,7 +159,8 @@ def check_rationales(question_ids: Iterable[str], rationales: Mapping[str, str])
 
 
 def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | None) -> TargetResult:
-    completion, violation = rationale, None
+    completion = rationale
+    violation = None
     if request.question.condition is not None:
         completion = _with_conclusion(rationale, request.question)
         violation = _violation(request, completion, is_safer)
@@ -171,16 +172,16 @@ def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | Non
 
 
 def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:
-    """Ids that depend on what is asked only, since they key a local teacher's sampling noise.
+    """Name drafts by their prompts alone, since ids key a local teacher's sampling noise.
 
-    One question may have several drift cases; even the same request twice stays two.
+    One question may have several drift cases; even two equal requests get two ids.
     """
-    seen: Counter[str] = Counter()
+    uses: Counter[str] = Counter()
     named = {}
     for draft in drafts:
         name = f"{draft.request.question.id}/{digest(draft.messages)[:16]}"
-        named[f"{name}/{seen[name]}"] = draft
-        seen[name] += 1
+        named[f"{name}/{uses[name]}"] = draft
+        uses[name] += 1
     return named
 
 
@@ -193,9 +194,10 @@ def _chat_request(id: str, draft: _Draft, config: TeacherConfig, may_be_cut: boo
 def _violation(
     request: TargetRequest, completion: str, is_safer: IsSafer | None
 ) -> Violation | None:
-    """The first rule that a completion breaks; the scorer sees only what passes the others."""
-    shown = [m["content"] for m in request.messages if m["role"] == "assistant"]
-    violation = check_target(completion, request.question) or check_copy(completion, shown)
+    """Return the first rule that a completion breaks; the scorer comes last."""
+    turns = request.messages
+    examples = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    violation = check_target(completion, request.question) or check_copy(completion, examples)
     if violation is None and is_safer is not None and request.drifted is not None:
         return None if is_safer(completion, request.drifted) else NOT_SAFER
     return violation
@@ -227,8 +229,8 @@ def _advance(
         code = violation.code
         draft.reasons.append(f"{code}: {violation.rule}")
         draft.texts.append(answer.text)
-        said = {"role": "assistant", "content": answer.text}
-        draft.messages = (*draft.messages, said, correction_message(violation.rule))
+        reply = {"role": "assistant", "content": answer.text}
+        draft.messages = (*draft.messages, reply, correction_message(violation.rule))
 
     if not draft.may_try_again(code):
         draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
@@ -239,7 +241,9 @@ def _with_conclusion(text: str, question: Question) -> str:
 
 
 def _forced(text: str, question: Question) -> str:
-    return _with_conclusion(first_sentences(before_conclusion(text), MAX_SENTENCES), question)
+    """Keep a text's first sentences, and conclude with the gold label."""
+    beginning = first_sentences(before_conclusion(text), MAX_SENTENCES)
+    return _with_conclusion(beginning, question)
 
 
 def _target(request: TargetRequest, completion: str, provider: str, attempts: int) -> Target:
