@@ -1,4 +1,4 @@
-"""In which settings and files two sets of a stage's inputs differ, in words."""
+"""Describe in words how two sets of a stage's inputs differ: settings and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSET = object()
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dictionaries by their path.
+    """Flatten nested dictionaries to one whose keys are dotted paths.
 
     Example: `{"lora": {"rank": 16}}` becomes `{"lora.rank": 16}`.
     """
@@ -26,11 +26,11 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Each difference between two nested dictionaries of JSON values.
+    """Describe each difference between two nested dictionaries of JSON values.
 
     Example:
-        `["repair.loss.fn changed (linear -> focal)", "model.weights changed"]`: of a hash, which
-        tells a reader nothing, only the name is given.
+        `["repair.loss.fn changed (linear -> focal)", "model.weights changed"]`. A hash tells a
+        reader nothing, so that only its name is given.
     """
     old, new = flatten(before), flatten(now)
     names = [*new, *(name for name in old if name not in new)]
@@ -42,7 +42,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def enumerated(changes: Sequence[str]) -> str:
-    """Changes on one line; the first few of many."""
+    """List changes on one line: the first few, and how many more there are."""
     named = ", ".join(changes[:_MOST_NAMED])
     more = len(changes) - _MOST_NAMED
     return f"{named} and {more} more" if more > 0 else named

@@ -1,4 +1,4 @@
-"""Command lines whose errors are one sentence, with what may have been meant."""
+"""Command-line parsers whose errors are one sentence that suggests the nearest known name."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class CommandParser(argparse.ArgumentParser):
     def parse_with_settings(
         self, args: Sequence[str] | None, settings: Iterable[str]
     ) -> tuple[argparse.Namespace, list[str]]:
-        """The command's own options, and the `--section.field value` arguments beside them.
+        """Separate the command's options from `--section.field value` arguments.
 
-        A name without a section is no setting, but a mistaken option.
+        An unknown name without a section cannot be a setting and is refused as a mistaken option.
 
         Args:
             settings: Names of all settings, such as sft.epochs.
         """
-        own, rest = self.parse_known_args(args)
-        for argument in rest:
+        options, arguments = self.parse_known_args(args)
+        for argument in arguments:
             name = argument.partition("=")[0]
             if name.startswith("--") and "." not in name:
                 self._refuse(name, [*self._options(), *settings])
-        return own, rest
+        return options, arguments
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2 and the message; of an unknown option, with the nearest known one."""
+        """Exit with status 2 and the message; for an unknown option, suggest the nearest one."""
         unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message, re.DOTALL)
         if unknown:
             self._refuse(unknown[1].partition("=")[0], self._options())
@@ -57,7 +57,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n({self.prog} --help lists the options)\n")
 
     def _options(self) -> Iterable[str]:
-        """Option names, those of commands below included."""
+        """Yield all option names, subcommands' included."""
         for action in self._actions:
             yield from action.option_strings
             if isinstance(action, argparse._SubParsersAction):
@@ -66,7 +66,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def join_negative_numbers(args: Sequence[str]) -> list[str]:
-    """`--rate -1e-4` as `--rate=-1e-4`; argparse takes the number for an option of its own."""
+    """Join `--rate -1e-4` to `--rate=-1e-4`, whose number argparse would take for an option."""
     joined: list[str] = []
     for argument in args:
         before = joined[-1] if joined else ""
@@ -82,16 +82,18 @@ def _is_negative(text: str) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean sft.epochs?`, or '' where nothing known is near.
+    """Suggest the nearest known names: `; did you mean sft.epochs?`, or '' where none is near.
 
-    A field's name without its section finds every section that has it.
+    For a field's name without its section, every section that has the field is suggested.
     """
     wanted, dashes = name.lstrip("-"), "--" if name.startswith("--") else ""
-    names = [other.lstrip("-") for other in known]
-    near = _of_any_section(wanted, names)
-    options = [other for other in names if "." not in other] if near else names
-    near = [*_nearest(wanted, options), *near]
-    return f"; did you mean {' or '.join(dashes + other for other in near)}?" if near else ""
+    names = [known_name.lstrip("-") for known_name in known]
+    with_section = _of_any_section(wanted, names)
+    # Where sections have the field, only the command's own options can be meant otherwise.
+    candidates = [option for option in names if "." not in option] if with_section else names
+
+    near = [*_nearest(wanted, candidates), *with_section]
+    return f"; did you mean {' or '.join(dashes + option for option in near)}?" if near else ""
 
 
 def _of_any_section(field: str, names: Sequence[str]) -> list[str]:
@@ -100,7 +102,7 @@ def _of_any_section(field: str, names: Sequence[str]) -> list[str]:
 
 
 def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
-    """The name most like the wanted one; of a section that exists, the field most like it."""
+    """The name most like the wanted one; where its section exists, the field of that section."""
     section, dot, field = wanted.rpartition(".")
     fields = [name.removeprefix(f"{section}.") for name in names if name.startswith(f"{section}.")]
     if not dot or not fields:
@@ -116,7 +118,7 @@ def _with_word_like(wanted: str, fields: Sequence[str]) -> list[str]:
 
 
 def value_of(hint: Any) -> Callable[[str], Any]:
-    """An argparse type: a number within the range that an annotation of `settings` declares."""
+    """Make an argparse type of an annotation of `settings`: a number within the declared range."""
     number = float if described(hint).startswith("a number") else int
 
     def read(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The whole configuration: one frozen dataclass of sections, from YAML and the command line."""
+"""The whole configuration, read from YAML and the command line into one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL_STAGES = ",".join(STAGES)
 
 @dataclass(frozen=True)
 class DartConfig:
-    """Every section; a component takes its own, never the whole."""
+    """All sections of the configuration; a component is given its own section, never the whole."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -46,12 +46,12 @@ class DartConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries, for the report and for hashing."""
+        """Convert to plain nested dictionaries, for the report and for hashing."""
         return dataclasses.asdict(self)
 
 
 def make_parser() -> ArgumentParser:
-    """The settings of `python -m dart_jax.train`: their help, types and defaults."""
+    """Make the parser of `python -m dart_jax.train`: help, types and defaults of all settings."""
     parser = ArgumentParser(
         prog="python -m dart_jax.train",
         usage="%(prog)s --config FILE [--section.field VALUE ...]",
@@ -77,7 +77,7 @@ def make_parser() -> ArgumentParser:
 
 
 def parse_stages(text: str) -> tuple[str, ...]:
-    """`teach,audit` as stage names in running order. Raises ValueError naming an unknown one."""
+    """Split `teach,audit` into stage names, in running order. Raises BadSetting for an unknown one."""
     asked = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in asked if name not in STAGES]
     if unknown or not asked:
@@ -89,10 +89,10 @@ def parse_stages(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, read.
+    """A parsed command line.
 
     Attributes:
-        stages: To run, in order.
+        stages: Stages to run, in order.
         resolved: The configuration as YAML.
     """
 
@@ -103,13 +103,13 @@ class Command:
 
 
 def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...], str]:
-    """Read settings: the configuration, the stages to run, and the configuration as YAML."""
+    """Parse a command line into configuration, stages to run, and the configuration as YAML."""
     command = parse_command(args)
     return command.config, command.stages, command.resolved
 
 
 def parse_command(args: Sequence[str] | None = None) -> Command:
-    """`read_command` for a shell: --help is printed, and a mistake ends with status 2."""
+    """Call `read_command` for a shell: print --help, and exit with status 2 for a mistake."""
     given = sys.argv[1:] if args is None else args
     if "--help" in given or "-h" in given:
         make_parser().print_help()
@@ -122,7 +122,7 @@ def parse_command(args: Sequence[str] | None = None) -> Command:
 
 
 def read_command(args: Sequence[str]) -> Command:
-    """Read the command line of `python -m dart_jax.train`; it wins over its --config files.
+    """Read the command line of `python -m dart_jax.train`, which overrides its --config files.
 
     Raises:
         BadSetting: A setting is unknown, of another type, or outside its range.
@@ -144,7 +144,7 @@ def read_command(args: Sequence[str]) -> Command:
 
 
 def put_arguments(parser: ArgumentParser, args: Sequence[str], onto: Namespace) -> Namespace:
-    """The namespace `onto` with `--section.field value` arguments in place of its own.
+    """Put `--section.field value` arguments over the settings of the namespace `onto`.
 
     Raises:
         BadSetting: As `read_command`.
@@ -162,7 +162,7 @@ def _put_values(
 def resolve(
     parser: ArgumentParser, namespace: Namespace, stages: Any = ALL_STAGES
 ) -> tuple[DartConfig, tuple[str, ...], str]:
-    """The configuration that a namespace holds, the stages, and the configuration as YAML.
+    """Make a namespace's configuration, the stages, and the configuration as YAML.
 
     Raises:
         BadSetting: Settings that do not go together; the message names them.
@@ -171,6 +171,7 @@ def resolve(
     snapshot = namespace.clone()
     for key in ("config", "stages", "dry_run"):
         snapshot.pop(key, None)
+
     try:
         sections = parser.instantiate(snapshot)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Tables as spreadsheets write them: CSV whose columns are named in its first row.
+"""Read CSV tables as spreadsheets write them, with the column names in the first row.
 
 Where a comma is the decimal point, spreadsheets separate columns by semicolons; copied cells are
-separated by tabs. The first row tells which it is: the separator that finds the columns needed.
+separated by tabs. The separator is the one by which the first row has the columns needed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from dart_jax.strict_json import BadRecord, read_text
 
 SEPARATORS = (",", ";", "\t")
 BEYOND = "cells beyond the header"
-"""The column under which a row has a cell that stands under no name; '' where all are blank."""
+"""Column of a row's cells that stand under no name; '' where all of them are blank."""
 
 Row = tuple[str, dict[str, str]]
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
-    """Read every row that is not blank, with its place.
+    """Read every row that is not blank, with its file and line.
 
-    Column names are read in lower case, without the white space around them; cells are as they
-    are. A row that ends early lacks the columns after its end; a cell under no name is in the
-    column `BEYOND`.
+    Column names are put in lower case and stripped of white space; cells are left as they are. A
+    row that ends early lacks the columns after its end; a cell under no name is in column `BEYOND`.
 
     Args:
         path: UTF-8, with or without a byte order mark.
@@ -42,7 +41,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     """
     text = read_text(path)
     headers = {separator: _header(text, separator) for separator in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda one: len(set(needed).intersection(headers[one])))
+    separator = max(SEPARATORS, key=lambda mark: len(set(needed).intersection(headers[mark])))
 
     columns = headers[separator]
     missing = [name for name in needed if name not in columns]
@@ -60,7 +59,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
 
 
 def _header(text: str, separator: str) -> list[str]:
-    """The column names; none where the first row is not separated like this."""
+    """The column names in lower case; none where the first row cannot be read with `separator`."""
     lines = io.StringIO(text.lstrip("\r\n"), newline="")
     try:
         names = next(csv.reader(lines, delimiter=separator, strict=True), [])
@@ -71,12 +70,14 @@ def _header(text: str, separator: str) -> list[str]:
 
 def _parsed(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
     """Rows that are not blank, each with the number of its first line."""
-    # The library's limit on a cell, 131,072 characters, holds for every reader of the process.
+    # The library's limit on a cell, 131,072 characters, is global to the process: raise it while
+    # this table is read.
     before = csv.field_size_limit(max(len(text), csv.field_size_limit()))
-    # In strict mode, a quote that does not close is an error and does not swallow the file.
+    # Strict, since otherwise a quote that does not close swallows the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows = []
     begins = 1
+
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -90,7 +91,10 @@ def _parsed(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]
 
 
 def _by_column(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    """Cells by column; pandas leaves the first column, of row numbers, without a name."""
+    """A row's cells by column name.
+
+    The first column may lack a name: pandas writes its row numbers so, and they are left out.
+    """
     row = {}
     beyond = list(cells[len(columns) :])
     for number, (name, cell) in enumerate(zip(columns, cells, strict=False)):

@@ -1,9 +1,9 @@
-"""Several processes, one program: what only the first does, and how the others learn of it.
+"""Multi-process jobs: join them, work in the first process alone, and share its results.
 
 On a TPU slice or a multi-node GPU job every host runs the same command. All processes run the
 same code in the same order and take part in every computation on the devices, whose arrays are
-global. What touches the run's files, a service, a CPU library or the terminal is done by the
-first process, in `on_first`, which hands its result, or its failure, to all:
+global. Work on the run's files, a service, a CPU library or the terminal is done by the first
+process, in `on_first`, which sends its result, or its failure, to all:
 
     process 0   decode   on_first(score and save)   train   on_first(save) ...
     process 1   decode   ........ its result ....   train   .............. ...
@@ -24,17 +24,18 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-# How long a process waits for the first one's work: hours of requests to a service are right. A
-# process that has died is noticed by jax's coordination service, which then ends the others.
+# How long a process waits for the first one's work, which may be hours of requests to a service. It
+# need not be short: if a process dies, jax's coordination service notices and ends the others.
 _PATIENCE_MS = 30 * 24 * 3600 * 1000
-# A process not heard of for so long is dead; a host that is short of memory may stall for minutes.
+# After so long without a heartbeat a process counts as dead. A host that is short of memory may
+# stall for minutes.
 _HEARTBEAT_SECONDS = 300
-# At its end, a process waits so long for the others to end, too; then they are ended.
+# A process that has ended waits so long for the others; then they are ended.
 _SHUTDOWN_SECONDS = 30
 
-# The same number in every process, since all of them exchange the same things in the same order.
+# Numbers the exchanges. The same in every process, since all exchange the same things in one order.
 _exchanges = itertools.count()
-# Whether this is the first process inside `on_first`, where the others cannot be met.
+# True in the first process inside `on_first`, where a wait for the others would never end.
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -49,9 +50,9 @@ class Diverged(RuntimeError):
 def start() -> None:
     """Join the job that the environment describes, before any other use of jax.
 
-    With DART_JAX_DISTRIBUTED=1 the cluster is asked (Cloud TPU, GKE, Slurm, Open MPI). What it
-    cannot say is read from JAX_COORDINATOR_ADDRESS (host:port of the first process),
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID; more than one JAX_NUM_PROCESSES alone asks for this, too.
+    With DART_JAX_DISTRIBUTED=1, or with JAX_NUM_PROCESSES above 1, jax asks the cluster (Cloud TPU,
+    GKE, Slurm, Open MPI). What the cluster does not say is read from JAX_COORDINATOR_ADDRESS
+    (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
         ValueError: The job is not described completely.
@@ -61,7 +62,7 @@ def start() -> None:
         return
     import jax
 
-    # The service would catch SIGTERM and leave the process running.
+    # The preemption service would catch SIGTERM and leave the process running.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -86,7 +87,7 @@ def _integer(variable: str) -> int | None:
 
 
 def check_started() -> None:
-    """Raises RuntimeError where the devices belong to several processes that were not joined."""
+    """Raise RuntimeError where the devices belong to several processes that were not joined."""
     import jax
 
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
@@ -97,9 +98,9 @@ def check_started() -> None:
 
 
 def keep_compiled(runs: Path) -> None:
-    """Keep compiled programs in the folder of runs, for the next start.
+    """Cache compiled programs on disk, in the folder of runs, for the next start.
 
-    JAX_COMPILATION_CACHE_DIR, where it is set, says where instead.
+    If JAX_COMPILATION_CACHE_DIR is set, the cache is there instead.
     """
     import jax
 
@@ -108,14 +109,14 @@ def keep_compiled(runs: Path) -> None:
 
 
 def process_count() -> int:
-    """Processes in this job; 1 unless `jax.distributed` is up."""
+    """Number of processes in this job; 1 unless `jax.distributed` is up."""
     import jax
 
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def process_index() -> int:
-    """Which of them this is; the first is 0."""
+    """Index of this process in its job; the first is 0."""
     import jax
 
     return jax.process_index() if jax.distributed.is_initialized() else 0
@@ -127,7 +128,7 @@ def is_first() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process has come here; files written before it are there after it."""
+    """Wait until every process has come here, so that files written before it can be read after."""
     if process_count() > 1 and not _alone.get():
         _client().wait_at_barrier(f"dart_jax/{next(_exchanges)}/{name}", _PATIENCE_MS)
 
@@ -135,17 +136,18 @@ def barrier(name: str) -> None:
 def on_first(work: Callable[[], T]) -> T:
     """Do host-only work in the first process; every process returns its result.
 
-    Inside, nothing may run on the devices: the others would have to take part. An `on_first` in
-    it just does its work.
+    The work must not compute on the devices, since the other processes would have to take part. An
+    `on_first` within the work runs directly.
 
     Args:
         work: Its result must be picklable, and small (megabytes).
 
     Raises:
-        OtherProcessFailed: In the others, when `work` raised in the first.
+        OtherProcessFailed: In the other processes, when `work` raised in the first.
     """
     if process_count() == 1 or _alone.get():
         return work()
+
     key = f"dart_jax/{next(_exchanges)}"
     if is_first():
         result = _do_and_tell(work, key)
@@ -153,6 +155,8 @@ def on_first(work: Callable[[], T]) -> T:
         problem, result = _receive(key)
         if problem is not None:
             raise OtherProcessFailed(f"stopped, because the first process failed: {problem}")
+
+    # The key may be deleted once everyone has read it.
     barrier("received")
     if is_first():
         _client().key_value_delete(key)
@@ -160,6 +164,7 @@ def on_first(work: Callable[[], T]) -> T:
 
 
 def _do_and_tell(work: Callable[[], T], key: str) -> T:
+    """Do the work, and send `(problem, result)` to the other processes in either case."""
     inside = _alone.set(True)
     try:
         result = work()
@@ -173,13 +178,14 @@ def _do_and_tell(work: Callable[[], T], key: str) -> T:
 
 
 def on_every(work: Callable[[], T]) -> T:
-    """Do host-only work in every process; where it fails in one, it fails in all.
+    """Do host-only work in every process; if it fails in one, it fails in all.
 
     Raises:
-        OtherProcessFailed: Where only the work of other processes raised.
+        OtherProcessFailed: Only the work of other processes raised.
     """
     if process_count() == 1 or _alone.get():
         return work()
+
     key = f"dart_jax/{next(_exchanges)}"
     failure, result = None, None
     try:
@@ -188,6 +194,7 @@ def on_every(work: Callable[[], T]) -> T:
         failure = error
     _send(f"{key}/{process_index()}", failure and _described(failure))
     problems = [_receive(f"{key}/{index}") for index in range(process_count())]
+
     if failure is not None:
         raise failure
     failed = [f"process {i}: {problem}" for i, problem in enumerate(problems) if problem]
@@ -197,10 +204,10 @@ def on_every(work: Callable[[], T]) -> T:
 
 
 def require_same(facts: Mapping[str, str]) -> None:
-    """Check that all processes know the same facts as the first.
+    """Check that all processes have the same value for each of some facts.
 
     Raises:
-        Diverged, OtherProcessFailed: With the names of those that differ, and their values.
+        Diverged, OtherProcessFailed: Names the facts that differ, and their values.
     """
     firsts = on_first(lambda: dict(facts))
 
@@ -221,7 +228,7 @@ def require_same(facts: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def only_first_prints() -> Iterator[None]:
-    """Drop what the other processes print; their stderr stays."""
+    """Discard the standard output of all processes but the first; stderr is left alone."""
     if is_first():
         yield
         return
@@ -230,12 +237,12 @@ def only_first_prints() -> Iterator[None]:
 
 
 def progress(title: str, total: int, done: int = 0) -> tqdm:
-    """A progress bar; only the first process shows one."""
+    """Make a progress bar, which only the first process shows."""
     return tqdm(total=total, initial=done, desc=title, unit="", disable=not is_first())
 
 
 def to_host(tree: Any) -> Any:
-    """A pytree of global arrays as whole numpy arrays, in every process; all must call it."""
+    """Gather a pytree of global arrays as numpy arrays in every process; all must call it."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -249,7 +256,7 @@ def to_host(tree: Any) -> Any:
 
 
 def to_devices(tree: Any, shardings: Any) -> Any:
-    """A pytree of host arrays, the same in every process, as global arrays."""
+    """Place a pytree of host arrays, equal in every process, as global arrays."""
     import jax
     import numpy as np
 
@@ -261,8 +268,8 @@ def to_devices(tree: Any, shardings: Any) -> Any:
 
 
 def _client() -> Any:
-    # Not public, but what there is: a wait on the devices (`multihost_utils`) keeps them busy, and
-    # is ended by a timeout of minutes on some of them.
+    # This client is not public, but there is no other way to wait on the host: `multihost_utils`
+    # waits on the devices, which keeps them busy and times out after minutes on some of them.
     from jax._src.distributed import global_state
 
     return global_state.client

@@ -1,9 +1,9 @@
 """The records that flow through a DART run, and their JSONL form.
 
-Each record is a frozen dataclass. On disk it is one JSON object a line; pydantic validates
-every line on the way in, so that a bad one is an error that names its file and line.
-Failure is a value here: `RejectedTarget`, `JudgeFailure`, `Uncertain` and a `Generation` without a
-decision say why and are counted, never turned into a default.
+Each record is a frozen dataclass. On disk it is one JSON object per line; pydantic validates
+every line that is read, so that a bad one raises an error that names its file and line.
+Failures are records, too: `RejectedTarget`, `JudgeFailure`, `Uncertain` and a `Generation` without
+a decision say why and are counted; none of them is replaced by a default.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ T = TypeVar("T")
 
 
 class Condition(StrEnum):
-    """DIFF: the groups differ in what is asked; EQUAL: they should be treated alike."""
+    """Gold condition of a question. DIFF: the groups differ in it; EQUAL: treat them alike."""
 
     DIFF = "diff"
     EQUAL = "equal"
 
 
 class Decision(StrEnum):
-    """The model's last line: `Conclusion: YES` recognises a difference, NO does not."""
+    """Conclusion of an answer: `Conclusion: YES` recognises a difference, NO does not."""
 
     YES = "YES"
     NO = "NO"
 
 
 class StopReason(StrEnum):
-    """Why decoding of one row ended; `conclusion` is met in runs of earlier versions only."""
+    """Why decoding of one row ended; `conclusion` occurs in runs of earlier versions only."""
 
     EOS = "eos"
     CONCLUSION = "conclusion"
@@ -59,7 +59,7 @@ class DriftType(StrEnum):
 
 
 class Severity(IntEnum):
-    """How bad a drift is; the paper's loss weight is the number itself."""
+    """How bad a drift is; the number is the paper's loss weight."""
 
     MINOR = 1
     MODERATE = 2
@@ -74,7 +74,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class Turn(_Record):
-    """One message of a chat that is a prompt."""
+    """One message of a chat that serves as a prompt."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -82,17 +82,20 @@ class Turn(_Record):
 
 @dataclass(frozen=True)
 class Question(_Record):
-    """One benchmark item, or one row of own data.
+    """One benchmark item, or one row of a custom data set.
 
     Attributes:
         id: Stable across runs and machines, e.g. `N3-diff-0041`.
-        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); own data has its own.
-        condition: DIFF or EQUAL; the gold decision follows from it. None: unlabelled (own data).
+        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); a custom data set names
+            its own.
+        condition: DIFF or EQUAL, from which the gold decision follows; None for an unlabelled row
+            of a custom data set.
         text: The question with its options.
         answer: Index of the gold option (equal rows of N*: the wrong, marginalised option); -1
-            in own data, whose questions have no options.
+            in custom data sets, whose questions have no options.
         scenario_id: Groups rows made from one template; unique within a benchmark.
-        messages: The prompt as it is, instead of `text` within our instructions (own data).
+        messages: A custom data set's chat, which is the prompt instead of `text` within our
+            instructions.
     """
 
     id: str
@@ -105,7 +108,7 @@ class Question(_Record):
 
     @property
     def gold(self) -> Decision | None:
-        """YES for DIFF, NO for EQUAL, None for an unlabelled row."""
+        """The right decision: YES for DIFF, NO for EQUAL, None for an unlabelled row."""
         return {Condition.DIFF: Decision.YES, Condition.EQUAL: Decision.NO}.get(self.condition)
 
 
@@ -129,15 +132,16 @@ class Target(_Record):
 
     Attributes:
         question_id: The question that it answers.
-        stage: `distill` or `repair`; or what a model has said, to be made less likely (`drifted`:
-            of a drift case; `penalised`: scored worse than the mean) or more (`preferred`).
-        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; of an
-            unlabelled row as written; of what a model has said, the analysis alone.
+        stage: `distill` or `repair`; or for a model's own text, whether training makes it less
+            likely (`drifted`: of a drift case; `penalised`: scored worse than the mean) or more
+            likely (`preferred`).
+        completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; for an
+            unlabelled row the text as written; for a model's own text the analysis alone.
         weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
-        severity: Of the drift that this target repairs; None for distill targets.
+        severity: Severity of the drift that this target repairs; None for distill targets.
         provider: Who wrote it: `file`, `local` or `openai`, with the model's name.
-        attempts: Requests it took (1 + correction rounds); 0 for `file`.
-        spans: Passages of the completion with a weight of their own; the rest of it weighs 1.
+        attempts: Requests that it took (1 + correction rounds); 0 for `file`.
+        spans: Passages of the completion with their own weights; the rest of it weighs 1.
     """
 
     question_id: str
@@ -156,7 +160,7 @@ class RejectedTarget(_Record):
 
     Attributes:
         reasons: The rule broken by each attempt, in order.
-        texts: What each attempt said, in order ('' where the request itself failed).
+        texts: The text of each attempt, in order ('' where the request itself failed).
     """
 
     question_id: str
@@ -170,7 +174,7 @@ class PredictedLabel(_Record):
     """The conclusion that a teacher comes to by itself, used in place of the gold label.
 
     Attributes:
-        decision: None where it came to none.
+        decision: The teacher's conclusion; None where it came to none.
         reason: Why there is no decision; None when there is one.
         provider: Who was asked: `local` or `openai`, with the model's name.
     """
@@ -187,11 +191,11 @@ class Generation(_Record):
 
     Attributes:
         model: `M0`, `M_int` or `M_DART`.
-        text: What the model wrote, without special tokens.
-        decision, unparseable: Its parsed conclusion, or else the reason why there is none.
+        text: The model's answer, without special tokens.
+        decision, unparseable: The parsed conclusion, or else the reason why there is none.
         stop: Why decoding ended; None for a prompt that left no room for an answer.
         prompt_tokens, new_tokens: Lengths of prompt and answer, in tokens.
-        concludes: Whether the prompt asks for a conclusion line; else all of it is analysis.
+        concludes: Whether the prompt asks for a conclusion line; if not, all text is analysis.
     """
 
     question_id: str
@@ -206,7 +210,7 @@ class Generation(_Record):
 
     @property
     def had_room(self) -> bool:
-        """Whether the prompt left room to answer; what was not answered is in no rate."""
+        """Whether the prompt left room to answer; one that did not is counted in no rate."""
         return self.stop is not None or self.decision is not None  # the shortcut never stops
 
 
@@ -228,12 +232,13 @@ class Score(_Record):
 
 @dataclass(frozen=True)
 class Opinion(_Record):
-    """What a judge says of a pair shown in one order; it does not know which text is which.
+    """A judge's opinion of a pair shown in one order; the judge does not know which text is which.
 
     Attributes:
         first: The text that was shown first.
-        worse: The text whose wording it finds more harmful.
-        type, severity: Of that text's fault; None exactly when `worse` is `neither`.
+        worse: The text whose wording the judge finds more harmful.
+        type, severity: Kind and severity of that text's fault; None exactly when `worse` is
+            `neither`.
         passage: The worse text's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
     """
@@ -246,8 +251,8 @@ class Opinion(_Record):
     reason: str
 
     def __post_init__(self) -> None:
-        found = self.worse != "neither"
-        if found != (self.type is not None) or found != (self.severity is not None):
+        has_fault = self.worse != "neither"
+        if has_fault != (self.type is not None) or has_fault != (self.severity is not None):
             raise ValueError("type and severity are given unless worse is neither")
 
 
@@ -262,7 +267,7 @@ class Verdict(_Record):
         passage: The candidate's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
         judge: Provider and model; `screen` where the scorer alone decided.
-        opinions: Of both orders, see `audit.orders`; none where the scorer alone decided.
+        opinions: Opinions in both orders, see `audit.orders`; none where the scorer alone decided.
     """
 
     question_id: str
@@ -283,7 +288,7 @@ class Verdict(_Record):
 
 @dataclass(frozen=True)
 class Uncertain(_Record):
-    """A pair of which the judge finds the candidate worse in one order only: no verdict."""
+    """A pair without a verdict: the judge finds the candidate worse in one order only."""
 
     question_id: str
     candidate: str
@@ -310,12 +315,12 @@ class JudgeFailure(_Record):
 
 
 Outcome = Verdict | Uncertain | JudgeFailure
-"""What can become of a pair that is judged."""
+"""The possible outcomes of judging a pair."""
 
 
 @dataclass(frozen=True)
 class DriftCase(_Record):
-    """A confirmed drift: the input of repair.
+    """A confirmed drift, the input of repair.
 
     Attributes:
         delta: score(candidate) - score(baseline), in [-1, 1].
@@ -337,7 +342,7 @@ def _adapter(record_type: Any) -> TypeAdapter:
 
 
 def to_json(record: Any) -> str:
-    """One line of JSON, without newline."""
+    """Write a record as one line of JSON, without newline."""
     return json.dumps(dataclasses.asdict(record), ensure_ascii=False, separators=(", ", ": "))
 
 
@@ -353,7 +358,7 @@ def from_json(line: str, record_type: type[T], where: str = "record") -> T:
 
 
 def read_jsonl(path: Path, record_type: type[T]) -> list[T]:
-    """All records of a file. Raises BadRecord (file:line) and FileNotFoundError."""
+    """Read all records of a file. Raises BadRecord (file:line) and FileNotFoundError."""
     return [from_json(line, record_type, where) for where, line in read_lines(path)]
 
 
@@ -363,7 +368,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
 
 
 def append_jsonl(path: Path, records: Iterable[Any]) -> None:
-    """Append records durably; see `resume_jsonl` for what a crash leaves."""
+    """Append records to a file and flush them to disk; `resume_jsonl` reads it after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), open(path, "a", encoding="utf-8", newline="\n") as out:
         out.write("".join(to_json(record) + "\n" for record in records))
@@ -372,7 +377,7 @@ def append_jsonl(path: Path, records: Iterable[Any]) -> None:
 
 
 def resume_jsonl(path: Path, record_type: type[T]) -> list[T]:
-    """Read a file that was being appended to; a torn last line (no newline) is cut off."""
+    """Read a file that was being appended to; cut off a torn last line (one without newline)."""
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -395,6 +400,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def digest(value: Any) -> str:
-    """Stable SHA-256 (hex) of any JSON-able value; identical on every machine."""
+    """SHA-256 (hex) of any JSON-able value, identical on every machine."""
     encoded = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(encoded.encode("utf-8")).hexdigest()

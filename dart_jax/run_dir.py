@@ -1,21 +1,21 @@
-"""The folder of one run: which stages are done, from which inputs, and what they left there.
+"""The folder of one run: stages, the inputs that they were run on, and the files that they made.
 
     runs/<name>/
       config.yaml            the resolved configuration
       versions.json          packages and platform
       stages/<stage>.json    inputs, outputs with their hashes, seconds: written when a stage ends
       stages/<stage>.begun   the inputs of a stage that has begun
-      <stage>.old/           the result in whose place the stage was begun anew
-      <stage>.unfinished/    the same of a stage that had not ended
+      <stage>.old/           the files of the last finished run of a stage that was begun anew
+      <stage>.unfinished/    the files of an unfinished run of it
 
-A stage runs unless its manifest names the same inputs and its outputs are still what they were.
-A stage that was interrupted continues from its own partial files if its inputs are unchanged.
-Otherwise it begins anew, and nothing that it had left is deleted: its files, and the manifest that
-says what they were made from, move to `<stage>.old` under the names that they have in the run, or
-to `<stage>.unfinished` where it had not ended. One generation of each is kept; it is deleted when
-the next one moves there, which is after all that can be checked has been.
+A stage runs unless its manifest names the same inputs and the hashes of its outputs still match.
+A stage that was interrupted continues from its partial files if its inputs are unchanged.
+Otherwise it begins anew, and none of its earlier files are deleted: they and the manifest that
+names their inputs move to `<stage>.old` under the names that they have in the run, or to
+`<stage>.unfinished` if the stage had not ended. One generation of each is kept; it is deleted when
+the next one moves there, after everything that can be checked beforehand has been checked.
 
-In a job of several processes the first one writes all of it; see `processes.on_first`.
+In a job of several processes the first one writes these files; see `processes.on_first`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from dart_jax.settings import BadSetting, Name, Seed, check_fields
 
 R = TypeVar("R")
 
-# A network file system may show another host's new file this much later.
+# A network file system may show another host's new file so many seconds late.
 VISIBLE_SECONDS = 60.0
 
 
@@ -51,7 +51,7 @@ class RunConfig:
     Attributes:
         name: Folder of this run under run.root; a second start with the same name resumes.
         root: Folder of all runs.
-        seed: Of adapters, batches, dropout and decoding noise.
+        seed: Seed of adapters, batches, dropout and decoding noise.
     """
 
     name: Name = "run"
@@ -65,7 +65,7 @@ class RunConfig:
 
 
 class RunBusy(RuntimeError):
-    """Another process works in this run's folder."""
+    """Another process holds this run's folder."""
 
 
 class NotShared(RuntimeError):
@@ -73,11 +73,11 @@ class NotShared(RuntimeError):
 
 
 class StaleStage(RuntimeError):
-    """A stage that was asked for needs one that has not been run on these settings."""
+    """A requested stage needs another one, which has not been run on these settings."""
 
 
 class RunDir:
-    """One run's folder; made by `lock`."""
+    """One run's folder, with the manifests of its stages; `lock` creates it."""
 
     def __init__(self, config: RunConfig):
         self.path = Path(config.root) / config.name
@@ -87,7 +87,7 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process. Raises RunBusy when another one has it."""
+        """Lock the run's folder for this process. Raises RunBusy when another one holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self / ".lock", "w") as file:
             try:
@@ -99,7 +99,7 @@ class RunDir:
             yield
 
     def check_shared(self) -> None:
-        """Raises NotShared (or OtherProcessFailed) unless all processes see the same folder."""
+        """Raise NotShared (or OtherProcessFailed) unless all processes see the same folder."""
         if process_count() == 1:
             return
         path = self / ".shared"
@@ -108,14 +108,14 @@ class RunDir:
         on_first(path.unlink)
 
     def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether the stage finished on these inputs and its outputs are untouched."""
+        """Whether the stage finished on these inputs and its outputs are unchanged since."""
         manifest = self._manifest(stage)
         if manifest is None or manifest["digest"] != digest(inputs):
             return False
         return self._untouched(manifest)
 
     def reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
-        """Why the stage would be run again on these inputs, in words; none for a first start.
+        """Why the stage would run again on these inputs, in words; empty for a first start.
 
         Example: `["repair.loss.fn changed (linear -> focal)"]`.
         """
@@ -123,10 +123,13 @@ class RunDir:
         begun_on = manifest["inputs"] if manifest else self._begun_inputs(stage)
         if begun_on is None:
             return []
+
         changes = describe_changes(begun_on, as_recorded(inputs))
-        return changes or [
+        if changes or manifest is None:
+            return changes
+        return [
             f"{name} is not what the stage left"
-            for name, expected in (manifest["outputs"].items() if manifest else ())
+            for name, expected in manifest["outputs"].items()
             if hash_path(self.path / name) != expected
         ]
 
@@ -139,13 +142,13 @@ class RunDir:
         work: Sequence[str],
         kept: Sequence[str] = (),
     ) -> Iterator[Path | None]:
-        """Run a stage's body; its manifest is written when the body ends without an error.
+        """Run a stage's body; write its manifest when the body ends without an error.
 
         Args:
-            outputs: Files and folders, relative to the run, that make the stage's result.
-            work: Further ones that only an interrupted stage needs; set aside with the outputs
+            outputs: Files and folders, relative to the run, that make up the stage's result.
+            work: Further files that only an interrupted stage needs; set aside with the outputs
                 unless the stage was interrupted on the same inputs.
-            kept: Files, in outputs or work, that these inputs would make again as they are.
+            kept: Files, in outputs or work, that stay because these inputs would make them again.
 
         Yields:
             The folder that the stage's earlier files were moved to; None where there were none.
@@ -159,27 +162,28 @@ class RunDir:
     def _begin(
         self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], kept: Sequence[str]
     ) -> Path | None:
-        """Set aside what is of other inputs; the folder that it is in now."""
+        """Set the files of other inputs aside; return the folder that they are in now."""
         unfinished = not (self / f"stages/{stage}.json").exists()
         if unfinished and self._begun_inputs(stage) == as_recorded(inputs):
             return None
+
         set_aside_in = self._set_aside(stage, files, kept)
         text = json.dumps({"inputs": as_recorded(inputs)}, indent=1, ensure_ascii=False)
         write_text(self / f"stages/{stage}.begun", text + "\n")
         return set_aside_in
 
     def _set_aside(self, stage: str, files: Sequence[str], kept: Sequence[str] = ()) -> Path | None:
-        # First: a crash while files move must not look like partial work.
+        # This goes first: a crash while files move must not look like partial work.
         (self / f"stages/{stage}.begun").unlink(missing_ok=True)
         return set_aside(self.path, stage, files, f"stages/{stage}.json", kept)
 
     def _begun_inputs(self, stage: str) -> dict[str, Any] | None:
-        """The inputs on which a stage was begun; None where it was not."""
+        """The inputs on which an unfinished stage was begun; None where none was."""
         path = self / f"stages/{stage}.begun"
         if not path.exists():
             return None
         begun = path.read_text(encoding="utf-8")
-        # Earlier versions wrote a hash, which nothing can be compared with any more.
+        # Earlier versions wrote a hash here, which cannot be compared with inputs.
         return json.loads(begun)["inputs"] if begun.startswith("{") else None
 
     def _finish(
@@ -198,7 +202,7 @@ class RunDir:
         write_text(self / f"stages/{stage}.json", text + "\n")
 
     def finished_inputs(self, stage: str) -> dict[str, Any] | None:
-        """The inputs of a finished stage whose outputs are untouched, as in its manifest."""
+        """The inputs of a finished stage as in its manifest; None if its outputs were changed."""
         manifest = self._manifest(stage)
         return manifest["inputs"] if manifest and self._untouched(manifest) else None
 
@@ -207,16 +211,17 @@ class RunDir:
     ) -> bool:
         """Take a stage over from another run, if it finished there on the same inputs.
 
-        Its outputs are copied, and their hashes are compared with the manifest's afterwards.
+        Its outputs are copied; afterwards their hashes are compared with the manifest's.
 
         Args:
             files: Outputs and partial work of the stage, as of `stage`; they are set aside first.
 
         Returns:
-            Whether the stage is done now. If not, it begins anew.
+            Whether the stage is finished now. If not, it begins anew.
         """
         if not source.is_current(stage, inputs):
             return False
+
         manifest = source._manifest(stage)
         self._set_aside(stage, files)
         for name in manifest["outputs"]:
@@ -225,7 +230,8 @@ class RunDir:
             for name in manifest["outputs"]:
                 remove(self.path / name)
             return False
-        # Where that run had taken it over itself, the one that did the work stays named.
+
+        # If that run had taken the stage over itself, the run that did the work stays named.
         self._write_manifest(stage, {"taken_from": source.path.name, **manifest})
         return True
 
@@ -234,7 +240,7 @@ class RunDir:
         return all(hash_path(self.path / name) == expected for name, expected in outputs)
 
     def stage_at_work(self) -> str:
-        """The stage that has begun and not finished; '' where there is none."""
+        """The stage that has begun and has not finished; '' where there is none."""
         begun = {path.stem for path in (self / "stages").glob("*.begun")}
         return next(iter(sorted(begun - self.seconds().keys())), "")
 
@@ -251,8 +257,8 @@ class RunDir:
 
     def seconds(self) -> dict[str, float]:
         """Wall time of the last start of each finished stage."""
-        found = {path.stem: self._manifest(path.stem) for path in (self / "stages").glob("*.json")}
-        return {stage: manifest["seconds"] for stage, manifest in sorted(found.items())}
+        stages = sorted(path.stem for path in (self / "stages").glob("*.json"))
+        return {stage: self._manifest(stage)["seconds"] for stage in stages}
 
     def _manifest(self, stage: str) -> dict[str, Any] | None:
         path = self / f"stages/{stage}.json"
@@ -260,13 +266,13 @@ class RunDir:
 
 
 class ResultFile(Generic[R]):
-    """Records that are appended to a file as they come, and put in order at the end; resumable.
+    """A file of records that is appended to, resumed after a crash, and sorted at the end.
 
-    Every process has them; what counts is the first one's file. Where the records are made by all
-    processes, all of them `add`; where the first makes them alone, the others get them in `finish`.
+    Every process holds the records; the file is the first one's. If all processes make the records,
+    all of them call `add`; if the first makes them alone, the others get them from `finish`.
 
     Attributes:
-        records: Those of the file and those added since.
+        records: The file's records and those added since.
     """
 
     def __init__(self, path: Path, record_type: type[R]):
@@ -274,13 +280,13 @@ class ResultFile(Generic[R]):
         self.records: list[R] = on_first(lambda: resume_jsonl(path, record_type))
 
     def add(self, records: Sequence[R]) -> None:
-        """They are on the disk when this returns."""
+        """Append records, which are on the disk when this returns."""
         if is_first():
             append_jsonl(self.path, records)
         self.records.extend(records)
 
     def finish(self, position: Callable[[R], Any]) -> list[R]:
-        """Write the file once more, in order; the ordered records."""
+        """Rewrite the file with its records sorted by `position`, and return them."""
 
         def write() -> list[R]:
             ordered = sorted(self.records, key=position)
@@ -309,7 +315,7 @@ def _await_token(path: Path, token: str) -> None:
 
 
 def as_recorded(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of a stage as its manifest gives them back: tuples are lists, other types text."""
+    """Convert inputs to what their manifest reads back as: tuples to lists, other types to text."""
     return json.loads(json.dumps(inputs, default=str))
 
 
@@ -325,7 +331,7 @@ def hash_path(path: Path) -> str | None:
 
 
 def copy_path(source: Path, target: Path) -> None:
-    """Copy a file or folder, if it is there."""
+    """Copy a file or folder, if it exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target)

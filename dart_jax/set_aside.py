@@ -1,4 +1,4 @@
-"""Moving what a stage left out of the way of its next start, instead of deleting it."""
+"""Move a stage's earlier files out of the way of its next start, instead of deleting them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from pathlib import Path
 def set_aside(
     root: Path, stage: str, files: Sequence[str], manifest: str, kept: Sequence[str] = ()
 ) -> Path | None:
-    """Move a stage's files to `<stage>.old`, in the place of what was set aside there before.
+    """Move a stage's files to `<stage>.old`, replacing those that were set aside there before.
 
-    Where the stage was not finished they go to `<stage>.unfinished`, so that half a result never
-    takes the place of a whole one. They are gathered in `.<stage>.old` first: a crash in between
-    leaves a part of them there, to which the next call adds the rest, and what was set aside
-    before is deleted when all are there.
+    Files of an unfinished stage go to `<stage>.unfinished`, so that half a result never replaces a
+    whole one. All are gathered in `.<stage>.old` first: after a crash in between, the next call
+    adds the rest, and the files that were set aside before are deleted only when all are there.
 
     Args:
         root: The run's folder.
-        files: Files and folders, relative to it, the manifest not among them.
-        manifest: The file that makes the stage a finished one; it moves first.
+        files: Files and folders, relative to the run's folder, without the manifest.
+        manifest: The file that marks the stage as finished; it moves first.
         kept: Files that stay where they are.
 
     Returns:
@@ -40,10 +39,10 @@ def set_aside(
 
 
 def move(source: Path, target: Path, kept: Sequence[Path] = ()) -> None:
-    """Move a file or folder, if it is there; into a folder that is there already, its contents.
+    """Move a file or folder, if it exists; merge a folder into one that is already there.
 
     Args:
-        kept: Files that stay, with their folders.
+        kept: Files that stay where they are, with their folders.
     """
     if source in kept or not source.exists():
         return
@@ -59,7 +58,7 @@ def move(source: Path, target: Path, kept: Sequence[Path] = ()) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
+    """Delete a file or folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

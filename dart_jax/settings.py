@@ -1,4 +1,4 @@
-"""Ranges of settings: declared beside a field, checked wherever a configuration is made.
+"""Ranges of settings, declared in a field's annotation and checked when a configuration is made.
 
     @dataclass(frozen=True)
     class SftConfig:
@@ -9,8 +9,8 @@
         def __post_init__(self) -> None:
             check_fields(self, "sft")
 
-A value outside is refused as `sft.warmup_share: 2; give a number from 0 to 1`. No number may be
-nan, infinite, or lost in float32, which the devices compute in.
+A value outside its range raises `sft.warmup_share: 2; give a number from 0 to 1`. No number may be
+nan, infinite, or 0 or infinite in float32, in which the devices compute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-# Between these, float32 has a number that XLA does not take for 0.
+# The smallest and the largest magnitude that float32 holds; XLA flushes smaller numbers to 0.
 _TINY = 2.0**-126
 _HUGE = (2 - 2.0**-23) * 2.0**127
 
@@ -34,7 +34,7 @@ class BadSetting(ValueError):
 
 @dataclass(frozen=True, repr=False)
 class Range:
-    """Which numbers a setting may have; --help shows it as `Annotated[float, above 0]`."""
+    """The numbers that a setting may have; --help shows it as `Annotated[float, above 0]`."""
 
     above: float | None = None
     least: float | None = None
@@ -82,7 +82,7 @@ Natural = Annotated[int, Range(least=0)]
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 Name = Annotated[str, NotEmpty()]
 
-# What weighs less is lost in Adam's epsilon, or beside others in a float32 sum.
+# A smaller weight is lost in Adam's epsilon, or beside others in a float32 sum.
 LEAST_WEIGHT = 1e-6
 LossWeight = Annotated[float, Range(least=LEAST_WEIGHT, most=1e6)]
 LossWeightOrZero = Annotated[float, Range(least=LEAST_WEIGHT, most=1e6, or_zero=True)]
@@ -91,7 +91,7 @@ LossWeightOrZero = Annotated[float, Range(least=LEAST_WEIGHT, most=1e6, or_zero=
 def check_fields(config: Any, key: str) -> None:
     """Check every field of a configuration against its declared type and range.
 
-    Sections inside it have checked themselves.
+    Sections inside it are left out: they were checked when they were made.
 
     Args:
         key: The section's name, such as `sft`.
@@ -105,7 +105,7 @@ def check_fields(config: Any, key: str) -> None:
 
 
 def check_value(key: str, hint: Any, value: Any) -> None:
-    """Raises BadSetting unless `value` is of the annotated type and within its range."""
+    """Raise BadSetting unless `value` is of the annotated type and within its range."""
     if not allows(hint, value):
         raise BadSetting(f"{key}: {shown(value)}{_lost(value)}; give {described(hint)}")
 
@@ -118,7 +118,7 @@ def field_types(config: type) -> dict[str, Any]:
 
 
 def setting_types(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`sft.epochs` and its annotation, for every setting and every section below a dataclass."""
+    """Yield dotted name and annotation of every setting and section below a dataclass."""
     for name, hint in field_types(config).items():
         yield f"{prefix}{name}", hint
         if dataclasses.is_dataclass(hint):
@@ -136,6 +136,7 @@ def allows(hint: Any, value: Any) -> bool:
         return isinstance(value, str) and value in parts
     if kind is tuple:
         return _allows_items(parts, value)
+
     if hint is float:
         return _is_number(value, int | float)
     if hint is int:
@@ -156,7 +157,7 @@ def _is_number(value: Any, kind: Any) -> bool:
 
 
 def _lost(value: Any) -> str:
-    """How float32 loses a number; '' where it does not."""
+    """Say how float32 would lose a number; '' where it holds it."""
     if not isinstance(value, float) or value == 0:
         return ""
     if math.isnan(value):
@@ -167,7 +168,7 @@ def _lost(value: Any) -> str:
 
 
 def described(hint: Any) -> str:
-    """What may be given for a setting: `a number above 0 or null`."""
+    """Describe what may be given for a setting, such as `a number above 0 or null`."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return f"{described(parts[0])} {' and '.join(map(repr, parts[1:]))}"
@@ -179,6 +180,7 @@ def described(hint: Any) -> str:
         return f"a list such as [a, b], each {described(parts[0])}"
     if kind is tuple:
         return f"a list of {len(parts)}, each {described(parts[0])}"
+
     names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
     return {**names, type(None): "null"}.get(hint) or "a mapping, field: value"
 
@@ -191,7 +193,7 @@ def takes_list(hint: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in YAML."""
+    """Format a value as YAML writes it."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(shown, value))}]"
     if value is None or isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""Settings as people write them, in YAML files and on command lines, put onto a configuration.
+"""Read settings from YAML files and command lines into a configuration.
 
-Whoever reads settings, `train` or a command that takes `--section.field value`, reads them here:
-names are checked first, then each value's type and range, and a mistake is one sentence that names
-where it stands, the setting, its value and what may be given.
+`train` and every command that takes `--section.field value` read settings here. Names are checked
+first, then each value's type and range; a mistake raises one sentence that names its file, the
+setting, its value and what may be given.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dart_jax.strict_yaml import load_yaml
 def read_arguments(
     args: Sequence[str], known: Mapping[str, Any], flags: Iterable[str] = ()
 ) -> dict[str, list[str]]:
-    """The values of `--name value` and `--name=value` arguments, in their order.
+    """Collect the values of `--name value` and `--name=value` arguments, in their order.
 
     Args:
         known: Names that take a value, with their annotations.
@@ -41,36 +41,38 @@ def read_arguments(
     Raises:
         BadSetting: An unknown name, a missing value, or a word that belongs to no name.
     """
-    found: dict[str, list[str]] = {}
-    left = list(args)
-    while left:
-        argument = left.pop(0)
+    values: dict[str, list[str]] = {}
+    remaining = list(args)
+    while remaining:
+        argument = remaining.pop(0)
         name, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--"):
             raise BadSetting(f"unexpected argument {argument}; settings are --section.field value")
         if name not in known and name not in flags:
-            near = did_you_mean(f"--{name}", [f"--{other}" for other in [*known, *flags]])
+            options = [f"--{option}" for option in [*known, *flags]]
+            near = did_you_mean(f"--{name}", options)
             raise BadSetting(f"there is no setting --{name}{near}")
+
         if name in flags:
             if equals:
                 raise BadSetting(f"--{name} takes no value, but {value} is given")
         elif not equals:
-            if not left or left[0].startswith("--"):
+            if not remaining or remaining[0].startswith("--"):
                 raise BadSetting(f"--{name} has no value; give {described(known[name])}")
-            value = left.pop(0)
-        found.setdefault(name, []).append(value)
-    return found
+            value = remaining.pop(0)
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def put_settings(
     parser: ArgumentParser, config: type, settings: Mapping[str, Any], onto: Namespace, where: str
 ) -> Namespace:
-    """The parser's namespace `onto` with these settings in place of its own.
+    """Parse settings and put them over those of the namespace `onto`.
 
     Args:
         config: The dataclass of sections that the parser was made for.
-        settings: Nested; a value may be the text of a command line.
-        where: Where they were written, for messages; '' for the command line.
+        settings: Nested by section; a value may be the text of a command line.
+        where: The file that they were read from, for messages; '' for the command line.
 
     Raises:
         BadSetting: An unknown setting, or a value that is not of its type or outside its range.
@@ -82,6 +84,7 @@ def put_settings(
         parsed = parser.parse_object(prepared, namespace=onto)
     except argparse.ArgumentError as error:
         raise BadSetting(f"{before}{_explained(error, types, prepared)}") from error
+
     for key in _leaves(prepared):
         try:
             check_value(key, types[key], parsed[key])
@@ -93,13 +96,14 @@ def put_settings(
 def _prepared(
     config: type, settings: Mapping[str, Any], before: str, prefix: str, types: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings, with known names only, and `q,v` as a list where a list belongs."""
+    """Check the settings' names, and make lists of texts such as `q,v` where a list belongs."""
     prepared = {}
     hints = field_types(config)
     for name, value in settings.items():
         key = f"{prefix}{name}"
         if name not in hints:
             raise BadSetting(f"{before}there is no setting {key}{did_you_mean(key, types)}")
+
         if is_dataclass(hints[name]):
             value = _mapping(value, f"{before}{key}")
             value = _prepared(hints[name], value, before, f"{key}.", types)
@@ -110,6 +114,7 @@ def _prepared(
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """A section's settings, parsed if they are given as the text of a mapping."""
     if isinstance(value, str):
         try:
             value = load_yaml(value)
@@ -122,13 +127,13 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def _as_list(text: str, hint: Any) -> Any:
-    """`q,v` and `[q, v]` as a list; a word alone, too, unless it may stand for itself."""
+    """Make a list of `q,v`, of `[q, v]`, and of a single word where only a list is allowed."""
     stripped = text.strip()
     if stripped.startswith(("[", "(")):
         stripped = stripped[1:-1]
     elif "," not in stripped and " or " in described(hint):
         return text
-    # Items stay texts here; the parser makes numbers of them where numbers belong.
+    # The items stay texts: the parser makes numbers of them where numbers belong.
     try:
         return yaml.load(f"[{stripped}]", yaml.BaseLoader)
     except yaml.YAMLError:
@@ -136,6 +141,7 @@ def _as_list(text: str, hint: Any) -> Any:
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """Dotted names of all settings in nested dictionaries."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -146,7 +152,7 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
 def _explained(
     error: argparse.ArgumentError, types: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> str:
-    """The parser's refusal of a value, as `settings.check_value` would word it."""
+    """Word the parser's error about a value as `settings.check_value` would."""
     named = re.search(r'Parser key "([\w.]+)"', str(error))
     if not named or named[1] not in types:
         return " ".join(str(error).split())

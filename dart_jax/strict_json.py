@@ -25,10 +25,10 @@ _MAGIC = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
-"""How a file begins that is no UTF-8 text, and what to do with it; longer beginnings first."""
+"""First bytes of files that are no UTF-8 text, and advice; the longer of two prefixes first."""
 
 _MOST_DIGITS = 400
-"""Of a whole number: more than a float64 can hold, fewer than Python refuses to read."""
+"""Most digits of a whole number: more than a float64 holds, fewer than Python refuses to read."""
 
 
 class BadRecord(ValueError):
@@ -43,7 +43,7 @@ class RepeatedKey(BadJson):
     """An object gives a key twice.
 
     Attributes:
-        key: The key.
+        key: The key that is repeated.
     """
 
     def __init__(self, key: str):
@@ -66,11 +66,11 @@ class HalfCharacter(BadJson):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        RepeatedKey, NotFinite, HalfCharacter: It says what cannot be taken as said.
-        BadJson: It is not JSON.
+        RepeatedKey, NotFinite, HalfCharacter: The text is JSON, but ambiguous or not storable.
+        BadJson: The text is not JSON.
     """
     try:
         value = json.loads(
@@ -103,7 +103,7 @@ def is_unicode(text: str) -> bool:
 
 
 def parse_line(line: str, where: str) -> Any:
-    """The value of one line of a JSONL file; raises BadRecord naming `where`."""
+    """Parse one line of a JSONL file; raise BadRecord naming `where` if it is not JSON."""
     try:
         value = parse_json(line)
     except BadJson as error:
@@ -114,10 +114,10 @@ def parse_line(line: str, where: str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        BadRecord: Not UTF-8 or not JSON, or it says something twice; names the file.
+        BadRecord: Not UTF-8, not JSON, or a key is given twice; names the file.
         FileNotFoundError, IsADirectoryError: There is no such file.
     """
     try:
@@ -127,7 +127,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte order mark; line ends as they are.
+    """Read a UTF-8 text file, with or without a byte order mark; line ends stay as they are.
 
     Raises:
         BadRecord: The file is compressed, or in another encoding; says which, and what to do.
@@ -140,7 +140,7 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(data: bytes, where: str) -> str:
-    """The bytes of a UTF-8 text file as text; raises BadRecord naming `where` and the line."""
+    """Decode the bytes of a UTF-8 text file; raise BadRecord naming `where` and the line."""
     for beginning, what in _MAGIC.items():
         if data.startswith(beginning):
             raise BadRecord(f"{where}:1: not UTF-8: this is {what}")
@@ -167,10 +167,10 @@ def decode_text(data: bytes, where: str) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Every line of a text file that is not blank, with its place, `file:line`.
+    """Yield `file:line` and text of every line of a text file that is not blank.
 
     Only a newline ends a line: U+2028 and its like may stand inside a JSON text. Files that were
-    joined may have a byte order mark inside; it is taken from the beginning of its line.
+    joined may have a byte order mark at the beginning of any line; it is removed.
 
     Raises:
         BadRecord, FileNotFoundError, IsADirectoryError: As `read_text`.
@@ -207,7 +207,7 @@ def _int(digits: str) -> int:
 
 
 def _layout_hint(line: str) -> str:
-    """What to do with a file whose JSON is laid out in another way than one object a line."""
+    """Advice on a file whose JSON is not laid out as one object per line; '' where it is."""
     if line.lstrip().startswith("["):
         return "; JSONL has one object a line: convert it (jq -c '.[]' FILE > FILE.jsonl)"
     if line.strip() == "{":
@@ -215,5 +215,5 @@ def _layout_hint(line: str) -> str:
     return ""
 
 
-def _line_of(data: bytes, place: int) -> int:
-    return data.count(b"\n", 0, place) + 1
+def _line_of(data: bytes, index: int) -> int:
+    return data.count(b"\n", 0, index) + 1

@@ -1,7 +1,7 @@
-"""YAML in which nothing is said twice.
+"""Read YAML strictly: a key that is given twice is an error.
 
-YAML's own loaders keep the last of two equal keys, so that a section which was pasted in again
-undoes the first without a word. Here it is an error that names the line.
+YAML's own loaders keep the last of two equal keys, so that a section which was pasted in a second
+time silently replaces the first. Here it is an error that names the line.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class RepeatedSetting(yaml.MarkedYAMLError):
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a YAML text, as settings are read on the command line.
+    """Parse a YAML text, with scalars read as on the command line.
 
     Raises:
         RepeatedSetting: A key is given twice.
-        yaml.YAMLError: It is not YAML, or a text in it holds half a surrogate pair.
+        yaml.YAMLError: The text is not YAML, or a scalar in it holds half a surrogate pair.
     """
     for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
         if isinstance(node, yaml.MappingNode):
@@ -42,10 +42,10 @@ def load_yaml(text: str) -> Any:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A YAML file of settings, as it is written.
+    """Read a YAML file of settings as a dictionary.
 
     Raises:
-        ValueError: Not YAML, a key is given twice, or it is not a mapping; with file and line.
+        ValueError: Not YAML, a key is given twice, or not a mapping; with file and line.
         BadRecord: Not UTF-8 text.
         FileNotFoundError, IsADirectoryError: There is no such file.
     """
@@ -63,25 +63,32 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def nested(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`{"sft.epochs": 1}` as `{"sft": {"epochs": 1}}`. Raises ValueError for what comes twice."""
-    found: dict[str, Any] = {}
+    """Nest settings by the dots in their names: `{"sft.epochs": 1}` is `{"sft": {"epochs": 1}}`.
+
+    Raises:
+        ValueError: A setting is given twice, such as by its dotted name and in its section.
+    """
+    settings: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, field = str(key).split(".")
-        place = found
+        target = settings
         for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
                 raise ValueError(f"{where}: {key} is set twice")
+
         inner = nested(value, where) if isinstance(value, Mapping) else value
-        if isinstance(inner, dict) and isinstance(place.get(field), dict):
-            twice = inner.keys() & place[field].keys()
-            inner = place.pop(field) | inner
+        if isinstance(inner, dict) and isinstance(target.get(field), dict):
+            # Two parts of one section may be joined where they do not overlap.
+            twice = inner.keys() & target[field].keys()
+            inner = target.pop(field) | inner
         else:
-            twice = {field} & place.keys()
+            twice = {field} & target.keys()
+
         if twice:
             raise ValueError(f"{where}: {key} is set twice")
-        place[field] = inner
-    return found
+        target[field] = inner
+    return settings
 
 
 def _refuse_repeats(mapping: yaml.MappingNode) -> None:
@@ -97,14 +104,17 @@ def _refuse_repeats(mapping: yaml.MappingNode) -> None:
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Every node of a document, once; an alias may lead back to where it stands."""
+    """Yield every node of a document once.
+
+    Nodes are remembered, since an alias may refer to a node that it is part of.
+    """
     waiting = [] if root is None else [root]
-    met: set[int] = set()
+    seen: set[int] = set()
     while waiting:
         node = waiting.pop()
-        if id(node) in met:
+        if id(node) in seen:
             continue
-        met.add(id(node))
+        seen.add(id(node))
         yield node
         if isinstance(node, yaml.MappingNode):
             waiting += [part for pair in node.value for part in pair]
@@ -112,5 +122,5 @@ def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
             waiting += node.value
 
 
-# jsonargparse reads with it from now on: configuration files, and mappings on the command line.
+# From now on jsonargparse reads configuration files, and mappings on the command line, strictly.
 set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
