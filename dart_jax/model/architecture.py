@@ -1,4 +1,4 @@
-"""The hyperparameters that make a Llama-family decoder, read from where a checkpoint keeps them."""
+"""Hyperparameters of a Llama-family decoder, read from a checkpoint's `config.json`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class RopeScaling:
     """Frequency rescaling of Llama 3.1 and 3.2 (`rope_type: llama3`).
 
     Attributes:
-        factor: Wavelengths far beyond the original context are stretched by it.
+        factor: How much wavelengths far beyond the original context are stretched.
         low_freq_factor, high_freq_factor: Bounds, in turns over the original context, between
             which stretched and plain frequencies are blended.
-        original_context_length: Context in tokens of the model before it was extended.
+        original_context_length: Context length in tokens before the model was extended.
     """
 
     factor: float
@@ -25,7 +25,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Shapes and constants of one decoder; letters as in the code's shape comments."""
+    """Shapes and constants of one decoder; the letters are those of shapes in the code."""
 
     vocab_size: int  # V
     num_layers: int  # L
@@ -54,8 +54,8 @@ _REQUIRED_SCALING = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
-# Keys of config.json that ask for what this decoder does not do, unless they have this value or
-# null. Other architectures have them; a file that calls itself a Llama may have been renamed.
+# Keys of config.json that ask for a feature this decoder lacks, unless they have this value or
+# null. They belong to other architectures, whose files may have been renamed to `llama`.
 _NEUTRAL = {
     "attention_bias": False,
     "attention_multiplier": None,
@@ -74,7 +74,7 @@ _NEUTRAL = {
     "residual_multiplier": 1.0,
     "use_qk_norm": False,
 }
-# In rope_parameters or rope_scaling: what kinds of scaling have in common, and what is llama3's.
+# Keys of rope_parameters or rope_scaling that every kind of scaling has.
 _ROPE_KEYS = {"rope_type", "type", "rope_theta"}
 
 
@@ -89,7 +89,8 @@ def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
         raise ValueError(f"{where}: model_type is {raw.get('model_type')!r}, not 'llama'")
     _refuse_beyond(raw, where)
     _require(raw, _REQUIRED, where)
-    # As in transformers, where both are given: the older key wins, and wins as a whole.
+
+    # Where both keys are given, the older one replaces the other, as in transformers.
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     heads = raw["num_attention_heads"]
     return LlamaConfig(
@@ -115,15 +116,18 @@ def _require(raw: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
 
 
 def _refuse_beyond(raw: dict[str, Any], where: str) -> None:
+    """Raise ValueError for a setting that would change the model and is not supported."""
     for key, neutral in _NEUTRAL.items():
         value = raw.get(key)
         if value is not None and value != neutral:
             raise ValueError(f"{where}: {key} is {value!r}, which is not supported")
+
     if raw.get("quantization_config"):
         raise ValueError(
             f"{where}: quantization_config: quantised checkpoints are not supported; take the "
             "float release and set model.quantize"
         )
+
     window = raw.get("sliding_window")
     in_use = window is not None and raw.get("use_sliding_window", True)
     if in_use and window < raw.get("max_position_embeddings", 2048):
@@ -134,6 +138,7 @@ def _refuse_beyond(raw: dict[str, Any], where: str) -> None:
 
 
 def _rope_scaling(rope: dict[str, Any], raw: dict[str, Any], where: str) -> RopeScaling | None:
+    """Read the rotary rescaling; refuse kinds and settings that would be ignored."""
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in ("default", "llama3"):
         raise ValueError(f"{where}: rope_type {kind!r} is not supported (default or llama3)")
@@ -147,11 +152,14 @@ def _rope_scaling(rope: dict[str, Any], raw: dict[str, Any], where: str) -> Rope
             f"{where}: rotary settings: {', '.join(sorted(given - used))} would have no effect "
             f"with rope_type {kind!r}; state the rope_type that was meant, or remove them"
         )
+
     if kind == "default":
         return None
     _require(rope, _REQUIRED_SCALING, where)
-    # Releases of transformers differ in which of the two they take.
-    outer, inner = (settings.get("original_max_position_embeddings") for settings in (raw, rope))
+
+    # Releases of transformers differ in which of the two they read.
+    outer = raw.get("original_max_position_embeddings")
+    inner = rope.get("original_max_position_embeddings")
     if outer is not None and outer != inner:
         raise ValueError(
             f"{where}: original_max_position_embeddings is {outer}, and {inner} in the rotary "
@@ -166,7 +174,7 @@ def _rope_scaling(rope: dict[str, Any], raw: dict[str, Any], where: str) -> Rope
 
 
 def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
-    """The `config.json` from which `transformers` builds the same architecture."""
+    """Write the `config.json` from which `transformers` builds the same architecture."""
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.rope_scaling is not None:
         scaling = config.rope_scaling
@@ -177,6 +185,7 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
             "high_freq_factor": scaling.high_freq_factor,
             "original_max_position_embeddings": scaling.original_context_length,
         }
+
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# Segment id of tokens that every segment of their row may look at: a prefix that they share.
+# Segment id of a shared prefix, whose tokens every segment of the row may attend to.
 SHARED = -1
 # Far below any score, and far enough from the float32 limit that adding a score stays finite.
 MASKED = -1e30
@@ -21,7 +21,7 @@ Attention = Callable[[Array, Array, Array], Array]
 def segment_mask(
     positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]
 ) -> Bool[Array, "B T T"]:
-    """True where query t may attend to key s: same segment or the shared one, not later.
+    """True where query t may attend to key s: in the same segment or the shared one, and not later.
 
     segment_ids -1 1 1 2 2 0        query 4 (segment 2) sees  x . . x x .
     positions    0 1 2 1 2 0        query 2 (segment 1) sees  x x x . . .
@@ -38,7 +38,7 @@ def dense_attention(mask: Bool[Array, "B T S"]) -> Attention:
 
 
 def attention_bias(mask: Bool[Array, "B T S"]) -> Float[Array, "B 1 1 T S"]:
-    """What is added to the scores: 0 where a query may look, far below any score elsewhere."""
+    """Bias to add to the scores: 0 where a query may attend, far below any score elsewhere."""
     return jnp.where(mask, 0.0, MASKED)[:, None, None, :, :]
 
 
@@ -50,8 +50,8 @@ def attend(
 ) -> Float[Array, "B T N H"]:
     """Softmax attention; each of the K key-value heads serves its group of G = N/K query heads.
 
-    The softmax is in float32. A query that may look nowhere (padding) returns finite numbers that
-    nothing reads. The query heads of a group are laid out along time, so that both products are
+    The softmax is in float32. A query that may attend nowhere (padding) gets finite numbers, which
+    are never read. The query heads of a group are laid out along time, so that both products are
     plain batched matrix products and no [.., T, S] array is ever transposed in memory.
     """
     B, T, N, H = query.shape

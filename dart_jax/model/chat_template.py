@@ -1,7 +1,7 @@
-"""A checkpoint's chat template: a program that writes messages as one text.
+"""Render a checkpoint's chat template, and check that it renders messages in full.
 
-Nothing that it is given may be lost: a template that refuses a message, leaves one out or writes
-it in other words is an error. What it writes of its own accord, such as today's date, is the same
+A template is a program that writes messages as one text. One that refuses a message, leaves it out
+or changes its words raises an error. Text that the template adds, such as today's date, is the same
 for a whole run.
 """
 
@@ -19,8 +19,8 @@ from jinja2 import TemplateError
 _CLOCK = "strftime_now"
 _GGUF_METADATA_BYTES = 64 << 20
 # Llama 3.2's and other templates call `strftime_now(format)`, which transformers answers by the
-# clock, and takes from nobody else: it replaces a function among the template's variables. A macro
-# of that name, put before the template, hides it. The newline behind it is taken off with it.
+# clock. It cannot be replaced by a variable of that name, which transformers overwrites; a macro of
+# that name before the template hides it. Jinja removes the newline behind the macro.
 _FROZEN_CLOCK = (
     "{%- macro strftime_now(format) %}"
     "{%- set written = namespace(text=format) %}"
@@ -44,12 +44,12 @@ Messages = Sequence[dict[str, str]]
 def asks_for_date(path: Path) -> bool:
     """Whether the chat template of a Hugging Face folder or GGUF file may write today's date.
 
-    Looks for the name of the clock only, so that no tokenizer has to be loaded: one that is in the
-    template and never called is taken for a call.
+    It only looks for the name of the clock function, so that no tokenizer has to be loaded; a
+    template that has the name and never calls it counts, too.
     """
     name = _CLOCK.encode()
     if path.is_file():
-        # The metadata come before the tensors; those of a large vocabulary take some 10 MB.
+        # The metadata come before the tensors; with a large vocabulary they take some 10 MB.
         with open(path, "rb") as file:
             return name in file.read(_GGUF_METADATA_BYTES)
     patterns = ("tokenizer_config.json", "chat_template.*", "additional_chat_templates/*")
@@ -58,12 +58,12 @@ def asks_for_date(path: Path) -> bool:
 
 
 class ChatTemplate:
-    """A tokenizer's chat template, rendered as on one day.
+    """A tokenizer's chat template, rendered with a fixed date.
 
     Args:
-        tokenizer: Of transformers, with a chat template.
+        tokenizer: A tokenizer of transformers with a chat template.
         where: Its file or folder, for error messages.
-        date: The day that a template which asks for it is told.
+        date: Date for templates that ask for today's.
     """
 
     def __init__(self, tokenizer: Any, where: str, date: datetime.date):
@@ -77,7 +77,7 @@ class ChatTemplate:
         self._proven: set[tuple[bool, tuple[str, ...]]] = set()
 
     def prompt(self, messages: Messages) -> str:
-        """A conversation's text up to where the assistant's answer begins.
+        """Render a conversation up to where the assistant's answer begins.
 
         Raises:
             ValueError: The template refuses the messages, or not all of their text is in the
@@ -86,15 +86,15 @@ class ChatTemplate:
         return self._render(messages, add_generation_prompt=True)
 
     def conversation(self, messages: Messages) -> str:
-        """A whole conversation's text, its last turn ended; raises as `prompt`."""
+        """Render a whole conversation, its last turn ended; raises as `prompt`."""
         return self._render(messages, add_generation_prompt=False)
 
     @cached_property
     def ending(self) -> str:
-        r"""What stands behind an assistant's answer, such as `<|im_end|>\n`.
+        r"""Text that the template writes behind an assistant's answer, such as `<|im_end|>\n`.
 
         Raises:
-            ValueError: The answer does not follow on the prompt as it is.
+            ValueError: The rendered conversation does not begin with the prompt and the answer.
         """
         answered = self.prompt([_QUESTION]) + _ANSWER["content"]
         whole = self.conversation([_QUESTION, _ANSWER])
@@ -108,7 +108,7 @@ class ChatTemplate:
 
     @cached_property
     def frame(self) -> str:
-        """A prompt and a conversation: what the template writes around hardly any text."""
+        """A rendered prompt and conversation of one-letter messages: the template's own text."""
         return self.prompt([_QUESTION]) + self.conversation([_QUESTION, _ANSWER])
 
     def _render(self, messages: Messages, add_generation_prompt: bool) -> str:
@@ -125,10 +125,10 @@ class ChatTemplate:
         return text
 
     def _prove(self, roles: Sequence[str], add_generation_prompt: bool) -> None:
-        """Raise for a template that leaves out a message of such a conversation.
+        """Raise for a template that leaves out a message of a conversation with these roles.
 
-        Looked for in the prompt alone, a short message that was left out may seem to be there, in
-        another's text.
+        The messages' own text does not show it: a short one that was left out may occur in another.
+        So the template is rendered once with unique probes.
         """
         key = (add_generation_prompt, tuple(roles))
         if key in self._proven:
@@ -164,7 +164,7 @@ class ChatTemplate:
 
 
 def _directives(date: datetime.date) -> dict[str, str]:
-    """What `strftime` makes of each directive at the beginning of a day, `%-d` before `%d`."""
+    """Map each `strftime` directive to its value at the beginning of a day, `%-d` before `%d`."""
     moment = datetime.datetime.combine(date, datetime.time())
     names = [f"%{flag}{letter}" for flag in ("-", "") for letter in string.ascii_letters]
     return {name: moment.strftime(name) for name in names} | {"%%": "%"}

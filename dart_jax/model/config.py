@@ -41,9 +41,10 @@ class ModelConfig:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        """How the weights are loaded; what they are is the content of path, wherever it lies.
+        """Settings that change how weights are loaded.
 
-        The date belongs to it where a chat template asks for one, see `load.loading_inputs`.
+        The path is left out, since a checkpoint is identified by its content. `load.loading_inputs`
+        adds the date where a chat template asks for it.
         """
         settings = asdict(self)
         del settings["path"], settings["date"]
@@ -58,7 +59,7 @@ class LoraConfig:
         rank: Inner dimension r.
         alpha: The adapter's output is scaled by alpha / rank; above 0.
         dropout: Probability of zeroing each feature of the adapter's input, in training only.
-        targets: Which projections get an adapter, out of q, k, v, o, gate, up, down, each once; PEFT's names (q_proj) are understood, too.
+        targets: Projections that get an adapter, out of q, k, v, o, gate, up, down, each once; PEFT's names (q_proj) are accepted, too.
     """
 
     rank: Count = 16
@@ -70,6 +71,7 @@ class LoraConfig:
         check_fields(self, "lora")
         plain = tuple(name.removesuffix("_proj") for name in self.targets)
         object.__setattr__(self, "targets", plain)
+
         for name in self.targets:
             if name not in LORA_TARGETS:
                 near = did_you_mean(name, LORA_TARGETS)
@@ -84,7 +86,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """alpha / rank."""
+        """Factor of the adapter's output, alpha / rank."""
         return self.alpha / self.rank
 
 

@@ -1,10 +1,10 @@
-"""Control tokens: only the chat template may write them.
+"""Encode the names of control tokens in a text as ordinary characters.
 
-`<|eot_id|>` in a question, a row or a teacher's answer is eight ordinary characters and more, not
-the end of a turn: taken for the token, it would forge one. Where a text holds such a string, it is
-encoded by a copy of the tokenizer in which control tokens have other names, with two characters
-around them that stand in no text (U+FDD0 and U+FDD1, here `[` and `]`). The template's are given
-these names, the text's are not:
+Only the chat template may write control tokens. `<|eot_id|>` in a question, a row or a teacher's
+answer is a string of ordinary characters; encoded as the token, it would forge the end of a turn. A
+text that holds such a string is encoded by a copy of the tokenizer in which control tokens have
+other names, in two characters that occur in no text (U+FDD0 and U+FDD1, here `[` and `]`). The
+template's tokens are given these names, the text's strings are not:
 
     text of a message    a <eot> b
     marked for the template                  a [<eot>] b
@@ -12,7 +12,7 @@ these names, the text's are not:
     names exchanged    [<head>]user[</head>] a  <eot>  b  [<eot>]
     tokens               <head>user</head>   a < eo t> b   <eot>
 
-All the rest is one text for the copy, too: merges, normalisation and blanks are as ever.
+Everything else is encoded as by the tokenizer itself, merges, normalisation and blanks included.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Noncharacters: Unicode keeps them out of interchanged text for good.
+# Noncharacters: Unicode reserves them, so that they occur in no interchanged text.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a text, and of each the characters `text[start:end]` that it stands for."""
+    """Token ids of a text, and the characters `text[start:end]` that each id stands for."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -42,13 +42,13 @@ class Encoded:
 class ControlTokens:
     """A tokenizer's control tokens, and the encoding of texts that hold their names.
 
-    These are the added tokens that the tokenizer calls special, and those that the template writes
-    around messages whatever they are called: many a fine-tune adds `<|im_end|>` as an ordinary one.
+    Control tokens are the added tokens that the tokenizer calls special, and all added tokens that
+    the template writes around messages: many fine-tunes add `<|im_end|>` as an ordinary one.
 
     Args:
-        tokenizer: Of transformers.
+        tokenizer: A tokenizer of transformers.
         where: Its file or folder, for error messages.
-        frame: What the chat template writes around messages of hardly any text.
+        frame: Text that the chat template writes around messages, see `ChatTemplate.frame`.
     """
 
     def __init__(self, tokenizer: Any, where: str, frame: str):
@@ -59,26 +59,26 @@ class ControlTokens:
             for id, token in tokenizer.added_tokens_decoder.items()
             if token.content.strip() and (token.special or token.content in frame)
         }
-        # The longest first: where two begin, the tokenizer takes the longer.
+        # Longest first, because the tokenizer takes the longer of two that begin at one place.
         names = "|".join(map(re.escape, sorted(self.ids, key=len, reverse=True))) or "(?!)"
         self._name = re.compile(names)
         self._exchanged = re.compile(f"{_OPEN}({names}){_CLOSE}|({names})")
 
     def first(self, text: str) -> re.Match[str] | None:
-        """The first control token that is named in a text."""
+        """Find the first name of a control token in a text."""
         return self._name.search(text)
 
     def are_in(self, text: str) -> bool:
-        """Whether the tokenizer would take a part of this text for a control token."""
+        """Whether the tokenizer would encode a part of this text as a control token."""
         if self.first(text):
             return True
-        # It may look for them in the normalised text, in which full-width letters are plain ones.
+        # Some tokenizers search the normalised text, in which full-width letters are plain ones.
         is_fast = self._tokenizer.is_fast
         normalizer = self._tokenizer.backend_tokenizer.normalizer if is_fast else None
         return normalizer is not None and self.first(normalizer.normalize_str(text)) is not None
 
     def marked(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Messages whose text has its names of control tokens marked, for the chat template.
+        """Mark the names of control tokens in messages, before the chat template is rendered.
 
         Raises:
             ValueError: A text holds one of the two marks.
@@ -95,7 +95,7 @@ class ControlTokens:
         ]
 
     def encode_rendered(self, text: str) -> list[int]:
-        """Ids of a prompt that was rendered from `marked` messages.
+        """Encode a prompt that was rendered from `marked` messages.
 
         Raises:
             ValueError: As `encode_plain`, or the template has taken a marked name apart.
@@ -110,7 +110,7 @@ class ControlTokens:
         return self.encode_plain(named).ids
 
     def encode_plain(self, text: str) -> Encoded:
-        """A text in which the names of control tokens are ordinary characters.
+        """Encode a text in which the names of control tokens are ordinary characters.
 
         Raises:
             ValueError: The tokenizer has no tokenizer.json, or makes a control token of ordinary
@@ -130,7 +130,7 @@ class ControlTokens:
 
     @cached_property
     def _copy(self) -> tuple[Tokenizer, dict[int, int]]:
-        """The copy, and the tokenizer's own ids of its added tokens."""
+        """A tokenizer with renamed control tokens, and the original id of each added token."""
         from tokenizers import AddedToken, Tokenizer
 
         if not self._tokenizer.is_fast:

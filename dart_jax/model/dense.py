@@ -1,9 +1,10 @@
-"""Matrix products whose operands have a chosen type and whose sums are float32, backward too.
+"""Matrix products with operands of a chosen type and float32 sums, in the backward pass, too.
 
-The derivative that jax makes of a bfloat16 product has mixed operands. Products of two bfloat16
-matrices summed in float32 are the fast ones everywhere: twice as fast as mixed ones or as
-bfloat16 in and out on a CPU with AVX512_BF16 (measured: 440 against 210 GFLOP/s on two cores).
-What lies between the products may have another type: a CPU has no bfloat16 arithmetic.
+Products of two bfloat16 matrices summed in float32 are the fast ones on every device: on a CPU with
+AVX512_BF16, twice as fast as mixed operands or as bfloat16 in and out (measured: 440 against 210
+GFLOP/s on two cores). The derivative that jax makes of a bfloat16 product has mixed operands, so
+that it is defined here instead. Activations between the products may have another type: a CPU has
+no other bfloat16 arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _COLUMNS_COLUMNS = (((0,), (0,)), ((), ()))
 
 
 def _flat(x: Array) -> Array:
-    """Leading axes as one: a product that contracts two axes is a transposition and a product."""
+    """Flatten the leading axes: a product that contracts two axes would transpose them first."""
     return x.reshape(-1, x.shape[-1])
 
 
@@ -37,12 +38,13 @@ def _product(a: Array, b: Array, contract: tuple, dtype: Any) -> Array:
 def frozen_matmul(
     x: Float[Array, "*n i"], weight: Float[Array, "i o"] | QArray, dtype: Any
 ) -> Float[Array, "*n o"]:
-    """x W in x's type; differentiable in x only, nothing but W, as it is stored, is kept for it.
+    """Product x W with a frozen weight, in x's type; differentiable in x only.
 
-    A quantised W is made dense here, forward and backward, and forgotten.
+    The backward pass keeps nothing but W as it is stored. A quantised W is made dense for each
+    product, forward and backward, and not kept.
 
     Args:
-        dtype: Of the operands.
+        dtype: Type of the product's operands.
     """
     product = _product(_flat(x), dequantize(weight, dtype), _ROWS_COLUMNS, dtype)
     return product.astype(x.dtype).reshape(*x.shape[:-1], -1)
@@ -64,10 +66,10 @@ frozen_matmul.defvjp(_frozen_forward, _frozen_backward)
 def trained_matmul(
     x: Float[Array, "*n i"], weight: Float[Array, "i o"], dtype: Any
 ) -> Float[Array, "*n o"]:
-    """x W in x's type for a float32 weight, whose gradient is summed and returned in float32.
+    """Product x W with a float32 weight, in x's type; the weight's gradient is float32.
 
     Args:
-        dtype: Of the operands.
+        dtype: Type of the product's operands.
     """
     product = _product(_flat(x), weight, _ROWS_COLUMNS, dtype)
     return product.astype(x.dtype).reshape(*x.shape[:-1], -1)
@@ -77,8 +79,10 @@ def _trained_forward(x: Array, weight: Array, dtype: Any) -> tuple[Array, tuple[
     return trained_matmul(x, weight, dtype), (x, weight)
 
 
-def _trained_backward(dtype: Any, kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, weight = kept
+def _trained_backward(
+    dtype: Any, residuals: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    x, weight = residuals
     flat = _flat(grad)
     back = _product(flat, weight, _ROWS_ROWS, dtype).astype(x.dtype)
     grad_weight = _product(_flat(x), flat, _COLUMNS_COLUMNS, jnp.float32)

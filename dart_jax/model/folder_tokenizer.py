@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder, as its tokenizer.json describes it."""
+"""Load the tokenizer of a Hugging Face folder as its tokenizer.json describes it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def read_folder_tokenizer(folder: Path) -> Any:
-    """A tokenizer of `transformers`.
+    """Load a tokenizer of `transformers`, whatever class the folder names for it.
 
     A folder's tokenizer_config.json may name a class, such as SmolLM2's `GPT2Tokenizer`. From
-    transformers 5 on such a class takes vocabulary and merges from tokenizer.json and puts its own
-    splitting and normalisation in the place of the file's, so that ordinary prompts get other ids
-    than the model was trained with. Whatever class is named, the file is read as it is; a folder
-    that has none is left to `transformers`.
+    transformers 5 on such a class takes vocabulary and merges from tokenizer.json but replaces the
+    file's splitting and normalisation by its own, so that ordinary prompts get other ids than the
+    model was trained with. So the class is ignored where there is a tokenizer.json; a folder
+    without one is left to `transformers`.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

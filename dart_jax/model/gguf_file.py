@@ -31,7 +31,8 @@ _LAYER = {
 }
 _ROWS_AT_ONCE = 1024
 
-# Metadata keys by what becomes of them. A key in none of these may change the model.
+# Metadata keys that are read, have no effect, or must have one value. Any other key is refused,
+# because it may change the model.
 _READ = {
     f"llama.{name}"
     for name in (
@@ -51,15 +52,15 @@ _READ = {
 _WITHOUT_EFFECT = {
     f"llama.{name}"
     for name in (
-        "attention.layer_norm_epsilon",  # of LayerNorm; this architecture has RMSNorm
-        "expert_used_count",  # of experts, of which `expert_count` has to say that there are none
+        "attention.layer_norm_epsilon",  # for LayerNorm; this architecture has RMSNorm
+        "expert_used_count",  # for experts; `expert_count` below must say that there are none
         "rope.scaling.finetuned",
         "rope.scaling.original_context_length",  # matters with a scaling's type or factor
         "tensor_data_layout",
-        "vocab_size",  # the embedding's rows say it
+        "vocab_size",  # taken from the embedding's rows instead
     )
 }
-# Llama 3.1's scaling is in rope_freqs.weight; what has a name here is another kind.
+# Llama 3.1's scaling is in rope_freqs.weight; scalings with metadata keys are of other kinds.
 _NEUTRAL = {
     f"llama.{name}": value
     for name, value in {
@@ -87,7 +88,7 @@ _KNOWN_SCALINGS = tuple(RopeScaling(factor, 1.0, 4.0, 8192) for factor in (8.0, 
 
 
 def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
-    """Architecture and tensors of a GGUF file.
+    """Open a GGUF file: read its architecture, and serve its tensors.
 
     Raises:
         BadCheckpoint: Not a whole model in GGUF, not Llama, or a tensor or a metadata key that
@@ -96,10 +97,10 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
     file = read_gguf(path)
     tensors = {tensor.name: tensor for tensor in file.reader.tensors}
     config = _config(file, tensors)
-    homes = {_hf_name(name, path): name for name in tensors if name != "rope_freqs.weight"}
+    gguf_names = {_hf_name(name, path): name for name in tensors if name != "rope_freqs.weight"}
 
     def open_tensor(hf_name: str) -> np.ndarray:
-        tensor = tensors[homes[hf_name]]
+        tensor = tensors[gguf_names[hf_name]]
         array = _dequantized(tensor)
         file.release()
         if ".attn_q." in tensor.name:
@@ -108,17 +109,20 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
             return _unpermute(array, config.num_kv_heads)
         return array
 
-    infos = {name: _info(tensors[home]) for name, home in homes.items()}
+    infos = {hf_name: _info(tensors[name]) for hf_name, name in gguf_names.items()}
     return config, TensorSource(str(path), infos, open_tensor)
 
 
 def _info(tensor: Any) -> TensorInfo:
-    # The metadata have the fastest axis first.
+    # GGUF states shapes with the fastest axis first.
     return TensorInfo(tuple(int(size) for size in reversed(tensor.shape)), int(tensor.n_bytes))
 
 
 def _dequantized(tensor: Any) -> np.ndarray:
-    """A tensor as float32, a block of rows at a time: the library needs twice what it returns."""
+    """Dequantise a tensor to float32, a block of rows at a time.
+
+    The library needs twice the memory of what it returns, so that blocks keep the peak low.
+    """
     import gguf
 
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])
@@ -130,6 +134,7 @@ def _dequantized(tensor: Any) -> np.ndarray:
 
 
 def _config(file: GgufFile, tensors: dict[str, Any]) -> LlamaConfig:
+    """Read the architecture from the metadata and the tensors' shapes."""
     architecture = file.require("general.architecture")
     if architecture != "llama":
         raise BadCheckpoint(f"{file.path}: architecture is {architecture!r}, not 'llama'")
@@ -159,7 +164,7 @@ def _config(file: GgufFile, tensors: dict[str, Any]) -> LlamaConfig:
 
 
 def _refuse_beyond(file: GgufFile) -> None:
-    """Refuse keys that this reader does not know, or whose value asks for what it does not do."""
+    """Refuse metadata keys that are unknown, or whose value asks for an unsupported feature."""
     problems = []
     for key in file.reader.fields:
         if not key.startswith("llama.") or key in _READ or key in _WITHOUT_EFFECT:
@@ -169,6 +174,7 @@ def _refuse_beyond(file: GgufFile) -> None:
             problems.append(f"{key} ({value}) is unknown")
         elif value != _NEUTRAL[key]:
             problems.append(f"{key} is {value}")
+
     if problems:
         raise BadCheckpoint(
             f"{file.path}: {'; '.join(problems)}: not supported, and the model would be another "
@@ -177,7 +183,7 @@ def _refuse_beyond(file: GgufFile) -> None:
 
 
 def _count(file: GgufFile, key: str, default: int | None = None) -> int:
-    """A size that all layers share. A list of sizes, one for each layer, is refused."""
+    """Read a size that all layers share; refuse a list with a size for each layer."""
     value = file.require(key) if default is None else file.get(key, default)
     if isinstance(value, list):
         raise BadCheckpoint(f"{file.path}: {key} differs between layers, which is not supported")
@@ -185,25 +191,27 @@ def _count(file: GgufFile, key: str, default: int | None = None) -> int:
 
 
 def _head_dim(file: GgufFile, default: int) -> int:
-    """Features of a head, all of which are rotated, and as many in keys as in values."""
+    """Read a head's features; refuse a head that is rotated in part, or whose values differ."""
     head_dim = _count(file, "llama.attention.key_length", default)
     for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
-        found = _count(file, key, head_dim)
-        if found != head_dim:
+        features = _count(file, key, head_dim)
+        if features != head_dim:
             raise BadCheckpoint(
-                f"{file.path}: {key} is {found}, but a head has {head_dim} features "
+                f"{file.path}: {key} is {features}, but a head has {head_dim} features "
                 "(llama.attention.key_length, or embedding_length / head_count); not supported"
             )
     return head_dim
 
 
 def _with_scaling(config: LlamaConfig, divisors: np.ndarray, path: Path) -> LlamaConfig:
+    """Find the known scaling that gives the file's divisors, and add it to the architecture."""
     plain = rope_frequencies(config)
     if divisors.shape != plain.shape:
         raise BadCheckpoint(
             f"{path}: rope_freqs.weight is {divisors.shape}, expected {plain.shape}: half of a "
             "head's features"
         )
+
     wanted = plain / divisors
     for scaling in _KNOWN_SCALINGS:
         scaled = dataclasses.replace(config, rope_scaling=scaling)
@@ -216,6 +224,7 @@ def _with_scaling(config: LlamaConfig, divisors: np.ndarray, path: Path) -> Llam
 
 
 def _hf_name(name: str, path: Path) -> str:
+    """Translate a tensor's GGUF name to its Hugging Face name."""
     if name in _TOP:
         return _TOP[name]
     parts = name.split(".")

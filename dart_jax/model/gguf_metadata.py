@@ -1,4 +1,4 @@
-"""Opening a GGUF file and reading its metadata, with errors that name the file and the key."""
+"""Open a GGUF file and read its metadata, with errors that name the file and the key."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class GgufFile:
     reader: Any
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a metadata key, or `default` where the file does not have the key."""
+        """Read a metadata key; `default` if the file does not have it."""
         field = self.reader.get_field(key)
         return default if field is None else field.contents()
 
     def release(self) -> None:
-        """Let go of the pages of the file that this process has read; they can be read again."""
+        """Drop the file's pages from this process's memory; they are read again when needed."""
         self.reader.data.base.base.madvise(mmap.MADV_DONTNEED)
 
     def require(self, key: str) -> Any:
-        """The value of a metadata key. Raises BadCheckpoint where the file does not have it."""
+        """Read a metadata key; raise BadCheckpoint if the file does not have it."""
         value = self.get(key)
         if value is None:
             raise BadCheckpoint(f"{self.path}: metadata key {key} is missing")
@@ -58,9 +58,10 @@ def read_gguf(path: Path) -> GgufFile:
 
 @cache
 def _reader_class() -> type:
-    """The `gguf` library's reader, made four times as fast on a large vocabulary.
+    """The `gguf` library's reader with plain arrays: four times as fast on a large vocabulary.
 
-    It makes several views for each token and merge, which are slow on a memmap and take memory.
+    The library makes several views for each token and merge; on a memmap these are slow and take
+    memory.
     """
     import gguf
 
@@ -78,7 +79,7 @@ def _reader_class() -> type:
 
 
 def _refuse_parts(file: GgufFile) -> None:
-    """Refuse a part of a split model: one that lacks the head would pass for a tied model."""
+    """Refuse a part of a split model; one without the head would be taken for a tied model."""
     parts = int(file.get("split.count", 0))
     if parts > 1:
         raise BadCheckpoint(

@@ -1,9 +1,9 @@
-"""The tokenizer of a GGUF file, built from the file's metadata.
+"""Build the tokenizer of a GGUF file from the file's metadata.
 
-A byte-level BPE vocabulary says which pieces there are. How a text is cut into words before the
-pieces are merged is not in it, and changes the ids of ordinary prompts: the file only names that
-rule, in `tokenizer.ggml.pre`. `_SPLITTINGS` has the rules of the models whose `tokenizer.json` is
-known; a file that names another, or none, is refused.
+The metadata hold a byte-level BPE vocabulary, but not the rule by which a text is cut into words
+before their pieces are merged; that rule changes the ids of ordinary prompts. The file only names
+it, in `tokenizer.ggml.pre`. `_SPLITTINGS` has the rules of models whose `tokenizer.json` is known;
+a file that names another rule, or none, is refused.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TEKKEN_WORDS = (
 
 @dataclass(frozen=True)
 class Splitting:
-    """How text becomes words, each of which is encoded by itself.
+    """Rule by which a text is cut into words (pre-tokenization), each of which is then encoded.
 
     Attributes:
         words: Regular expression of a word; None for GPT-2's, which the library has built in.
-        single_digits: Every digit is a word of its own, before `words` is applied.
-        whole_words: A word that is in the vocabulary is taken whole, whatever the merges say.
+        single_digits: Every digit is cut off as a word before `words` is applied.
+        whole_words: A word that is in the vocabulary becomes one token, whatever the merges say.
         normal_form_c: The text is brought into Unicode's normal form C first.
-        adds_bos: Whether BOS comes first where the file does not say.
+        adds_bos: Whether BOS is added where the file does not say.
     """
 
     words: str | None = None
@@ -61,11 +61,12 @@ _SPLITTINGS = {
     "qwen2": Splitting(_QWEN2_WORDS, normal_form_c=True),
     "tekken": Splitting(_TEKKEN_WORDS, whole_words=True, adds_bos=True),
 }
-# Names that say nothing: `default` is what a converter writes that did not recognise the model, and
-# conversions of Llama 3 from before these names existed have none. "smaug-bpe" was Llama 3's, too.
+# Names that tell nothing of the rule: a converter writes `default` if it did not recognise the
+# model, and conversions of Llama 3 from before these names existed have none. Llama 3 has been
+# called "smaug-bpe", too.
 _UNSPECIFIC = (None, "default", "smaug-bpe")
-# By these two tokens, at these ids, a vocabulary is Llama 3's (3, 3.1, 3.2, 3.3 and what was
-# trained from them), whatever the conversion called it.
+# A vocabulary with these two tokens at these ids is Llama 3's (3, 3.1, 3.2, 3.3 and models trained
+# from them), whatever the conversion called it.
 _LLAMA3_MARKS = {128_000: "<|begin_of_text|>", 128_001: "<|end_of_text|>"}
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
@@ -82,11 +83,11 @@ _ADVICE = (
 
 
 def read_gguf_tokenizer(file: GgufFile) -> Any:
-    """The tokenizer as a `transformers.PreTrainedTokenizerFast`; torch is not needed.
+    """Build a `transformers.PreTrainedTokenizerFast`, without torch.
 
     Raises:
-        BadCheckpoint: A vocabulary or a splitting rule that would not give the model's own ids, or
-            metadata that contradict each other; names the key and what to do.
+        BadCheckpoint: A vocabulary or a splitting rule that would give other ids than the model was
+            trained with, or metadata that contradict each other; names the key and what to do.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -113,7 +114,7 @@ def read_gguf_tokenizer(file: GgufFile) -> Any:
 
 
 def splitting_of(name: str | None, tokens: Sequence[str], path: Path) -> Splitting:
-    """The rule that `tokenizer.ggml.pre` names, or that the vocabulary is known to have.
+    """Look up the rule that `tokenizer.ggml.pre` names, or that the vocabulary is known to need.
 
     Raises:
         BadCheckpoint: An unknown name, or none and a vocabulary that is not Llama 3's.
@@ -137,8 +138,10 @@ def is_llama3_vocabulary(tokens: Sequence[str]) -> bool:
 
 
 def _read_tokens(file: GgufFile) -> list[str]:
+    """Read the vocabulary; refuse an empty or repeated token."""
     tokens = file.require("tokenizer.ggml.tokens")
     first_index: dict[str, int] = {}
+
     for index, token in enumerate(tokens):
         if not token:
             raise BadCheckpoint(
@@ -154,7 +157,7 @@ def _read_tokens(file: GgufFile) -> list[str]:
 
 
 def _special_tokens(file: GgufFile, tokens: Sequence[str]) -> dict[str, str]:
-    """Text of BOS, EOS and the like, as far as the file has them."""
+    """Read the texts of BOS, EOS, unknown and padding token, as far as the file names them."""
     special = {}
     for name, key in _SPECIAL_KEYS.items():
         index = file.get(key)
@@ -167,13 +170,14 @@ def _special_tokens(file: GgufFile, tokens: Sequence[str]) -> dict[str, str]:
 
 
 def _build(file: GgufFile, tokens: Sequence[str], splitting: Splitting) -> Any:
-    """The `tokenizers.Tokenizer`: vocabulary, merges, splitting, and tokens that are kept whole."""
+    """Build the `tokenizers.Tokenizer`: vocabulary, merges, splitting, and added tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, normalizers
     from tokenizers.models import BPE
 
     ids = {token: index for index, token in enumerate(tokens)}
     merges = _read_merges(file, ids)
     tokenizer = Tokenizer(BPE(ids, merges, ignore_merges=splitting.whole_words))
+
     if splitting.normal_form_c:
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _pre_tokenizer(splitting)
@@ -185,16 +189,17 @@ def _build(file: GgufFile, tokens: Sequence[str], splitting: Splitting) -> Any:
             f"{file.path}: tokenizer.ggml.token_type has {len(types)} entries for "
             f"{len(tokens)} tokens; {_ADVICE}"
         )
-    kept_whole = []
+    added = []
     for token, kind in zip(tokens, types, strict=True):
         if kind in (_CONTROL, _USER_DEFINED):
-            kept_whole.append(AddedToken(token, normalized=False, special=kind == _CONTROL))
-    # A special one is recognised by its own flag.
-    tokenizer.add_tokens(kept_whole)
+            added.append(AddedToken(token, normalized=False, special=kind == _CONTROL))
+    # No need for add_special_tokens: a special token is recognised by its own flag.
+    tokenizer.add_tokens(added)
     return tokenizer
 
 
 def _read_merges(file: GgufFile, ids: dict[str, int]) -> list[tuple[str, str]]:
+    """Read the merges; refuse one whose parts or result are not in the vocabulary."""
     merges = []
     for index, merge in enumerate(file.require("tokenizer.ggml.merges")):
         left, _, right = merge.partition(" ")

@@ -1,18 +1,18 @@
-"""What identifies a model on disk: the content of the files that can change its answers.
+"""Identify a model on disk by hashing the files that can change its answers.
 
-The parts of a Hugging Face folder are told apart, so that a message can say which one changed:
+The parts of a Hugging Face folder are hashed separately, so that a message can say which changed:
 
-    config       config.json, and that of an adapter that transformers would put on
+    config       config.json, and that of an adapter that transformers would apply
     weights      the safetensors files (those of the index, where there is one), else torch's
     tokenizer    the tokenizer's files and the chat template
     generation   generation_config.json, which names tokens that end an answer
 
-A README, a licence or what a download left behind is no part. A GGUF file is one part, `file`.
+A README, a licence and remains of a download are ignored. A GGUF file is one part, `file`.
 
-To hash a file takes as long as to read it. The hashes of large files are kept in the user's cache
-folder, `$XDG_CACHE_HOME/dart_jax/sha256/` (default `~/.cache`), an entry a file, which holds as
-long as path, size, inode and times are what they were. Processes may share the folder: entries are
-written whole, and one that cannot be read is made again.
+Hashing a file takes as long as reading it. So the hashes of large files are cached in the user's
+folder `$XDG_CACHE_HOME/dart_jax/sha256/` (default `~/.cache`), an entry per file, which is valid as
+long as path, size, inode and times stay the same. Processes may share the folder: entries are
+written atomically, and one that cannot be read is made again.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ TOKENIZER_FILES = (
     "*.model",
     "chat_template.*",
 )
-"""Patterns of what makes a tokenizer and its chat template, in a Hugging Face folder."""
+"""File patterns of a tokenizer and its chat template in a Hugging Face folder."""
 
-# Smaller files are hashed as fast as their entry is read.
+# Hashes of smaller files are not cached: hashing them is as fast as reading an entry.
 _LEAST_KEPT = 32 << 20
-# From so many bytes on, hashing takes seconds and is shown.
+# From so many bytes on, hashing takes seconds and a bar shows its progress.
 _LEAST_SHOWN = 1 << 30
-# A file that changed within this time may change again without another time stamp, where a file
-# system counts in whole seconds: its hash is not kept yet.
+# The hash of a file that changed so recently is not cached: on a file system that counts in whole
+# seconds, it may change again and keep its time stamp.
 _SETTLED_SECONDS = 2.0
 _CHUNK = 4 << 20
 _THREADS = 4
@@ -59,13 +59,13 @@ Stamp = list[int]
 
 
 def checkpoint_identity(path: Path) -> dict[str, str]:
-    """Hash of each part of a model: `{"weights": ..., "tokenizer": ..., ...}`, or `{"file": ...}`.
+    """Hash each part of a model: `{"weights": ..., "tokenizer": ..., ...}`, or `{"file": ...}`.
 
     Args:
-        path: A Hugging Face folder, of a language model or a classifier; or a file.
+        path: A Hugging Face folder of a language model or a classifier; or a file.
 
     Raises:
-        FileNotFoundError: There is neither.
+        FileNotFoundError: There is no such folder or file.
         BadCheckpoint: The folder's safetensors index cannot be read.
     """
     if not path.is_dir():
@@ -79,13 +79,15 @@ def checkpoint_identity(path: Path) -> dict[str, str]:
     }
 
 
-def differing_parts(recorded: dict[str, str], found: dict[str, str]) -> list[str]:
-    """Names of the parts in which two identities differ."""
-    names = recorded.keys() | found.keys()
-    return sorted(name for name in names if recorded.get(name) != found.get(name))
+def differing_parts(recorded: dict[str, str], current: dict[str, str]) -> list[str]:
+    """Name the parts in which two identities differ."""
+    names = recorded.keys() | current.keys()
+    return sorted(name for name in names if recorded.get(name) != current.get(name))
 
 
 def _parts(folder: Path) -> dict[str, list[Path]]:
+    """Files of each part of a Hugging Face folder."""
+
     def matching(*patterns: str) -> list[Path]:
         return sorted({f for pattern in patterns for f in folder.glob(pattern) if f.is_file()})
 
@@ -103,7 +105,7 @@ def _parts(folder: Path) -> dict[str, list[Path]]:
 
 
 def hash_files(files: Sequence[Path]) -> dict[Path, str]:
-    """SHA-256 of each file, out of the cache where it is known; several are read at once.
+    """Hash files by SHA-256, several at once; hashes in the cache are not computed again.
 
     A bar shows the progress where there is much to read.
     """
@@ -111,6 +113,7 @@ def hash_files(files: Sequence[Path]) -> dict[Path, str]:
     unknown = [file for file in files if file not in hashes]
     size = sum(file.stat().st_size for file in unknown)
     lock = Lock()
+
     with (
         tqdm(
             total=size,
@@ -126,39 +129,43 @@ def hash_files(files: Sequence[Path]) -> dict[Path, str]:
             with lock:
                 bar.update(count)
 
-        found = threads.map(lambda file: _hash_and_keep(file, advance), unknown)
-        return hashes | dict(zip(unknown, found, strict=True))
+        computed = threads.map(lambda file: _hash_and_keep(file, advance), unknown)
+        return hashes | dict(zip(unknown, computed, strict=True))
 
 
 def _hash_and_keep(file: Path, advance: Callable[[int], None]) -> str:
+    """Hash a file and cache the hash; `advance` is called with the bytes of each chunk."""
     before = _stamp(file)
-    hashed = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with open(file, "rb", buffering=0) as opened:
         while chunk := opened.read(_CHUNK):
-            hashed.update(chunk)
+            sha256.update(chunk)
             advance(len(chunk))
-    if before == _stamp(file):  # else it was written to meanwhile
-        _keep_hash(file, before, hashed.hexdigest())
-    return hashed.hexdigest()
+
+    # A file that was written to meanwhile has a hash of neither version.
+    if before == _stamp(file):
+        _keep_hash(file, before, sha256.hexdigest())
+    return sha256.hexdigest()
 
 
 def _stamp(file: Path) -> Stamp:
-    """What changes with a file's content: size, inode, and the times in nanoseconds.
+    """Read what changes with a file's content: size, inode, and both times in nanoseconds.
 
-    A tool that sets the time of the last change back (`rsync -t`) leaves its trace in the other.
+    A tool that sets the modification time back (`rsync -t`) still changes the other one.
     """
     stat = file.stat()
     return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _entry(file: Path) -> Path:
-    """The file that keeps the hash of another one."""
+    """Path of the cache entry that holds a file's hash."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = given if given.is_absolute() else Path.home() / ".cache"
     return folder / "dart_jax" / "sha256" / f"{digest(str(file.resolve()))[:32]}.json"
 
 
 def _kept_hash(file: Path) -> str | None:
+    """The cached hash of a file; None if there is none, or the file has changed since."""
     stamp = _stamp(file)
     if stamp[0] < _LEAST_KEPT:
         return None
@@ -171,9 +178,11 @@ def _kept_hash(file: Path) -> str | None:
 
 
 def _keep_hash(file: Path, stamp: Stamp, sha256: str) -> None:
+    """Write a hash to the cache; warn if the folder cannot be written to."""
     changed_ns = max(stamp[2:])
     if stamp[0] < _LEAST_KEPT or time.time_ns() - changed_ns < _SETTLED_SECONDS * 1e9:
         return
+
     entry = _entry(file)
     text = json.dumps({"path": str(file.resolve()), "stamp": stamp, "sha256": sha256})
     temporary = entry.with_name(f"{entry.name}.{secrets.token_hex(8)}.tmp")

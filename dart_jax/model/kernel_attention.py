@@ -1,7 +1,7 @@
-"""Attention of packed rows by kernels that never write the scores to memory: splash, cuDNN.
+"""Attention of packed rows by kernels that never write the scores to memory: splash and cuDNN.
 
 Splash attention (TPU, from jax's Pallas library) masks by segment, and a key has one segment only.
-So the shared prefix's keys are handed over once for every segment, before the row's own:
+So the shared prefix's keys are passed once for every segment, before the keys of the row:
 
     keys        p p p p p p | p p p a a b b b       of a row with prefix p and examples a, b
     segments    1 1 1 2 2 2 |-1-1-1 1 1 2 2 2
@@ -25,19 +25,19 @@ from dart_jax.model.attention import Attention, segment_mask
 from dart_jax.model.packed_attention import ATTENDED, Layout, packed_attention
 from dart_jax.model.sharding import sharding_of
 
-# The TPU's lane width: what splash attention's blocks and heads are multiples of.
+# The TPU's lane width. Splash attention's blocks and head sizes must be multiples of it.
 _LANES = 128
 # Splash blocks in queries and keys, where the row is long enough.
 _BLOCK = 512
-# Segment of keys that fill the last block: no query has it.
+# Segment id of keys that pad the last block; no query has it.
 _NOBODY = -2
 
 
 def choose_attention(asked: str, platform: str, dtype: Any) -> str:
-    """`sft.attention` with auto resolved: splash on a TPU, cudnn on a GPU in bfloat16, else xla.
+    """Resolve `sft.attention: auto`: splash on a TPU, cudnn on a GPU in bfloat16, else xla.
 
     Raises:
-        ValueError: A kernel that this platform or type does not have.
+        ValueError: The kernel does not exist for this platform or type.
     """
     has_cudnn = platform in ("gpu", "cuda") and jnp.dtype(dtype).itemsize == 2
     if asked == "auto":
@@ -59,7 +59,7 @@ def training_attention(
     layout: Layout,
     mesh: Mesh | None,
 ) -> Attention:
-    """Attention of these rows by `xla`, `cudnn` or `splash` (see `choose_attention`)."""
+    """Make the attention function of packed rows, by `xla`, `cudnn` or `splash`."""
     if kind == "splash":
         return splash_attention(segment_ids, layout, mesh)
     if kind == "cudnn":
@@ -68,8 +68,8 @@ def training_attention(
 
 
 def cudnn_attention(positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]) -> Attention:
-    """cuDNN's flash attention through jax; bfloat16 only."""
-    # A query that may look nowhere would be nan: padding looks at everything.
+    """Make an attention function that calls cuDNN's flash attention; bfloat16 only."""
+    # The result of a query that may attend nowhere would be nan, so padding attends to everything.
     mask = segment_mask(positions, segment_ids) | (segment_ids == 0)[:, :, None]
 
     def attention(query: Array, key: Array, value: Array) -> Array:
@@ -90,10 +90,10 @@ def splash_attention(
     mesh: Mesh | None = None,
     interpret: bool = False,
 ) -> Attention:
-    """Splash attention, every device on its own rows and heads.
+    """Make an attention function that runs splash on each device's rows and heads.
 
     Args:
-        interpret: Run the kernel's program on any backend (tests).
+        interpret: Interpret the kernel, so that it runs on any backend (tests).
     """
     run = partial(_splash, layout=layout, interpret=interpret)
 
@@ -123,11 +123,13 @@ def _splash(
     layout: Layout,
     interpret: bool,
 ) -> Array:
+    """Pad rows and heads to whole blocks, run the kernel, and cut its result to [B,T,N,H]."""
     B, T, N, H = query.shape
     P, S = layout.prefix, layout.segments if layout.prefix else 0
     block = min(_BLOCK, _round_up(T, _LANES))
     fill_queries = -T % block
     fill_keys = -(S * P + T) % block
+
     copies = jnp.broadcast_to(jnp.repeat(jnp.arange(1, S + 1), P), (B, S * P)).astype(jnp.int32)
     query_ids = jnp.pad(segment_ids, ((0, 0), (0, fill_queries)))
     key_ids = jnp.pad(
@@ -136,7 +138,7 @@ def _splash(
         constant_values=_NOBODY,
     )
 
-    def widen(x: Array) -> Array:  # features to a multiple of the lanes
+    def widen(x: Array) -> Array:  # pad features to a multiple of the lanes
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, -H % _LANES)))
 
     def with_copies(x: Array) -> Array:
@@ -161,7 +163,7 @@ def _segment_ids(queries: Array, keys: Array) -> Any:
 def _splash_kernel(
     heads: int, queries: int, keys: int, before: int, block: int, interpret: bool
 ) -> Any:
-    """The kernel for a causal mask whose first `before` keys are not of the row."""
+    """Make the kernel for a causal mask in which `before` keys stand in front of the row."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         BlockSizes,
         CausalMask,

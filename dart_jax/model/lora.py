@@ -1,4 +1,4 @@
-"""Low-rank adapters as a pytree of their own, apart from the base weights.
+"""Low-rank adapters (LoRA), kept in a pytree that is separate from the base weights.
 
 `lora_params[target] = {"A": [L, in, R], "B": [L, R, out]}`, float32, for each target projection.
 The adapted projection of an input x is `x W + scale * dropout(x) A B`.
@@ -21,7 +21,7 @@ from dart_jax.model.dense import trained_matmul
 
 LoraParams = dict[str, dict[str, Array]]
 
-# Name of dropout's noise, for the rematerialisation policy that keeps it.
+# Checkpoint name of dropout's noise, which a rematerialisation policy of `llama` keeps.
 KEPT = "kept"
 
 
@@ -41,9 +41,10 @@ def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
 
 
 def init_lora(key: Array, config: LlamaConfig, lora: LoraConfig) -> LoraParams:
-    """A drawn Kaiming-uniform (a = sqrt 5, bound 1/sqrt(in), as PEFT does), B = 0."""
+    """Draw A Kaiming-uniform (a = sqrt 5, bound 1/sqrt(in), as PEFT does), and set B to 0."""
     shapes = projection_shapes(config)
     params: LoraParams = {}
+
     for index, target in enumerate(lora.targets):
         fan_in, fan_out = shapes[target]
         bound = 1 / math.sqrt(fan_in)
@@ -68,9 +69,9 @@ def lora_axes(lora_params: PyTree) -> PyTree:
 def dropout(x: Float[Array, "..."], rate: float, key: Array | None) -> Float[Array, "..."]:
     """Inverted dropout; the identity without a key or at rate 0.
 
-    Four features share a word of 32 random bits: threefry, which jax runs once for a number of
-    any width, is a tenth of a training step on a CPU otherwise. What rate has beyond 1/256 is
-    drawn once for all features of a token: it decides for those whose byte lies on the threshold.
+    Four features share a word of 32 random bits, a byte each: with one word per feature, threefry
+    takes a tenth of a training step on a CPU. A byte resolves the rate to 1/256; the remainder is
+    drawn once for all features of a token, and decides for those whose byte equals the threshold.
     So every feature is dropped with probability `rate`.
     """
     if key is None or rate == 0.0:
@@ -82,7 +83,7 @@ def dropout(x: Float[Array, "..."], rate: float, key: Array | None) -> Float[Arr
 
 
 def _bytes(key: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform integers in [0, 256), as uint32."""
+    """Draw uniform integers in [0, 256), as uint32."""
     *rows, features = shape
     words = jax.random.bits(key, (*rows, -(-features // 4)), jnp.uint32)
     shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)[:, None]
@@ -96,13 +97,14 @@ def adapter_deltas(
     scale: Array | float,
     dtype: Any,
 ) -> dict[str, Float[Array, "B T out"]]:
-    """(scale * x A) B for each of one layer's adapters {"A": [in, R], "B": [R, out]} of input x.
+    """Compute (scale * x A) B for each of a layer's adapters {"A": [in, R], "B": [R, out]}.
 
-    Their As are one matrix, so that x is read once: products as thin as R columns are bound by
-    memory. The products' operands are of type `dtype`.
+    The As are joined to one matrix, so that x is read once: products with R columns are bound by
+    memory.
 
     Args:
-        scale: One number, or [B, 1, R]: each row's own for every rank (see `mix_adapters`).
+        scale: One number, or [B, 1, R]: a scale for each row and rank (see `mix_adapters`).
+        dtype: Type of the products' operands.
     """
     if not adapters:
         return {}
@@ -118,14 +120,14 @@ def adapter_deltas(
 def mix_adapters(
     adapters: Sequence[tuple[LoraParams, float]], config: LlamaConfig
 ) -> tuple[LoraParams, np.ndarray]:
-    """Several adapters as one, of all their ranks, and each one's share of it.
+    """Join several adapters into one with all their ranks, and give each one's scale of every rank.
 
         A = [A1 A2], B = [B1; B2]        x A B = x A1 B1 + x A2 B2
         scales = [[s1 s1 0 0 0],         of adapter 1, of rank 2: (scales[0] * x A) B = s1 x A1 B1
                   [0 0 s2 s2 s2]]        of adapter 2, of rank 3
 
-    A row that belongs to an adapter gets its scales, one of the base model gets zeros: then the
-    others add exact zeros to it, whatever they are.
+    A batch row of an adapter is given that adapter's scales, one of the base model zeros. The other
+    adapters then add exact zeros to it, whatever their weights are.
 
     Returns:
         The joint adapter, with a target wherever one of them has it; scales [adapters, ranks].
@@ -146,18 +148,20 @@ def mix_adapters(
         }
 
     scales = np.zeros((len(adapters), sum(ranks)), np.float32)
+
     for index, (_, scale) in enumerate(adapters):
         start = sum(ranks[:index])
         scales[index, start : start + ranks[index]] = scale
+
     targets = [name for name in shapes if any(name in lora for lora, _ in adapters)]
     return {target: joined(target) for target in targets}, scales
 
 
 def merge_lora(base_params: PyTree, lora_params: LoraParams, scale: float) -> PyTree:
-    """Base weights with the adapter folded in: W + scale * A B, in W's dtype.
+    """Merge an adapter into the base weights: W + scale * A B, in W's dtype.
 
     Raises:
-        ValueError: A quantised base: rounding it again would lose the adapter in the rounding.
+        ValueError: The base is quantised; rounding it again would lose the adapter.
     """
     layers = dict(base_params["layers"])
     for target, weights in lora_params.items():

@@ -1,10 +1,10 @@
-"""A base model and an adapter as one Hugging Face folder, which no longer needs the adapter.
+"""Merge a base model and an adapter into one Hugging Face folder.
 
     W[out, in] + scale * (A[in, R] B[R, out])^T
 
-for every projection that the adapter has; all other tensors as the checkpoint has them. Tensors
-are read and merged in float32 one by one and written a shard at a time: a model of any size passes
-through the memory of one shard and its largest tensor.
+is written for every projection that the adapter has; all other tensors are copied. Tensors are read
+and merged in float32 one by one and written a shard at a time, so that a model of any size needs
+the memory of one shard and its largest tensor.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
 
 Dtype = Literal["checkpoint", "float32", "bfloat16"]
 
-# Of a base folder, taken over as they are: the tokenizer's files, what ends a generation, and
-# the terms, which many licences ask to be passed on.
-_TAKEN_OVER = (
+# Files of a base folder that are copied: the tokenizer's, the generation's stop tokens, and the
+# licence, which many licences ask to be passed on.
+_COPIED = (
     *TOKENIZER_FILES,
     "generation_config.json",
     "LICENSE*",
@@ -43,10 +43,10 @@ _TAKEN_OVER = (
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was written.
+    """Counts of a merged checkpoint, and the error of rounding it.
 
     Attributes:
-        tensors, shards, bytes: How many, in how many files, and the tensors' size.
+        tensors, shards, bytes: Number of tensors and of files, and the tensors' size.
         dtypes: Storage types, such as `bfloat16`.
         rounding: How far storing moved the merged weights from their float32 values, as a share
             of how far the adapter moved them (Frobenius norms over all merged weights).
@@ -68,18 +68,18 @@ def write_merged(
     dtype: Dtype,
     max_shard_bytes: int,
 ) -> MergeReport:
-    """Write every tensor of a checkpoint, those that the adapter changes with its update.
+    """Write every tensor of a checkpoint, with the adapter's update where it has one.
 
     Args:
-        folder: Exists; gets the safetensors files and their index.
-        lora_params: Whole on this process; a layer and target is merged once.
+        folder: Existing folder for the safetensors files and their index.
+        lora_params: Arrays must be whole on this process.
         scale: alpha / rank.
-        dtype: `checkpoint` keeps each tensor's own type.
-        max_shard_bytes: Largest file.
+        dtype: Storage type; `checkpoint` keeps each tensor's own type.
+        max_shard_bytes: Size of the largest file.
 
     Raises:
         BadCheckpoint: A projection that the adapter changes is missing or of another shape, or a
-            number of a tensor is not finite, or would not be in the type that it is stored in.
+            number of a tensor is not finite, or not finite in its storage type.
     """
     import ml_dtypes
 
@@ -113,15 +113,17 @@ def write_merged(
 
 
 def _store_as(dtype: np.dtype, exact: np.ndarray, what: str) -> np.ndarray:
-    """A tensor in its storage type, in which every number must still be finite.
+    """Cast a tensor to its storage type.
 
     Raises:
-        BadCheckpoint: Names the tensor, and a type that can hold it.
+        BadCheckpoint: A number is not finite in that type; names the tensor and a type that can
+            hold it.
     """
-    with np.errstate(over="ignore"):  # found and named below
+    with np.errstate(over="ignore"):  # an overflow raises below, with the tensor's name
         stored = exact.astype(dtype, copy=False)
     if all_finite(stored):
         return stored
+
     if not all_finite(exact):
         raise BadCheckpoint(
             f"{what} has numbers that are not finite, in the checkpoint or once the adapter "
@@ -135,29 +137,28 @@ def _store_as(dtype: np.dtype, exact: np.ndarray, what: str) -> np.ndarray:
 
 
 def _pairs(lora_params: LoraParams) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A [in, R] and B [R, out] by the name of the tensor that they change."""
-    return {
-        f"model.layers.{layer}.{LAYER_NAMES[target]}": (a, b)
-        for target, weights in lora_params.items()
-        for layer, (a, b) in enumerate(
-            zip(np.asarray(weights["A"]), np.asarray(weights["B"]), strict=True)
-        )
-    }
+    """Pairs A [in, R] and B [R, out] by the name of the tensor that they change."""
+    pairs = {}
+    for target, weights in lora_params.items():
+        layers = zip(np.asarray(weights["A"]), np.asarray(weights["B"]), strict=True)
+        for layer, pair in enumerate(layers):
+            pairs[f"model.layers.{layer}.{LAYER_NAMES[target]}"] = pair
+    return pairs
 
 
 def _check_shapes(source: TensorSource, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     for name, (a, b) in pairs.items():
         if name not in source.tensors:
             raise BadCheckpoint(f"{source.where}: missing {name}, which the adapter changes")
-        found, expected = source.tensors[name].shape, (b.shape[1], a.shape[0])
-        if found != expected:
+        shape, expected = source.tensors[name].shape, (b.shape[1], a.shape[0])
+        if shape != expected:
             raise BadCheckpoint(
-                f"{source.where}: {name} is {found}, the adapter is for {expected} (out, in)"
+                f"{source.where}: {name} is {shape}, the adapter is for {expected} (out, in)"
             )
 
 
 def _update(a: np.ndarray, b: np.ndarray, scale: float) -> np.ndarray:
-    """scale * A B [in, out], transposed to the checkpoint's [out, in]."""
+    """Compute scale * A B [in, out], transposed to the checkpoint's [out, in]."""
     with np.errstate(over="ignore", invalid="ignore"):  # `_store_as` refuses what overflows
         return (np.float32(scale) * b).T @ a.T
 
@@ -167,11 +168,12 @@ def _squared(values: np.ndarray) -> float:
 
 
 def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) -> None:
-    """`config.json`: the base folder's own, or for a GGUF file one of the same architecture."""
+    """Write `config.json`: the base folder's, or for a GGUF file one of the same architecture."""
     if base.is_dir():
         raw = json.loads((base / "config.json").read_text(encoding="utf-8"))
     else:
-        # transformers 5 reads rope_parameters; earlier ones and other programs the two others.
+        # transformers 5 reads rope_parameters; its earlier releases and other programs read
+        # rope_theta and rope_scaling.
         raw = to_hf_config(config)
         scaling = {k: v for k, v in raw["rope_parameters"].items() if k != "rope_theta"}
         raw |= {
@@ -179,6 +181,7 @@ def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) ->
             "rope_scaling": None if config.rope_scaling is None else scaling,
             "dtype": "float32",
         }
+
     if dtype != "checkpoint":
         raw.pop("torch_dtype", None)
         raw["dtype"] = dtype
@@ -186,32 +189,34 @@ def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) ->
 
 
 def write_tokenizer(folder: Path, base: Path) -> None:
-    """Tokenizer, chat template and `generation_config.json`; after `write_config`.
+    """Write tokenizer, chat template and `generation_config.json`; call it after `write_config`.
 
-    A base folder's files are copied, except that a tokenizer.json is to be read as it is, see
-    `read_folder_tokenizer`; a GGUF file's tokenizer is converted, and its special tokens are
-    entered into both configurations.
+    A base folder's files are copied, but for the tokenizer's class, see `_use_generic_class`. A
+    GGUF file's tokenizer is converted, and its special tokens are written to both configurations.
     """
     if base.is_dir():
-        for pattern in _TAKEN_OVER:
+        for pattern in _COPIED:
             for file in sorted(base.glob(pattern)):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
-        _have_it_read_as_it_is(folder)
+        _use_generic_class(folder)
         if not (folder / "generation_config.json").exists():
             _write_json(folder / "generation_config.json", load_tokenizer(base).special_ids())
         return
 
     tokenizer = load_tokenizer(base)
     tokenizer.save(folder)
-    # The class by the name that it has in every release of transformers.
+    # Name the class as every release of transformers does.
     _change_json(folder / "tokenizer_config.json", tokenizer_class=GENERIC_CLASSES[0])
     _change_json(folder / "config.json", **tokenizer.special_ids())
     _write_json(folder / "generation_config.json", tokenizer.special_ids())
 
 
-def _have_it_read_as_it_is(folder: Path) -> None:
-    """Name a class that keeps what tokenizer.json says, where the base names another."""
+def _use_generic_class(folder: Path) -> None:
+    """Replace a tokenizer class that would not read tokenizer.json as it is.
+
+    `read_folder_tokenizer` says why the base's class is not to be used.
+    """
     path = folder / "tokenizer_config.json"
     if not (folder / "tokenizer.json").is_file() or not path.is_file():
         return
