@@ -1,4 +1,4 @@
-"""The eight benchmark families, and which option index counts as their gold answer."""
+"""The eight benchmark families and the gold answers that each of them may have."""
 
 from dart_jax.records import Condition
 
@@ -12,8 +12,8 @@ NEITHER = 2
 def check_answer(benchmark: str, condition: Condition, answer: int) -> None:
     """Refuse a gold index that the family cannot have.
 
-    DIFF rows name the option that holds, 0 or 1. EQUAL rows of D* name option (c); EQUAL rows of
-    N* name the wrong option about the marginalised group, 0 or 1, while (c) is still right.
+    DIFF rows name the option that is true, 0 or 1. EQUAL rows of D* name option (c); EQUAL rows of
+    N* name the wrong option about the marginalised group, 0 or 1, while (c) is right.
 
     Raises:
         ValueError: Unknown family, or an index outside the above.

@@ -1,4 +1,4 @@
-"""Which questions a run uses, and how they are split."""
+"""Settings of a run's questions and their splits."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,11 +15,11 @@ class DataConfig:
         dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl.
         file: JSONL file of your own questions, one {id?, question | messages | prompt, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
         hub: Name of a data set, or its local folder, with the same columns.
-        hub_split: Which of its splits holds the questions; all of ours are made from it.
+        hub_split: The data set's split that holds the questions; training, validation and test questions are all taken from it.
         split_by: Split single rows, or whole scenarios (no template shared between splits); none: every row is for training, and nothing is held back to evaluate on.
-        max_train: Most training questions, spread evenly over benchmarks and conditions.
-        max_validation: Most validation questions, spread likewise.
-        max_test: Most test questions, spread likewise.
+        max_train: Largest number of training questions, spread evenly over benchmarks and conditions.
+        max_validation: Largest number of validation questions, spread likewise.
+        max_test: Largest number of test questions, spread likewise.
         seed: Seed of the split; the paper's is 42.
     """
 

@@ -1,4 +1,4 @@
-"""A team's own rows: a JSONL file, or a data set of the Hugging Face hub.
+"""Load a custom data set: a JSONL file, or a data set of the Hugging Face hub.
 
     {"id": "hr-1", "question": "May ...?", "label": "NO"}
     {"id": "hr-2", "question": "Must ...?", "label": "YES", "completion": "It must ...",
@@ -8,21 +8,20 @@
     {"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]}
     {"prompt": "Hello?", "completion": "Hi."}
 
-A `question` is put within our instructions; `messages` and `prompt` are the prompt as it is (a
-text is the user's turn). The last turn of `messages`, where it is the assistant's, is the
-completion. `row_forms` says how a row without an id gets one.
+A `question` is put within our instructions; `messages` and `prompt` are used as the whole prompt (a
+text is the user's turn). If the last turn of `messages` is the assistant's, it is the completion.
+`row_forms` says how a row without an id gets one.
 
-With a label (YES: a difference must be recognised) a row is one of the method's questions. With
+A row with a label (YES: a difference must be recognised) is treated as a benchmark question. With
 `teacher.provider: file` its completion, ended by the conclusion line, is the distill target.
 
-Without a label, the completion is a target as it is written, whichever teacher there is, and a
-row without one is not trained on, unless `teacher.label: predicted` finds it a label; that is
-recorded in `teach/rejected.jsonl`. Unlabelled test questions are decoded and audited like
-others; they are counted as unlabelled and are in no accuracy.
+A row without a label is trained on its completion as it is written, whichever teacher there is. If
+it has no completion it is not trained on, and recorded in `teach/rejected.jsonl`, unless
+`teacher.label: predicted` finds it a label. Unlabelled test questions are decoded and audited like
+the others; they are counted as unlabelled and are in no accuracy.
 
-`weight`, from 1e-6 to 1e6, multiplies the loss of a row's distill target, whoever wrote it;
-`token_weights` weigh parts of the completion (`written_weights` says how), where that is what is
-trained on.
+`weight`, from 1e-6 to 1e6, multiplies the loss of a row's distill target, whoever wrote it.
+`token_weights` weight parts of the completion if that is the target (see `written_weights`).
 """
 
 import json
@@ -65,18 +64,18 @@ from dart_jax.settings import LossWeight, check_value
 from dart_jax.strict_json import parse_line, read_lines
 
 NO_OPTIONS = -1
-"""`Question.answer` of a question without options."""
+"""Value of `Question.answer` for a question without options."""
 
 
 @dataclass(frozen=True)
 class CustomItem:
-    """A question and what its row says beside it.
+    """A question of a custom data set with its completion and weights.
 
     Attributes:
-        rationale: Analysis text without conclusion line, of an unlabelled row its completion as
-            written; None when the row has no completion.
+        rationale: Analysis text without conclusion line; for an unlabelled row the completion as
+            written; None if the row has no completion.
         weight: Loss weight of the distill target, from 1e-6 to 1e6.
-        spans: The completion's token weights; places in the target made from it.
+        spans: Token weights of the completion, as character spans of the target.
     """
 
     question: Question
@@ -106,25 +105,27 @@ class _Row:
             value = getattr(self, name)
             if isinstance(value, str) and not value.strip():
                 raise ValueError(f"{name} is empty")
+
         if sum(given is not None for given in (self.question, self.messages, self.prompt)) != 1:
             raise ValueError("give either question or messages or prompt")
         if self.question is None:
             check_prompt(self.conversation(), "prompt" if self.messages is None else "messages")
+
         check_value("weight", LossWeight, self.weight)
         answer = self.answer()
         if answer is not None and self.label is not None:
             _check_completion(answer, self.label)
-        self.spans()
+        self.spans()  # raises for token weights that do not fit the completion
 
     def conversation(self) -> tuple[Turn, ...]:
-        """The prompt as it is; empty for a question, which is put within our instructions."""
+        """The row's prompt as turns; empty for a question, which is put within our instructions."""
         if self.prompt is not None:
             return turns_of(self.prompt)
         turns = tuple(self.messages or ())
         return turns[:-1] if self._answered() else turns
 
     def answer(self) -> str | None:
-        """The completion, wherever it stands in the row."""
+        """The completion, given by its key or as the last turn of `messages`; None without one."""
         if self._answered():
             if self.completion is not None:
                 raise ValueError(
@@ -137,6 +138,7 @@ class _Row:
             answer = self.completion[0].content
         else:
             answer = self.completion
+
         if answer is not None and not answer.strip():
             raise ValueError("completion is empty")
         return answer
@@ -145,37 +147,42 @@ class _Row:
         return bool(self.messages) and self.messages[-1].role == "assistant"
 
     def spans(self) -> tuple[WeightSpan, ...]:
-        """The token weights, as places in the target that is made from the completion."""
+        """Token weights as character spans of the target that is made from the completion."""
         if not self.token_weights:
             return ()
         completion = self.answer()
         if completion is None:
             raise ValueError("token_weights without a completion")
+
         spans = weight_spans(completion, self.token_weights)
         if self.label is None or analysis_text(completion) != completion.strip():
             check_supervised(completion, spans)
         if self.label is None:
             return spans
+
         text, line = completion.strip(), conclusion_line(Decision(self.label))
         if text not in (analysis_text(text), f"{analysis_text(text)}\n{line}"):
             raise ValueError(
                 f"completion: token_weights need a conclusion written as {line!r}, alone in the "
                 "line after the text (or none: it is added)"
             )
-        # The target begins with the text's first character.
+
+        # The target is stripped of white space: move the spans to its first character, and cut
+        # those that reach beyond it.
         before = len(completion) - len(completion.lstrip())
-        return tuple(
-            WeightSpan(max(span.start - before, 0), min(span.end - before, len(text)), span.weight)
-            for span in spans
-            if max(span.start, before) < min(span.end, before + len(text))
-        )
+        in_target = []
+        for span in spans:
+            start, end = max(span.start - before, 0), min(span.end - before, len(text))
+            if start < end:
+                in_target.append(WeightSpan(start, end, span.weight))
+        return tuple(in_target)
 
 
 _KEYS = frozenset(_Row.__dataclass_fields__)
 
 
 def load_file(path: Path) -> list[CustomItem]:
-    """All items of a JSONL file, in its order.
+    """Load all items of a JSONL file, in its order.
 
     Raises:
         BadRecord: A bad line, with file and line; an id that comes twice; an empty file.
@@ -191,10 +198,10 @@ def load_file(path: Path) -> list[CustomItem]:
 
 
 def load_hub(name: str, split: str) -> list[CustomItem]:
-    """All items of a data set that `datasets.load_dataset` finds by name (or by local path).
+    """Load all items of a data set that `datasets.load_dataset` finds by name or local path.
 
-    Columns are those of the JSONL form; other columns and null values are left aside, unless they
-    seem to be the prompt or the completion that a row lacks. `messages` go before `prompt`.
+    Columns are those of the JSONL form. Other columns and null values are ignored, unless they seem
+    to be the prompt or the completion that a row lacks. `messages` take precedence over `prompt`.
 
     Raises:
         BadRecord: A bad row, with its number; an id that comes twice; an empty data set.
@@ -209,23 +216,26 @@ def load_hub(name: str, split: str) -> list[CustomItem]:
             rows.append(_hub_row(columns, f"{where}, row {len(rows) + 1}"))
     except DatasetGenerationError as error:
         raise BadRecord(f"{where}: {error.__cause__ or error}") from error
-    except UnicodeDecodeError as error:  # Arrow takes any bytes as text
+    except UnicodeDecodeError as error:  # Arrow does not check that a text is UTF-8
         raise BadRecord(f"{where}, row {len(rows) + 1}: not UTF-8 ({error.reason})") from error
     return _items(rows, where)
 
 
 def _hub_row(columns: dict[str, Any], where: str) -> _Row:
+    """Validate one row of a data set, by way of its JSON form."""
     present = _without_nulls(columns)
     if "messages" in present:
         present.pop("prompt", None)
     if not present.keys() & {"question", "messages", "prompt"}:
         refuse_other_names(present, _KEYS, OTHER_PROMPTS, where)
+
     written = []
     for key in sorted(_KEYS & present.keys()):
         try:
             written.append(f"{json.dumps(key)}: {json.dumps(present[key])}")
-        except TypeError as error:  # `datasets` makes dates of texts that look like some
+        except TypeError as error:  # `datasets` makes dates of texts that look like dates
             raise BadRecord(f"{where}: {key}: {error}; cast the column to text") from error
+
     row = from_json(f"{{{', '.join(written)}}}", _Row, where)
     if row.answer() is None and row.label is None:
         refuse_other_names(present, _KEYS, OTHER_COMPLETIONS, where)
@@ -233,13 +243,14 @@ def _hub_row(columns: dict[str, Any], where: str) -> _Row:
 
 
 def _without_nulls(value: Any) -> Any:
-    """The same without null values: a data set has every key of any of its rows in each."""
+    """Remove null values: a data set gives each row every key that any of its rows has."""
     if isinstance(value, dict):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
+    """Make items with ids; raise BadRecord for an id that comes twice, or without any row."""
     ids = ids_of(
         [row.id for row in rows],
         [row.question or [vars(turn) for turn in row.conversation()] for row in rows],
@@ -247,6 +258,7 @@ def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
     items = [_item(row, row_id) for row, row_id in zip(rows, ids, strict=True)]
     if not items:
         raise BadRecord(f"{where}: no question in it")
+
     seen: set[str] = set()
     for item in items:
         if item.question.id in seen:
@@ -266,6 +278,7 @@ def _item(row: _Row, row_id: str) -> CustomItem:
         scenario_id=row.scenario or row_id,
         messages=turns,
     )
+
     rationale = row.answer()
     if rationale is not None and row.label is not None:
         rationale = analysis_text(rationale)
@@ -273,13 +286,14 @@ def _item(row: _Row, row_id: str) -> CustomItem:
 
 
 def _transcript(messages: Sequence[Turn]) -> str:
-    """A chat as one text, for those who read it: judges, people, the shortcut baseline."""
+    """Write a chat as one text, for judges, annotators and the shortcut baseline."""
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in messages)
 
 
 def _check_completion(completion: str, label: str) -> None:
+    """Raise ValueError for a completion that cannot become the target of a labelled row."""
     if holds_thinking(completion):
         raise ValueError("completion holds a <think> block, which would be trained on; remove it")
     decision, problem = parse_conclusion(completion)

@@ -1,6 +1,6 @@
 """The difference-awareness suite (Wang et al., 2025): eight benchmarks of 2,000 questions.
 
-Read from JSONL (`D1.jsonl`) or from the pickles of the public repository (`D1_1k.pkl`); both
+It is read from JSONL (`D1.jsonl`) or from the pickles of the public repository (`D1_1k.pkl`), which
 give the same questions. Its authors ask for it to be used for evaluation; DART trains on it.
 """
 
@@ -21,15 +21,15 @@ ROWS_PER_CONDITION = 1000
 SHARED_SCENARIOS = frozenset({"D3", "N1", "N4"})
 """Families whose DIFF and EQUAL rows are written from the same numbered scenarios.
 
-Elsewhere each condition counts its own scenarios, so equal numbers mean nothing (D1, D2, N2, N3)
-or never meet (D4). In D1, D2 and N2, and in D4's EQUAL rows, each row is a scenario of its own:
-there a split by scenario is a split by row.
+In the others each condition numbers its scenarios separately, so that equal numbers mean nothing
+(D1, D2, N2, N3) or do not occur (D4). In D1, D2 and N2, and in D4's EQUAL rows, each row is a
+scenario by itself: there a split by scenario is a split by row.
 """
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the JSONL form; `scenario_id` is as in the suite, without its condition."""
+    """A line of the JSONL form, with the suite's `scenario_id`, to which no condition is added."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -47,7 +47,7 @@ class _Row:
 
 
 def load(folder: Path) -> list[Question]:
-    """All 16,000 questions: D1 to N4, in each 1,000 DIFF rows and then 1,000 EQUAL rows.
+    """Load all 16,000 questions: D1 to N4, each 1,000 DIFF rows and then 1,000 EQUAL rows.
 
     Args:
         folder: Holds, for each benchmark, `<name>.jsonl` (taken first) or `<name>_1k.pkl`.
@@ -66,7 +66,7 @@ def load(folder: Path) -> list[Question]:
 
 
 def load_benchmark(folder: Path, name: str) -> list[Question]:
-    """The 2,000 questions of one benchmark, e.g. `N3`; raises like `load`."""
+    """Load the 2,000 questions of one benchmark, e.g. `N3`; raises as `load`."""
     present = _present(folder, name)
     if not present:
         raise FileNotFoundError(_missing(folder, name))
@@ -94,17 +94,18 @@ def _id(name: str, condition: Condition, index: int) -> str:
 
 
 def _pickled_rows(path: Path, name: str) -> list[_Row]:
-    """A pickle holds `[diff rows, equal rows]`; a row is `[question, answer, scenario id]`."""
+    """Read a pickle of `[diff rows, equal rows]`, each row `[question, answer, scenario id]`."""
     parts = safe_pickle.load(path)
     if not (
         isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, list) for p in parts)
     ):
         raise BadRecord(f"{path}: expected two lists, the diff rows and the equal rows")
-    return [
-        _pickled_row(path, _id(name, condition, index), condition, row)
-        for condition, part in zip((Condition.DIFF, Condition.EQUAL), parts, strict=True)
-        for index, row in enumerate(part)
-    ]
+
+    rows = []
+    for condition, part in zip((Condition.DIFF, Condition.EQUAL), parts, strict=True):
+        for index, row in enumerate(part):
+            rows.append(_pickled_row(path, _id(name, condition, index), condition, row))
+    return rows
 
 
 def _pickled_row(path: Path, row_id: str, condition: Condition, row: object) -> _Row:
@@ -115,13 +116,14 @@ def _pickled_row(path: Path, row_id: str, condition: Condition, row: object) -> 
     if not is_unicode(f"{question}{scenario_id}"):
         raise BadRecord(f"{path}: {row_id}: half a surrogate pair; fetch the file again")
     try:
-        # Scenario ids mix numbers and text, within one file too; as text they stay apart.
+        # Scenario ids are numbers and texts, even within one file; as texts they stay distinct.
         return _Row(row_id, row_id[:2], condition, question, answer, str(scenario_id))
     except ValueError as error:
         raise BadRecord(f"{path}: {row_id}: {error}") from error
 
 
 def _check_file(path: Path, name: str, rows: list[_Row]) -> None:
+    """Check the number of rows per condition, and that every row is in its place."""
     counts = Counter(row.condition for row in rows)
     for condition in Condition:
         if counts[condition] != ROWS_PER_CONDITION:
@@ -129,6 +131,7 @@ def _check_file(path: Path, name: str, rows: list[_Row]) -> None:
                 f"{path}: {counts[condition]} {condition.value} rows, "
                 f"expected {ROWS_PER_CONDITION}; fetch the file again from its source"
             )
+
     for number, row in enumerate(rows):
         condition = Condition.DIFF if number < ROWS_PER_CONDITION else Condition.EQUAL
         expected = (_id(name, condition, number % ROWS_PER_CONDITION), name, condition)

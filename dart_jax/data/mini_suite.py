@@ -1,6 +1,6 @@
-"""The embedded suite: our own questions in the eight families, each with its two rationales.
+"""The embedded suite: questions in the eight families, each with two rationales.
 
-`mini/<family>.jsonl` holds, for each question, where its facts come from (`source`), a
+`mini/<family>.jsonl` holds, for each question, the source of its facts (`source`), a
 label-conditioned rationale, and a safer alternative; `teacher.provider: file` serves the two
 as distill and repair targets.
 """
@@ -20,12 +20,12 @@ MINI_DIR = Path(__file__).with_name("mini")
 
 @dataclass(frozen=True)
 class MiniItem:
-    """A question of the embedded suite and what was written with it.
+    """A question of the embedded suite with its source and rationales.
 
     Attributes:
         source: Publisher, title, year and claim behind the label.
         rationale: 2-4 sentences for the gold label, without conclusion line.
-        safer: The same, to replace a rationale that drifted.
+        safer: 2-4 sentences to replace a rationale that drifted.
     """
 
     question: Question
@@ -58,25 +58,28 @@ class _Row:
 
 
 def load_mini(folder: Path = MINI_DIR) -> list[MiniItem]:
-    """All items, D1 to N4.
+    """Load all items, D1 to N4.
 
     Args:
-        folder: Holds `D1.jsonl` to `N4.jsonl`.
+        folder: Folder with `D1.jsonl` to `N4.jsonl`.
 
     Raises:
         BadRecord: A bad line, with file and line, or an id out of place.
         FileNotFoundError: A family's file is missing.
     """
-    return [_item(row) for benchmark in BENCHMARKS for row in _rows(folder / f"{benchmark}.jsonl")]
+    items = []
+    for benchmark in BENCHMARKS:
+        items += [_item(row) for row in _rows(folder / f"{benchmark}.jsonl")]
+    return items
 
 
 def file_rationales() -> dict[str, str]:
-    """The distill rationale of each embedded question, by question id."""
+    """Distill rationales of the embedded questions, by question id."""
     return {item.question.id: item.rationale for item in load_mini()}
 
 
 def file_safer() -> dict[str, str]:
-    """The repair rationale of each embedded question, by question id."""
+    """Repair rationales of the embedded questions, by question id."""
     return {item.question.id: item.safer for item in load_mini()}
 
 

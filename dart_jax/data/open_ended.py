@@ -1,8 +1,8 @@
-"""280 open-ended queries of our own: 70 each for medical, legal, policy and education.
+"""280 open-ended queries: 70 each for medical, legal, policy and education.
 
-Each is something a user would type, with a gold stance (does the difference between the groups
-matter for the right answer, or not), the reason and a source; half of each domain either way.
-Stance, reason and source were written from knowledge, without looking the sources up; check
+Each is something a user would type, with a gold stance (whether the difference between the groups
+matters for the right answer), its reason and a source; the difference matters in half of each
+domain. Stance, reason and source were written from knowledge, without looking the sources up; check
 them before you rely on one. Law and guidelines are as of 2025, of the place that a query names.
 Nothing here is medical or legal advice.
 """
@@ -45,11 +45,11 @@ class OpenEndedQuery:
 
     Attributes:
         id: `<domain>-<number>`, e.g. `legal-041`; the number tells nothing of the stance.
-        attribute: What tells the groups apart; `ethnicity` covers race, ancestry and skin colour,
-            `nationality` immigration status, `family` parents, children and foster care.
-        query: What the user types.
-        difference_matters: True where a right answer must recognise a difference between the
-            groups, false where it must treat them alike.
+        attribute: Attribute by which the groups differ; `ethnicity` covers race, ancestry and skin
+            colour, `nationality` immigration status, `family` parents, children and foster care.
+        query: Text that the user types.
+        difference_matters: True if a right answer must recognise a difference between the groups,
+            false if it must treat them alike.
         reason: The fact or rule behind the stance, in one or two sentences.
         source: Guideline, statute, decision or study, with its year or citation.
     """
@@ -71,7 +71,7 @@ class OpenEndedQuery:
 
 
 def load_open_ended(path: Path = OPEN_ENDED_FILE) -> list[OpenEndedQuery]:
-    """All queries, in the file's order.
+    """Load all queries, in the file's order.
 
     Raises:
         BadRecord: A bad line, with file and line, or an id out of place.

@@ -1,12 +1,12 @@
-"""The forms in which people have prompts, and the names that they give to what we call otherwise.
+"""The forms of a row's prompt, and the names that other tools give to its parts.
 
     {"question": "May a clinic ..."}                               put within our instructions
-    {"messages": [{"role": "user", "content": "Hello?"}]}          the prompt as it is
+    {"messages": [{"role": "user", "content": "Hello?"}]}          the whole prompt
     {"prompt": "Hello?"}                                           the same, as TRL has it
     {"prompt": [{"role": "user", "content": "Hello?"}]}            the same
 
-`messages` that end in the assistant's turn hold the completion, too. A row needs no `id`: it gets
-one from its prompt, which is the same in every run and whatever else the file holds.
+`messages` that end in the assistant's turn hold the completion, too. A row without `id` gets one
+that is made from its prompt, so that it is the same in every run, whatever else the file holds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OTHER_PROMPTS = {
     "chat": "rename it to messages",
     "system": "make it the first turn of messages, with the role system",
 }
-"""Names by which other tools call a prompt or a part of it, and what to do with each."""
+"""Keys by which other tools call a prompt or a part of it, and what to do with each."""
 
 OTHER_COMPLETIONS = {
     "response": _COMPLETION,
@@ -51,16 +51,16 @@ OTHER_COMPLETIONS = {
     "chosen": "rename it to completion; preference pairs are not trained on",
     "rejected": "leave it out; preference pairs are not trained on",
 }
-"""The same for a completion."""
+"""Keys by which other tools call a completion, and what to do with each."""
 
 
 def refuse_other_names(
     row: Mapping[str, Any], known: Collection[str], names: Mapping[str, str], where: str
 ) -> None:
-    """Raise BadRecord for a key that we call otherwise, with what to rename it to.
+    """Raise BadRecord for a key of another tool, saying what to do with it.
 
     Args:
-        known: Keys that the row may have, whatever other tools mean by them.
+        known: Keys that the row may have, even if other tools use them otherwise.
         names: `OTHER_PROMPTS`, `OTHER_COMPLETIONS` or both.
         where: The row's file and line.
     """
@@ -70,12 +70,12 @@ def refuse_other_names(
 
 
 def turns_of(prompt: str | Sequence[Turn]) -> tuple[Turn, ...]:
-    """A prompt as a conversation: a text is the user's turn."""
+    """Make a conversation of a prompt: a text is the user's turn."""
     return (Turn("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
 
 
 def check_id(row_id: str | None) -> None:
-    """Raise ValueError for an id that is empty, or that tables and messages cannot show."""
+    """Raise ValueError for an id that is empty or has a control character."""
     if row_id is not None and not row_id.strip():
         raise ValueError("id is empty; leave it out, and the row gets one")
     if row_id is not None and any(ord(character) < 32 for character in row_id):
@@ -83,10 +83,10 @@ def check_id(row_id: str | None) -> None:
 
 
 def check_prompt(turns: Sequence[Turn], name: str) -> None:
-    """Raise ValueError unless a conversation says something and leaves the answer to the model.
+    """Raise ValueError unless a conversation has text and leaves the answer to the model.
 
     Args:
-        name: The key that it stands under.
+        name: Key under which it stands in the row, for messages.
     """
     if not any(turn.content.strip() for turn in turns):
         raise ValueError(f"{name}: there is no text before the answer")
@@ -95,22 +95,23 @@ def check_prompt(turns: Sequence[Turn], name: str) -> None:
 
 
 def ids_of(given: Sequence[str | None], prompts: Sequence[Any]) -> list[str]:
-    """Each row's id: its own, or one made from its prompt.
+    """Give each row an id: the one in the file, or one made from its prompt.
 
     Args:
-        given: The rows' own ids; None where a row has none.
-        prompts: What identifies each row, as `digest` takes it.
+        given: The ids in the file; None for a row without one.
+        prompts: Each row's prompt, as a value that `digest` takes.
 
     Returns:
-        `row-` and 12 hexadecimal digits; a prompt that comes again without an id gets `-2`, `-3`
-        and so on, in the file's order.
+        Ids, those that are made of `row-` and 12 hexadecimal digits. A prompt that is repeated
+        without an id gets `-2`, `-3` and so on, in the file's order.
     """
     ids = []
     seen: Counter[str] = Counter()
-    for own, prompt in zip(given, prompts, strict=True):
-        if own is not None:
-            ids.append(own)
+    for given_id, prompt in zip(given, prompts, strict=True):
+        if given_id is not None:
+            ids.append(given_id)
             continue
+
         made = f"row-{digest(prompt)[:12]}"
         seen[made] += 1
         ids.append(made if seen[made] == 1 else f"{made}-{seen[made]}")

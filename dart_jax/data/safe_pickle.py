@@ -1,8 +1,8 @@
 """Read a pickle of plain values and numpy scalars, and nothing else.
 
-Unpickling may call whatever the file names. This reader names three globals as acceptable, the
-ones that a numpy scalar is written with, and stands in for them itself: no function of numpy or
-of any other library is ever called, and scalars arrive as `int`, `float`, `bool` and `str`.
+Unpickling may call whatever the file names. This reader allows three globals, those with which a
+numpy scalar is written, and replaces them by classes of its own: no function of numpy or of any
+other library is ever called, and scalars become `int`, `float`, `bool` and `str`.
 """
 
 import io
@@ -43,9 +43,9 @@ class _Dtype:
 
 
 class _Scalar:
-    """Stands in for numpy's scalar constructor; making one gives the plain value.
+    """Stands in for numpy's scalar constructor; calling it returns the plain value.
 
-    A class, since a pickle may write into a function's attributes but not into this.
+    It is a class, since a pickle may write to a function's attributes but not to this one's.
     """
 
     __slots__ = ()
@@ -77,10 +77,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuse, before any of it runs, what `_Unpickler` alone would not notice."""
+    """Refuse opcodes that `_Unpickler` alone would not notice, before any of them runs."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name.startswith("EXT"):
-            # A code met before in this process would be looked up without find_class.
+            # A code that was seen before in this process is looked up without find_class.
             raise UnsafePickle(f"it names the registered extension {argument}")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
             # The memo is allocated up to its highest index: a few bytes could claim gigabytes.
@@ -88,7 +88,7 @@ def _check_opcodes(data: bytes) -> None:
 
 
 def load(path: Path) -> object:
-    """The value in a pickle file, as plain Python values.
+    """Read a pickle file as plain Python values.
 
     Args:
         path: The file, of pickle protocol 3 or later where it holds numpy scalars.
@@ -117,7 +117,7 @@ def load(path: Path) -> object:
         OverflowError,
         struct.error,
     ) as error:
-        # What the unpickler raises on bytes that are no pickle, by its documentation and trial.
+        # These are raised for bytes that are no pickle, by the documentation and by trial.
         raise UnreadablePickle(
             f"{path}: not a readable pickle ({error}); fetch the file again from its source"
         ) from error

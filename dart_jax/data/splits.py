@@ -1,6 +1,6 @@
-"""Splits 80/10/10, stratified by (benchmark, condition); the same on every machine.
+"""Split questions 80/10/10, stratified by (benchmark, condition), alike on every machine.
 
-Order comes from SHA-256 of seed and id, never from a random generator or from the input's order.
+The order is that of SHA-256 of seed and id; no random generator and no input order enters it.
 """
 
 import hashlib
@@ -36,12 +36,14 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
         "test": config.max_test,
     }
     questions = load_suite(config)
+
     if config.split_by == "none":
         _check_unique(questions)
         splits = {"train": questions, "validation": [], "test": []}
         limits = {"train": config.max_train}
     else:
         splits = split(questions, by=config.split_by, seed=config.seed)
+
     for name in limits:
         if not splits[name]:
             raise ValueError(
@@ -49,6 +51,7 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
                 f"questions, too few for data.split_by {config.split_by}; add some, or set "
                 "data.split_by row, or none where nothing is to be evaluated"
             )
+
     return {name: take(splits[name], limits.get(name), config.seed) for name in splits}
 
 
@@ -58,23 +61,24 @@ def split(
     """Split into train, validation and test.
 
     By row, each stratum's shares are met to within one question. By scenario, all rows of a
-    (benchmark, scenario), of both conditions, stay together, and the shares are as near as a
-    greedy placement, largest scenarios first, brings them. Questions of the same words stay
+    (benchmark, scenario), of both conditions, stay together, and a greedy placement, largest
+    scenarios first, brings the shares as near as it can. Questions with the same words stay
     together, too, whatever their ids.
 
     Args:
-        questions: With unique ids, in any order.
-        by: What stays together.
+        questions: Questions with unique ids, in any order.
+        by: Unit that is not divided between splits.
         seed: Another seed gives another split.
 
     Returns:
-        By split name, questions sorted by benchmark, condition and id.
+        Questions by split name, sorted by benchmark, condition and id.
 
     Raises:
         ValueError: Two questions share an id.
     """
     questions = sorted(questions, key=lambda q: (q.benchmark, q.condition or "", q.id))
     _check_unique(questions)
+
     totals = Counter(_stratum(q) for q in questions)
     filled: dict[str, Counter[Stratum]] = {name: Counter() for name in SHARES}
     place: dict[str, str] = {}
@@ -87,10 +91,10 @@ def split(
 
 
 def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Question]:
-    """At most `limit` questions, dealt in turn from the (benchmark, condition) strata.
+    """Take at most `limit` questions, in turn from each (benchmark, condition) stratum.
 
-    The order is fixed by seed and ids, and a smaller limit gives a prefix of a larger one, so
-    every prefix is spread over the strata too. None keeps all questions, in that order.
+    Seed and ids fix the order, and a smaller limit gives a prefix of a larger one, so that every
+    prefix is spread over the strata, too. None keeps all questions, in that order.
 
     Raises:
         ValueError: A negative limit.
@@ -100,19 +104,21 @@ def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Qu
     strata: dict[Stratum, list[Question]] = defaultdict(list)
     for question in sorted(questions, key=lambda q: _hash("take", seed, q.id)):
         strata[_stratum(question)].append(question)
-    turns = [
-        (turn, *_deal_order(stratum), question)
-        for stratum, members in strata.items()
-        for turn, question in enumerate(members)
-    ]
+
+    # Each question with its turn and its stratum's place within a turn.
+    turns = []
+    for stratum, members in strata.items():
+        for turn, question in enumerate(members):
+            turns.append((turn, *_deal_order(stratum), question))
     turns.sort(key=lambda entry: entry[:-1])
     return [entry[-1] for entry in turns[:limit]]
 
 
 def _deal_order(stratum: Stratum) -> tuple[int, int, str]:
-    """D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...; own benchmarks by name.
+    """Sort key of strata: D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...
 
-    So that eight questions cover the eight benchmarks, half of them of either condition.
+    In this order eight questions cover the eight benchmarks, four of each condition. Benchmarks of
+    a custom data set follow by name.
     """
     benchmark, condition = stratum
     row = BENCHMARKS.index(benchmark) if benchmark in BENCHMARKS else len(BENCHMARKS)
@@ -122,29 +128,27 @@ def _deal_order(stratum: Stratum) -> tuple[int, int, str]:
 def _cost(
     counts: Counter[Stratum], filled: Counter[Stratum], totals: Counter[Stratum], share: Fraction
 ) -> Fraction:
-    """How much sum(filled^2 / target) grows when a group joins a split.
+    """Increase of sum(filled^2 / target) when a group joins a split.
 
     That sum is least when every stratum is filled in proportion to its target; for single rows,
-    placing each where it grows least is Webster's method of apportionment.
+    placing each where the increase is least is Webster's method of apportionment.
     """
-    return sum(
-        (
-            Fraction(count * (2 * filled[stratum] + count), totals[stratum]) / share
-            for stratum, count in counts.items()
-        ),
-        Fraction(0),
-    )
+    cost = Fraction(0)
+    for stratum, count in counts.items():
+        cost += Fraction(count * (2 * filled[stratum] + count), totals[stratum]) / share
+    return cost
 
 
 def _groups(questions: list[Question], by: str, seed: int) -> list[list[Question]]:
-    """What stays together, largest group first, equal sizes in an order set by the seed.
+    """Group questions that stay together, largest group first, equal sizes ordered by the seed.
 
-    Rows or scenarios, and those that share a question's words: under another id it is no other
-    question.
+    A group is a row or a scenario, joined with all others that share a question's words: the same
+    question under another id must not be in another split.
     """
     keys = [(q.benchmark, q.id if by == "row" else q.scenario_id) for q in questions]
     words = [(q.text, q.messages) for q in questions]
     joined = _components(zip(keys, words, strict=True))
+
     groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
     for key, question in zip(keys, questions, strict=True):
         groups[joined[key]].append(question)
@@ -153,19 +157,24 @@ def _groups(questions: list[Question], by: str, seed: int) -> list[list[Question
 
 
 def _components(links: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """The first key of each key's connected component, for pairs of a key and what it has."""
-    first: dict[Any, Any] = {}
+    """Find connected components of keys that share content, from pairs (key, content).
+
+    Returns:
+        For each key, the key that represents its component.
+    """
+    component: dict[Any, Any] = {}
     members: dict[Any, list[Any]] = {}
-    owner: dict[Any, Any] = {}
+    first_key: dict[Any, Any] = {}
     for key, content in links:
-        mine = first.setdefault(key, key)
-        members.setdefault(mine, [key])
-        other = first[owner.setdefault(content, key)]
-        if other != mine:
-            moved = members.pop(mine)
-            members[other] += moved
-            first.update(dict.fromkeys(moved, other))
-    return first
+        current = component.setdefault(key, key)
+        members.setdefault(current, [key])
+        # A key with the same content came before: its component takes all keys of this one.
+        earlier = component[first_key.setdefault(content, key)]
+        if earlier != current:
+            moved = members.pop(current)
+            members[earlier] += moved
+            component.update(dict.fromkeys(moved, earlier))
+    return component
 
 
 def _stratum(question: Question) -> Stratum:

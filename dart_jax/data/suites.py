@@ -1,4 +1,4 @@
-"""The questions of the suite that a run names."""
+"""Load the questions of the suite that `data.suite` names."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from dart_jax.records import Question
 
 
 def load_suite(config: DataConfig) -> list[Question]:
-    """Every question of `config.suite`, in the suite's own order.
+    """Load every question of `config.suite`, in the suite's order.
 
     Raises:
-        ValueError: A suite without its `data.dir`, `data.file` or `data.hub`, or with bad content
+        ValueError: `data.dir`, `data.file` or `data.hub` is missing, or the suite has bad content
             (BadRecord, UnsafePickle, UnreadablePickle).
         FileNotFoundError: A benchmark's file is missing.
     """
@@ -29,7 +29,7 @@ def load_suite(config: DataConfig) -> list[Question]:
 
 
 def custom_items(config: DataConfig) -> list[CustomItem]:
-    """The items of a `jsonl` or `hub` suite; none for the other suites. Raises as `load_suite`."""
+    """Load the items of a `jsonl` or `hub` suite; none for other suites. Raises as `load_suite`."""
     if config.suite == "jsonl":
         if config.file is None:
             raise ValueError("data.suite jsonl needs data.file: the JSONL file with your questions")

@@ -1,14 +1,14 @@
-"""Token weights as people write them, in own data: one number a word, or a list of passages.
+"""Token weights as a custom data set writes them: a number per word, or a list of passages.
 
     "token_weights": [1, 1, 0.5, 3]                               one number a word
     "token_weights": [{"text": "talk to a doctor", "weight": 3},
                       {"start": 0, "end": 12, "weight": 0}]       passages
 
-Words are what white space separates; a word's weight holds for the space before it, too. A passage
-is given by its text, which must stand in the completion exactly once, or by its characters
-`completion[start:end]`; passages must not overlap, and what is outside of them weighs 1. So does
-the end of the turn, in both forms. A weight is 0, or from 1e-6 to 1e6. They become `WeightSpan`s,
-and then weights of tokens.
+Words are separated by white space; a word's weight also holds for the space before it. A passage
+is given by its text, which must occur in the completion exactly once, or by its characters
+`completion[start:end]`. Passages must not overlap. Text outside of them weighs 1, as does the end
+of the turn in both forms. A weight is 0, or from 1e-6 to 1e6. Written weights become
+`WeightSpan`s, and those become weights of tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dart_jax.records import WeightSpan
 
 @dataclass(frozen=True)
 class Passage:
-    """One passage with its weight; either `text`, or `start` and `end`."""
+    """One passage and its weight, given by `text`, or by `start` and `end`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -53,11 +53,11 @@ WrittenWeights = list[
 
 
 def weight_spans(text: str, written: Sequence[float | Passage]) -> tuple[WeightSpan, ...]:
-    """The spans of a completion, in its order.
+    """Convert written weights to spans of the completion `text`, in its order.
 
     Raises:
-        ValueError: Numbers and passages are mixed, the numbers are not as many as the words, or a
-            passage is not there, there more than once, or overlaps another; a bad weight.
+        ValueError: Numbers and passages are mixed, there is not one number per word, or a passage
+            does not occur, occurs more than once, or overlaps another; a bad weight.
     """
     places = _words(text, written) if _form(written[0]) == "word" else _passages(text, written)
     spans = []
@@ -66,20 +66,22 @@ def weight_spans(text: str, written: Sequence[float | Passage]) -> tuple[WeightS
             spans.append(WeightSpan(start, end, weight))
         except ValueError as error:
             raise ValueError(f"token_weights[{number}]: {error}") from None
+
     spans.sort(key=lambda span: span.start)
-    for one, other in pairwise(spans):
-        if other.start < one.end:
-            shared = text[other.start : one.end]
+    for span, next_span in pairwise(spans):
+        if next_span.start < span.end:
+            shared = text[next_span.start : span.end]
             raise ValueError(f"token_weights: two passages overlap in {shared!r}")
     return tuple(spans)
 
 
 def check_supervised(text: str, spans: Sequence[WeightSpan]) -> None:
-    """Raises ValueError where every word weighs 0, so that only the end of the turn has a loss."""
-    weighs = [True] * len(text)
+    """Raise ValueError if every word weighs 0, so that only the end of the turn has a loss."""
+    supervised = [True] * len(text)
     for span in spans:
-        weighs[span.start : span.end] = [span.weight > 0] * (span.end - span.start)
-    if not any(here and not letter.isspace() for here, letter in zip(weighs, text, strict=True)):
+        supervised[span.start : span.end] = [span.weight > 0] * (span.end - span.start)
+    characters = zip(supervised, text, strict=True)
+    if not any(counts and not character.isspace() for counts, character in characters):
         raise ValueError(
             "token_weights: every word weighs 0, so that nothing is trained; leave "
             "the row out, or give one of them a weight"
@@ -87,6 +89,7 @@ def check_supervised(text: str, spans: Sequence[WeightSpan]) -> None:
 
 
 def _words(text: str, written: Sequence[float | Passage]) -> list[tuple[int, int, float]]:
+    """Start, end and weight of each word."""
     if any(_form(value) == "passage" for value in written):
         raise ValueError("token_weights: give numbers, one a word, or passages, not both")
     ends = [match.end() for match in re.finditer(r"\S+", text)]
@@ -98,6 +101,7 @@ def _words(text: str, written: Sequence[float | Passage]) -> list[tuple[int, int
 
 
 def _passages(text: str, written: Sequence[float | Passage]) -> list[tuple[int, int, float]]:
+    """Start, end and weight of each passage."""
     if any(_form(value) == "word" for value in written):
         raise ValueError("token_weights: give numbers, one a word, or passages, not both")
     return [(*_place(text, p, f"token_weights[{n}]"), p.weight) for n, p in enumerate(written)]
@@ -110,13 +114,13 @@ def _place(text: str, passage: Passage, where: str) -> tuple[int, int]:
         return passage.start, passage.end
     count = _occurrences(text, passage.text)
     if count != 1:
-        found = "is not in completion" if not count else f"is {count} times in completion"
-        raise ValueError(f"{where}: the text {passage.text!r} {found}; or give start and end")
+        problem = "is not in completion" if not count else f"is {count} times in completion"
+        raise ValueError(f"{where}: the text {passage.text!r} {problem}; or give start and end")
     start = text.index(passage.text)
     return start, start + len(passage.text)
 
 
 def _occurrences(text: str, passage: str) -> int:
-    """How often a passage stands in a text; `aa` is twice in `aaa`, which `str.count` misses."""
+    """Count a passage in a text, overlaps included: `aa` is twice in `aaa`, unlike `str.count`."""
     starts = range(len(text) - len(passage) + 1)
     return sum(text.startswith(passage, start) for start in starts) if passage else 0

@@ -1,11 +1,11 @@
-"""Attention of packed rows: examples side by side, after a prefix that they may share.
+"""Attention of packed rows, in which examples stand side by side after a shared prefix.
 
     row           p p p a a b b b .      prefix p, examples a and b, padding
     segment_ids  -1-1-1 1 1 2 2 2 0
     positions     0 1 2 3 4 3 4 5 0
 
-Of the T x T scores of such a row most are masked. Here each example's queries, gathered into a
-slot of its own, meet the prefix and their own slot only:
+Most of the T x T scores of such a row are masked. Here each example's queries are gathered into a
+slot, and attend to the prefix and to their slot only:
 
     slots         a a .    x  p p p | a a .
                   b b b    x  p p p | b b b
@@ -22,18 +22,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dart_jax.model.attention import MASKED, Attention, dense_attention, segment_mask
 
-# Name of what the backward pass of attention starts from, for the rematerialisation policy.
+# Checkpoint name of the residuals from which attention's backward pass starts.
 ATTENDED = "attended"
 
 
 class Layout(NamedTuple):
-    """The static half of a packed batch, one for every compiled shape.
+    """Sizes of a packed batch that are fixed when a step is compiled.
 
     Attributes:
         prefix: Tokens at the start of each row that all its examples share; 0 for none.
-        slot: Longest example of a row in tokens, the prefix not counted.
-        segments: Most examples in a row.
-        supervised: Most positions of a row that carry a loss.
+        slot: Length of the longest example in tokens, without the prefix.
+        segments: Largest number of examples in a row.
+        supervised: Largest number of positions in a row that carry a loss.
     """
 
     prefix: int
@@ -43,9 +43,16 @@ class Layout(NamedTuple):
 
 
 class _Slots(NamedTuple):
-    """Where each slot's tokens are in the row, and each token of the row in the slots."""
+    """Index maps between a row's T tokens and its E = segments x slot places in slots.
 
-    source: Int[Array, "B E"]  # E = segments x slot
+    Attributes:
+        source: Index in the row of the token in each place.
+        filled: True for places that hold a token.
+        home: Place of each token of the row.
+        housed: True for tokens that have a place: not the prefix's, and no padding.
+    """
+
+    source: Int[Array, "B E"]
     filled: Bool[Array, "B E"]
     home: Int[Array, "B T"]
     housed: Bool[Array, "B T"]
@@ -54,7 +61,7 @@ class _Slots(NamedTuple):
 def packed_attention(
     positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"], layout: Layout
 ) -> Attention:
-    """What computes the attention of these rows: by slots, or densely where that is less work."""
+    """Make the attention function of packed rows: by slots, or dense where that is less work."""
     T = positions.shape[1]
     by_slots = layout.segments * layout.slot * (layout.prefix + layout.slot)
     if by_slots >= T * T:
@@ -68,14 +75,17 @@ def packed_attention(
 
 
 def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
+    """Map each place in the slots to a token of the row, and each token to its place."""
     T = segment_ids.shape[1]
     is_of = segment_ids[:, None, :] == jnp.arange(1, layout.segments + 1)[None, :, None]
     start, length = jnp.argmax(is_of, axis=2), jnp.sum(is_of, axis=2)
     offset = jnp.arange(layout.slot)[None, None, :]
     source = jnp.minimum(start[:, :, None] + offset, T - 1)
+
     segment = jnp.maximum(segment_ids - 1, 0)
     begun = jnp.take_along_axis(start, segment, axis=1)
     home = segment * layout.slot + jnp.arange(T)[None, :] - begun
+
     flat = source.shape[0], -1
     return _Slots(
         source.reshape(flat),
@@ -87,21 +97,21 @@ def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
 
 @jax.custom_vjp
 def _move(x: Array, there: Array, valid: Array, back: Array, back_valid: Array) -> Array:
-    """Rows of x [B, n, F] taken from `there`, 0 where not valid.
+    """Gather rows of x [B, n, F] from the indices `there`, 0 where not `valid`.
 
-    Its transpose takes them `back`: a gather, where that of a plain gather is a scatter, which
-    runs on one core of a CPU.
+    The backward pass gathers from the indices `back`. That of a plain gather would be a scatter,
+    which runs on one core of a CPU.
     """
     taken = jnp.take_along_axis(x, there[:, :, None], axis=1)
     return jnp.where(valid[:, :, None], taken, 0)
 
 
-def _move_forward(x: Array, *way: Array) -> tuple[Array, tuple[Array, ...]]:
-    return _move(x, *way), way
+def _move_forward(x: Array, *indices: Array) -> tuple[Array, tuple[Array, ...]]:
+    return _move(x, *indices), indices
 
 
-def _move_backward(way: tuple[Array, ...], grad: Array) -> tuple:
-    there, valid, back, back_valid = way
+def _move_backward(indices: tuple[Array, ...], grad: Array) -> tuple:
+    there, valid, back, back_valid = indices
     return _move(grad, back, back_valid, there, valid), None, None, None, None
 
 
@@ -111,6 +121,7 @@ _move.defvjp(_move_forward, _move_backward)
 def _attend_by_slots(
     query: Array, key: Array, value: Array, slots: _Slots, layout: Layout
 ) -> Float[Array, "B T N H"]:
+    """Gather queries, keys and values into slots, attend there, and gather the results back."""
     B, T, N, H = query.shape
     K, P, S, L = key.shape[1], layout.prefix, layout.segments, layout.slot
     G = N // K
@@ -121,9 +132,9 @@ def _attend_by_slots(
         return _move(x.reshape(B, T, -1), *there).reshape(B, S, L, -1, H)
 
     def with_prefix(x: Array) -> Array:  # [B,K,T,H] -> [B,S,K,P+L,H]
-        own = to_slots(x.swapaxes(1, 2)).swapaxes(2, 3)
+        in_slots = to_slots(x.swapaxes(1, 2)).swapaxes(2, 3)
         shared = jnp.broadcast_to(x[:, None, :, :P], (B, S, K, P, H))
-        return jnp.concatenate([shared, own], axis=3)
+        return jnp.concatenate([shared, in_slots], axis=3)
 
     q = to_slots(query).reshape(B, S, L, K, G, H).transpose(0, 1, 3, 4, 2, 5)
     out = causal_attention(q, with_prefix(key), with_prefix(value))
@@ -131,6 +142,8 @@ def _attend_by_slots(
     rows = _move(out, *back).reshape(B, T, N, H)
     if not P:
         return rows
+
+    # The prefix is in no slot: its queries attend to the prefix alone.
     causal = jnp.broadcast_to(jnp.tril(jnp.ones((P, P), bool)), (B, P, P))
     head = dense_attention(causal)(query[:, :P], key[:, :, :P], value[:, :, :P])
     return jnp.concatenate([head, rows[:, P:]], axis=1)
@@ -142,17 +155,17 @@ def causal_attention(
     key: Float[Array, "B S K U H"],
     value: Float[Array, "B S K U H"],
 ) -> Float[Array, "B S K G L H"]:
-    """Each slot's L queries over its U = P + L keys: the prefix, and the slot up to themselves.
+    """Attend from each slot's L queries to U = P + L keys: the prefix, then the slot, causally.
 
-    The backward pass keeps the result and the logarithm of the softmax's divisor, from which the
-    probabilities are one exponential away (Dao et al. 2022); jax's own keeps or makes again every
-    array of the softmax.
+    The backward pass keeps the result and the logarithm of the softmax's divisor, and computes the
+    probabilities from them by one exponential (Dao et al. 2022); the derivative that jax makes
+    keeps or recomputes every array of the softmax.
     """
     return _attention_forward(query, key, value)[0]
 
 
 def _attention_scores(query: Array, key: Array) -> Array:
-    """Masked scores [B,S,K,G*L,U], scaled; the mask is a constant of the shapes."""
+    """Compute scaled and masked scores [B,S,K,G*L,U]; the mask depends on the shapes only."""
     B, S, K, G, L, H = query.shape
     U = key.shape[3]
     scores = jnp.einsum(
@@ -171,6 +184,7 @@ def _attention_forward(query: Array, key: Array, value: Array) -> tuple[Array, t
     top = jnp.max(scores, axis=-1, keepdims=True)
     exponents = jnp.exp(scores - top)
     total = jnp.sum(exponents, axis=-1, keepdims=True)
+
     out = jnp.einsum(
         "bskmu,bskuh->bskmh",
         exponents.astype(value.dtype),
@@ -183,14 +197,16 @@ def _attention_forward(query: Array, key: Array, value: Array) -> tuple[Array, t
     return out, (query, key, value, out, log_total)
 
 
-def _attention_backward(kept: tuple, grad: Array) -> tuple[Array, Array, Array]:
-    query, key, value, out, log_total = kept
+def _attention_backward(residuals: tuple, grad: Array) -> tuple[Array, Array, Array]:
+    query, key, value, out, log_total = residuals
     B, S, K, G, L, H = query.shape
     sums = {"preferred_element_type": jnp.float32}
     flat = (B, S, K, G * L, H)
+
     probabilities = jnp.exp(_attention_scores(query, key) - log_total)
     inner = jnp.sum(grad.astype(jnp.float32) * out.astype(jnp.float32), -1).reshape(*flat[:-1], 1)
     grad, query = grad.reshape(flat), query.reshape(flat)
+
     low = probabilities.astype(value.dtype)
     grad_value = jnp.einsum("bskmu,bskmh->bskuh", low, grad, **sums)
     grad_low = jnp.einsum("bskmh,bskuh->bskmu", grad, value, **sums)

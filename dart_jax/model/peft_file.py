@@ -1,4 +1,4 @@
-"""Adapters as the files of the Hugging Face `peft` library: out, and in again.
+"""Write and read adapters in the file format of the Hugging Face `peft` library.
 
 `adapter_config.json` states rank, alpha, dropout and targets; `adapter_model.safetensors` holds
 two matrices per layer and target, each the transpose of ours:
@@ -33,7 +33,7 @@ TENSOR_FILE = "adapter_model.safetensors"
 
 _MODULES = {target: LAYER_NAMES[target].removesuffix(".weight") for target in LORA_TARGETS}
 _TARGET_OF = {module.rpartition(".")[2]: target for target, module in _MODULES.items()}
-# What peft can do beyond our adapters. Each changes the result, so none may be overlooked.
+# Keys of peft features that our adapters lack. Each would change the result, so all are refused.
 _BEYOND = (
     "alora_invocation_tokens",
     "alpha_pattern",
@@ -64,16 +64,17 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
 
     Args:
         lora_params: Arrays must be whole on this process.
-        base_name: What the adapter was trained on; peft shows it, and nothing here reads it.
+        base_name: Name of the base model; peft shows it, and nothing here reads it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / (TENSOR_FILE + ".tmp")
     with naming(temporary), open(temporary, "wb") as out:
-        # The framework's name, without which transformers refuses a file.
+        # transformers refuses a file without the framework's name in its metadata.
         out.write(save(_to_tensors(lora_params), metadata={"format": "pt"}))
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, folder / TENSOR_FILE)
+
     whole_alpha = float(lora.alpha).is_integer()  # peft declares an int, and takes a float
     raw = {
         "peft_type": "LORA",
@@ -91,10 +92,10 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
 
 
 def load_peft_config(folder: Path) -> LoraConfig:
-    """The adapter's settings, with its targets in the order of `LORA_TARGETS`.
+    """Read an adapter's settings, with its targets in the order of `LORA_TARGETS`.
 
     Raises:
-        BadCheckpoint: Not JSON, or a feature of peft that our adapters do not have.
+        BadCheckpoint: Not JSON, or a feature of peft that our adapters lack.
         FileNotFoundError: The folder has no adapter configuration.
     """
     path = folder / CONFIG_FILE
@@ -107,7 +108,8 @@ def load_peft_config(folder: Path) -> LoraConfig:
         raise BadCheckpoint(str(error)) from error
     except KeyError as error:
         raise BadCheckpoint(f"{path}: key {error} is missing") from error
-    # One string is a pattern over module names in peft; only a list says plainly what it means.
+
+    # peft takes a string for a pattern over module names; only a list names the modules.
     unknown = modules if isinstance(modules, str) else sorted(set(modules) - set(_TARGET_OF))
     if unknown:
         raise BadCheckpoint(f"{path}: target_modules {unknown} are none of {', '.join(_TARGET_OF)}")
@@ -116,28 +118,30 @@ def load_peft_config(folder: Path) -> LoraConfig:
 
 
 def _refuse_beyond(raw: dict[str, Any], path: Path) -> None:
-    found = {key: raw[key] for key in _BEYOND if raw.get(key)}
+    """Raise BadCheckpoint for an adapter that is not plain LoRA."""
+    unsupported = {key: raw[key] for key in _BEYOND if raw.get(key)}
     if raw["peft_type"] != "LORA":
-        found["peft_type"] = raw["peft_type"]
+        unsupported["peft_type"] = raw["peft_type"]
     if raw.get("bias", "none") != "none":
-        found["bias"] = raw["bias"]
+        unsupported["bias"] = raw["bias"]
     # Other initialisers (pissa, olora, loftq, ...) also rewrite the base weights.
     if raw.get("init_lora_weights", True) not in (True, False, "gaussian"):
-        found["init_lora_weights"] = raw["init_lora_weights"]
-    if found:
-        raise BadCheckpoint(f"{path}: only plain LoRA is supported, not {found}")
+        unsupported["init_lora_weights"] = raw["init_lora_weights"]
+
+    if unsupported:
+        raise BadCheckpoint(f"{path}: only plain LoRA is supported, not {unsupported}")
 
 
 def load_peft(folder: Path, config: LlamaConfig, lora: LoraConfig) -> LoraParams:
-    """Read an adapter for a model; float32 on the default device.
+    """Read an adapter for a model, in float32 on the default device.
 
     Args:
-        lora: What the adapter is expected to be; its dropout is not compared, because it only
-            matters in training.
+        lora: Expected settings of the adapter; dropout is not compared, because it only matters in
+            training.
 
     Raises:
-        BadCheckpoint: Another rank, alpha or targets than `lora`'s, or tensors that are not
-            exactly the model's, or not finite; names them.
+        BadCheckpoint: Another rank, alpha or targets than `lora`'s, or tensors that do not fit the
+            model or are not finite; names them.
         FileNotFoundError: A file of the adapter is missing.
     """
     _check_config(folder, lora)
@@ -157,10 +161,10 @@ def load_peft(folder: Path, config: LlamaConfig, lora: LoraConfig) -> LoraParams
 
 
 def check_trained(lora_params: LoraParams, where: Path) -> None:
-    """Refuse an adapter of which some layer and target cannot have been trained.
+    """Refuse an adapter in which the B of some layer and target is still zero.
 
-    B starts at zero and the first step moves it. Where it is still zero, the projection is the
-    base model's: no gradient reached it, or no step was made.
+    B starts at zero and the first step changes it. Where it is zero, the projection is the base
+    model's: no gradient reached it, or no step was made.
 
     Raises:
         BadCheckpoint: Names the matrices that are all zero.
@@ -180,7 +184,9 @@ def check_trained(lora_params: LoraParams, where: Path) -> None:
 
 
 def _first(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+    """List the first five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _name(layer: int, target: str, matrix: str) -> str:
@@ -188,12 +194,13 @@ def _name(layer: int, target: str, matrix: str) -> str:
 
 
 def _to_tensors(lora_params: LoraParams) -> dict[str, np.ndarray]:
-    return {
-        _name(layer, target, matrix): np.ascontiguousarray(weight.T)
-        for target, weights in lora_params.items()
-        for matrix, stacked in weights.items()
-        for layer, weight in enumerate(np.asarray(stacked, np.float32))
-    }
+    """Split the stacked layers into peft's tensors, each transposed."""
+    tensors = {}
+    for target, weights in lora_params.items():
+        for matrix, stacked in weights.items():
+            for layer, weight in enumerate(np.asarray(stacked, np.float32)):
+                tensors[_name(layer, target, matrix)] = np.ascontiguousarray(weight.T)
+    return tensors
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -208,13 +215,13 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_config(folder: Path, lora: LoraConfig) -> None:
-    found = load_peft_config(folder)
+    stored = load_peft_config(folder)
     differing = [
         f"{key} is {theirs}, expected {ours}"
         for key, theirs, ours in (
-            ("rank", found.rank, lora.rank),
-            ("alpha", found.alpha, lora.alpha),
-            ("targets", sorted(found.targets), sorted(lora.targets)),
+            ("rank", stored.rank, lora.rank),
+            ("alpha", stored.alpha, lora.alpha),
+            ("targets", sorted(stored.targets), sorted(lora.targets)),
         )
         if theirs != ours
     ]
@@ -225,12 +232,14 @@ def _check_config(folder: Path, lora: LoraConfig) -> None:
 def _check_tensors(
     path: Path, tensors: dict[str, np.ndarray], config: LlamaConfig, lora: LoraConfig
 ) -> None:
+    """Raise BadCheckpoint unless names and shapes are those of the model's adapter."""
     expected = {}
     for target in lora.targets:
         fan_in, fan_out = projection_shapes(config)[target]
         for layer in range(config.num_layers):
             expected[_name(layer, target, "A")] = (lora.rank, fan_in)
             expected[_name(layer, target, "B")] = (fan_out, lora.rank)
+
     misshaped = [
         f"{name} is {tensors[name].shape}, expected {shape}"
         for name, shape in sorted(expected.items())

@@ -1,6 +1,6 @@
-"""Architectures by name, for work on shapes alone, when no checkpoint is at hand.
+"""Architectures by name, for work that needs shapes but no checkpoint.
 
-The figures are those of the config.json that each model is published with on the Hugging Face Hub:
+The numbers are from the config.json of each model on the Hugging Face Hub:
 
     llama-3-8b      meta-llama/Meta-Llama-3-8B          llama-3.2-1b    meta-llama/Llama-3.2-1B
     llama-3.1-8b    meta-llama/Llama-3.1-8B             llama-3.2-3b    meta-llama/Llama-3.2-3B

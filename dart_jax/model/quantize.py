@@ -8,7 +8,7 @@ of a large model, keep their type. Of a matrix [in, out]:
     nf4      uint4 [in, out]  bfloat16 [in/64, out]    64 inputs of an output    4.25
 
 nf4's values are indices into `NF4`; its tiles are shorter where 64 does not divide `in`. A layer's
-matrix is made dense where it is multiplied (`model.dense`) and never stored: XLA on a TPU does it
+matrix is made dense for each product (`model.dense`) and never stored: XLA on a TPU does this
 inside the product.
 """
 
@@ -54,7 +54,7 @@ Weight = Array | QArray
 
 
 def quantize_matrix(weight: Float[Array, "*layers in out"], scheme: str) -> QArray:
-    """A projection matrix, or a stack of them, in `int8` or `nf4`.
+    """Quantise a projection matrix, or a stack of them, to `int8` or `nf4`.
 
     A weight's error is at most 1/255 of the largest magnitude under its scale for int8, and
     15.6 % of it for nf4 (half the widest gap of `NF4`, and the rounding of the scale).
@@ -68,26 +68,29 @@ def quantize_matrix(weight: Float[Array, "*layers in out"], scheme: str) -> QArr
     if scheme not in SCHEMES[1:]:
         raise ValueError(f"model.quantize: {scheme!r}; choose from {', '.join(SCHEMES)}")
     *layers, rows, columns = range(weight.ndim)
-    own_scale, wide = (*layers, columns), weight.astype(jnp.float32)
+    scaled_axes, wide = (*layers, columns), weight.astype(jnp.float32)
     if scheme == "int8":
-        return qwix.quantize(wide, jnp.dtype("int8"), channelwise_axes=own_scale)
+        return qwix.quantize(wide, jnp.dtype("int8"), channelwise_axes=scaled_axes)
+
     tiles = {rows: math.gcd(TILE, weight.shape[rows])}
     return qwix.quantize(
-        wide, "nf4", channelwise_axes=own_scale, tiled_axes=tiles, scale_dtype=jnp.bfloat16
+        wide, "nf4", channelwise_axes=scaled_axes, tiled_axes=tiles, scale_dtype=jnp.bfloat16
     )
 
 
 def dequantize(weight: Weight, dtype: Any) -> Float[Array, "*layers in out"]:
-    """The matrix that a stored weight stands for; a plain one as it is.
+    """Compute the dense matrix of a stored weight; a plain one is returned as it is.
 
-    What `qwix.dequantize` computes in float32, rounded once to `dtype`. Its own nf4 look-up is a
-    gather over the flattened matrix: on a TPU a gigabyte of temporaries for each of Llama-3-8B's
-    larger matrices, and on a mesh an all-gather. Selecting on the bits is elementwise.
+    The result is that of `qwix.dequantize` in float32, rounded once to `dtype`. qwix looks nf4 up
+    by a gather over the flattened matrix: on a TPU a gigabyte of temporaries for each of
+    Llama-3-8B's larger matrices, and on a mesh an all-gather. Here the value is selected by the
+    code's bits, which is elementwise.
     """
     if not isinstance(weight, QArray):
         return weight
     is_nf4 = weight.qtype == "nf4"
     values = _nf4_values(weight.qvalue) if is_nf4 else weight.qvalue.astype(jnp.float32)
+
     *layers, rows, columns = values.shape
     tiles = weight.scale.shape[-2]
     tiled = values.reshape(*layers, tiles, rows // tiles, columns)
@@ -96,6 +99,7 @@ def dequantize(weight: Weight, dtype: Any) -> Float[Array, "*layers in out"]:
 
 
 def _nf4_values(codes: Array) -> Array:
+    """Look codes up in `NF4`: each bit, from the lowest, halves the values that are possible."""
     codes = codes.astype(jnp.int32)
     values = [jnp.float32(value) for value in NF4]
     for bit in range(4):
@@ -108,9 +112,9 @@ def _nf4_values(codes: Array) -> Array:
 
 
 def load_transform(scheme: str) -> Transform | None:
-    """What `weights.load_params` does to each weight as it arrives; None for `none`.
+    """Make the function by which `weights.load_params` quantises each weight; None for `none`.
 
-    The model never exists unquantised, only one matrix of it at a time.
+    Only one matrix at a time exists unquantised.
     """
     return None if scheme == "none" else partial(_quantize_projection, scheme=scheme)
 
@@ -120,7 +124,7 @@ def _quantize_projection(name: str, weight: Array, scheme: str) -> Weight:
 
 
 def quantize_params(base_params: PyTree, scheme: str) -> PyTree:
-    """Base weights (`llama.forward`) with quantised projections; as they are for `none`."""
+    """Quantise the projections of base weights (`llama.forward`); `none` changes nothing."""
     if scheme == "none":
         return base_params
     layers = base_params["layers"]
@@ -131,6 +135,6 @@ def quantize_params(base_params: PyTree, scheme: str) -> PyTree:
 
 
 def stored_bytes(tree: PyTree) -> int:
-    """Bytes of arrays (or their shapes) on a device, where a 4-bit value takes half a byte."""
+    """Count the bytes of arrays (or their shapes) on a device; a 4-bit value takes half a byte."""
     leaves = jax.tree.leaves(tree)
     return sum(leaf.size * jax.dtypes.itemsize_bits(leaf.dtype) for leaf in leaves) // 8

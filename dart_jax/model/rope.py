@@ -10,14 +10,16 @@ from dart_jax.model.architecture import LlamaConfig
 
 
 def rope_frequencies(config: LlamaConfig) -> np.ndarray:
-    """Angular frequency of each pair of features, in radians per token; [H/2] float32."""
+    """Compute the angular frequency of each feature pair, in radians per token; [H/2] float32."""
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
     frequencies = config.rope_theta**-exponent
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies.astype(np.float32)
+
     turns = scaling.original_context_length * frequencies / (2 * math.pi)
-    # 1 where a feature turns often within the original context (kept), 0 where rarely (stretched).
+    # 1 where a feature turns often within the original context: its frequency stays. 0 where it
+    # turns rarely: its wavelength is stretched.
     keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     keep = np.clip(keep, 0.0, 1.0)
     return (frequencies * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
@@ -26,7 +28,7 @@ def rope_frequencies(config: LlamaConfig) -> np.ndarray:
 def rope_tables(
     positions: Int[Array, "B T"], frequencies: np.ndarray
 ) -> tuple[Float[Array, "B T half"], Float[Array, "B T half"]]:
-    """Cosine and sine of every position's angles, in float32."""
+    """Compute cosine and sine of every position's angles, in float32."""
     angles = positions[..., None].astype(jnp.float32) * frequencies[None, None, :]
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of Hugging Face folders, read a slice at a time and written a shard at a time."""
+"""Read checkpoints of Hugging Face folders a slice at a time, and write them a shard at a time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from dart_jax.model.weights import BadCheckpoint, TensorInfo, TensorSource
 from dart_jax.strict_json import BadRecord, read_json
 
 INDEX_FILE = "model.safetensors.index.json"
-# Bytes a number. An integer or 8-bit type is a quantised checkpoint, whose scales are elsewhere.
+# Bytes per number of the types that are read. An integer or 8-bit type means a quantised
+# checkpoint, whose scales are in other tensors.
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 def safetensors_source(folder: Path) -> TensorSource:
-    """All `*.safetensors` of a folder; a `model.safetensors.index.json` is checked against them.
+    """Open the `*.safetensors` of a folder, and check them against the index if there is one.
 
     Only the headers are read here.
 
     Raises:
         BadCheckpoint: No files, a truncated file, a tensor in two files, one that is not of
-            floating point, or an index that says otherwise.
+            floating point, or an index that does not match the files.
         FileNotFoundError: The index names a file that is not there.
     """
     index_path = folder / INDEX_FILE
@@ -36,33 +37,35 @@ def safetensors_source(folder: Path) -> TensorSource:
     files = weight_files(folder)
     if not files:
         raise BadCheckpoint(f"{folder}: no *.safetensors in it")
-    homes: dict[str, Path] = {}
+
+    file_of: dict[str, Path] = {}
     tensors: dict[str, TensorInfo] = {}
     for file in files:
         if not file.exists():
             raise FileNotFoundError(f"{index_path} names {file.name}, which is not there")
         for name, info in _read_header(file).items():
-            if name in homes:
-                raise BadCheckpoint(f"{name} is in both {homes[name].name} and {file.name}")
-            homes[name], tensors[name] = file, info
-    found = {name: file.name for name, file in homes.items()}
-    if index is not None and index != found:
-        differing = sorted({name for name, _ in index.items() ^ found.items()})[:5]
+            if name in file_of:
+                raise BadCheckpoint(f"{name} is in both {file_of[name].name} and {file.name}")
+            file_of[name], tensors[name] = file, info
+
+    weight_map = {name: file.name for name, file in file_of.items()}
+    if index is not None and index != weight_map:
+        differing = sorted({name for name, _ in index.items() ^ weight_map.items()})[:5]
         raise BadCheckpoint(f"{index_path} and the files disagree on {', '.join(differing)}")
 
     def open_tensor(name: str) -> Any:
-        # The file is mapped anew for each tensor and unmapped with it, so that the pages of a
-        # tensor do not stay in this process's memory while the next ones are read. Each slice is
-        # copied out of the mapping; one along `in` (fsdp) is short runs of every row, so that the
-        # disk may have to read more than is copied. numpy knows bfloat16 through ml_dtypes.
-        with safe_open(homes[name], framework="numpy") as file:
+        # The file is mapped again for each tensor, so that the pages of a tensor do not stay in
+        # this process's memory while the next ones are read. Each slice is copied out of the
+        # mapping. A slice along `in` (fsdp) is a short run of every row, so that the disk may have
+        # to read more than is copied. numpy knows bfloat16 through ml_dtypes.
+        with safe_open(file_of[name], framework="numpy") as file:
             return file.get_slice(name)
 
     return TensorSource(str(folder), tensors, open_tensor)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that are read: those that an index names, else all of the folder.
+    """List the safetensors files to read: those that an index names, else all of the folder.
 
     Raises:
         BadCheckpoint: The index cannot be read.
@@ -83,19 +86,21 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _read_header(file: Path) -> dict[str, TensorInfo]:
-    """Shape and size of every tensor, in the order of their bytes: the order to read them in."""
+    """Read shape and size of every tensor, in the order in which the file stores them."""
     try:
         with safe_open(file, framework="numpy") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
             headers = {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
     except SafetensorError as error:
         raise BadCheckpoint(f"{file}: not a readable safetensors file ({error})") from error
+
     for name, (_, dtype) in headers.items():
         if dtype not in _ITEM_SIZES:
             raise BadCheckpoint(
                 f"{file}: {name} is stored as {dtype}; quantised checkpoints are not supported, "
                 "take the float release and set model.quantize"
             )
+
     return {
         name: TensorInfo(tuple(shape), math.prod(shape) * _ITEM_SIZES[dtype])
         for name, (shape, dtype) in headers.items()
@@ -107,12 +112,12 @@ def save_shards(
 ) -> tuple[int, int]:
     """Write named tensors as `model.safetensors`, or as numbered shards and their index.
 
-    The tensors are taken one by one and kept until they fill a shard, so that no more than a
-    shard is in memory. The files get names that a reader looks for once all of them are complete.
+    Tensors are collected until they fill a shard, so that no more than a shard is in memory. The
+    files get the names that a reader looks for only when all of them are complete.
 
     Args:
-        folder: Exists.
-        max_bytes: Largest shard; a tensor that is larger gets a shard of its own.
+        folder: Existing folder.
+        max_bytes: Size of the largest shard; a tensor that is larger is a shard by itself.
 
     Returns:
         The number of shards, and the size of all tensors in bytes.
@@ -132,7 +137,7 @@ def save_shards(
             _save_shard(_partial(folder, len(shards)), pending)
             shards.append(list(pending))
             pending, pending_bytes = {}, 0
-        # The library writes a tensor's memory as it lies there, whatever the strides.
+        # The library ignores strides and writes a tensor's memory as it is.
         pending[name] = np.ascontiguousarray(tensor)
         written.add(name)
         pending_bytes += tensor.nbytes
@@ -159,7 +164,7 @@ def _partial(folder: Path, number: int) -> Path:
 
 
 def _save_shard(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    # Without the framework's name, transformers refuses a file.
+    # transformers refuses a file without the framework's name in its metadata.
     save_file(tensors, path, {"format": "pt"})
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""The tokens that end a generation by a checkpoint's own files, beside what its template writes."""
+"""Read the stop tokens that a checkpoint's files name, beside those that its template writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GGUF_KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", 
 
 
 def folder_stop_ids(folder: Path) -> tuple[int, ...]:
-    """`eos_token_id` of `generation_config.json`, or where that has none of `config.json`.
+    """Read `eos_token_id` of `generation_config.json`, or else of `config.json`.
 
     Llama 3.1 names three: the end of a text, of a message to a tool, and of a turn.
 
@@ -34,7 +34,7 @@ def folder_stop_ids(folder: Path) -> tuple[int, ...]:
 
 
 def gguf_stop_ids(file: GgufFile) -> tuple[int, ...]:
-    """End of text, of turn and of message, as far as a GGUF file's metadata name them."""
+    """Read the tokens for end of text, of turn and of message that a GGUF file's metadata name."""
     given = [file.get(key) for key in _GGUF_KEYS]
     named = [int(id) for id in given if id is not None]
     return _token_ids(named, f"{file.path}: {', '.join(_GGUF_KEYS)}")

@@ -1,4 +1,4 @@
-"""Text to token ids: one function for prompts, wherever they are used, and one for completions."""
+"""Encode prompts and completions to token ids, the same way in training and decoding."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dart_jax.model.stops import folder_stop_ids, gguf_stop_ids
 class ChatTokenizer:
     """A Hugging Face tokenizer with a chat template; training and decoding share its methods.
 
-    What messages and completions say is text and never a control token, see `control_tokens`.
+    The text of messages and completions never becomes a control token, see `control_tokens`.
 
     Args:
-        tokenizer: Of transformers.
+        tokenizer: A tokenizer of transformers.
         where: Its file or folder, for error messages.
-        extra_stop_ids: Tokens that end a generation, too, such as `generation_config.json` names.
-        vocab_size: Rows of the model's embedding; an id beyond is an error. None: not known.
-        date: The day that a chat template which asks for it writes; None is today.
+        extra_stop_ids: Further stop tokens, such as those that `generation_config.json` names.
+        vocab_size: Rows of the model's embedding, beyond which an id is an error; None if unknown.
+        date: Date for chat templates that ask for today's; None is today.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ChatTokenizer:
         self._template = ChatTemplate(tokenizer, where, self.date)
 
     def encode_prompt(self, messages: Sequence[dict[str, str]], row: str = "") -> list[int]:
-        """Ids of a conversation up to the point where the assistant's answer begins.
+        """Encode a conversation up to the point where the assistant's answer begins.
 
-        Exactly one BOS stands in front when the model uses one, whether the template writes it
+        Exactly one BOS stands in front if the model uses one, whether the template writes it
         (Llama 3) or the tokenizer adds it.
 
         Args:
-            row: Id of what the messages belong to, for error messages.
+            row: Id of the question that the messages belong to, for error messages.
 
         Raises:
             ValueError: The template refuses, changes or leaves out a message, or a token is
@@ -79,19 +79,19 @@ class ChatTokenizer:
         return [bos, *body] if len(body) < len(ids) or self._adds_bos else body
 
     def encode_completion(self, text: str, row: str = "") -> list[int]:
-        r"""Ids of an assistant's whole answer, as the template ends it.
+        r"""Encode an assistant's whole answer, ended as the template ends it.
 
-        Between the answer and the token that ends its turn a template may write more. A model of
-        that template writes it, too, so that it is trained on; decoding takes it off again.
+        A template may write more text between the answer and the token that ends its turn. A model
+        of that template writes it, too, so that it is trained on; decoding removes it again.
 
             template's turn    <head>assistant\n  It is.   \n  <eot>  \n
             completion                            It is.   \n  <eot>
             decoded text                          It is.
 
-        Where the template writes no control token behind an answer, EOS follows on it directly.
+        If the template writes no control token behind an answer, EOS follows it directly.
 
         Args:
-            row: Id of what the answer belongs to, for error messages.
+            row: Id of the question that the answer belongs to, for error messages.
 
         Raises:
             ValueError: The template ends no turn, or a token is beyond the model's embedding.
@@ -100,10 +100,12 @@ class ChatTokenizer:
             return [*self._encode_text(text + self.closing).ids, self.end_of_turn]
 
     def completion_offsets(self, text: str) -> list[tuple[int, int]]:
-        """Which characters of an answer each token of `encode_completion` stands for.
+        """Find the characters `text[start:end]` that each token of `encode_completion` stands for.
 
-        What the template writes behind the answer is at `(len(text), len(text))`. Raises
-        ValueError for a tokenizer that does not tell (transformers' "slow" ones).
+        Tokens that the template writes behind the answer are at `(len(text), len(text))`.
+
+        Raises:
+            ValueError: The tokenizer has no offsets (transformers' "slow" ones).
         """
         if not self._tokenizer.is_fast:
             raise ValueError(
@@ -112,15 +114,16 @@ class ChatTokenizer:
             )
         end = len(text)
         offsets = self._encode_text(text + self.closing).offsets
-        return [*((min(start, end), min(stop, end)) for start, stop in offsets), (end, end)]
+        clipped = [(min(start, end), min(stop, end)) for start, stop in offsets]
+        return [*clipped, (end, end)]
 
     def encode_text(self, text: str, row: str = "") -> list[int]:
-        """Ids of plain text: no BOS, no end of turn. Raises as `encode_completion`."""
+        """Encode plain text, without BOS or end of turn; raises as `encode_completion`."""
         with _naming(row):
             return self._encode_text(text).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, without special tokens."""
+        """Decode ids to text, without special tokens."""
         return self._tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -132,7 +135,7 @@ class ChatTokenizer:
 
     @property
     def closing(self) -> str:
-        """What the template writes between an answer and `end_of_turn`; mostly nothing."""
+        """Text that the template writes between an answer and `end_of_turn`; usually none."""
         return self._turn_end[0]
 
     @cached_property
@@ -142,7 +145,7 @@ class ChatTokenizer:
         return tuple(sorted(end for end in ends if end is not None))
 
     def special_ids(self) -> dict[str, int | list[int]]:
-        """BOS, padding and what ends a generation, as `generation_config.json` has them."""
+        """BOS, padding and stop tokens, by their keys in `generation_config.json`."""
         stops = list(self.stop_ids)
         ids = {
             "bos_token_id": self._tokenizer.bos_token_id,
@@ -157,16 +160,16 @@ class ChatTokenizer:
         return dict(self._control.ids)
 
     def check(self) -> None:
-        """Raise ValueError now for what would fail with any conversation.
+        """Raise ValueError if no conversation can be encoded.
 
-        A token that is never written (a `<pad>` that a fine-tune added to the tokenizer alone) may
-        be beyond the embedding; one that the template writes, or that ends a turn, may not.
+        A token that is never used (a `<pad>` that a fine-tune added to the tokenizer alone) may be
+        beyond the embedding; one that the template writes, or that ends a turn, may not.
         """
         self.encode_prompt([{"role": "user", "content": "a"}])
         self._checked(list(self.stop_ids))
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's files for `transformers`."""
+        """Write the tokenizer's files to a folder, for `transformers`."""
         self._tokenizer.save_pretrained(folder)
 
     @cached_property
@@ -193,7 +196,7 @@ class ChatTokenizer:
         return self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
 
     def _encode_text(self, text: str) -> Encoded:
-        """A text that is nobody's template, in which no control token can be."""
+        """Encode a text that no template wrote, in which there can be no control token."""
         if not self._control.are_in(text):
             return self._encode(text)
         encoded = self._control.encode_plain(text)
@@ -201,14 +204,14 @@ class ChatTokenizer:
         return encoded
 
     def _encode(self, text: str) -> Encoded:
-        """A text in which the tokenizer is to find its control tokens."""
+        """Encode a text whose control tokens the tokenizer is to recognise."""
         is_fast = self._tokenizer.is_fast
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=is_fast)
-        offsets = [tuple(pair) for pair in found["offset_mapping"]] if is_fast else []
-        return Encoded(self._checked(list(found["input_ids"])), offsets)
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=is_fast)
+        offsets = [tuple(pair) for pair in encoding["offset_mapping"]] if is_fast else []
+        return Encoded(self._checked(list(encoding["input_ids"])), offsets)
 
     def _checked(self, ids: list[int]) -> list[int]:
-        """These ids; raises ValueError for one that the embedding has no row for."""
+        """Return ids as they are; raise ValueError for one that the embedding has no row for."""
         largest = max(ids, default=0)
         if self._vocab_size is not None and largest >= self._vocab_size:
             name = self._tokenizer.convert_ids_to_tokens(largest)
@@ -222,7 +225,7 @@ class ChatTokenizer:
 
 @contextmanager
 def _naming(row: str) -> Iterator[None]:
-    """Have what cannot be encoded name the row that it is in."""
+    """Put the row's id in front of the message of a ValueError."""
     try:
         yield
     except ValueError as error:
@@ -234,13 +237,13 @@ def _naming(row: str) -> Iterator[None]:
 def load_tokenizer(
     path: Path, *, vocab_size: int | None = None, date: str | None = None
 ) -> ChatTokenizer:
-    """The tokenizer of a Hugging Face folder or a GGUF file.
+    """Load the tokenizer of a Hugging Face folder or a GGUF file.
 
     Args:
-        vocab_size, date: As of `ChatTokenizer`; the date as YYYY-MM-DD.
+        vocab_size, date: As for `ChatTokenizer`; the date as YYYY-MM-DD.
     """
     if path.is_file():
-        # Import jax, which a benchmark's PyTorch side does without.
+        # Imported here because they import jax, which a benchmark's PyTorch side does without.
         from dart_jax.model.gguf_metadata import read_gguf
         from dart_jax.model.gguf_tokenizer import read_gguf_tokenizer
 

@@ -1,8 +1,8 @@
-"""Base weights from a checkpoint into `forward`'s tree: every weight exactly once.
+"""Load base weights from a checkpoint into `forward`'s tree, every weight exactly once.
 
 Whatever the format, a `TensorSource` serves tensors under their Hugging Face names in the
-Hugging Face orientation ([out, in]); this module names and checks them all, then has one after
-the other placed.
+Hugging Face orientation ([out, in]). This module checks all names and shapes, then places one
+tensor after the other on the devices.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ TOP_NAMES = {
     "final_norm": "model.norm.weight",
     "head": "lm_head.weight",
 }
-# Below this many bytes a load is over before a progress bar says anything.
+# A checkpoint of fewer bytes is loaded before a progress bar would tell anything.
 _SHOWN_FROM = 10**9
-# Bytes in float32 of a stored head that are compared with the embedding at a time.
+# So many bytes, in float32, of a stored head are compared with the embedding at a time.
 _COMPARED_AT_ONCE = 64 * 2**20
 
 
@@ -54,7 +54,7 @@ class BadCheckpoint(ValueError):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What is known of a tensor before it is read: shape [out, in], and bytes in the file."""
+    """Header of a tensor, known before it is read: shape [out, in], and bytes in the file."""
 
     shape: tuple[int, ...]
     stored_bytes: int
@@ -67,9 +67,10 @@ class TensorSource:
     Attributes:
         where: The file or folder, for messages.
         tensors: Every tensor in it (Hugging Face names and orientation), in the order in which
-            they are best read.
-        open: Name to an object that, indexed with a slice within bounds for every axis, gives
-            that part as an array which nobody changes afterwards. What it holds goes with it.
+            reading them is fastest.
+        open: Opens a tensor by name: an object that, indexed with a slice within bounds for every
+            axis, returns that part as an array which is not changed afterwards. Deleting the
+            object frees its resources.
     """
 
     where: str
@@ -78,7 +79,7 @@ class TensorSource:
 
 
 class _OnlyFinite:
-    """An opened tensor that refuses to give a part with an infinity or a NaN in it."""
+    """An opened tensor that raises for a part with an infinity or a NaN in it."""
 
     def __init__(self, tensor: Any, what: str):
         self._tensor, self._what = tensor, what
@@ -102,28 +103,29 @@ def load_params(
 ) -> PyTree:
     """Read the base weights tensor by tensor straight to their devices.
 
-    A process reads the slices that its devices hold, and holds one of them at a time; every
-    process of the mesh has to call this. Names and shapes are checked before anything is read.
+    A process reads its own devices' slices and holds one of them at a time; every process of the
+    mesh has to call this. Names and shapes are checked before anything is read.
 
     Args:
         dtype: Storage type of the matrices; norms stay float32.
         shardings: A `NamedSharding` per leaf; None places everything on one device of this process.
-        transform: Applied on the devices to every weight, when it has arrived and before it is
-            stacked; see `placing.Transform`.
+        transform: Applied on the devices to every weight before it is stacked; see
+            `placing.Transform`.
 
     Raises:
         BadCheckpoint: Missing, unknown or misshaped tensors, by name, one with numbers that are
-            not finite, or a head that should be tied and is another.
+            not finite, or a stored head that differs from the embedding it should be tied to.
     """
     _check(config, source)
     leaves, homes = _leaves(config, dtype, shardings, transform), _homes(config)
     wanted = {name: info for name, info in source.tensors.items() if name in homes}
     loaded: dict[str, PyTree] = {}
+
     with _progress(sum(info.stored_bytes for info in wanted.values())) as bar:
         for name, info in wanted.items():
             key, layer = homes[name]
             so_far = loaded.get(key)
-            # Nothing else may hold the tensor while the next one is opened.
+            # The opened tensor gets no name, so that it is freed before the next one is opened.
             loaded[key] = arrive(
                 _OnlyFinite(source.open(name), f"{source.where}: {name}"),
                 info.shape,
@@ -132,6 +134,7 @@ def load_params(
                 so_far,
             )
             bar.update(info.stored_bytes)
+
     tree = param_shapes(config)
     return jax.tree_util.tree_map_with_path(lambda path, _: loaded[path[-1].key], tree)
 
@@ -139,10 +142,11 @@ def load_params(
 def _leaves(
     config: LlamaConfig, dtype: Any, shardings: PyTree | None, transform: Transform | None
 ) -> dict[str, Leaf]:
+    """Describe how each leaf of `forward`'s tree is made, by the leaf's key."""
     shapes = param_shapes(config)
     if shardings is None:
-        one = make_mesh(MeshConfig(), jax.local_devices()[:1])
-        shardings = tree_shardings(one, param_axes(config), shapes)
+        single_device = make_mesh(MeshConfig(), jax.local_devices()[:1])
+        shardings = tree_shardings(single_device, param_axes(config), shapes)
 
     def leaf(path: Any, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Leaf:
         key, stacked = path[-1].key, path[0].key == "layers"
@@ -161,7 +165,7 @@ def _leaves(
 
 
 def _is_transposed(key: str) -> bool:
-    """Whether the file has this leaf's weights the other way round: [out, in]."""
+    """Whether the file stores this leaf's weights transposed, as [out, in]."""
     return key != "embed" and not key.endswith("norm")
 
 
@@ -178,7 +182,7 @@ def _progress(total_bytes: int) -> tqdm:
 
 
 def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a checkpoint of this architecture must have, in the file's orientation."""
+    """Shape of each tensor that a checkpoint of this architecture must have, as in the file."""
     of_leaf = {
         path[-1].key: leaf.shape[1:] if path[0].key == "layers" else leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(param_shapes(config))
@@ -190,7 +194,7 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _homes(config: LlamaConfig) -> dict[str, tuple[str, int | None]]:
-    """Leaf and layer that each tensor goes to."""
+    """Map each tensor's name to its leaf and layer (None for a weight that is not stacked)."""
     homes: dict[str, tuple[str, int | None]] = {
         f"model.layers.{layer}.{suffix}": (key, layer)
         for layer in range(config.num_layers)
@@ -203,7 +207,7 @@ def _homes(config: LlamaConfig) -> dict[str, tuple[str, int | None]]:
 
 
 def _check(config: LlamaConfig, source: TensorSource) -> None:
-    """Names and shapes, by the headers; then a stored head that should be tied."""
+    """Check names and shapes by the headers, then a stored head that should be tied."""
     expected = tensor_shapes(config)
     missing = sorted(expected.keys() - source.tensors.keys())
     # Old checkpoints carry the rotary buffer, which the configuration already determines.
@@ -212,6 +216,7 @@ def _check(config: LlamaConfig, source: TensorSource) -> None:
     has_copied_head = config.tied_head and TOP_NAMES["head"] in unknown
     if has_copied_head:
         unknown.remove(TOP_NAMES["head"])
+
     problems = [
         f"{kind} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
         for kind, names in (("missing", missing), ("unknown", unknown))
@@ -219,27 +224,32 @@ def _check(config: LlamaConfig, source: TensorSource) -> None:
     ]
     if problems:
         raise BadCheckpoint(f"{source.where}: {'; '.join(problems)}")
+
     for name, shape in expected.items():
-        found = source.tensors[name].shape
-        if found != shape:
+        stored_shape = source.tensors[name].shape
+        if stored_shape != shape:
             raise BadCheckpoint(
-                f"{source.where}: {name} is {found}, the configuration asks for {shape}"
+                f"{source.where}: {name} is {stored_shape}, the configuration asks for {shape}"
             )
     if has_copied_head:
         _check_copied_head(source)
 
 
 def _check_copied_head(source: TensorSource) -> None:
-    """A stored head beside a tied embedding has to be a copy of it; a block of rows at a time."""
-    names = TOP_NAMES["head"], TOP_NAMES["embed"]
-    rows, columns = source.tensors[TOP_NAMES["embed"]].shape
+    """Raise unless a stored head beside a tied embedding is a copy of it.
+
+    The two are compared a block of rows at a time, since they may not fit into memory.
+    """
+    head_name, embed_name = TOP_NAMES["head"], TOP_NAMES["embed"]
+    rows, columns = source.tensors[embed_name].shape
     step = max(1, _COMPARED_AT_ONCE // (4 * columns))
-    blocks = (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-    head, embed = (source.open(name) for name in names)
-    same = source.tensors[names[0]].shape == (rows, columns) and all(
+    blocks = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    head, embed = source.open(head_name), source.open(embed_name)
+    same_shape = source.tensors[head_name].shape == (rows, columns)
+    if not same_shape or not all(
         np.array_equal(head[block, :], embed[block, :]) for block in blocks
-    )
-    if not same:
+    ):
         raise BadCheckpoint(
             f"{source.where}: tie_word_embeddings is true, but lm_head.weight differs "
             "from the embedding; set it to false in config.json"
