@@ -1,4 +1,4 @@
-"""Examples become rows of arrays: one each, or several packed into one."""
+"""Rows of arrays, made from examples: a row each, or several packed into one."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ class StepBatch:
 
 def with_origins(step: StepBatch, examples: Sequence[Example]) -> OriginBatch:
     """A step's arrays with the source and the severity of each segment."""
-    sources, severities = np.zeros_like(step.examples), np.zeros_like(step.examples)
+    sources = np.zeros_like(step.examples)
+    severities = np.zeros_like(step.examples)
     for place, index in np.ndenumerate(step.examples):
         if index >= 0:
             sources[place] = SOURCES.index(examples[index].source)
@@ -107,18 +108,21 @@ def fill_row(examples: Sequence[Example], prefix: int, length: int) -> Batch:
         row.tokens[:prefix] = examples[0].tokens[:prefix]
         row.positions[:prefix] = np.arange(prefix)
         row.segment_ids[:prefix] = SHARED
+
     start = prefix
     for segment, example in enumerate(examples, 1):
         own = example.tokens[prefix:]
         end = start + len(own)
         row.tokens[start:end] = own
         row.targets[start : end - 1] = own[1:]
+        row.positions[start:end] = np.arange(prefix, len(example.tokens))
+        row.segment_ids[start:end] = segment
+
+        # The position before the completion predicts its first token; the last predicts nothing.
         supervised = slice(start + example.prompt_length - 1 - prefix, end - 1)
         row.loss_weights[supervised] = example.weight
         if example.token_weights is not None:
             row.loss_weights[supervised] *= np.asarray(example.token_weights, np.float32)
-        row.positions[start:end] = np.arange(prefix, len(example.tokens))
-        row.segment_ids[start:end] = segment
         start = end
     return row
 
@@ -129,7 +133,7 @@ def make_step_batch(
     length: int,
     layout: Layout,
 ) -> StepBatch:
-    """Arrays of one step.
+    """Make the arrays of one step.
 
     Args:
         micro_batches: Which examples are in each row of each micro-batch, as indices.
@@ -141,9 +145,10 @@ def make_step_batch(
         for row in micro_batch
     ]
     shape = len(micro_batches), len(micro_batches[0])
-    numbers = np.full((*shape, layout.segments), -1, np.int32)
+    arrays = [np.stack(column).reshape(*shape, length) for column in zip(*rows, strict=True)]
+
+    segment_examples = np.full((*shape, layout.segments), -1, np.int32)
     for a, micro_batch in enumerate(micro_batches):
         for b, row in enumerate(micro_batch):
-            numbers[a, b, : len(row)] = row
-    arrays = (np.stack(stacked).reshape(*shape, length) for stacked in zip(*rows, strict=True))
-    return StepBatch(Batch(*arrays), layout, numbers)
+            segment_examples[a, b, : len(row)] = row
+    return StepBatch(Batch(*arrays), layout, segment_examples)

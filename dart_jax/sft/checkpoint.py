@@ -19,12 +19,12 @@ from jaxtyping import Array, PyTree
 
 from dart_jax.sft.step import TrainState
 
-# The newest, and one to go back to when that is damaged.
+# The newest checkpoint, and one to go back to when that is damaged.
 KEPT = 2
 
 
 class RefusedCheckpoint(ValueError):
-    """A checkpoint that is damaged or of another run; names the folder, the step and a remedy."""
+    """A checkpoint is damaged or of another run; the message names folder, step and remedy."""
 
 
 class Checkpoints:
@@ -61,8 +61,8 @@ class Checkpoints:
         """Begin to write the state after `step`; a crash meanwhile leaves the one before.
 
         Returns when the state is on the host (on a CPU: when it is held, so that the next step
-        cannot take its memory): the step may donate it. The writing goes on in the background,
-        and ends before the next begins.
+        cannot take its memory), so that the next step may donate it. The writing goes on in the
+        background, and ends before the next save begins.
         """
         if self._manager.latest_step() == step:
             return
@@ -79,7 +79,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, like: TrainState, shardings: PyTree) -> TrainState | None:
-        """The newest state, placed like `shardings`; None when there is none.
+        """Read the newest state, placed like `shardings`; None when there is none.
 
         Raises:
             RefusedCheckpoint: It is damaged, or of another run.
@@ -87,6 +87,7 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
+
         label = self._read(step, "label", ocp.args.JsonRestore())
         different = list(differences(label["identity"], self._identity))
         if different:
@@ -95,12 +96,14 @@ class Checkpoints:
                 f"{'; '.join(different)}. Go back to that run's settings and data, or delete "
                 "the folder to train this stage anew"
             )
+
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             like,
             shardings,
         )
         state = TrainState(**self._read(step, "state", ocp.args.StandardRestore(target._asdict())))
+
         if int(state.step) != step:
             raise self._damaged(step, f"it holds step {int(state.step)}")
         if int(checksum(state)) != label["checksum"]:
@@ -109,10 +112,9 @@ class Checkpoints:
 
     def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs) -> Any:
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
         except Exception as error:  # orbax raises a bare one for an array cut short
             raise self._damaged(step, f"{type(error).__name__}: {error}") from error
-        return found
 
     def _damaged(self, step: int, why: str) -> RefusedCheckpoint:
         older = [kept for kept in self._manager.all_steps() if kept < step]
@@ -124,7 +126,7 @@ class Checkpoints:
 
 
 def differences(found: Any, expected: Any, name: str = "") -> Iterator[str]:
-    """Each value in which two nested dictionaries differ, as `adapter.rank is 8, not 16`."""
+    """Yield each difference of two nested dictionaries, as `adapter.rank is 8, not 16`."""
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in sorted(found.keys() | expected.keys()):
             inner = f"{name}.{key}" if name else key

@@ -17,8 +17,8 @@ from dart_jax.settings import (
 
 Length = Annotated[int, Range(least=2)]
 
-# Settings of SftConfig that decide about layout, memory, speed and log. Which examples meet in a
-# step, and the loss of that step, are the same under all of them, within the noise of rounding.
+# Settings of SftConfig that concern layout, memory, speed and log only. Which examples meet in a
+# step, and the loss of that step, are the same whatever they are, within the noise of rounding.
 _LAYOUT = (
     "micro_batch_size",
     "row_length",
@@ -32,15 +32,15 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the loss of a token is; `sft.token_losses` has the formulas.
+    """The loss of a token; `sft.token_losses` has the formulas.
 
     Attributes:
-        fn: Loss of the tokens of a target: cross_entropy, focal, or a function of your own as module.function, importable from the current directory.
+        fn: Loss of a target's tokens: cross_entropy, focal, or a function of your own as module.function, importable from the current directory.
         focal_gamma: Exponent of focal, which is (1 - p)^gamma times the cross-entropy; 0 is the cross-entropy.
         reference: Give your own function the starting adapter's cross-entropy and the KL divergence from it; costs a second forward pass.
-        unlikelihood_weight: Of repair.loss only. Above 0, the drifted rationale of every repaired case is trained on, too, with this times -log(1 - p), at the weight of its repair.
-        kl_weight: Of repair.loss only. Above 0, the loss of replayed targets is this times KL(starting adapter || trained adapter) over the whole vocabulary, in place of fn; needs repair.replay.
-        toxicity_weight: Of sft.loss only. Above 0, M0 answers the training questions, the scorer scores it, and this times the expected score is added to the distill loss (joint toxicity regularisation).
+        unlikelihood_weight: For repair.loss only. Above 0, the drifted rationale of every repaired case is trained on, too, and its loss is this times -log(1 - p), at the weight of its repair.
+        kl_weight: For repair.loss only. Above 0, the loss of replayed targets is this times KL(starting adapter || trained adapter) over the whole vocabulary, in place of fn; needs repair.replay.
+        toxicity_weight: For sft.loss only. Above 0, M0 answers the training questions, the scorer scores the answers, and this times the expected score is added to the distill loss (joint toxicity regularisation).
     """
 
     fn: Name = "cross_entropy"

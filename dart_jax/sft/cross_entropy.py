@@ -30,7 +30,7 @@ from dart_jax.sft.batch import AnyBatch
 
 
 class SegmentSums(NamedTuple):
-    """What each example of each row amounts to, for the log.
+    """Sums over each example of each row, for the log.
 
     Attributes:
         loss: Sum of the unweighted cross-entropy over its supervised tokens, nats.
@@ -92,7 +92,7 @@ def cross_entropy_sum(
     chunk: int,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, "B M"]]:
-    """sum weight x cross-entropy, `chunk` positions of a row at a time; memory B x chunk x V.
+    """Sum weight x cross-entropy, `chunk` positions of a row at a time; memory B x chunk x V.
 
     The sum is differentiable in `hidden` only: the head is frozen. Its gradient is made in the
     forward pass, while the chunk's probabilities are at hand: one product with the vocabulary
@@ -152,6 +152,8 @@ def _scan_chunks(
         total = total + jnp.sum(w * each)
         if not with_grad:
             return total, (each, None)
+
+        # d(-log p(target)) / d logits = p - one_hot(target)
         is_target = jnp.arange(logits.shape[-1])[None, None, :] == t[..., None]
         grad_logits = (w[..., None] * (jnp.exp(logits - shift) - is_target)).astype(kernel.dtype)
         grad = jnp.einsum("bcv,dv->bcd", grad_logits, kernel, preferred_element_type=jnp.float32)
@@ -163,7 +165,7 @@ def _scan_chunks(
 
 
 class TokenTerms(NamedTuple):
-    """Of each position, in nats; float32.
+    """What a loss of tokens is made of: one value of each position, in nats; float32.
 
     Attributes:
         cross_entropy: -log p(target).
@@ -228,12 +230,14 @@ def _terms_forward(
     kernel: Array,
     targets: Array,
 ) -> tuple[TokenTerms, tuple]:
-    kept = (hidden, reference, kernel, targets)
-    return _token_terms(chunk, mesh, *kept), kept
+    residuals = (hidden, reference, kernel, targets)
+    return _token_terms(chunk, mesh, *residuals), residuals
 
 
-def _terms_backward(chunk: int, mesh: Mesh | None, kept: tuple, cotangents: TokenTerms) -> tuple:
-    hidden, reference, kernel, targets = kept
+def _terms_backward(
+    chunk: int, mesh: Mesh | None, residuals: tuple, cotangents: TokenTerms
+) -> tuple:
+    hidden, reference, kernel, targets = residuals
 
     def body(_: None, piece: tuple) -> tuple[None, Array]:
         h, r, t, of_each, of_kl = _on_rows(piece, mesh)
@@ -281,7 +285,7 @@ def split_chunks(x: Shaped[Array, "B M ..."], chunk: int) -> Shaped[Array, "N B 
 
 
 def join_chunks(x: Shaped[Array, "N B C ..."], positions: int) -> Shaped[Array, "B M ..."]:
-    """The first M = `positions` of these pieces, put together again."""
+    """Put the pieces together again; the first M = `positions` of a row."""
     x = x.swapaxes(0, 1)
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :positions]
 

@@ -1,4 +1,4 @@
-"""A target becomes token ids, a completion mask and a weight."""
+"""Tokenised training examples: token ids, where the completion begins, and loss weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dart_jax.records import Question, Target
 from dart_jax.sft.token_weights import token_weights
 
 SOURCES = ("distill", "repair", "drifted", "penalised", "preferred")
-"""What an example is for: `Target.stage`."""
+"""What an example is for: the values of `Target.stage`."""
 
 SMALLEST = 2.0**-126
-"""Of the positive numbers, the smallest that a device does not take for 0 in float32."""
+"""The smallest positive float32 that a device does not flush to 0."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Example:
         tokens: Prompt ids followed by completion ids with their end of turn.
         prompt_length: Leading tokens that carry no loss.
         weight: Multiplies the loss of every completion token.
-        severity: Of the drift that it repairs; None for distill targets.
+        severity: Severity of the drift that it repairs; None for distill targets.
         source: What its target is for, one of `SOURCES`.
-        token_weights: One number a completion token, end of turn included, that multiplies
-            `weight`; a token of weight 0 is not supervised. None: all are 1.
+        token_weights: One factor of `weight` for each completion token, end of turn included; a
+            token of weight 0 is not supervised. None: all are 1.
     """
 
     id: str
@@ -99,13 +99,15 @@ def _tokenize_one(
     if target.stage in ("distill", "repair"):
         completion = tokenizer.encode_completion(target.completion, row=id)
     else:
-        # What a model has said, as far as it fits: its end of turn is no part of the rationale.
-        said = tokenizer.encode_text(target.completion, row=id)
-        completion = said[: max(max_length - len(prompt), 0)]
+        # A model's own rationale, as far as it fits: its end of turn is no part of it.
+        rationale = tokenizer.encode_text(target.completion, row=id)
+        completion = rationale[: max(max_length - len(prompt), 0)]
+
     weights = None
     if target.spans:
         offsets = tokenizer.completion_offsets(target.completion)
         weights = token_weights(target.spans, offsets[: len(completion)])
+
     return Example(
         id=id,
         tokens=(*prompt, *completion),

@@ -1,4 +1,4 @@
-"""How many floating-point operations a training step needs, and how many a device can do."""
+"""Floating-point operations that a training step needs, and the peak of known devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PEAK_BF16 = {
 
 
 class Counts(NamedTuple):
-    """What one step's rows hold.
+    """Counts of what one step's rows hold.
 
     Attributes:
         padded_tokens: Positions of all rows, padding included.
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 
 def count_attended_pairs(segment_ids: Int[np.ndarray, "... T"]) -> int:
-    """(query, key) pairs under the causal mask of packed rows.
+    """Count the (query, key) pairs under the causal mask of packed rows.
 
     A segment of n tokens has n (n + 1) / 2 pairs of its own and n P with the row's shared prefix
     of P tokens (segment -1), whose own are P (P + 1) / 2:
@@ -64,7 +64,7 @@ def count_attended_pairs(segment_ids: Int[np.ndarray, "... T"]) -> int:
 
 
 def train_flops(config: LlamaConfig, lora: LoraConfig, counts: Counts) -> int:
-    """Floating-point operations that one training step with a frozen base needs.
+    """Count the floating-point operations that a training step with a frozen base needs.
 
     A product of [m, k] and [k, n] counts 2 m k n. Padding and recomputation are not needed, and
     do not count; the frozen base has no weight gradients. With L layers, N query heads of H
@@ -90,7 +90,7 @@ def train_flops(config: LlamaConfig, lora: LoraConfig, counts: Counts) -> int:
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Bfloat16 peak of one device in FLOP/s; None where it is not known (every CPU)."""
+    """Look up the bfloat16 peak of one device in FLOP/s; None where unknown (every CPU)."""
     kind = device_kind.lower()
     fitting = [name for name in PEAK_BF16 if kind.startswith(name)]
     return PEAK_BF16[max(fitting, key=len)] if fitting else None

@@ -101,8 +101,8 @@ def train(
     adapter = jax.device_put(initial, shardings.state.lora_params)
     reference = adapter if spec.needs_reference else None
 
-    whose = identity(model, base, lora, sft, plan, learning_rate, key, spec)
-    with Preemption() as preemption, Checkpoints(folder / "checkpoint", whose) as checkpoints:
+    training = identity(model, base, lora, sft, plan, learning_rate, key, spec)
+    with Preemption() as preemption, Checkpoints(folder / "checkpoint", training) as checkpoints:
         state = checkpoints.restore(state_shapes, shardings.state)
         if state is None:
             make_state = partial(initial_state, optimizer=optimizer)
@@ -164,11 +164,11 @@ def identity(
     key: Array,
     spec: TrainSpec,
 ) -> dict[str, Any]:
-    """What a checkpoint has in common with the run that goes on from it.
+    """Identify a training: the values that a checkpoint shares with the run that goes on from it.
 
-    Neither the devices nor what only the layout, the memory or the log depend on: these may
-    change between two starts. Another layout adds the same numbers in another order. Under dropout
-    it draws other noise, too: the noise of a step comes from the seed, the step and the place of a
+    Left out are the devices and whatever only layout, memory or log depend on: these may change
+    between two starts. Another layout adds the same numbers in another order. Under dropout it
+    draws other noise, too: the noise of a step comes from the seed, the step and the place of a
     token in its micro-batch, so that the training goes on as it might have gone with another seed.
     """
     shared = {

@@ -1,4 +1,4 @@
-"""One line of a training log: what a step did to the loss, with which weights, how fast."""
+"""The metrics of one step as a line of the training log: loss, weights and speed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dart_jax.sft.step import Metrics
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast one step was; the only part of its log line that differs between equal runs.
+    """Speed of one step: the only part of its log line that differs between two equal runs.
 
     Attributes:
         seconds: Wall time of the step; the first of each shape includes its compilation.
@@ -54,13 +54,13 @@ class LogLine:
         loss_by_source: The same by what the examples are for (`examples.SOURCES`).
         grad_norm: Global norm of the adapters' gradients before clipping.
         update_norm: Global norm of what the step added to the adapters.
-        learning_rate: That the step used.
+        learning_rate: The one that the step used.
         weight_mass: Sum of loss weights over the step's supervised tokens, as the device saw it.
         examples: Examples in the step.
         effective_examples: Effective sample size (sum w)^2 / sum w^2 (Kish 1965) over the step's
             examples; w is the mean loss weight of an example's supervised tokens.
-        supervised_tokens, tokens, padded_tokens: As in `Speed`, a step.
-        flops: Needed floating-point operations (`train_flops`), without a reference's.
+        supervised_tokens, tokens, padded_tokens: Counts of what `Speed` has a second.
+        flops: Needed floating-point operations (`train_flops`), without those of a reference.
         loss_parts: What each part of a `TokenLoss` adds to `loss`; empty for the plain one.
     """
 
@@ -83,7 +83,7 @@ class LogLine:
 
 
 class Workload(NamedTuple):
-    """What turns counts into operations and utilisation.
+    """The model and its devices: what turns counts into operations and utilisation.
 
     Attributes:
         peak: Bfloat16 peak of all devices together, in FLOP/s; None where it is not known.
@@ -110,25 +110,28 @@ def make_log_line(
     learning_rate: float,
     seconds: float,
 ) -> LogLine:
-    """The log line of a finished step; waits for its metrics."""
+    """Make the log line of a finished step; waits for its metrics."""
     values = jax.device_get(metrics)
     present = batch.examples >= 0
     members = [examples[index] for index in batch.examples[present]]
-    sums, weights, counted = (np.asarray(x, np.float64)[present] for x in values.examples)
+    losses = np.asarray(values.examples.loss, np.float64)[present]
+    weights = np.asarray(values.examples.weight, np.float64)[present]
+    supervised = np.asarray(values.examples.tokens, np.float64)[present]
+
     counts = count_step(batch)
     flops = train_flops(work.config, work.lora, counts)
     severities = [None if e.severity is None else severity_name(e.severity) for e in members]
     return LogLine(
         step=step,
         loss=float(values.loss),
-        loss_by_severity=mean_loss_by(severities, sums, counted),
-        loss_by_source=mean_loss_by([e.source for e in members], sums, counted),
+        loss_by_severity=mean_loss_by(severities, losses, supervised),
+        loss_by_source=mean_loss_by([e.source for e in members], losses, supervised),
         grad_norm=float(values.grad_norm),
         update_norm=float(values.update_norm),
         learning_rate=learning_rate,
         weight_mass=float(weights.sum()),
         examples=len(members),
-        effective_examples=effective_sample_size(weights / np.maximum(counted, 1)),
+        effective_examples=effective_sample_size(weights / np.maximum(supervised, 1)),
         supervised_tokens=counts.supervised_tokens,
         tokens=counts.tokens,
         padded_tokens=counts.padded_tokens,
@@ -139,7 +142,7 @@ def make_log_line(
 
 
 def count_step(batch: StepBatch) -> Counts:
-    """Tokens and attended pairs of all rows of a step."""
+    """Count the tokens and attended pairs of all rows of a step."""
     rows = batch.batch
     return Counts(
         padded_tokens=int(rows.tokens.size),
@@ -165,12 +168,12 @@ def mean_loss_by(
         tokens: Their number.
     """
     names = np.array([group or "" for group in groups])
-    found = {}
+    means = {}
     for name in sorted({group for group in groups if group is not None}):
         total = tokens[names == name].sum()
         if total > 0:
-            found[name] = float(sums[names == name].sum() / total)
-    return found
+            means[name] = float(sums[names == name].sum() / total)
+    return means
 
 
 def effective_sample_size(weights: Float[np.ndarray, " E"]) -> float:

@@ -24,7 +24,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class _StepInFlight(NamedTuple):
-    number: int
+    step: int
     batch: StepBatch
     begun: float
     metrics: Metrics | None = None
@@ -33,12 +33,12 @@ class _StepInFlight(NamedTuple):
 class Monitor:
     """Reads the metrics of each step while the next one runs, so that no device waits for it.
 
-    Use as a context manager around the steps, and call for each `before` and `after`.
+    Use as a context manager around the steps, and call `before` and `after` around each.
 
     Args:
-        learning_rates: Of each step. On the host: to compute one on the devices would wait for
-            the step in flight.
-        sinks: Where the log lines go. One that fails is told of once; the training goes on.
+        learning_rates: The one of each step, on the host: computing it on the devices would wait
+            for the step in flight.
+        sinks: Where the log lines go. The first failure of each is a warning; training goes on.
         trace: Steps to trace with the profiler.
     """
 
@@ -52,10 +52,10 @@ class Monitor:
     ):
         self._plan, self._work, self._learning_rates = plan, work, learning_rates
         self._sinks, self._trace = sinks, trace
-        self._failed: set[str] = set()
+        self._failed_sinks: set[str] = set()
         self._shapes: set[Any] = set()
-        self._now: _StepInFlight | None = None
-        self._given: _StepInFlight | None = None
+        self._starting: _StepInFlight | None = None
+        self._in_flight: _StepInFlight | None = None
         self._ended = -math.inf  # when the last step was over, on the clock of perf_counter
         self.lines: list[LogLine] = []
 
@@ -67,57 +67,62 @@ class Monitor:
         for sink in self._sinks:
             self._guard(sink, sink.close)
 
-    def before(self, number: int, batch: StepBatch) -> None:
-        """A step, counted from 1, is about to be given to the devices.
+    def before(self, step: int, batch: StepBatch) -> None:
+        """Note that a step, counted from 1, is about to be given to the devices.
 
         Raises:
             NonFiniteLoss: The step before it; see `flush`.
         """
         shape = (batch.batch.tokens.shape, batch.layout)
-        if shape not in self._shapes or number == self._trace.first:
+        if shape not in self._shapes or step == self._trace.first:
             self.flush()  # the compilation is this step's, and the trace begins with it
         self._shapes.add(shape)
-        self._trace.start(number)
-        self._now = _StepInFlight(number, batch, time.perf_counter())
+        self._trace.start(step)
+        self._starting = _StepInFlight(step, batch, time.perf_counter())
 
     def after(self, metrics: Metrics) -> None:
-        """The devices have the step; logs the one before it.
+        """Take the metrics, on their way, of the step that `before` noted; log the one before it.
 
         Raises:
             NonFiniteLoss: The step before it; see `flush`.
         """
-        before, self._given = self._given, self._now._replace(metrics=metrics)
-        if before is not None:
-            self._log(before)
-        if self._now.number == self._trace.last:
+        previous = self._in_flight
+        self._in_flight = self._starting._replace(metrics=metrics)
+        if previous is not None:
+            self._log(previous)
+        if self._in_flight.step == self._trace.last:
             self.flush()
             self._trace.end()
 
     def flush(self) -> None:
-        """Log the last step given; returns when it is over.
+        """Log the step in flight, if there is one; returns when it is over.
 
         Raises:
             NonFiniteLoss: With the step, the example ids and what to try.
         """
-        given, self._given = self._given, None
-        if given is not None:
-            self._log(given)
+        last, self._in_flight = self._in_flight, None
+        if last is not None:
+            self._log(last)
 
-    def _log(self, step: _StepInFlight) -> None:
-        jax.block_until_ready(step.metrics)
+    def _log(self, finished: _StepInFlight) -> None:
+        jax.block_until_ready(finished.metrics)
         now = time.perf_counter()
-        seconds = now - max(step.begun, self._ended)
+        # A step that was given while another ran began when that one ended.
+        seconds = now - max(finished.begun, self._ended)
         self._ended = now
+
+        index = finished.step - 1
         line = make_log_line(
-            step.number,
-            step.metrics,
-            step.batch,
+            finished.step,
+            finished.metrics,
+            finished.batch,
             self._plan.examples,
             self._work,
-            learning_rate=self._learning_rates[step.number - 1],
+            learning_rate=self._learning_rates[index],
             seconds=seconds,
         )
-        _check_finite(line, self._plan.ids(step.number - 1))
+        _check_finite(line, self._plan.ids(index))
+
         self.lines.append(line)
         for sink in self._sinks:
             self._guard(sink, lambda sink=sink: sink.write(line))
@@ -127,12 +132,12 @@ class Monitor:
         try:
             action()
         except OSError as error:
-            if name not in self._failed:
+            if name not in self._failed_sinks:
                 print(f"warning: {name} failed, training goes on: {error}", file=sys.stderr)
-            self._failed.add(name)
+            self._failed_sinks.add(name)
 
     def summary(self, title: str) -> str:
-        """One line about the steps of this start."""
+        """Summarise the steps since this start in one line."""
         if not self.lines:
             return f"{title}: nothing left to train"
         first, last = self.lines[0], self.lines[-1]
@@ -163,7 +168,7 @@ def _check_finite(line: LogLine, ids: list[str]) -> None:
 
 
 class ProfilerTrace:
-    """Traces steps `first` to `last` into a folder.
+    """A profiler trace of steps `first` to `last`, written into a folder.
 
     Args:
         folder: Read by TensorBoard's profiler.

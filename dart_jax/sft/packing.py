@@ -139,24 +139,29 @@ def epoch_batches(
     for start in range(0, len(order), WINDOW * batch_size):
         window = order[start : start + WINDOW * batch_size]
         piece = sorted(map(int, window), key=lambda i: (len(examples[i].tokens), i))
+
         if packing == "none":
             batches += [piece[i : i + batch_size] for i in range(0, len(piece), batch_size)]
         else:
-            batches += deal(piece, -(-len(piece) // batch_size))
+            batches += snake_draft(piece, -(-len(piece) // batch_size))
     return [batches[b] for b in rng.permutation(len(batches))]
 
 
-def deal(ordered: Sequence[int], hands: int) -> list[list[int]]:
-    """Deal out to and fro, so that hands get alike shares: 0 1 2 3 4 5 to two: 0 3 4, 1 2 5."""
-    dealt: list[list[int]] = [[] for _ in range(hands)]
-    for index, card in enumerate(ordered):
-        turn, place = divmod(index, hands)
-        dealt[place if turn % 2 == 0 else hands - 1 - place].append(card)
-    return dealt
+def snake_draft(ordered: Sequence[int], groups: int) -> list[list[int]]:
+    """Assign in snake order, so that groups of ordered lengths get nearly equal totals.
+
+    The turn goes to and fro: 0 1 2 3 4 5 in two groups are 0 3 4 and 1 2 5.
+    """
+    drafted: list[list[int]] = [[] for _ in range(groups)]
+    for index, member in enumerate(ordered):
+        turn, place = divmod(index, groups)
+        group = place if turn % 2 == 0 else groups - 1 - place
+        drafted[group].append(member)
+    return drafted
 
 
 def _micro_batches(examples: Sequence[Example], batch: list[int], count: int) -> list[list[int]]:
-    return deal(sorted(batch, key=lambda i: (len(examples[i].tokens), i)), count)
+    return snake_draft(sorted(batch, key=lambda i: (len(examples[i].tokens), i)), count)
 
 
 def _one_a_row(
@@ -169,6 +174,8 @@ def _one_a_row(
         length = _round_up(max(len(e.tokens) for e in members), LENGTH_BUCKET)
         supervised = max(len(e.tokens) - e.prompt_length for e in members)
         layout = Layout(0, length, 1, min(_round_up(supervised, SUPERVISED_BUCKET), length))
+
+        # Empty rows at the end of a micro-batch, so that the devices get equally many.
         filled = [[[i] for i in m] + [[] for _ in range(rows - len(m))] for m in step]
         planned.append(PlannedStep(filled, length, layout))
     return planned
@@ -186,8 +193,11 @@ def _packed(
             f"{examples[longest].id}: {len(examples[longest].tokens)} tokens, more than "
             f"sft.row_length {sft.row_length}; raise it"
         )
+
+    # As few rows as the fullest micro-batch needs at the longest row; every micro-batch gets them.
     micro_batches = [m for step in steps for m in step]
     count = _round_up(max(len(first_fit(m, own, room)) for m in micro_batches), data_parallel)
+
     # The least row length at which every micro-batch fits that number of rows.
     need = max(sum(own[i] for i in m) for m in micro_batches)
     capacity = max(-(-need // count), own[longest])
@@ -200,6 +210,7 @@ def _packed(
         ),
         sft.row_length,
     )
+
     packed = [[_packed_rows(m, own, length - prefix, count) for m in step] for step in steps]
     rows = [row for step in packed for m in step for row in m]
     supervised = max(

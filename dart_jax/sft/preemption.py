@@ -23,9 +23,9 @@ class Terminated(SystemExit):
 
 
 class Preemption:
-    """Whether a SIGTERM has come; use as a context manager around the steps.
+    """A handler of SIGTERM that remembers it; use as a context manager around the steps.
 
-    The previous handler is back afterwards, and gets a SIGTERM that came too late for `agreed`.
+    The previous handler is set again afterwards; it gets a SIGTERM that came too late for `agreed`.
     Python lets only the main thread set handlers: in another thread nothing is set, and SIGTERM
     does what it did before.
     """
@@ -56,9 +56,9 @@ class Preemption:
     def agreed(self) -> bool:
         """Whether to stop after the step in flight: the same answer in every process.
 
-        To be called once a step by every process. With several processes, the answer is about
-        the previous call: the flags are combined on the devices, behind the step in flight, and
-        nobody waits for them before the next step is there.
+        Every process calls it once a step. With several processes, the answer is about the
+        previous call: the flags are combined on the devices, behind the step in flight, and
+        nobody waits for them before the next step has been given to the devices.
         """
         if self._any is None:
             return self.received
@@ -67,7 +67,7 @@ class Preemption:
 
 
 def _any_process() -> Callable[[bool], jax.Array]:
-    """A function: is the flag true in any process? An array that is on its way."""
+    """Make a function that tells, as an array on its way, if the flag is true in any process."""
     mesh = Mesh(np.asarray(jax.devices()), ("device",))
     split = NamedSharding(mesh, PartitionSpec("device"))
     combine = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -25,7 +25,7 @@ class Sink(Protocol):
         """Take the next line. Raises OSError, which does not end the training."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End: no further line will come."""
 
 
 class LogFile:
@@ -33,7 +33,7 @@ class LogFile:
 
     def __init__(self, path: Path, done: int):
         self.path = path
-        # The lines of steps after the checkpoint: they are about to be run again.
+        # Steps after the checkpoint are about to be run again: their lines go.
         kept = [line for line in resume_jsonl(path, LogLine) if line.step <= done]
         write_jsonl(path, kept)
         missing = sorted(set(range(1, done + 1)) - {line.step for line in kept})
@@ -55,7 +55,7 @@ class LogFile:
         self._whole = self.path.stat().st_size
 
     def close(self) -> None:
-        """Try once more what is not on disk."""
+        """Try once more to write what is not on disk."""
         if self._waiting:
             self._append()
 
@@ -96,7 +96,7 @@ class EventFile:
 
 
 class ProgressBar:
-    """A bar on the terminal with loss and speed."""
+    """A progress bar on the terminal, with loss and speed."""
 
     def __init__(self, title: str, total: int, done: int):
         self._bar = tqdm(None, title, total=total, initial=done, unit="step", smoothing=0)
@@ -113,7 +113,7 @@ class ProgressBar:
 
 
 def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
-    """(name, value) of every number of a log line but its step; unknown ones are left out."""
+    """Yield (name, value) of every number of a log line but its step; None is left out."""
 
     def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:
         if isinstance(value, Mapping):
@@ -128,7 +128,7 @@ def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
 
 
 def open_sinks(folder: Path, title: str, total: int, done: int) -> list[Sink]:
-    """The first process's log, TensorBoard file and progress bar; none in the others."""
+    """Open the first process's log, TensorBoard file and progress bar; none in the others."""
     if not is_first():
         return []
     sinks: list[Sink] = [LogFile(folder / "log.jsonl", done)]

@@ -1,4 +1,4 @@
-"""Losses beside the weighted cross-entropy: what each token's is, as settings name it.
+"""Losses of single tokens other than the cross-entropy, as `sft.loss` and `repair.loss` name them.
 
 A token's loss depends on what its example is for (`SOURCES`); p is the trained adapter's
 probability of the token, q the starting adapter's, which stays as it is:
@@ -25,8 +25,9 @@ is (H(r) - b) p/q, b the mean score. Its gradient is the one above while p = q, 
 later p/q leaves the other tokens' ratios out, as PPO does, and is clipped as there to
 [1 - CLIP, 1 + CLIP] where going further would lower the loss: what was drawn from M0 says nothing
 about a model that is no longer near it. |H(r) - b| is the example's weight, its sign the source.
-They are drawn as `decode` says, so that E_q is M0's own distribution at temperature 1 and top-p 1
-only, and a sharpened one below. The conclusion line, which H does not read, is not trained on here.
+The rationales are drawn as `decode` says, so that E_q is M0's own distribution at temperature 1
+and top-p 1 only, and a sharpened one below. The conclusion line, which H does not read, is not
+trained on here.
 """
 
 from __future__ import annotations
@@ -54,17 +55,17 @@ CERTAIN = 1e-5
 
 
 class Tokens(NamedTuple):
-    """What a loss of tokens may look at; B rows of M positions that carry a loss.
+    """The arrays that a loss of tokens may use; B rows of M positions that carry a loss.
 
     Attributes:
         cross_entropy: -log p(token), nats; the one that carries gradients, with `kl`.
         reference_cross_entropy: -log q(token) under the starting adapter, without gradient; None
             unless `loss.reference`, or a part of the loss, asks for it.
         kl: KL(q || p) over the vocabulary, nats; None likewise.
-        weights: Loss weight of each token, as the examples carry it; 0 where there is none, and
-            what the loss says there does not count.
+        weights: Loss weight of each token, as the examples carry it. Where it is 0, the position
+            is padding, and the loss returned for it does not count.
         sources: Index in `SOURCES` of what the example is for.
-        severities: Of the drift that is repaired, 1 to 4; 0: none.
+        severities: Severity of the drift that the example repairs, 1 to 4; 0 for none.
         segment_ids: Which example of its row a token belongs to, from 1.
     """
 
@@ -78,14 +79,14 @@ class Tokens(NamedTuple):
 
 
 class TokenLoss(NamedTuple):
-    """A loss of tokens: settings, and the function that `loss.fn` names."""
+    """The loss that the settings name: they themselves, and the function that `loss.fn` is."""
 
     config: LossConfig
     fn: Callable[[Tokens], Array]
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the starting adapter runs, too."""
+        """Whether the step runs the starting adapter, too."""
         config = self.config
         return config.reference or config.kl_weight > 0 or config.toxicity_weight > 0
 
@@ -95,13 +96,13 @@ class TokenLoss(NamedTuple):
         Every token belongs to one part; it is 0 in the others.
         """
         config, parts = self.config, {}
-        rest = jnp.ones_like(tokens.sources, bool)
+        unclaimed = jnp.ones_like(tokens.sources, bool)
 
         def add(name: str, weight: float, sources: tuple[str, ...], values: Array) -> None:
-            nonlocal rest
-            mine = is_from(tokens, *sources)
-            parts[name] = jnp.where(mine, weight * values, 0.0)
-            rest &= ~mine
+            nonlocal unclaimed
+            claimed = is_from(tokens, *sources)
+            parts[name] = jnp.where(claimed, weight * values, 0.0)
+            unclaimed &= ~claimed
 
         if config.unlikelihood_weight > 0:
             values = unlikelihood(tokens.cross_entropy)
@@ -110,7 +111,7 @@ class TokenLoss(NamedTuple):
             add("kl", config.kl_weight, ("distill",), tokens.kl)
         if config.toxicity_weight > 0:
             add("toxicity", config.toxicity_weight, ("penalised", "preferred"), ratio_loss(tokens))
-        return {config.fn: jnp.where(rest, self.fn(tokens), 0.0), **parts}
+        return {config.fn: jnp.where(unclaimed, self.fn(tokens), 0.0), **parts}
 
 
 def is_from(tokens: Tokens, *sources: str) -> Array:
@@ -119,13 +120,13 @@ def is_from(tokens: Tokens, *sources: str) -> Array:
 
 
 def focal(cross_entropy: Float[Array, "*n"], gamma: float) -> Float[Array, "*n"]:
-    """(1 - p)^gamma x cross-entropy: what is nearly certain counts less (Lin et al. 2017)."""
+    """Compute (1 - p)^gamma x cross-entropy: nearly certain tokens count less (Lin et al. 2017)."""
     missing = -jnp.expm1(-jnp.maximum(cross_entropy, CERTAIN))
     return missing**gamma * cross_entropy
 
 
 def unlikelihood(cross_entropy: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """-log(1 - p) of p = exp(-cross_entropy) (Welleck et al. 2020); finite for p = 1.
+    """Compute -log(1 - p) of p = exp(-cross_entropy) (Welleck et al. 2020); finite for p = 1.
 
     Below `CERTAIN` nats it goes on as its tangent: float32 does not tell such p from 1, and the
     gradient in the logits, which is p (1 for p = 1), keeps its direction there.
@@ -137,7 +138,7 @@ def unlikelihood(cross_entropy: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 def ratio_loss(tokens: Tokens) -> Float[Array, "B M"]:
-    """(+1 for penalised, -1 for preferred) p/q, clipped where going on would lower it."""
+    """Compute +p/q (penalised) or -p/q (preferred), clipped where going on would lower it."""
     sign = is_from(tokens, "penalised") * 1.0 - is_from(tokens, "preferred")
     log_ratio = tokens.reference_cross_entropy - tokens.cross_entropy
     # Of tokens of other sources p/q may be infinite, and 0 x infinity is no number.
@@ -146,7 +147,7 @@ def ratio_loss(tokens: Tokens) -> Float[Array, "B M"]:
 
 
 def token_loss(config: LossConfig, key: str = "loss") -> TokenLoss | None:
-    """The loss that these settings name; None for the plain weighted cross-entropy.
+    """Find the loss that these settings name; None for the plain weighted cross-entropy.
 
     Args:
         key: Where the settings stand, for messages: `sft.loss`, `repair.loss`.
@@ -160,17 +161,17 @@ def token_loss(config: LossConfig, key: str = "loss") -> TokenLoss | None:
         return TokenLoss(config, _cross_entropy)
     if config.fn == "focal":
         return TokenLoss(config, _Focal(config.focal_gamma))
-    found = TokenLoss(config, _import(config.fn, f"{key}.fn"))
-    _check_shape(found, f"{key}.fn")
-    return found
+    custom_loss = TokenLoss(config, _import(config.fn, f"{key}.fn"))
+    _check_shape(custom_loss, f"{key}.fn")
+    return custom_loss
 
 
 def loss_identity(config: LossConfig) -> dict[str, Any]:
-    """What identifies a loss: its settings, and the text of the file that your own is in."""
-    found = token_loss(config)
-    module = sys.modules.get(getattr(getattr(found, "fn", None), "__module__", ""))
-    own = found is not None and "." in config.fn
-    code = hash_path(Path(module.__file__)) if own and module.__file__ else None
+    """Identify a loss: by its settings, and by the text of the file that a custom one is in."""
+    loss = token_loss(config)
+    module = sys.modules.get(getattr(getattr(loss, "fn", None), "__module__", ""))
+    is_custom = loss is not None and "." in config.fn
+    code = hash_path(Path(module.__file__)) if is_custom and module.__file__ else None
     return {**dataclasses.asdict(config), "code": code}
 
 
@@ -186,6 +187,7 @@ class _Focal(NamedTuple):
 
 
 def _import(name: str, key: str) -> Callable[[Tokens], Array]:
+    """Import a custom loss; raises ValueError if the name cannot be imported or called."""
     module, _, attribute = name.rpartition(".")
     if not module:
         raise ValueError(
@@ -195,7 +197,7 @@ def _import(name: str, key: str) -> Callable[[Tokens], Array]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        function = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{key}: {name}: cannot import {module}{_place(error)}: {error}; modules are looked "
@@ -204,9 +206,9 @@ def _import(name: str, key: str) -> Callable[[Tokens], Array]:
     except Exception as error:  # a module of the user's own may raise anything
         what = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
         raise ValueError(f"{key}: {name}: cannot import {module}{_place(error)}: {what}") from error
-    if not callable(found):
+    if not callable(function):
         raise ValueError(f"{key}: {name}: module {module} has no function {attribute}")
-    return found
+    return function
 
 
 def _place(error: Exception, file: str = "") -> str:
@@ -218,30 +220,32 @@ def _place(error: Exception, file: str = "") -> str:
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        begun = frame.filename != __file__ and "importlib" not in frame.filename
-        if frame.filename == file or (not file and begun):
+        is_theirs = frame.filename != __file__ and "importlib" not in frame.filename
+        if frame.filename == file or (not file and is_theirs):
             return f" ({frame.filename}, line {frame.lineno})"
     return ""
 
 
 def _check_shape(loss: TokenLoss, key: str) -> None:
-    """Trace the function on two rows of three tokens."""
-    floats, ints = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (jnp.float32, jnp.int32))
+    """Trace the function on two rows of three tokens; raises ValueError for what it must not do."""
+    floats = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    ints = jax.ShapeDtypeStruct((2, 3), jnp.int32)
     reference = floats if loss.needs_reference else None
     tokens = Tokens(floats, reference, reference, floats, ints, ints, ints)
     module = sys.modules.get(getattr(loss.fn, "__module__", ""))
     file = getattr(module, "__file__", None) or ""
     try:
-        found = jax.eval_shape(loss.fn, tokens)
+        values = jax.eval_shape(loss.fn, tokens)
     except Exception as error:  # a function of the user's own may raise anything
         hint = "" if loss.needs_reference else "; what is None needs loss.reference: true"
         raise ValueError(
             f"{key}: {loss.config.fn} fails on tokens [2, 3]{_place(error, file)}: "
             f"{type(error).__name__}: {error}{hint}"
         ) from error
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+
+    shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
     if shape != (2, 3) or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
-            f"{key}: {loss.config.fn} returned {found} for tokens [2, 3]; it must return one float "
-            "for each token, an array of the shape of tokens.cross_entropy"
+            f"{key}: {loss.config.fn} returned {values} for tokens [2, 3]; it must return one "
+            "float for each token, an array of the shape of tokens.cross_entropy"
         )

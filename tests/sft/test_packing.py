@@ -15,10 +15,10 @@ from dart_jax.sft.examples import Example
 from dart_jax.sft.packing import (
     WINDOW,
     NothingSupervised,
-    deal,
     epoch_batches,
     first_fit,
     make_plan,
+    snake_draft,
 )
 
 PACKINGS = ("none", "segments", "shared_prefix")
@@ -69,9 +69,9 @@ def test_batches_are_of_similar_total_length_with_packing(make_examples):
     assert spread(epoch_batches(examples, 8, 0, 0, "segments")) < spread(shuffled) / 4
 
 
-def test_dealing_by_hand():
-    assert deal([0, 1, 2, 3, 4, 5], 2) == [[0, 3, 4], [1, 2, 5]]
-    assert deal([7], 3) == [[7], [], []]
+def test_snake_drafting_by_hand():
+    assert snake_draft([0, 1, 2, 3, 4, 5], 2) == [[0, 3, 4], [1, 2, 5]]
+    assert snake_draft([7], 3) == [[7], [], []]
 
 
 def test_first_fit_by_hand():
