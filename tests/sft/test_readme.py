@@ -1,4 +1,4 @@
-"""The examples of sft/README.md, as they stand there: severity to loss, and a loss of one's own."""
+"""The documents' examples as they stand there: severity to loss, and a loss of one's own."""
 
 import dataclasses
 import re
@@ -21,13 +21,15 @@ from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import gradients, train_spec
 from dart_jax.teach.config import RepairConfig
 from dart_jax.teach.repair import repair_requests
-from tests.sft.test_loop import LORA, SFT, read_log
+from tests.sft.test_loop import LORA, read_log
+from tests.sft.test_loop import SFT as SETTINGS
 
-README = (Path(sft.__file__).parent / "README.md").read_text("utf-8")
+SFT = Path(sft.__file__).parent / "README.md"
+TOP = Path(__file__).parents[2] / "README.md"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(readme, language):
+    return re.findall(rf"```{language}\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def readable(model):
 @pytest.mark.parametrize("severity", Severity)
 def test_a_severity_becomes_a_loss_weight(severity, readable, lora, lora_params):
     """Weight in at the drift case, weight out in the loss: weight k is k copies, and not fewer."""
-    (code,) = [block for block in blocks("python") if "DriftCase" in block]
+    (code,) = [block for block in blocks(SFT, "python") if "DriftCase" in block]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     given = {
         "question": Question("q", "own", Condition.DIFF, "", -1, "s", (Turn("user", "Hi."),)),
@@ -69,8 +71,8 @@ def test_a_severity_becomes_a_loss_weight(severity, readable, lora, lora_params)
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """The example's settings, with its module in the current directory."""
-    (code,) = [block for block in blocks("python") if "my_pkg.py" in block]
-    (yaml,) = [block for block in blocks("yaml") if "my_pkg." in block]
+    (code,) = [block for block in blocks(TOP, "python") if "my_pkg.py" in block]
+    (yaml,) = [block for block in blocks(TOP, "yaml") if "my_pkg." in block]
     assert len(code.splitlines()) + len(yaml.splitlines()) < 20
     (tmp_path / "my_pkg.py").write_text(code)
     (tmp_path / "own.yaml").write_text(yaml)
@@ -93,7 +95,7 @@ def test_the_readme_example_trains(settings, model, lora_params, make_examples, 
         tmp_path / "run",
         base={},
         lora=LORA,
-        sft=SFT,
+        sft=SETTINGS,
         epochs=1,
         learning_rate=1e-2,
         seed=0,
