@@ -45,8 +45,6 @@ from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score
 from dart_jax.stages.context import Run
 from dart_jax.summaries import read_json, to_pretty_json
 
-SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
-
 
 def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
     """A suite's prompts from its public files. Raises as its loader does."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dart_jax.command_line import CommandParser, value_of
 from dart_jax.commands.audit import opened
+from dart_jax.data.external.prompts import SUITES
 from dart_jax.settings import Count
 
-SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
 _FREE = ("judge", "audit", "decode", "evaluate")
 
 

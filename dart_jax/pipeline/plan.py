@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ from dart_jax.processes import on_first
 from dart_jax.stages import audit, distill, evaluate, repair, teach
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
+
+SameAnswers = Callable[[Run, Mapping[str, Any], Mapping[str, Any]], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class PlannedStage:
             process calls it.
         execute: Does the work.
         outputs, work: As of `RunDir.stage`.
+        same_answers: Names the files that say the same under two sets of recorded inputs; of the
+            stages whose answers outlive a change that does not concern them.
         cycle: Of audit and repair.
     """
 
@@ -35,6 +39,7 @@ class PlannedStage:
     execute: Callable[[Run], None]
     outputs: tuple[str, ...]
     work: tuple[str, ...]
+    same_answers: SameAnswers | None = None
     cycle: Cycle | None = None
 
 
@@ -57,25 +62,45 @@ def planned_stages(cycles: int) -> list[PlannedStage]:
     """The stages where every cycle repairs something."""
     found = [_once("teach", teach), _once("distill", distill)]
     for cycle in map(Cycle, range(1, cycles + 1)):
-        found.append(_in_cycle("audit", audit, cycle, ()))
+        same_answers = partial(audit.same_answers, cycle=cycle)
+        found.append(_in_cycle("audit", audit, cycle, (), same_answers))
         found.append(_in_cycle("repair", repair, cycle, (f"adapters/{cycle.after}",)))
-    return [*found, _once("evaluate", evaluate)]
+    return [*found, _once("evaluate", evaluate, evaluate.same_answers)]
 
 
-def _once(name: str, module: Any) -> PlannedStage:
+def _once(name: str, module: Any, same_answers: SameAnswers | None = None) -> PlannedStage:
     return PlannedStage(
-        name, name, module.inputs, module.check, module.execute, module.OUTPUTS, module.WORK
+        name=name,
+        stage=name,
+        inputs=module.inputs,
+        check=module.check,
+        execute=module.execute,
+        outputs=module.OUTPUTS,
+        work=module.WORK,
+        same_answers=same_answers,
     )
 
 
-def _in_cycle(stage: str, module: Any, cycle: Cycle, further: tuple[str, ...]) -> PlannedStage:
+def _in_cycle(
+    stage: str,
+    module: Any,
+    cycle: Cycle,
+    further: tuple[str, ...],
+    same_answers: SameAnswers | None = None,
+) -> PlannedStage:
+    """One cycle's stage.
+
+    Args:
+        further: Outputs whose names are not those of the first cycle in another folder.
+    """
     return PlannedStage(
-        cycle.stage_name(stage),
-        stage,
-        partial(module.inputs, cycle=cycle),
-        partial(module.check, cycle=cycle),
-        partial(module.execute, cycle=cycle),
-        (*map(cycle.path, module.OUTPUTS), *further),
-        tuple(map(cycle.path, module.WORK)),
-        cycle,
+        name=cycle.stage_name(stage),
+        stage=stage,
+        inputs=partial(module.inputs, cycle=cycle),
+        check=partial(module.check, cycle=cycle),
+        execute=partial(module.execute, cycle=cycle),
+        outputs=(*map(cycle.path, module.OUTPUTS), *further),
+        work=tuple(map(cycle.path, module.WORK)),
+        same_answers=same_answers,
+        cycle=cycle,
     )

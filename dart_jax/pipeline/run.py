@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from dart_jax import __version__, processes
-from dart_jax.changes import enumerated
+from dart_jax.changes import enumerated, flatten
 from dart_jax.config import STAGES, DartConfig
 from dart_jax.pipeline.plan import stages_of
 from dart_jax.pipeline.preflight import check_before_work, check_settings, check_stages
@@ -32,7 +32,8 @@ def run_locked(
     with ExitStack() as held:
         on_first(lambda: held.enter_context(folder.lock()))
         folder.check_shared()
-        processes.require_same({"--stages": ",".join(stages), **_flat(config), **_packages()})
+        settings = {name: str(value) for name, value in flatten(config.to_dict()).items()}
+        processes.require_same({"--stages": ",".join(stages), **settings, **_packages()})
         on_first(partial(_write_settings, folder, resolved))
         run_stages(config, folder, stages, reuse)
 
@@ -46,11 +47,6 @@ def _write_settings(folder: RunDir, resolved: str) -> None:
     }
     write_text(folder / "config.yaml", resolved)
     write_text(folder / "versions.json", json.dumps(versions, indent=1) + "\n")
-
-
-def _flat(config: DartConfig) -> dict[str, str]:
-    sections = config.to_dict().items()
-    return {f"{name}.{key}": str(v) for name, section in sections for key, v in section.items()}
 
 
 def _packages() -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dart_jax.audit.drift import check_held_out, drift_cases
@@ -18,6 +19,7 @@ from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import FIRST, Cycle
+from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 
 OUTPUTS = (
     "audit/generations",
@@ -27,6 +29,10 @@ OUTPUTS = (
     "audit/summary.json",
 )
 WORK = ("audit",)
+
+# Of the inputs, those on which no answer depends but that of the audited model, for its adapter.
+_FREE = {"adapter", "judge", "scorers"}
+_FREE_FIELDS = {"audit": AUDIT_AFTER_ANSWERS}
 
 
 def pool(run: Run) -> list[Question]:
@@ -50,6 +56,19 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "questions": questions_digest(pool(run)),
         "decode": run.config.decode.identity(),
     }
+
+
+def same_answers(
+    run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any], cycle: Cycle = FIRST
+) -> Iterator[str]:
+    """Files of answers that are the same under both inputs, as they were recorded."""
+    if deciding(ours, _FREE, _FREE_FIELDS) != deciding(theirs, _FREE, _FREE_FIELDS):
+        return
+
+    if cycle == FIRST:  # whose answers of M0 all cycles audit against
+        yield "audit/generations/M0.jsonl"
+    if ours["adapter"] == theirs["adapter"]:
+        yield cycle.path(f"audit/generations/{cycle.before}.jsonl")
 
 
 def check(run: Run, cycle: Cycle = FIRST) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dart_jax.audit.drift import AuditCounts
@@ -43,6 +43,7 @@ from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
+from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
 from dart_jax.stages.test_answers import WITH_POLICY, Measured, measure
 from dart_jax.summaries import read_json
@@ -50,6 +51,18 @@ from dart_jax.teach.labels import LabelSummary, label_summary
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
+
+# Of the inputs, those on which no answer depends but that of a model for its own adapter.
+_FREE = {
+    *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
+    *("rejects", "scorers", "weights"),
+}
+# Where answers to test prompts are audited, the drift pool is another matter.
+_FREE_FIELDS = {
+    "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
+    "evaluate": {"bootstrap_samples", "confidence"},
+}
+_JUDGED_BY = ("audit", "judge", "scorers")
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -74,6 +87,35 @@ def inputs(run: Run) -> dict[str, Any]:
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
     }
+
+
+def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """Files of answers and verdicts that are the same under both inputs, as they were recorded."""
+    if _deciding(ours) != _deciding(theirs):
+        return
+
+    names = (*AUDITED, *_later(run))
+    pairs = zip(names, ours["adapters"], theirs["adapters"], strict=False)
+    same = [name for name, one, other in pairs if one == other]
+
+    same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
+    both = all(inputs["evaluate"]["policy"] == "both" for inputs in (ours, theirs))
+    for folder in ("", WITH_POLICY) if both else ("",):
+        yield f"generations{folder}/M0.jsonl"
+        for name in same:
+            yield f"generations{folder}/{name}.jsonl"
+            if same_judge:
+                yield f"evaluation{folder}/verdicts_{name}.jsonl"
+
+
+def _deciding(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs on which answers depend.
+
+    Asked both ways, the answers without the policy are those of a run without it.
+    """
+    asked = "with" if inputs["evaluate"]["policy"] == "with" else "without"
+    evaluated = {**inputs["evaluate"], "policy": asked}
+    return deciding({**inputs, "evaluate": evaluated}, _FREE, _FREE_FIELDS)
 
 
 def check(run: Run) -> None:

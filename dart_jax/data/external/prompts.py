@@ -12,6 +12,9 @@ from dart_jax.strict_json import read_json
 
 T = TypeVar("T")
 
+SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
+"""The suites by the names that `evaluate external --suite` takes."""
+
 
 @dataclass(frozen=True)
 class ExternalPrompt:
