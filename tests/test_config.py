@@ -54,8 +54,9 @@ def unspaced(text):
     ("section", "field"), FIELDS + LIMITS + LOSSES, ids=lambda part: getattr(part, "name", part)
 )
 def test_help_explains_every_setting(section, field, help_text):
-    doc = attrgetter(section)(DartConfig()).__doc__
-    explained = doc.partition(f"\n        {field.name}: ")[2].split("\n")[0]
+    classes = type(attrgetter(section)(DartConfig())).__mro__[:-1]  # all but object
+    docs = (one.__doc__.partition(f"\n        {field.name}: ")[2] for one in classes)
+    explained = next(filter(None, docs), "").split("\n")[0]
     assert explained, "each attribute has its line in the docstring"
     if dataclasses.is_dataclass(field.type):
         return  # its own fields are explained

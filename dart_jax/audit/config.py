@@ -1,16 +1,15 @@
 """Settings of the audit: scorer, screen and judge."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from dart_jax.chat.config import LimitsConfig, check_endpoint
+from dart_jax.chat.config import ServiceConfig
 from dart_jax.settings import (
     BadSetting,
     Count,
     Name,
     NotNegative,
-    Positive,
     Range,
     Share,
     check_fields,
@@ -21,37 +20,25 @@ Delta = Annotated[float, Range(least=-1, most=1)]
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
+class JudgeConfig(ServiceConfig):
     """Settings of the judge that confirms drift.
 
     Attributes:
         provider: local (log-likelihood over the allowed verdicts, our own decoder), openai (the OpenAI API, or any compatible server at base_url; schema-validated answer) or deepseek.
-        model: The service's name of the model; for local a path like model.path (default: the run's own model).
-        base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
-        api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
         temperature: Sampling temperature (services).
         max_tokens: Maximal number of new tokens in an answer (services).
         attempts: Requests per pair and order before the pair counts as a failure (services).
         max_failure_share: Greatest share of judged pairs without a valid answer; an audit with more stops with an error.
-        concurrency: Maximal number of requests in flight (services).
-        timeout: Seconds without a byte from the server before an attempt has failed (services).
-        limits: Rates, retries and budgets of the service, for each stage.
     """
 
     provider: Literal["local", "openai", "deepseek"] = "local"
-    model: Name | None = None
-    base_url: Name | None = None
-    api_key_env: Name | None = None
     temperature: NotNegative = 0.1
     max_tokens: Count = 300
     attempts: Count = 3
     max_failure_share: Share = 0.1
-    concurrency: Count = 8
-    timeout: Positive = 60.0
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
-        check_endpoint(self.base_url, self.api_key_env)
+        super().__post_init__()
         check_fields(self, "judge")
 
     def identity(self) -> dict[str, Any]:
@@ -63,7 +50,7 @@ class JudgeConfig:
         names = ["provider"]
         if self.provider != "local":
             names += ["model", "base_url", "temperature", "max_tokens", "attempts"]
-        return {name: getattr(self, name) for name in names}
+        return self.settings(*names)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What teacher and judge share of their settings: where a service is, and what it may be asked."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
-from dart_jax.settings import BadSetting, Count, Natural, NotNegative, check_fields
+from dart_jax.settings import BadSetting, Count, Name, Natural, NotNegative, Positive, check_fields
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -54,6 +55,40 @@ class LimitsConfig:
             return None if prompt_tokens or completion_tokens else 0.0
         dollars = prompt_tokens * self.price_prompt + completion_tokens * self.price_completion
         return dollars / 1e6
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Settings that teacher and judge share: where a model is asked, and what it may cost.
+
+    Attributes:
+        provider: Who answers; each of the two says who may.
+        model: The service's name of the model; for local a path like model.path (default: the run's own model).
+        base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
+        api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
+        temperature: Sampling temperature.
+        max_tokens: Maximal number of new tokens in an answer.
+        concurrency: Maximal number of requests in flight (services).
+        timeout: Seconds without a byte from the server before an attempt has failed (services).
+        limits: Rates, retries and budgets of the service, for each stage.
+    """
+
+    provider: str
+    model: Name | None = None
+    base_url: Name | None = None
+    api_key_env: Name | None = None
+    temperature: NotNegative = 0.2
+    max_tokens: Count = 256
+    concurrency: Count = 8
+    timeout: Positive = 60.0
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    def __post_init__(self) -> None:
+        check_endpoint(self.base_url, self.api_key_env)
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """Some of the settings as plain values, for what identifies an answer."""
+        return {name: getattr(self, name) for name in names}
 
 
 def check_endpoint(base_url: str | None, api_key_env: str | None) -> None:

@@ -3,15 +3,13 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from dart_jax.chat.config import LimitsConfig, check_endpoint
+from dart_jax.chat.config import ServiceConfig
 from dart_jax.settings import (
     BadSetting,
     Count,
     LossWeight,
     LossWeightOrZero,
-    Name,
     Natural,
-    NotNegative,
     Positive,
     Range,
     Share,
@@ -29,39 +27,24 @@ SEVERITY_WEIGHTS = {
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(ServiceConfig):
     """Settings of the teacher that writes training targets, and of their checks.
 
     Attributes:
         provider: file (the suite's own rationales), local (a Llama-family model through our decoder), openai (the OpenAI API, or any compatible server at base_url) or deepseek.
-        model: The service's name of the model; for local a path like model.path (default: the run's own model).
         label: The label that the teacher argues for: gold (the suite's) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider file).
-        base_url: Address of the service, e.g. http://127.0.0.1:8000/v1; default: that of the provider.
-        api_key_env: Environment variable that holds the key, which itself is never stored; default: OPENAI_API_KEY or DEEPSEEK_API_KEY.
-        temperature: Sampling temperature.
         max_tokens: Maximal number of new tokens in a target.
         examples: Number of worked examples from the mini suite before the question of a distill target, of the same benchmark family and label; 1 helps a small model find the form.
         correction_rounds: Maximal number of times that a rejected target is sent back with the rule it broke.
-        concurrency: Maximal number of requests in flight (services).
-        timeout: Seconds without a byte from the server before an attempt has failed (services).
-        limits: Rates, retries and budgets of the service, for each stage.
     """
 
     provider: Literal["file", "local", "openai", "deepseek"] = "file"
-    model: Name | None = None
     label: Literal["gold", "predicted"] = "gold"
-    base_url: Name | None = None
-    api_key_env: Name | None = None
-    temperature: NotNegative = 0.2
-    max_tokens: Count = 256
     examples: Natural = 0
     correction_rounds: Natural = 2
-    concurrency: Count = 8
-    timeout: Positive = 60.0
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
-        check_endpoint(self.base_url, self.api_key_env)
+        super().__post_init__()
         check_fields(self, "teacher")
         if self.label == "predicted" and self.provider == "file":
             raise BadSetting(
@@ -79,7 +62,7 @@ class TeacherConfig:
             names += ["label", "temperature", "max_tokens", "examples", "correction_rounds"]
         if self.provider not in ("file", "local"):
             names += ["model", "base_url"]
-        return {name: getattr(self, name) for name in names}
+        return self.settings(*names)
 
 
 @dataclass(frozen=True)
