@@ -151,6 +151,7 @@ def measure(
     tail = 50 * (1 - confidence)
     groups: dict[str, Measures] = {"drift": {}, "type": {}, "severity": {}, "undecided": {}}
     for (group, name), value in point.items():
+        # A resample may leave a measure undefined, for example when it draws no drift at all.
         of_measure = [row[group, name] for row in resampled]
         defined = [drawn for drawn in of_measure if not math.isnan(drawn)]
         if math.isnan(value) or not defined:

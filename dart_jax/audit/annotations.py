@@ -96,6 +96,7 @@ def read_annotations(paths: Sequence[Path], items: Collection[str]) -> list[Anno
             if annotation is None:
                 continue
 
+            # One person answers an item once, over all files.
             key = annotation.item, annotation.annotator
             if key in first_place:
                 problems.append(f"{where}: {key[1]} answered {key[0]} in {first_place[key]}")

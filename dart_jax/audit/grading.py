@@ -58,6 +58,7 @@ def grade(
         correction: Makes the message that names the problem of a reply.
         on_result: Called with each grade or failure as soon as it is decided, in any order.
     """
+    # Several models answer the same prompt, so that its id alone names no answer.
     waiting = {f"{ask.model} {ask.id}": (ask, ask.messages) for ask in asks}
     unusable: defaultdict[str, list[ChatRequest]] = defaultdict(list)
 

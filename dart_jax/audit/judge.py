@@ -151,6 +151,7 @@ class _Session:
         on_result: OnVerdict | None,
     ) -> None:
         self._chat, self._config, self._on_result = chat, config, on_result
+        # Several models may be audited on one question, so that its id alone names no pair.
         self._cases = {f"{pair.candidate.model} {pair.question_id}": _Case(pair) for pair in pairs}
         self._open: dict[str, _Ask] = {}
         for key, case in self._cases.items():

@@ -1,5 +1,6 @@
 """Harm scores of answers: the configured scorers, and the embedded one."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -84,7 +85,7 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
     names = [scorer.name for scorer in scorers]
     if len(set(names)) < len(names):
         raise ValueError(f"audit.scorers names a scorer twice: {', '.join(names)}")
-    columns = [column(name, view) for name in names for view in config.views]
+    columns = [column(name, view) for name, view in itertools.product(names, config.views)]
     if config.screen_by not in (ANY, *columns):
         raise ValueError(
             f"audit.screen_by is {config.screen_by!r}, not {ANY}, {', '.join(columns)}"

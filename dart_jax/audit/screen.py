@@ -69,6 +69,7 @@ def pair_up(
             f"baseline only: {listed(baseline_of.keys() - candidate_of)}; "
             f"candidate only: {listed(candidate_of.keys() - baseline_of)}"
         )
+    # A model paired with itself would show no drift, whatever the audited one says.
     if {answer.model for answer in baseline} & {answer.model for answer in candidate}:
         raise ValueError("baseline and candidate hold answers of the same model")
 

@@ -1,4 +1,4 @@
-"""Budgets: what a stage may still send, and the orderly stop when that is used up."""
+"""Budgets of a stage in requests, tokens and dollars, and the orderly stop when one is used up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ class BudgetReached(Stopped):
     """The next request would go beyond a budget; every answer so far is stored.
 
     Attributes:
-        limit: The field of `LimitsConfig`.
+        limit: Name of the budget, a field of `LimitsConfig`.
     """
 
     def __init__(self, limit: str, message: str) -> None:
@@ -22,17 +22,17 @@ class BudgetReached(Stopped):
 
 
 class Budget:
-    """What one account has spent, and what its requests in flight may come to.
+    """Spending of one account, with room held for its requests in flight.
 
-    No budget is exceeded: a request in flight holds its upper bound in tokens, and its true use
-    takes that place when it ends. (The bound is an estimate where no tokenizer is at hand.)
+    No budget is exceeded: a request in flight holds its upper bound in tokens, which its true use
+    replaces when it ends. (The bound is an estimate where no tokenizer is at hand.)
 
     Args:
-        account: `<stage>/<role>`, for the message.
-        spent: Of earlier starts.
+        account: `<stage>/<role>`, for messages.
+        spent: Spending of earlier starts.
 
     Raises:
-        ValueError: there is a budget in dollars, and earlier starts spent at unknown prices.
+        ValueError: There is a budget in dollars, but earlier starts spent at unknown prices.
     """
 
     def __init__(self, limits: LimitsConfig, account: str, spent: Usage) -> None:
@@ -54,7 +54,7 @@ class Budget:
         """Hold room for one request, its retries included; waits while others hold too much.
 
         Raises:
-            BudgetReached: there is no room, though nothing is in flight.
+            BudgetReached: There is no room, though nothing is in flight.
         """
         while name := self._lacking(prompt_tokens, completion_tokens):
             if self._held == (0, 0):
@@ -70,9 +70,9 @@ class Budget:
             self._freed.set()
 
     def count_request(self) -> None:
-        """Called before each HTTP request. Raises BudgetReached when there may be none."""
-        most = self._limits.max_requests
-        if most is not None and self.spent.requests >= most:
+        """Count one HTTP request before it is sent. Raises BudgetReached if none may be sent."""
+        limit = self._limits.max_requests
+        if limit is not None and self.spent.requests >= limit:
             raise self.reached("max_requests")
         self.spent += Usage(requests=1)
 
@@ -80,7 +80,7 @@ class Budget:
         self._held = (self._held[0] + prompt_tokens, self._held[1] + completion_tokens)
 
     def _lacking(self, prompt_tokens: int, completion_tokens: int) -> str | None:
-        """The budget that has no room for these tokens."""
+        """Name the budget that has no room for these tokens; None where all have."""
         prompt = self._held[0] + prompt_tokens
         completion = self._held[1] + completion_tokens
         limits, spent = self._limits, self.spent
@@ -92,7 +92,7 @@ class Budget:
         return None
 
     def reached(self, name: str) -> BudgetReached:
-        """The error that says what was spent so far, and how to go on."""
+        """Make the error that says what was spent so far, and how to go on."""
         spent = self.spent
         dollars = "" if spent.cost_usd is None else f", {spent.cost_usd:.4f} US dollars"
         return BudgetReached(

@@ -1,8 +1,7 @@
-"""Commits from a thread of their own: one for everything that came while the last was written.
+"""Commits by a separate thread: each writes all that arrived while the last one was written.
 
 A commit waits for the disk, which on a busy machine may take as long as an answer. In the event
-loop that wait would hold up every request in flight, and could make timeouts of answers that are
-there.
+loop that wait would hold up every request in flight, and answers that have arrived could time out.
 """
 
 import queue
@@ -20,7 +19,7 @@ _Job = tuple[Sequence[Statement], "Future[None]"]
 
 
 class Committer:
-    """Writes to an SQLite file, in the order given.
+    """Writer of statements to an SQLite file, in the order given.
 
     Args:
         path: The file, with its tables.
@@ -34,21 +33,24 @@ class Committer:
         self._thread.start()
 
     def commit(self, statements: Sequence[Statement]) -> "Future[None]":
-        """A future that is done when the statements are on the disk, all of them or none."""
+        """Return a future that is done when all statements are on the disk; it is all or none."""
         done: Future[None] = Future()
-        done.set_running_or_notify_cancel()  # what was given is written, whoever still waits for it
+        done.set_running_or_notify_cancel()  # no cancelled caller can take a commit back
         self._jobs.put((statements, done))
         return done
 
     def close(self) -> None:
-        """Write what was given so far, and end."""
+        """Write all statements that were given, and end the thread."""
         self._jobs.put(None)
         self._thread.join()
 
 
 def _write(jobs: "queue.SimpleQueue[_Job | None]", db: sqlite3.Connection) -> None:
+    """Commit jobs in batches until a None arrives."""
     while (first := jobs.get()) is not None:
-        batch, ended = [first], False
+        batch = [first]
+        ended = False
+        # All that has arrived in the meantime shares one wait for the disk.
         while not ended and not jobs.empty():
             job = jobs.get()
             ended = job is None
@@ -74,6 +76,6 @@ def _commit(batch: list[_Job], db: sqlite3.Connection) -> Exception | None:
             for statements, _ in batch:
                 for sql, values in statements:
                     db.execute(sql, values)
-    except Exception as error:  # whatever it is, those who wait must hear of it
+    except Exception as error:  # whatever it is, the callers that wait must get it
         return error
     return None

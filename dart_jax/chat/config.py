@@ -1,4 +1,4 @@
-"""What teacher and judge share of their settings: where a service is, and what it may be asked."""
+"""Settings that teacher and judge share: limits of a service, and checks of its address."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class LimitsConfig:
-    """How fast a service is asked, and what a stage may spend on it.
+    """Rates of requests to a service, and budgets of a stage.
 
     Rates hold for retries, too. A budget counts what one stage of this run has sent since its first start; answers from the response store are free. A stage whose budget is used up stops, and goes on when it is started again with a larger one. Tokens are as the server reports them, estimated where it reports none.
 
     Attributes:
-        requests_per_minute: Most requests sent in any minute; default: no limit.
-        tokens_per_minute: Most prompt and completion tokens asked for in a minute, estimated before each request; default: no limit.
-        max_retries: Further attempts after a connection error, a timeout, 408, 409, 429 or 5xx, with growing random pauses or as Retry-After says.
+        requests_per_minute: Maximal number of requests in any minute; default: no limit.
+        tokens_per_minute: Maximal number of prompt and completion tokens in a minute, estimated before each request; default: no limit.
+        max_retries: Maximal number of further attempts after a connection error, a timeout, 408, 409, 429 or 5xx, with growing random pauses or as Retry-After says.
         max_requests: Budget of a stage in HTTP requests, retries included.
         max_tokens: Budget of a stage in prompt and completion tokens.
         max_cost_usd: Budget of a stage in US dollars; needs both prices.
@@ -46,11 +46,11 @@ class LimitsConfig:
 
     @property
     def priced(self) -> bool:
-        """Whether both prices are known."""
+        """Say whether both prices are known."""
         return self.price_prompt is not None and self.price_completion is not None
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """US dollars for these tokens; None where a price is unknown. No tokens cost nothing."""
+        """Return the price of tokens in US dollars; None where it is unknown and there are any."""
         if not self.priced:
             return None if prompt_tokens or completion_tokens else 0.0
         dollars = prompt_tokens * self.price_prompt + completion_tokens * self.price_completion
@@ -96,8 +96,7 @@ def check_endpoint(base_url: str | None, api_key_env: str | None) -> None:
 
     Raises:
         ValueError: `base_url` holds a user name, a password or a query, or is no http(s) address;
-            `api_key_env` is no name of a variable. What was given is not quoted where it may be
-            a key.
+            or `api_key_env` is not a variable's name. A value that may be a key is not quoted.
     """
     if api_key_env is not None and not _VARIABLE.fullmatch(api_key_env):
         raise ValueError(

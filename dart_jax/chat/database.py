@@ -1,15 +1,15 @@
-"""The SQLite files of a run: opened in one way, and refused while they are damaged."""
+"""Open the SQLite files of a run, and refuse damaged ones."""
 
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 WAIT_SECONDS = 60.0
-"""How long a file that another process has locked is waited for."""
+"""Time to wait for a file that another process has locked."""
 
 
 class BadStore(RuntimeError):
-    """The file is no store that this version can use; the message says what to do."""
+    """The file is not a store that this version can use; the message says what to do."""
 
 
 def open_database(
@@ -17,16 +17,16 @@ def open_database(
 ) -> sqlite3.Connection:
     """Open a file in WAL mode, for several threads; make it, with its folders, when missing.
 
-    The whole file is checked: a truncated or overwritten one would else fail at some later row,
-    in the middle of a stage.
+    The whole file is checked: otherwise a truncated or overwritten one would fail at some later
+    row, in the middle of a stage.
 
     Args:
         what: Name of such a file, for messages.
-        prepare: Makes the tables that are missing. May raise BadStore.
+        prepare: Makes the missing tables; may raise BadStore.
 
     Raises:
-        BadStore: It is no SQLite database, or a damaged one; or it cannot be opened, because it is
-            locked, read-only or on a full disk.
+        BadStore: The file is no SQLite database, or a damaged one; or it cannot be opened because
+            it is locked, read-only or on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -52,7 +52,7 @@ def open_database(
 
 
 def _unusable(path: Path, fault: sqlite3.OperationalError) -> BadStore:
-    """The error of a file that is well, as far as is known, and cannot be used now."""
+    """Make the error of a file that is not known to be damaged but cannot be used now."""
     return BadStore(
         f"{path} cannot be used ({fault}): wait for another process that has it, make room on the "
         "disk, or make it writable; nothing in it is lost"
@@ -60,7 +60,7 @@ def _unusable(path: Path, fault: sqlite3.OperationalError) -> BadStore:
 
 
 def damaged(path: Path, what: str, fault: object) -> BadStore:
-    """The error of a file that cannot be read."""
+    """Make the error of a file that cannot be read."""
     return BadStore(
         f"{path} is no {what}, or a damaged one ({fault}); move it away, and the same command "
         "makes a new one"
@@ -68,6 +68,6 @@ def damaged(path: Path, what: str, fault: object) -> BadStore:
 
 
 def _check(db: sqlite3.Connection, path: Path, what: str) -> None:
-    [(found,)] = db.execute("PRAGMA quick_check(1)").fetchall()
-    if found != "ok":
-        raise damaged(path, what, " ".join(found.split()))
+    [(report,)] = db.execute("PRAGMA quick_check(1)").fetchall()
+    if report != "ok":
+        raise damaged(path, what, " ".join(report.split()))

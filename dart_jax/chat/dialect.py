@@ -1,4 +1,4 @@
-"""How a server wants to be asked: found out by what it rejects, and remembered."""
+"""Dialects of the chat completions API: learned from what a server rejects, and remembered."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 JSON_MODES = ("json_schema", "json_object", "plain")
-"""Ways to ask for JSON, from the strictest to the one that every server has."""
+"""Ways to ask for JSON, from the strictest to the one that every server supports."""
 
 NO_JSON_MODE = {500, 501}
-"""What servers answer, instead of a 4xx, to a JSON mode that they do not have."""
+"""Statuses by which some servers, instead of a 4xx, refuse a JSON mode that they lack."""
 
 _REJECTED_PARAMETER = {400, 422}
 _OTHER_PARAMETERS = ("max_tokens", "max_completion_tokens", "temperature")
@@ -24,11 +24,12 @@ _OTHER_PARAMETERS = ("max_tokens", "max_completion_tokens", "temperature")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a server wants to be asked; found out by what it rejects.
+    """The form of the requests that a server accepts.
 
     Attributes:
+        token_field: Name of the limit on new tokens.
+        temperature: Whether a temperature may be sent; a reasoning model has only its own.
         json_mode: Index into `JSON_MODES`.
-        temperature: Whether it may be sent; a reasoning model has only its own.
     """
 
     token_field: TokenField
@@ -36,7 +37,7 @@ class Dialect:
     json_mode: int = 0
 
     def arguments(self, request: ChatRequest) -> dict[str, Any]:
-        """The request's part of the body."""
+        """Return the request's part of the body."""
         settings = {self.token_field: request.max_tokens}
         if self.temperature:
             settings["temperature"] = request.temperature
@@ -45,11 +46,11 @@ class Dialect:
     def after(
         self, error: "APIStatusError", request: ChatRequest, json_works: bool
     ) -> "Dialect | None":
-        """What to try once a server has rejected this; None where the fault is another one.
+        """Return the dialect to try after a server rejected this; None where the fault is another.
 
         Args:
-            json_works: Whether this JSON mode has been answered before: 404 and 5xx then have
-                nothing to do with it.
+            json_works: Whether the server has answered in this JSON mode before: 404 and 5xx then
+                have another cause.
         """
         rejected = error.status_code in _REJECTED_PARAMETER
         if rejected and self.token_field == "max_tokens" and refuses(error, "max_tokens"):
@@ -57,6 +58,7 @@ class Dialect:
         if rejected and self.temperature and refuses(error, "temperature"):
             return replace(self, temperature=False)
 
+        # Neither limit nor temperature is refused: another JSON mode is left to try.
         mode = self.next_json_mode(request)
         if error.status_code in NO_JSON_MODE:
             rejected = not json_works
@@ -69,13 +71,13 @@ class Dialect:
         return replace(self, json_mode=mode)
 
     def next_json_mode(self, request: ChatRequest) -> int | None:
-        """The mode to try where this one is refused; None where there is none, or no need."""
+        """Return the JSON mode to try where this one is refused; None where none is left."""
         if request.json_schema is None or self.json_mode == len(JSON_MODES) - 1:
             return None
         return self.json_mode + 1
 
     def changes(self, before: "Dialect", request: ChatRequest) -> str:
-        """What became different, for the log."""
+        """Describe what changed from another dialect, for the log."""
         changed = []
         if self.token_field != before.token_field:
             changed.append(f"it gets {self.token_field} for {before.token_field}")
@@ -93,7 +95,7 @@ class Dialect:
         return ", ".join(changed)
 
     def not_applied(self, request: ChatRequest) -> list[str]:
-        """What was asked for and not sent; the answer is stored with it."""
+        """List the settings that were asked for but not sent; they are stored with the answer."""
         left_out = [] if self.temperature else ["temperature"]
         if request.json_schema is not None:
             left_out += JSON_MODES[: self.json_mode]
@@ -101,10 +103,10 @@ class Dialect:
 
 
 class ServerDialect:
-    """What a client has learned of its server.
+    """The dialect that a client has learned from its server.
 
     Attributes:
-        now: How the next request is sent first.
+        now: The dialect in which the next request is sent first.
     """
 
     def __init__(self, token_field: TokenField) -> None:
@@ -112,7 +114,7 @@ class ServerDialect:
         self._working_json_mode: int | None = None
 
     def json_works(self, dialect: Dialect) -> bool:
-        """Whether a request with a schema was answered in the JSON mode of this dialect."""
+        """Say whether a request with a schema was answered in this dialect's JSON mode."""
         return dialect.json_mode == self._working_json_mode
 
     def learn(
@@ -121,13 +123,14 @@ class ServerDialect:
         """Remember the dialect in which a request was answered.
 
         Args:
-            first: In which the request was sent first; only what has changed since is learned, as
+            first: The dialect in which the request was sent first. Only changes since are learned:
                 other requests may have learned something else in the meantime.
-            server_errors: 5xx before the answer, in the dialect of the answer: the server then has
-                a bad moment, which says nothing about JSON modes.
+            answered: The dialect in which it was answered.
+            server_errors: Number of 5xx before the answer, in the dialect of the answer. The server
+                then has a bad moment, which says nothing about JSON modes.
 
         Returns:
-            What is done differently from now on, for people; '' where nothing is.
+            A description of what is done differently from now on; '' where nothing is.
         """
         if server_errors:
             answered = replace(answered, json_mode=first.json_mode)
@@ -136,12 +139,13 @@ class ServerDialect:
 
         before = asdict(first)
         changed = {key: value for key, value in asdict(answered).items() if value != before[key]}
-        known, self.now = self.now, replace(self.now, **changed)
-        return self.now.changes(known, request)
+        previous = self.now
+        self.now = replace(previous, **changed)
+        return self.now.changes(previous, request)
 
 
 def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
-    """`messages` and `response_format`; below `json_schema` the prompt has to state the schema.
+    """Make `messages` and `response_format`; below `json_schema` the prompt states the schema.
 
     A request without a schema is the same in every mode.
     """
@@ -151,10 +155,10 @@ def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
         return {"messages": messages}
 
     if mode == "json_schema":
-        wanted = {"name": "answer", "schema": schema, "strict": True}
+        named_schema = {"name": "answer", "schema": schema, "strict": True}
         return {
             "messages": messages,
-            "response_format": {"type": "json_schema", "json_schema": wanted},
+            "response_format": {"type": "json_schema", "json_schema": named_schema},
         }
 
     messages[-1] = _with_schema(messages[-1], schema)

@@ -1,4 +1,4 @@
-"""Where a chat service is and how it is spoken to: presets, address, key."""
+"""Address and key of a chat service, with presets for known providers."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ _NO_KEY = "no-key-needed"
 
 @dataclass(frozen=True)
 class Preset:
-    """What a provider's name stands for.
+    """The address and the key's variable that a provider's name stands for.
 
     Attributes:
-        base_url: Address unless `base_url` is set.
-        api_key_env: Variable with the key unless `api_key_env` is set.
+        base_url: Address, unless the settings have a `base_url`.
+        api_key_env: Variable with the key, unless the settings have an `api_key_env`.
     """
 
     base_url: str
@@ -43,10 +43,11 @@ class Endpoint:
     """An address and the key for it.
 
     Attributes:
-        key: Sent as bearer token; a placeholder where a loopback server needs none.
+        key: Bearer token; a placeholder where a loopback server needs none.
         secret: Whether `key` came from the environment.
-        token_field: How the limit on new tokens is called there. OpenAI's reasoning models take
-            `max_completion_tokens` only, its others take it, too; other servers want `max_tokens`.
+        token_field: Name of the limit on new tokens. OpenAI's reasoning models take
+            `max_completion_tokens` only, its other models take it, too; other servers want
+            `max_tokens`.
     """
 
     base_url: str
@@ -56,12 +57,12 @@ class Endpoint:
 
 
 def resolve_endpoint(provider: str, base_url: str | None, api_key_env: str | None) -> Endpoint:
-    """The endpoint of `openai` or `deepseek`, or of any address behind their protocol.
+    """Resolve the endpoint of `openai` or `deepseek`, or of any address with their protocol.
 
     Raises:
-        MissingKey: the variable is not set, or holds what no HTTP header can carry. A loopback
-            address needs no key.
-        ValueError: see `check_endpoint`.
+        MissingKey: The variable is not set, or holds characters that no HTTP header can carry. A
+            loopback address needs no key.
+        ValueError: See `check_endpoint`.
     """
     check_endpoint(base_url, api_key_env)
     preset = PRESETS[provider]
@@ -73,7 +74,7 @@ def resolve_endpoint(provider: str, base_url: str | None, api_key_env: str | Non
 
 
 def endpoint_address(provider: str, base_url: str | None) -> str:
-    """The address alone, with one slash at its end: part of every request's key in the store."""
+    """Return the address with one slash at its end: part of every request's key in the store."""
     return (base_url or PRESETS[provider].base_url).rstrip("/") + "/"
 
 

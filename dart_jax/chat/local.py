@@ -26,6 +26,7 @@ from dart_jax.processes import progress
 from dart_jax.records import StopReason
 
 NO_SCHEMA = "a local model cannot promise a JSON schema; use its likelihoods instead"
+
 # Rows scored together: each holds a prompt and all its continuations.
 SCORE_BATCH = 4
 
@@ -35,7 +36,7 @@ class LocalChat:
 
     Args:
         decode: Nucleus and batch size; temperature and length come with each request.
-        seed: Of the sampling noise, together with each request's id.
+        seed: Seed of the sampling noise, together with each request's id.
     """
 
     def __init__(self, model: Model, decode: DecodeConfig, seed: int):
@@ -51,7 +52,7 @@ class LocalChat:
     ) -> list[ChatReply | ChatFailure]:
         """Answer each request; decoding ends at the end of the turn or at the limit.
 
-        A request that does not fit the context, or that wants a JSON schema, is a failure.
+        A request that does not fit the context, or that has a JSON schema, is a failure.
         """
         results: dict[str, ChatReply | ChatFailure] = {}
 
@@ -60,6 +61,7 @@ class LocalChat:
             if on_result is not None:
                 on_result(result)
 
+        # One call of the decoder has one temperature and one length.
         groups: dict[tuple[float, int], list[ChatRequest]] = defaultdict(list)
         for request in requests:
             if request.json_schema is not None:
@@ -69,13 +71,13 @@ class LocalChat:
             else:
                 groups[request.temperature, request.max_tokens].append(request)
 
-        for (temperature, max_tokens), alike in groups.items():
-            self._complete_group(temperature, max_tokens, alike, settle)
+        for (temperature, max_tokens), group in groups.items():
+            self._complete_group(temperature, max_tokens, group, settle)
 
         return [results[request.id] for request in requests]
 
     def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
-        """Do nothing: no answer is kept, and the same request has the same answer again."""
+        """Do nothing: no answer is stored, and the same request gets the same answer again."""
 
     def score(
         self, prompts: Sequence[tuple[Message, ...]], continuations: Sequence[str]
@@ -86,12 +88,9 @@ class LocalChat:
             float64 [len(prompts), len(continuations)]; nan where the prompt leaves no room.
         """
         tokenizer = self._model.tokenizer
-        return continuation_log_probs(
-            self._model,
-            [tokenizer.encode_prompt(messages) for messages in prompts],
-            [tokenizer.encode_completion(text) for text in continuations],
-            SCORE_BATCH,
-        )
+        prompt_tokens = [tokenizer.encode_prompt(messages) for messages in prompts]
+        continuation_tokens = [tokenizer.encode_completion(text) for text in continuations]
+        return continuation_log_probs(self._model, prompt_tokens, continuation_tokens, SCORE_BATCH)
 
     def _complete_group(
         self,
@@ -100,31 +99,33 @@ class LocalChat:
         requests: list[ChatRequest],
         settle: Callable[[ChatReply | ChatFailure], None],
     ) -> None:
-        asked = {request.id: request for request in requests}
-        encode = self._model.tokenizer.encode_prompt
-        prompts = [
-            Request(request.id, tuple(encode(request.messages, row=request.id)))
-            for request in requests
-        ]
-        lengths = {prompt.id: prompt.length for prompt in prompts}
+        request_of = {request.id: request for request in requests}
+        prompts = []
+        for request in requests:
+            tokens = self._model.tokenizer.encode_prompt(request.messages, row=request.id)
+            prompts.append(Request(request.id, tuple(tokens)))
+
+        prompt_lengths = {prompt.id: prompt.length for prompt in prompts}
+
         config = dataclasses.replace(
             self._decode, temperature=temperature, max_new_tokens=max_tokens
         )
 
         with progress(f"{self.name} writes", len(prompts)) as bar:
 
-            def keep(batch: list[Continuation]) -> None:
-                for found in batch:
-                    settle(_reply(asked[found.id], found, lengths[found.id]))
+            def settle_batch(batch: list[Continuation]) -> None:
+                for written in batch:
+                    prompt_length = prompt_lengths[written.id]
+                    settle(_reply(request_of[written.id], written, prompt_length))
                 bar.update(len(batch))
 
-            decode(self._model, {}, prompts, config, seed=self._seed, on_finished=keep)
+            decode(self._model, {}, prompts, config, seed=self._seed, on_finished=settle_batch)
 
 
 def _reply(
-    request: ChatRequest, found: Continuation, prompt_tokens: int
+    request: ChatRequest, written: Continuation, prompt_tokens: int
 ) -> ChatReply | ChatFailure:
-    if found.problem:
-        return ChatFailure(found.id, found.problem)
-    is_cut = found.stop is StopReason.LENGTH
-    return reply_of(request, found.text, is_cut, prompt_tokens, len(found.tokens))
+    if written.problem:
+        return ChatFailure(written.id, written.problem)
+    is_cut = written.stop is StopReason.LENGTH
+    return reply_of(request, written.text, is_cut, prompt_tokens, len(written.tokens))

@@ -31,23 +31,23 @@ _NO_LIMITS = LimitsConfig()
 _MAY_ECHO_KEY = {401, 403}
 _MOST_SAID = 300
 _LOG_HEADERS = ("httpcore2", "openai")
-"""Loggers that at DEBUG write the headers of responses, where a server may echo the key."""
+"""Loggers that write response headers at DEBUG, where a server may echo the key."""
 
 
 class ServiceRefused(RuntimeError):
-    """The service takes no request at all: a wrong key, or no money left."""
+    """The service accepts no request at all: the key is wrong, or no credit is left."""
 
 
 @dataclass
 class _Sending:
-    """A request on its way: what the hooks around each HTTP request have to know of it.
+    """State of a request on its way, for the hooks around each of its HTTP requests.
 
     Attributes:
         tokens: Upper bound of prompt and new tokens.
-        attempts: HTTP requests sent for it.
-        dialect: In which it was sent last.
-        probing: Whether the server may yet turn out not to have the dialect's JSON mode.
-        server_errors: 5xx answers in this dialect.
+        dialect: The dialect in which it was sent last.
+        attempts: Number of HTTP requests sent for it.
+        probing: Whether the server may still turn out to lack the dialect's JSON mode.
+        server_errors: Number of 5xx answers in this dialect.
     """
 
     tokens: int
@@ -57,9 +57,9 @@ class _Sending:
     server_errors: int = 0
 
     def gives_up(self, status: int) -> bool:
-        """Whether another JSON mode is tried instead of the same once more.
+        """Say whether to try another JSON mode instead of the same one again.
 
-        501 says it at once. 500 may be an accident, and is taken for an answer the second time.
+        501 is a refusal at once. 500 may be an accident, and is a refusal the second time.
         """
         return self.probing and (status == 501 or (status == 500 and self.server_errors > 1))
 
@@ -68,7 +68,7 @@ _sending: ContextVar[_Sending] = ContextVar("sending")
 
 
 class OpenAIChat:
-    """A `ChatModel` that asks a server: bounded, paced, within budgets, and nothing twice.
+    """A `ChatModel` that asks a server: bounded, paced, within budgets, and never twice.
 
     Connection errors, timeouts, 408, 409, 429 and 5xx are tried again by the `openai` library,
     after what `Retry-After` says (more than two minutes end the request) or else after 0.5 s, 1 s,
@@ -92,10 +92,10 @@ class OpenAIChat:
         concurrency: Most requests in flight.
         timeout: Seconds without a byte from the server before an attempt has failed.
         limits: Rates, retries and budgets.
-        account: `<stage>/<role>`: where the store counts what is spent.
+        account: `<stage>/<role>`, under which the store counts what is spent.
 
     Raises:
-        ValueError: a budget in dollars cannot be kept, see `Budget`.
+        ValueError: A budget in dollars cannot be kept, see `Budget`.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class OpenAIChat:
         """Answer each request, in the order given; see `ChatModel.complete`.
 
         Raises:
-            BudgetReached, ServiceRefused: nothing further is sent; what was in flight has ended,
-                is stored, and went to `on_result`.
+            BudgetReached, ServiceRefused: Nothing further is sent. Requests in flight have ended;
+                their answers are stored and went to `on_result`.
         """
         try:
             return self._runner.run(self._complete(requests, on_result))
@@ -145,13 +145,17 @@ class OpenAIChat:
                 self._store.charge(self._account, Usage(stored=hits))
 
     def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
-        """Make failures of the stored answers to these requests; see `ChatModel.forget`."""
-        keys = [answer_key(self._endpoint.base_url, self._model, request) for request in requests]
-        for done in [self._store.discard(key, reason) for key in keys]:
-            done.result()
+        """Turn the stored answers to these requests into failures; see `ChatModel.forget`."""
+        discarded = []
+        for request in requests:
+            key = answer_key(self._endpoint.base_url, self._model, request)
+            discarded.append(self._store.discard(key, reason))
+        # All are given before the first is waited for, so that they share one commit.
+        for commit in discarded:
+            commit.result()
 
     def close(self) -> None:
-        """End the connections. The store stays open: it is the caller's."""
+        """End the connections. The store stays open, as it belongs to the caller."""
         if "_client" in self.__dict__:
             self._runner.run(self._client.close())
         self._runner.close()
@@ -176,23 +180,24 @@ class OpenAIChat:
                 if on_result is not None:
                     on_result(results[index])
 
-        # While some wait for the disk, as many others may wait for the server.
+        # Twice the concurrency: while some workers wait for the disk, others wait for the server.
         count = min(2 * self._concurrency, len(requests))
         workers = [asyncio.create_task(work()) for _ in range(count)]
         try:
             if workers:
                 await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             for _ in waiting:
-                pass  # after an error nothing new is begun; what is in flight is paid for, and ends
+                pass  # after an error nothing new begins; requests in flight are paid for, and end
             ended = await asyncio.gather(*workers, return_exceptions=True)
         finally:
             for worker in workers:
                 worker.cancel()
 
         errors = [error for error in ended if error is not None]
+        # Any other error tells more than a budget that ran out beside it.
         errors.sort(key=lambda error: isinstance(error, BudgetReached))
         if errors and isinstance(errors[0], BudgetReached):
-            raise self._budget.reached(errors[0].limit)  # with what was spent by now
+            raise self._budget.reached(errors[0].limit)  # made anew, with what is spent by now
         if errors:
             raise errors[0]
 
@@ -210,7 +215,7 @@ class OpenAIChat:
                 if isinstance(result, ChatReply):
                     self._hits += 1
                     return result
-                # Damaged, or an answer to an earlier rule of what is one: it is asked for again.
+                # Damaged, or no answer by a rule that is stricter than when it was stored.
                 reason = f"the stored answer: {result.reason}"
                 await asyncio.wrap_future(self._store.discard(key, reason))
 
@@ -221,7 +226,7 @@ class OpenAIChat:
     async def _ask(
         self, key: str, request: ChatRequest, sending: _Sending
     ) -> ChatReply | ChatFailure:
-        """Send, store, count; nobody has seen an answer before it is committed."""
+        """Send, store and count; an answer is committed before it is returned."""
         from openai import APIError
 
         _sending.set(sending)
@@ -253,6 +258,7 @@ class OpenAIChat:
         response: Any,
         sending: _Sending,
     ) -> None:
+        """Store an answer or a failure, with what was spent on it, and wait for the commit."""
         replied = isinstance(result, ChatReply)
         estimate = (
             sending.tokens - request.max_tokens,
@@ -266,29 +272,28 @@ class OpenAIChat:
             completion_tokens=completion,
             cost_usd=self._limits.cost_usd(prompt, completion),
         )
-        self._budget.spent += paid  # whose requests were counted as they were sent
+        self._budget.spent += paid  # its requests were counted as they were sent
         spent = paid + Usage(requests=sending.attempts)
 
         if replied:
-            left_out = sending.dialect.not_applied(request)
-            kept = self._store.put(
+            not_applied = sending.dialect.not_applied(request)
+            committed = self._store.put(
                 key,
-                response | {"not_applied": left_out} if left_out else response,
+                response | {"not_applied": not_applied} if not_applied else response,
                 prompt_tokens=prompt,
                 completion_tokens=completion,
                 account=self._account,
                 spent=spent,
             )
         else:
-            account = self._account
-            kept = self._store.fail(
-                key, result.reason, sending.attempts, account=account, spent=spent
+            committed = self._store.fail(
+                key, result.reason, sending.attempts, account=self._account, spent=spent
             )
 
-        await asyncio.wrap_future(kept)
+        await asyncio.wrap_future(committed)
 
     async def _send(self, request: ChatRequest, sending: _Sending) -> str:
-        """The response body, in the first dialect that the server does not reject."""
+        """Send in the first dialect that the server does not reject; return the response body."""
         from openai import APIStatusError
 
         first = sending.dialect = self._dialect.now
@@ -308,11 +313,11 @@ class OpenAIChat:
                     raise
                 sending.dialect = following
             else:
-                # Only now: a 400 may have other reasons, such as a prompt that is too long.
-                told = self._dialect.learn(first, dialect, request, sending.server_errors)
-                if told:
+                # Learned only now: a 400 may have other reasons, such as a prompt that is too long.
+                change = self._dialect.learn(first, dialect, request, sending.server_errors)
+                if change:
                     address = address_of(self._endpoint.base_url)
-                    logger.warning("%s at %s: %s", self.name, address, told)
+                    logger.warning("%s at %s: %s", self.name, address, change)
                 return response.text
 
     @cached_property
@@ -345,16 +350,16 @@ class OpenAIChat:
         )
 
     def _describe(self, error: "APIError") -> str:
-        """What went wrong and where; the server's message unless it may echo credentials."""
+        """Say what went wrong and where, with the server's message unless it may echo the key."""
         status = getattr(error, "status_code", None)
         if status in _MAY_ECHO_KEY:
             return f"{type(error).__name__} {status}: the server refused the API key or its rights"
-        told = describe(error, self._endpoint.base_url, self._timeout)
-        return self._redactor.message(told)[:_MOST_SAID]
+        description = describe(error, self._endpoint.base_url, self._timeout)
+        return self._redactor.message(description)[:_MOST_SAID]
 
 
 def answer_key(base_url: str, model: str, request: ChatRequest) -> str:
-    """The store's key of a request."""
+    """Compute the store's key of a request."""
     return request_key(
         endpoint=base_url,
         model=model,
@@ -365,7 +370,7 @@ def answer_key(base_url: str, model: str, request: ChatRequest) -> str:
 
 
 def _refusal(error: "APIError") -> str | None:
-    """Why every further request would fail as well; None where it would not."""
+    """Say why every further request would fail as well; None where it would not."""
     if error.code == "insufficient_quota" or getattr(error, "status_code", None) == 402:
         return "no credit left; pay, then start the same command again"
     if getattr(error, "status_code", None) == 401:

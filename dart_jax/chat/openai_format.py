@@ -1,4 +1,4 @@
-"""The JSON of the chat completions API: what is read from a response."""
+"""Read a response of the chat completions API."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from dart_jax.strict_json import is_unicode
 _TEXT_PARTS = {"text", "output_text"}
 _MOST_TOKENS = 2**31
 _CUT = {"length", "max_tokens", "model_length"}
-"""Values of `finish_reason` for an answer that ran into a limit, of OpenAI and of other servers."""
+"""Values of `finish_reason` for an answer cut off at a limit, by OpenAI and by other servers."""
 _FILTERED = "content_filter"
 
 
 def parse_body(body: str) -> Any:
-    """The parsed body of a response; None where it is not JSON (as is the JSON `null`)."""
+    """Parse the body of a response; None where it is not JSON (or the JSON `null`)."""
     try:
         return json.loads(body)
     except (json.JSONDecodeError, RecursionError):
@@ -24,7 +24,7 @@ def parse_body(body: str) -> Any:
 
 
 def read_response(request: ChatRequest, response: Any) -> ChatReply | ChatFailure:
-    """The reply in a parsed response; an empty or unfinished one is a failure, not an answer."""
+    """Read the reply in a parsed response; an empty or unfinished one is a failure."""
     if response is None:
         return ChatFailure(request.id, "the response is not JSON")
 
@@ -47,11 +47,13 @@ def read_response(request: ChatRequest, response: Any) -> ChatReply | ChatFailur
         return ChatFailure(request.id, "the completion is not valid Unicode")
 
     is_cut = str(finish).lower() in _CUT
-    return reply_of(request, text, is_cut, *(read_usage(response) or (0, 0)))
+    prompt_tokens, completion_tokens = read_usage(response) or (0, 0)
+
+    return reply_of(request, text, is_cut, prompt_tokens, completion_tokens)
 
 
 def _joined(content: Any) -> Any:
-    """A content that is a list of text parts, as one text; any other as it is."""
+    """Join a content that is a list of text parts to one text; return any other as it is."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -64,7 +66,7 @@ def _joined(content: Any) -> Any:
 
 
 def read_usage(response: Any) -> tuple[int, int] | None:
-    """Prompt and completion tokens that the server reports; None where it does not."""
+    """Read the prompt and completion tokens that the server reports; None where it does not."""
     usage = response.get("usage") if isinstance(response, Mapping) else None
     if not isinstance(usage, Mapping):
         return None

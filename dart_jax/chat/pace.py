@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, kept by leaky buckets."""
+"""Limit requests and tokens per minute by leaky buckets."""
 
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Pace:
-    """Waits before each request, so that no minute sees more than the limits.
+    """Wait before each request, so that no minute sees more than the limits.
 
-    A bucket that holds a whole minute's allowance would let two of them through in one minute;
-    these hold one second's, and refill at limit / 61 a second.
+    A bucket that holds a whole minute's allowance would let two of them through in one minute.
+    These hold the allowance of one second, and refill at limit / 61 a second.
     """
 
     def __init__(self, limits: LimitsConfig) -> None:
@@ -22,7 +22,7 @@ class Pace:
     async def wait(self, tokens: int) -> None:
         """Wait until a request of so many tokens may be sent."""
         if self._tokens is not None:
-            # A request may want more than the bucket holds: it then takes several fillings.
+            # A request may need more than the bucket holds: it then takes several fillings.
             while tokens > 0:
                 filling = min(tokens, self._tokens.max_rate)
                 await self._tokens.acquire(filling)

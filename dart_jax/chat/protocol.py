@@ -1,4 +1,4 @@
-"""What teacher and judge ask of a language model, whoever serves it."""
+"""Protocol of a chat model, for teacher and judge: requests, replies, failures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request.
+    """One request to a chat model.
 
     Attributes:
-        id: Names the request within a batch (and keys its sampling noise when local).
+        id: Name of the request within a batch (it keys the sampling noise of a local model).
         messages: The conversation so far.
         temperature: 0 means greedy.
         max_tokens: Limit on new tokens.
-        json_schema: When given, the answer must be a JSON object of this schema.
-        may_be_cut: Whether an answer that ends at `max_tokens` is of use; if not, it is a failure.
+        json_schema: Schema of the JSON object that the answer must be; None for plain text.
+        may_be_cut: Whether an answer that ends at `max_tokens` counts; if not, it is a failure.
     """
 
     id: str
@@ -33,7 +33,7 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """An answer, without reasoning blocks. Token counts are 0 where the server does not tell."""
+    """An answer, without reasoning blocks. Token counts are 0 where the server reports none."""
 
     id: str
     text: str
@@ -43,7 +43,7 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class ChatFailure:
-    """No answer: timeout, refusal of the server, empty or unfinished reply. Never a default."""
+    """A missing answer: timeout, refusal by the server, empty or unfinished reply."""
 
     id: str
     reason: str
@@ -53,7 +53,7 @@ BAD_PROMPT = "the prompt holds half a surrogate pair, which is not valid Unicode
 
 
 def is_writable(messages: Sequence[Message]) -> bool:
-    """Whether a conversation can be sent, or read by a tokenizer; else `BAD_PROMPT` says why."""
+    """Say whether a conversation can be sent or tokenized; if not, `BAD_PROMPT` is the reason."""
     return all(is_unicode(message["content"]) for message in messages)
 
 
@@ -67,10 +67,9 @@ class ChatModel(Protocol):
         requests: Sequence[ChatRequest],
         on_result: Callable[[ChatReply | ChatFailure], None] | None = None,
     ) -> list[ChatReply | ChatFailure]:
-        """Answer each request, in the order given; `on_result` sees each answer as it comes."""
+        """Answer each request, in the order given; `on_result` gets each answer as it comes."""
         ...
 
     def forget(self, requests: Sequence[ChatRequest], reason: str) -> None:
-        """Drop what was answered to these requests, which could not be used: a later start of the
-        run asks them again."""
+        """Drop the unusable answers to these requests, so that a later start asks them again."""
         ...

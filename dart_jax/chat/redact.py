@@ -1,39 +1,37 @@
-"""Keep a key out of what a server says back."""
+"""Remove an API key from what a server sends back."""
 
 import re
 
 _PART = 8
-"""So many characters of a key in a row tell something about it."""
+"""Number of characters of a key in a row that already reveal something about it."""
 
 
 class Redactor:
-    """Removes a key from texts that may echo it.
+    """Remove a key from texts that may echo it.
 
     Args:
-        key: The key; one shorter than 8 characters (`EMPTY`) guards nothing, and is left alone,
+        key: The key. One shorter than 8 characters (`EMPTY`) guards nothing and is not removed,
             since an ordinary answer may contain it.
     """
 
     def __init__(self, key: str) -> None:
         self._key = key if len(key) >= _PART else None
         if self._key:
-            parts = (key[start : start + _PART] for start in range(len(key) - _PART + 1))
-            part = "|".join(sorted({re.escape(part) for part in parts}))
-            # Overlapping parts are found with a look-ahead, and everything they cover goes.
-            self._parts = re.compile(f"(?=({part}))")
+            parts = {key[start : start + _PART] for start in range(len(key) - _PART + 1)}
+            alternatives = "|".join(sorted(map(re.escape, parts)))
+            # The look-ahead also finds parts that overlap; all characters they cover are removed.
+            self._parts = re.compile(f"(?=({alternatives}))")
 
     def answer(self, body: str) -> str:
-        """A response body without the whole key. Other texts stay what the server wrote."""
+        """Remove the whole key from a response body, which is otherwise left as it is."""
         return body.replace(self._key, "[key]") if self._key else body
 
     def message(self, text: str) -> str:
-        """A text for people without any 8 characters of the key in a row."""
+        """Remove from a text for people all runs of 8 characters of the key."""
         if not self._key:
             return text
-        hidden = {
-            position
-            for found in self._parts.finditer(text)
-            for position in range(found.start(), found.start() + _PART)
-        }
-        shown = ("\0" if index in hidden else letter for index, letter in enumerate(text))
-        return re.sub("\0+", "[key]", "".join(shown))
+
+        letters = list(text)
+        for part in self._parts.finditer(text):
+            letters[part.start() : part.start() + _PART] = "\0" * _PART
+        return re.sub("\0+", "[key]", "".join(letters))

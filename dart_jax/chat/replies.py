@@ -1,4 +1,4 @@
-"""What counts as an answer: one rule for what servers and local models write."""
+"""One rule for what counts as an answer, by servers and by local models."""
 
 from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
 from dart_jax.prompts.thinking import UNFINISHED, json_after_thinking, without_thinking
@@ -11,14 +11,14 @@ def reply_of(
     prompt_tokens: int = 0,
     completion_tokens: int = 0,
 ) -> ChatReply | ChatFailure:
-    """The answer in what a model wrote; a failure where there is none, or not all of it.
+    """Extract the answer from a model's text; a missing or unfinished one is a failure.
 
     Args:
-        text: All that was written, reasoning blocks included; see `prompts.thinking`.
-        is_cut: Whether it ended at the limit of new tokens.
+        text: The whole text, reasoning blocks included; see `prompts.thinking`.
+        is_cut: Whether the text ended at the limit of new tokens.
     """
-    read = without_thinking if request.json_schema is None else json_after_thinking
-    answer = read(text)
+    strip = without_thinking if request.json_schema is None else json_after_thinking
+    answer = strip(text)
     cut_off = f"cut off at max_tokens {request.max_tokens}; raise it"
     if answer is None:
         return ChatFailure(request.id, f"{UNFINISHED}; {cut_off}" if is_cut else UNFINISHED)

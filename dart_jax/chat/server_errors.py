@@ -1,4 +1,4 @@
-"""What a server's error or a broken connection says: whose fault, where, and why, in one line."""
+"""Describe a server's error or a broken connection in one line: whose fault, where, and why."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from openai import APIError, APIStatusError
 
 _DEPTH = 4
-"""Messages lie no deeper in a body, such as `{"detail": {"error": {"message": ...}}}`."""
+"""Greatest depth of a message in a body, such as `{"detail": {"error": {"message": ...}}}`."""
 
 _SAYS = ("message", "msg", "detail", "error", "title")
 _USER = re.compile(r"//[^/@\s]*@")
@@ -26,14 +26,14 @@ _NO_MODEL = re.compile(r"\bmodel\b.*\b(?:does not exist|not found)\b", re.IGNORE
 
 
 def describe(error: "APIError", base_url: str, timeout: float) -> str:
-    """Class, status and message of an error; of a connection the address and the cause.
+    """Name class, status and message of an error; of a connection the address and the cause.
 
     Args:
-        base_url: Of the server; only host and port are repeated.
+        base_url: The server's address; only host and port are repeated.
         timeout: Seconds that an attempt waits.
 
     Returns:
-        One line that may hold whatever the server wrote, a key among it.
+        One line, which may hold anything that the server wrote, even a key.
     """
     from openai import APIConnectionError, APITimeoutError
 
@@ -41,8 +41,8 @@ def describe(error: "APIError", base_url: str, timeout: float) -> str:
     name = type(error).__name__ + ("" if status is None else f" {status}")
     if isinstance(error, APITimeoutError):
         kinds = {type(cause).__name__ for cause in _causes(error)}
-        what = "no connection" if "ConnectTimeout" in kinds else "no byte"
-        return f"{name}: {what} from {address_of(base_url)} within {timeout:g} s"
+        missing = "no connection" if "ConnectTimeout" in kinds else "no byte"
+        return f"{name}: {missing} from {address_of(base_url)} within {timeout:g} s"
 
     if isinstance(error, APIConnectionError):
         return _line(f"{name}: {address_of(base_url)}: {_deepest(error)}")
@@ -51,7 +51,7 @@ def describe(error: "APIError", base_url: str, timeout: float) -> str:
 
 
 def message_of(error: "APIError") -> str:
-    """What the server said, in whichever of the usual forms; '' where it said nothing.
+    """Extract the server's message from any of the usual forms; '' where there is none.
 
     Known are OpenAI's `{"error": {"message": ...}}`, `{"error": ...}` and `{"message": ...}` as
     text, FastAPI's `{"detail": ...}` as text or as a list of faults, and a body that is no JSON.
@@ -60,17 +60,17 @@ def message_of(error: "APIError") -> str:
 
 
 def address_of(base_url: str) -> str:
-    """Host and port, without credentials."""
+    """Return host and port, without credentials."""
     parts = urlsplit(base_url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def refuses(error: "APIStatusError", parameter: str) -> bool:
-    """Whether a server says that it does not take a parameter at all.
+    """Say whether a server reports that it does not take a parameter at all.
 
-    It need not say so by code: many answer 400 with a null code and say it in the message alone.
-    A value that is merely wrong (`temperature must be at most 2`) is another fault.
+    The code need not tell: many servers answer 400 with a null code and explain in the message
+    alone. A value that is merely wrong (`temperature must be at most 2`) is another fault.
     """
     message = message_of(error)
     if error.param:
@@ -82,7 +82,7 @@ def refuses(error: "APIStatusError", parameter: str) -> bool:
 
 
 def lacks_model(error: "APIStatusError") -> bool:
-    """Whether it is the model that a server has not found."""
+    """Say whether a server has not found the model."""
     return error.code == "model_not_found" or bool(_NO_MODEL.search(message_of(error)))
 
 
@@ -91,12 +91,15 @@ def _said(body: Any, depth: int) -> str:
         return body.strip()
     if depth == 0:
         return ""
+
     if isinstance(body, list):
-        return "; ".join(filter(None, (_said(part, depth - 1) for part in body)))
+        messages = [_said(part, depth - 1) for part in body]
+        return "; ".join(filter(None, messages))
+
     if not isinstance(body, Mapping):
         return ""
 
-    texts = (_said(body.get(key), depth - 1) for key in _SAYS)
+    texts = [_said(body.get(key), depth - 1) for key in _SAYS]
     text = next(filter(None, texts), "")
     place = body.get("loc")  # FastAPI's; its `input` repeats the request, and stays out
     if text and isinstance(place, list):
@@ -106,6 +109,7 @@ def _said(body: Any, depth: int) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the causes of an error, the first one last."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         yield cause
@@ -113,15 +117,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _deepest(error: BaseException) -> str:
-    """The first cause: `ConnectionRefusedError: ...` rather than `Connection error`."""
-    told = [cause for cause in _causes(error) if not isinstance(cause, asyncio.CancelledError)]
-    if not told:
+    """Word the first cause: `ConnectionRefusedError: ...` rather than `Connection error`."""
+    causes = [cause for cause in _causes(error) if not isinstance(cause, asyncio.CancelledError)]
+    if not causes:
         return str(error)
-    worded = [cause for cause in told if str(cause)] or told
-    name, text = type(worded[-1]).__name__, _USER.sub("//", str(worded[-1]))
+
+    deepest = ([cause for cause in causes if str(cause)] or causes)[-1]
+    name = type(deepest).__name__
+    text = _USER.sub("//", str(deepest))  # without credentials
     return f"{name}: {text}" if text else name
 
 
 def _line(text: str) -> str:
-    """On one line, and such that a file can hold it: half a surrogate pair becomes its escape."""
+    """Put a text on one line that a file can hold: half a surrogate pair becomes its escape."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,9 +1,9 @@
 """Answers of paid or slow servers, kept on disk so that no request is sent twice.
 
 SQLite in WAL mode: an answer is committed before anybody uses it, so a process killed at any
-moment loses at most the requests in flight. A failure is written down in a table of its own, with
-its reason, and never as an answer, hence is asked again by the next run. What was spent is counted
-in the same transaction as the answer or the failure that it was spent on.
+moment loses at most the requests in flight. A failure is stored in a separate table, with its
+reason and never as an answer, so that the next run asks again. What was spent is counted in the
+same transaction as the answer or the failure that it was spent on.
 """
 
 import json
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 KIND = "response store"
 
 FILE_VERSION = 2
-"""Of the tables, in `PRAGMA user_version`. Version 1 (and 0 in the file) had answers only."""
+"""Version of the tables, in `PRAGMA user_version`; 1 (0 in the file) had answers only."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -70,7 +70,7 @@ def request_key(
     json_schema: dict | None,
     schema_version: int = SCHEMA_VERSION,
 ) -> str:
-    """SHA-256 (hex) of everything that shapes an answer; the API key is no part of it."""
+    """Compute the SHA-256 (hex) of all that shapes an answer; the API key is no part of it."""
     return digest([endpoint, model, list(messages), parameters, json_schema, schema_version])
 
 
@@ -83,7 +83,7 @@ class ResponseStore:
         path: The file; made with its folders when missing. One of version 1 gets the new tables.
 
     Raises:
-        BadStore: the file is no SQLite database, or was written by a newer version.
+        BadStore: The file is no SQLite database, or was written by a newer version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,9 +92,9 @@ class ResponseStore:
         self._committer = Committer(path)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The response stored under a key of `request_key`, or None.
+        """Return the response stored under a key of `request_key`, or None.
 
-        One that is no JSON object is damaged: it is discarded, so that it is asked for again.
+        A response that is no JSON object is damaged and discarded, so that it is asked for again.
         """
         # As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
         query = "SELECT CAST(response AS BLOB) FROM responses WHERE key = ?"
@@ -117,12 +117,12 @@ class ResponseStore:
         account: str = "",
         spent: Usage | None = None,
     ) -> "Future[None]":
-        """One answer: the server's whole response, its token use, and what it took.
+        """Store one answer: the server's whole response, its tokens, and what was spent on it.
 
         The first answer to a key stays, so that two processes that asked at once agree.
 
         Returns:
-            Done when the answer is committed; nobody may use it before.
+            A future that is done when the answer is committed; nobody may use it before.
         """
         row = (key, json.dumps(response), prompt_tokens, completion_tokens, time.time())
         added = ("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)", row)
@@ -131,26 +131,26 @@ class ResponseStore:
     def fail(
         self, key: str, reason: str, attempts: int, *, account: str = "", spent: Usage | None = None
     ) -> "Future[None]":
-        """A request that ended without an answer; attempts add up over runs.
+        """Store a request that ended without an answer; attempts add up over runs.
 
         Args:
-            reason: Free of secrets.
-            attempts: HTTP requests made for it.
+            reason: Why, free of secrets.
+            attempts: Number of HTTP requests made for it.
 
         Returns:
-            Done when that is committed.
+            A future that is done when the failure is committed.
         """
         added = (_ADD_FAILURE, (key, reason, attempts, time.time()))
         return self._committer.commit([added, *_add_usage(account, spent)])
 
     def discard(self, key: str, reason: str) -> "Future[None]":
-        """Make a failure of a stored answer that is of no use, so that it is asked for again.
+        """Turn a stored answer that cannot be used into a failure, so that it is asked for again.
 
         Args:
-            reason: In our own words; the answer is gone.
+            reason: Why, in our own words; the answer itself is gone.
 
         Returns:
-            Done when that is committed.
+            A future that is done when the change is committed.
         """
         failed = (_DISCARD_FAILURE, (reason, time.time(), key))
         return self._committer.commit([failed, ("DELETE FROM responses WHERE key = ?", (key,))])
@@ -160,35 +160,36 @@ class ResponseStore:
         self._committer.commit(_add_usage(account, spent)).result()
 
     def usage(self) -> dict[str, Usage]:
-        """What was spent so far, by account."""
+        """Return what was spent so far, by account."""
         with self._lock:
             rows = self._db.execute("SELECT * FROM usage ORDER BY account").fetchall()
         return {account: Usage(*counts) for account, *counts in rows}
 
     def keys(self) -> set[str]:
-        """Of every request that has an answer."""
+        """Return the keys of all requests that have an answer."""
         with self._lock:
             return {key for (key,) in self._db.execute("SELECT key FROM responses")}
 
     def failures(self) -> dict[str, tuple[str, int]]:
-        """Last reason and attempts of each request that has failed and has no answer so far."""
+        """Return the last reason and the attempts of each failed request without an answer."""
         with self._lock:
             rows = self._db.execute(f"SELECT key, reason, attempts {_OPEN_FAILURES}").fetchall()
         return {key: (reason, attempts) for key, reason, attempts in rows}
 
     def failure_counts(self) -> dict[str, int]:
-        """Requests without an answer so far, by the reason of their last failure."""
-        return dict(Counter(reason for reason, _ in self.failures().values()).most_common())
+        """Count requests without an answer so far, by the reason of their last failure."""
+        counts = Counter(reason for reason, _ in self.failures().values())
+        return dict(counts.most_common())
 
     def token_use(self) -> tuple[int, int]:
-        """Prompt and completion tokens of all stored answers."""
+        """Sum the prompt and completion tokens of all stored answers."""
         query = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens) FROM responses"
         with self._lock:
             prompt_tokens, completion_tokens = self._db.execute(query).fetchone()
         return int(prompt_tokens), int(completion_tokens)
 
     def close(self) -> None:
-        """Write what was given, and close the file; the store cannot be used afterwards."""
+        """Write all pending commits, and close the file; the store cannot be used afterwards."""
         self._committer.close()
         with self._lock:
             self._db.close()
@@ -229,10 +230,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 
 def stored_keys(path: Path) -> set[str]:
-    """Keys with an answer, of a file that is only read; none when it does not exist.
+    """Read the keys with an answer without changing the file; none when it does not exist.
 
     Raises:
-        BadStore: the file is no response store, or a damaged one.
+        BadStore: The file is no response store, or a damaged one.
     """
     if not path.exists():
         return set()
@@ -244,15 +245,17 @@ def stored_keys(path: Path) -> set[str]:
 
 
 def copy_answers(source: Path, target: Path) -> None:
-    """Add the answers of one store to another, made if need be; not what was spent on them.
+    """Add the answers of one store to another, without what was spent on them.
+
+    The target is made if need be.
 
     Raises:
-        BadStore: see `ResponseStore`.
+        BadStore: See `ResponseStore`.
     """
     if not source.exists():
         return
     for path in (source, target):
-        ResponseStore(path).close()  # of this version from here on
+        ResponseStore(path).close()  # brings the file to this version
     with closing(sqlite3.connect(target, timeout=60.0)) as db, db:
         db.execute("ATTACH ? AS source", (str(source),))
         db.execute("INSERT OR IGNORE INTO responses SELECT * FROM source.responses")

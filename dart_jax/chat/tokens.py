@@ -1,4 +1,4 @@
-"""Token counts where no tokenizer of the service is at hand."""
+"""Estimate token counts where no tokenizer of the service is at hand."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ _TOKENS_PER_MESSAGE = 8
 
 
 def estimate_tokens(text: str) -> int:
-    """One token for 3 bytes of UTF-8: English has 4 to 5 in one, so that this errs upwards."""
+    """Count one token for 3 bytes of UTF-8, too many: English has 4 to 5 bytes in one."""
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
 
 
 def estimate_prompt(messages: Sequence[Message]) -> int:
-    """Estimated tokens of a conversation, with 8 for the frame of each message."""
+    """Estimate the tokens of a conversation, with 8 for the frame of each message."""
     return sum(_TOKENS_PER_MESSAGE + estimate_tokens(message["content"]) for message in messages)
 
 
 def estimate_request(request: ChatRequest) -> int:
-    """Estimated upper bound of a request: its prompt, its schema and all new tokens it may have."""
+    """Estimate the upper bound of a request: its prompt, its schema and all new tokens."""
     schema = estimate_tokens(str(request.json_schema)) if request.json_schema else 0
     return estimate_prompt(request.messages) + schema + request.max_tokens

@@ -1,4 +1,4 @@
-"""What a stage of a run has asked of a service, and what that took."""
+"""Requests, tokens and cost of a service, counted by stage and role."""
 
 import dataclasses
 import json
@@ -16,16 +16,16 @@ USAGE = "usage.json"
 class Usage:
     """Counts over all starts of one stage of a run, for one role.
 
-    A process that is killed takes with it the counts of the requests that were in flight.
+    Requests that are in flight when a process is killed are not counted.
 
     Attributes:
         requests: HTTP requests sent, retries included.
         answers: Answers received and stored.
         failures: Requests that ended without an answer.
-        stored: Requests that an answer from the store spared.
-        prompt_tokens, completion_tokens: Paid for: of answers, and of failures that the server
-            has charged (an empty completion). Estimated where the server reports none.
-        cost_usd: None where a price is unknown.
+        stored: Requests that were not needed, as the answer was in the store.
+        prompt_tokens, completion_tokens: Tokens paid for, of answers and of failures that the
+            server has charged (an empty completion); estimated where the server reports none.
+        cost_usd: Cost in US dollars; None where a price is unknown.
     """
 
     requests: int = 0
@@ -37,13 +37,15 @@ class Usage:
     cost_usd: float | None = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Both together; the cost is unknown where either is."""
-        mine, its = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Usage(*(None if None in pair else sum(pair) for pair in zip(mine, its, strict=True)))
+        """Add two usages; the cost is unknown where either is."""
+        sums = []
+        for pair in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True):
+            sums.append(None if None in pair else sum(pair))
+        return Usage(*sums)
 
     @property
     def tokens(self) -> int:
-        """Prompt and completion tokens."""
+        """Sum prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -54,7 +56,7 @@ def write_usage(path: Path, usage: Mapping[str, Usage]) -> None:
 
 
 def read_usage(path: Path) -> dict[str, Usage]:
-    """Usage by account, such as `teach/teacher`; empty when no service was asked."""
+    """Read the usage by account, such as `teach/teacher`; empty when no service was asked."""
     if not path.exists():
         return {}
     rows = json.loads(path.read_text(encoding="utf-8"))

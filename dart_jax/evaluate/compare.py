@@ -82,6 +82,7 @@ def paired_runs(runs: Sequence[ComparedRun], config: EvaluateConfig, seed: int) 
             difference = _compared(run, first, model, config, seed)
             rows.append(PairedRun(run.name, first.name, model, difference))
 
+    # One family: each further run is one more chance of a low p-value.
     corrected = holm([row.difference.p for row in rows])
     return [
         replace(row, difference=replace(row.difference, p_holm=p))

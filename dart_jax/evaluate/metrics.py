@@ -99,6 +99,7 @@ def model_metrics(
             or an id that comes twice.
     """
     matched = match_answers(questions, generations)
+    # A prompt without room was never put to the model, and says nothing about it.
     answered = [row for row in matched if row[1].had_room]
     rows = [row for row in answered if row[0].condition is not None]
     values, clusters = _indicators(rows), _clusters(rows)
@@ -143,6 +144,7 @@ def bootstrap_interval(
         return float(values[0]), float(values[0])
 
     keys = np.arange(len(values)) if clusters is None else clusters
+    # The mean of a resample needs only the sum and the size of each drawn cluster.
     _, index = np.unique(keys, return_inverse=True)
     sums, sizes = np.bincount(index, weights=values), np.bincount(index)
     if len(sizes) < 2:
@@ -150,6 +152,7 @@ def bootstrap_interval(
 
     rng = np.random.default_rng(seed)
     means = []
+    # In batches: all resamples of a large suite at once would not fit in memory.
     batch = max(1, _BATCH_CELLS // len(sizes))
 
     for done in range(0, config.bootstrap_samples, batch):

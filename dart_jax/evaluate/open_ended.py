@@ -190,6 +190,7 @@ def _shares(outcomes: list[Outcome | None], config: EvaluateConfig, seed: int) -
 
 
 def _compared(pairs: list[tuple[Outcome | None, Outcome | None]]) -> OutcomeTests:
+    # A test is paired: without one of the two outcomes a query is in neither count.
     judged = [pair for pair in pairs if None not in pair]
     tests = {}
     for outcome in REPORTED:

@@ -128,6 +128,7 @@ def _side(
 ) -> dict[str, AskedMetrics]:
     metrics = {}
     for name in MODELS:
+        # Score and length are means over the questions that this model had room to answer.
         answered, answers = answered_by_all(questions, {name: side.answers[name]})
         scores = _scores(answered, side, name)
         lengths = _lengths(answered, answers[name])

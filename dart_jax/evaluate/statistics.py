@@ -208,6 +208,7 @@ def groups_of(questions: Sequence[Question]) -> list[Group]:
     """List the groups: all questions, and each benchmark, kind and condition that occurs."""
     benchmarks = np.array([question.benchmark for question in questions], str)
     diff = np.array([question.condition is Condition.DIFF for question in questions], bool)
+    # Custom data may have benchmarks of other names, which are of neither kind.
     known = np.isin(benchmarks, BENCHMARKS)
     descriptive = known & np.char.startswith(benchmarks, "D")
     groups = [

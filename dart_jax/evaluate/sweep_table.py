@@ -221,6 +221,7 @@ def _same_model(results: Sequence[Result], variants: Sequence[str], model: str) 
     for result in results:
         drift = result.summary.drift.of(model)
         figures = [asdict(result.summary.models[model]), drift and asdict(drift)]
+        # Two trained models may have equal figures by chance; their hashes differ.
         adapter = result.m_int if model == "M_int" else ""
         digests[result.variant][result.seed] = digest([*figures, adapter])
 

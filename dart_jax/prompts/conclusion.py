@@ -1,11 +1,11 @@
-"""The conclusion of an answer: one rule for decoding, teachers, predicted labels and evaluation.
+"""One rule for the conclusion of an answer, in decoding, teaching, predicted labels, evaluation.
 
 A conclusion line says `Conclusion: YES` or `Conclusion: NO` and nothing else. Markdown, quotes,
 bullets, numbers, letter case and the kind of blank or line break do not matter, and the word may
-stand on the next line. An answer may say its conclusion more than once, but not two of them.
+stand on the next line. An answer may repeat its conclusion, but not give two different ones.
 
-Such lines are taken out of an answer; all the rest is its analysis, what stands after a line
-included, and is scored, judged and shown. A line with further words is no conclusion line and
+Conclusion lines are removed from an answer. All other text is its analysis, even after such a
+line, and is scored, judged and shown. A line with further words is no conclusion line and
 belongs to the analysis, as do reasoning blocks (see `thinking`).
 """
 
@@ -18,7 +18,7 @@ from dart_jax.prompts.thinking import UNFINISHED, answer_spans, ends_in_thinking
 from dart_jax.records import Decision, Generation
 
 RULE = 2
-"""Of this file and of where an answer ends. Raise it when either changes: stages then run again."""
+"""Version of the rules of this file and of an answer's end. A higher one makes stages run again."""
 
 NO_LINE = "no conclusion line"
 CONTRADICTORY = "contradictory conclusions"
@@ -26,7 +26,7 @@ CONTRADICTORY = "contradictory conclusions"
 _BREAKS = "\n\r\v\f\x85\u2028\u2029"
 _ROW = re.compile(rf"[^{_BREAKS}]*(?:\r\n|[{_BREAKS}]|\Z)")
 
-# What may stand around the words: blanks, emphasis, quotes, brackets; before them bullets, too.
+# Characters allowed around the words: blanks, emphasis, quotes, brackets; before them bullets, too.
 _AROUND = r"\s\u200b\u2060\ufeff*_~`\"'“”‘’«»()\[\]"
 _BEFORE = rf"[{_AROUND}>#+•–—-]*(?:\d{{1,3}}[.)][{_AROUND}]*)?"
 _NAME = rf"{_BEFORE}conclusion[{_AROUND}]*"
@@ -37,7 +37,7 @@ _LINE = re.compile(_NAME + _COLON + _WORD, re.IGNORECASE)
 _HEADING = re.compile(rf"{_NAME}(?:{_COLON})?", re.IGNORECASE)
 _COLON_IN = re.compile("[:：]")
 _WORD_ALONE = re.compile(_BEFORE + _WORD, re.IGNORECASE)
-# In lower case, `no` may be the first word of a sentence: that claims nothing.
+# In lower case, `no` may be the first word of a sentence, which claims nothing.
 _BEGUN = re.compile(rf"(?i:{_NAME}{_COLON})(?P<claim>(?:YES|NO)\b)?")
 _OTHER = re.compile(
     rf"[{_AROUND},;]*(?:or\b|/|\|)[{_AROUND}]*(?:{_NAME}{_COLON})?(?:yes|no)\b", re.IGNORECASE
@@ -46,7 +46,7 @@ _OTHER = re.compile(
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of an answer: conclusion lines with their line breaks, or what is none."""
+    """A stretch of an answer: a conclusion line with its line break, or text without one."""
 
     text: str
     is_conclusion: bool
@@ -62,16 +62,17 @@ class _Row:
 
 
 _END = _Row(0, 0, "")
-"""Behind the last line: a heading that still waits for its word gets none."""
+"""Marker behind the last line, where a heading can no longer get its word."""
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """A line that begins as a conclusion line does, `text[start:end]`.
+    """A line that begins like a conclusion line, `text[start:end]`.
 
     Attributes:
-        kind: `line`: it is one. `wordless`: no YES or NO follows. `further`: other words, too.
-        decision: What it claims; None for `wordless`, and where it names both options.
+        kind: `line` for a conclusion line, `wordless` where no YES or NO follows, `further` where
+            further words follow.
+        decision: The claimed decision; None for `wordless`, and where both options are named.
     """
 
     start: int
@@ -81,19 +82,19 @@ class _Claim:
 
 
 def conclusion_line(decision: Decision) -> str:
-    """The last line of every training completion."""
+    """Write the last line of every training completion."""
     return f"Conclusion: {decision.value}"
 
 
 def parse_conclusion(text: str, is_cut: bool = False) -> tuple[Decision | None, str | None]:
-    """The decision of an answer, or the reason why there is none.
+    """Parse the decision of an answer, or the reason why there is none.
 
     A sentence that merely contains the words is no conclusion, nor is a list of both options, nor
     a line in a reasoning block. Lines that disagree are contradictory, whichever comes last.
 
     Args:
-        is_cut: The answer ended at its token limit, so that its last line may have gone on:
-            `Conclusion: NO` into `Conclusion: NOT ...`.
+        is_cut: Whether the answer ended at its token limit, so that its last line may be a part of
+            a longer one: `Conclusion: NO` of `Conclusion: NOT ...`.
 
     Returns:
         `(decision, None)` or `(None, reason)`.
@@ -107,6 +108,7 @@ def parse_conclusion(text: str, is_cut: bool = False) -> tuple[Decision | None, 
     if is_cut and claims and claims[-1].end == len(text) and text[-1] not in _BREAKS:
         return None, "cut off in its conclusion line"
 
+    # Every claim counts beside a conclusion line: `Conclusion: NO, mostly` contradicts a YES.
     kinds = {claim.kind for claim in claims}
     if "line" in kinds:
         decisions = {claim.decision for claim in claims if claim.decision is not None}
@@ -120,65 +122,68 @@ def parse_conclusion(text: str, is_cut: bool = False) -> tuple[Decision | None, 
 
 def pieces(text: str) -> list[Piece]:
     """Split an answer into conclusion lines and the rest; joined, they are the text."""
-    found, done = [], 0
+    split = []
+    end = 0
     for claim in _claims(text):
         if claim.kind == "line":
-            found.append(Piece(text[done : claim.start], False))
-            found.append(Piece(text[claim.start : claim.end], True))
-            done = claim.end
-    found.append(Piece(text[done:], False))
-    return [piece for piece in found if piece.text]
+            split.append(Piece(text[end : claim.start], False))
+            split.append(Piece(text[claim.start : claim.end], True))
+            end = claim.end
+    split.append(Piece(text[end:], False))
+    return [piece for piece in split if piece.text]
 
 
 def analysis_text(text: str) -> str:
-    """All of an answer but its conclusion lines: what is scored, judged and shown."""
-    return "".join(piece.text for piece in pieces(text) if not piece.is_conclusion).strip()
+    """Remove the conclusion lines of an answer; the rest is scored, judged and shown."""
+    analysis = [piece.text for piece in pieces(text) if not piece.is_conclusion]
+    return "".join(analysis).strip()
 
 
 def conclusion_text(text: str) -> str:
-    """The conclusion lines of an answer, one below the other."""
-    lines = (piece.text.strip() for piece in pieces(text) if piece.is_conclusion)
+    """Collect the conclusion lines of an answer, one below the other."""
+    lines = [piece.text.strip() for piece in pieces(text) if piece.is_conclusion]
     return "\n".join(lines)
 
 
 def analysis_of(answer: Generation) -> str:
-    """The analysis of a model's answer; all of it where its prompt asks for no conclusion."""
+    """Return a model's analysis: the whole answer where the prompt asks for no conclusion."""
     return analysis_text(answer.text) if answer.concludes else answer.text.strip()
 
 
 def conclusion_of(answer: Generation) -> str:
-    """What `analysis_of` leaves out."""
+    """Return the conclusion lines that `analysis_of` leaves out."""
     return conclusion_text(answer.text) if answer.concludes else ""
 
 
 def ends_in_its_conclusion(text: str) -> bool:
-    """Whether a text has one conclusion line, nothing else that begins like one, and ends there."""
+    """Say whether a text ends in its one conclusion line, and no other line begins like one."""
     claims = list(_claims(text))
-    is_one = [claim.kind for claim in claims] == ["line"]
-    return is_one and not text[claims[0].end :].strip()
+    has_one_line = [claim.kind for claim in claims] == ["line"]
+    return has_one_line and not text[claims[0].end :].strip()
 
 
 def before_conclusion(text: str) -> str:
-    """What a writer put before its first line that begins as a conclusion, valid or not.
+    """Cut a text before its first line that begins like a conclusion, valid or not.
 
-    For a text that gets a conclusion line of its own; nothing that is measured is cut like this.
+    This is for a teacher's text, which gets another conclusion line; no measured text is cut so.
     """
     first = next(_claims(text), None)
     return (text if first is None else text[: first.start]).strip()
 
 
 def _claims(text: str) -> Iterator[_Claim]:
-    """Every line of a text that begins as a conclusion line does, in order."""
+    """Yield each line of a text that begins like a conclusion line, in order."""
     for start, end in answer_spans(text):
-        rows = [
-            _Row(match.start(), match.end(), match[0].strip())
-            for match in _ROW.finditer(text, start, end)
-        ]
-        yield from _claims_in([row for row in rows if row.words])
+        rows = []
+        for match in _ROW.finditer(text, start, end):
+            words = match[0].strip()
+            if words:
+                rows.append(_Row(match.start(), match.end(), words))
+        yield from _claims_in(rows)
 
 
 def _claims_in(rows: Sequence[_Row]) -> Iterator[_Claim]:
-    """The claims of lines that follow one another, without the blank ones."""
+    """Yield the claims of consecutive lines, blank ones left out."""
     heading = None
     was_line = False
     for row in (*rows, _END):
@@ -205,7 +210,7 @@ def _claims_in(rows: Sequence[_Row]) -> Iterator[_Claim]:
 
 
 def _further(row: _Row, begun: re.Match) -> _Claim:
-    """A line that goes on after its colon, with YES or NO or without."""
+    """Make the claim of a line that goes on after its colon, with YES or NO or without."""
     if begun["claim"] is None:
         return _Claim(row.start, row.end, "wordless", None)
     has_both = _OTHER.match(row.words, begun.end()) is not None

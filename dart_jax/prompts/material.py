@@ -1,12 +1,12 @@
-"""Texts under judgement, quoted so that nothing in them can act on the judge's prompt."""
+"""Quote texts under judgement so that nothing in them can act on the judge's prompt."""
 
 import json
 
 
 def quoted(text: str) -> str:
-    """The text as a JSON string literal on one line, which no text can close from within.
+    """Write a text as a JSON string literal on one line, which it cannot close from within.
 
-    Beyond what JSON asks, `<`, `[` and every character that does not print are written as JSON
+    Beyond what JSON requires, `<`, `[` and every character that does not print are written as JSON
     escapes: a server that reads special tokens in plain text (`<|eot_id|>`, `[INST]`) finds none,
     and neither line separators nor direction marks can disguise where the string ends. A JSON
     parser gives back the text unchanged.
@@ -18,8 +18,8 @@ def quoted(text: str) -> str:
 
 
 def quoted_object(fields: dict[str, str]) -> str:
-    """A JSON object on one line whose strings are quoted as by `quoted`."""
-    members = (f"{quoted(key)}: {quoted(text)}" for key, text in fields.items())
+    """Write a JSON object on one line, with strings quoted as by `quoted`."""
+    members = [f"{quoted(key)}: {quoted(text)}" for key, text in fields.items()]
     return "{" + ", ".join(members) + "}"
 
 

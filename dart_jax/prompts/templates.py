@@ -1,7 +1,7 @@
 """The prompts of every role, filled from the text files in `text/`.
 
 The files are `string.Template`s. Substitution is strict and happens once, so that a `$` inside
-a question is never taken for a field. `answer_messages` is the one prompt of M0, M_int and
+a question is never taken for a field. `answer_messages` is the only prompt of M0, M_int and
 M_DART: training and decoding both call it.
 """
 
@@ -21,25 +21,26 @@ Message = dict[str, str]
 
 @cache
 def load_template(name: str) -> Template:
-    """The template `text/<name>.txt`, without the file's last newline.
+    """Load the template `text/<name>.txt`, without the file's last newline.
 
     Raises:
-        FileNotFoundError: there is no such template; the message holds the path.
+        FileNotFoundError: There is no such template; the message holds the path.
     """
     return Template((_FOLDER / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
 
 
 def answer_messages(question: Question, *, policy: bool = False) -> tuple[Message, ...]:
-    """The task prompt: analyse the question, do not answer it, end with the conclusion line.
+    """Build the task prompt: analyse the question, do not answer it, end with the conclusion line.
 
-    A question with messages of its own (own data) is put as these are.
+    A question that has messages (custom data) is asked by these, unchanged.
 
     Args:
-        question: Its text, or its messages, are all that the model sees of it.
-        policy: Append the explanation policy to the system prompt (paper, inference).
+        question: The question, of which the model sees the text, or the messages, alone.
+        policy: Whether to append the explanation policy to the system prompt (paper, inference).
     """
     if question.messages:
-        return _own_messages(question, load_template("policy").substitute() if policy else "")
+        return _custom_messages(question, load_template("policy").substitute() if policy else "")
+
     system = load_template("answer_system").substitute()
     if policy:
         system += "\n" + load_template("policy").substitute()
@@ -47,7 +48,7 @@ def answer_messages(question: Question, *, policy: bool = False) -> tuple[Messag
 
 
 def distill_messages(question: Question) -> tuple[Message, ...]:
-    """Asks a teacher for a rationale, given question and gold label (paper, stage I)."""
+    """Ask a teacher for a rationale, given question and gold label (paper, stage I)."""
     return _conversation(
         load_template("teacher_distill_system").substitute(),
         load_template("teacher_distill_user").substitute(_label_fields(question)),
@@ -55,13 +56,13 @@ def distill_messages(question: Question) -> tuple[Message, ...]:
 
 
 def repair_messages(question: Question, case: DriftCase) -> tuple[Message, ...]:
-    """Asks a teacher for a safer rationale with the same label (paper, stage III).
+    """Ask a teacher for a safer rationale with the same label (paper, stage III).
 
-    The drifted rationale was written by a model that may say anything, so it goes in as a JSON
-    string: no text can end a JSON string from within.
+    The drifted rationale may hold any text, so it goes in as a JSON string, which no text can end
+    from within.
 
     Raises:
-        ValueError: the case belongs to another question.
+        ValueError: The case belongs to another question.
     """
     if case.question_id != question.id:
         raise ValueError(f"drift case of {case.question_id} given with question {question.id}")
@@ -78,7 +79,7 @@ def repair_messages(question: Question, case: DriftCase) -> tuple[Message, ...]:
 
 
 def correction_message(rule: str) -> Message:
-    """Sends a rejected answer back, naming the rule that it broke."""
+    """Send a rejected answer back, naming the rule that it broke."""
     content = load_template("teacher_correction").substitute(rule=rule)
     return {"role": "user", "content": content}
 
@@ -93,8 +94,8 @@ def _label_fields(question: Question) -> dict[str, str]:
     }
 
 
-def _own_messages(question: Question, policy: str) -> tuple[Message, ...]:
-    """A chat as it is; a policy ends its system prompt, or is one."""
+def _custom_messages(question: Question, policy: str) -> tuple[Message, ...]:
+    """Return a question's chat; a policy is appended to its system prompt, or becomes one."""
     turns = [{"role": turn.role, "content": turn.content} for turn in question.messages]
     if policy and turns[0]["role"] == "system":
         turns[0]["content"] += "\n" + policy

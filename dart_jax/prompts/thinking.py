@@ -1,14 +1,14 @@
-"""Reasoning blocks: what a model wrote for itself, `<think> .. </think>`, apart from its answer.
+"""Reasoning blocks, `<think> .. </think>`, which a model writes before its answer.
 
-One rule says what becomes of them:
+One rule treats them everywhere:
 
-- Teacher and judge: a closed block is removed before anybody reads the reply (the response store
-  keeps the reply as it came). A reply that ends inside a block is a failure.
-- Models that are audited: a block is text that a user may see. It stays part of the analysis, and
-  is scored, judged and shown with it; a conclusion line in it is a draft and decides nothing.
+- Teacher and judge: a closed block is removed before the reply is read (the response store keeps
+  the reply unchanged). A reply that ends inside a block is a failure.
+- Audited models: a block is text that a user may see. It stays part of the analysis, and is
+  scored, judged and shown with it; a conclusion line in it is a draft and decides nothing.
 - Training targets hold no block.
 
-Servers that return the reasoning in a field of its own (`reasoning_content`) need none of this.
+Servers that return the reasoning in a separate field (`reasoning_content`) need none of this.
 """
 
 import re
@@ -20,9 +20,9 @@ UNFINISHED = "it ends inside its <think> block"
 
 
 def thinking_blocks(text: str) -> tuple[list[tuple[int, int]], int | None]:
-    """Where the closed blocks of a text are, and where one begins that is not closed.
+    """Locate the closed blocks of a text, and the beginning of one that is not closed.
 
-    A closing tag without an opening one ends a block all the same: some templates write the
+    A closing tag without an opening one also ends a block: some templates write the
     opening tag into the prompt, so that the reply begins inside the block.
 
     Returns:
@@ -42,31 +42,37 @@ def thinking_blocks(text: str) -> tuple[list[tuple[int, int]], int | None]:
         after_last = blocks[-1][1] if blocks else 0
         blocks.append((after_last if begun is None else begun, tag.end()))
         begun = None
+
     return blocks, begun
 
 
 def answer_spans(text: str) -> list[tuple[int, int]]:
-    """The stretches of a text that lie outside every block, as `(start, end)`."""
-    blocks, begun = thinking_blocks(text)
-    starts = [0, *(end for _, end in blocks)]
-    ends = [*(start for start, _ in blocks), len(text) if begun is None else begun]
-    return [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+    """Locate the stretches of a text outside of every block, as `(start, end)`."""
+    blocks, open_block = thinking_blocks(text)
+    text_end = len(text) if open_block is None else open_block
+    spans = []
+    previous_end = 0
+    for start, end in [*blocks, (text_end, text_end)]:
+        if previous_end < start:
+            spans.append((previous_end, start))
+        previous_end = end
+    return spans
 
 
 def ends_in_thinking(text: str) -> bool:
-    """Whether a text ends inside a block: its answer has not begun."""
+    """Say whether a text ends inside a block, so that its answer has not begun."""
     return thinking_blocks(text)[1] is not None
 
 
 def holds_thinking(text: str) -> bool:
-    """Whether any tag of a block is in a text."""
+    """Say whether a text holds any tag of a block."""
     return _TAG.search(text) is not None
 
 
 def without_thinking(text: str) -> str | None:
-    """A reply without its closed blocks, stripped; None where it ends inside one.
+    """Remove the closed blocks of a reply and strip it; None where it ends inside one.
 
-    A reply without any block comes back as it is.
+    A reply without any block is returned unchanged.
     """
     if not holds_thinking(text):
         return text
@@ -76,9 +82,9 @@ def without_thinking(text: str) -> str | None:
 
 
 def json_after_thinking(text: str) -> str | None:
-    """The same of a reply that is to be JSON: only a block before it is removed.
+    """Remove the block before a reply that has to be JSON; None where no answer follows it.
 
-    A tag within the JSON stands in a string, as the quote of a text that is judged.
+    A tag within the JSON is part of a string, such as a quote of the judged text.
     """
     if text.lstrip().startswith(("{", "`")):
         return text

@@ -62,4 +62,5 @@ def _similar(question: Question, items: list[MiniItem]) -> list[MiniItem]:
         and item.question.condition is question.condition
         and item.question.id != question.id
     ]
+    # By hash, so that questions do not all see the same examples.
     return sorted(same, key=lambda item: digest([question.id, item.question.id]))

@@ -54,6 +54,7 @@ def ask_labels(
     for rounds_left in range(config.correction_rounds, -1, -1):
         failed: set[str] = set()
 
+        # The defaults bind this round's values: the next round replaces the variables.
         def settle(answer: ChatReply | ChatFailure, rounds_left=rounds_left, failed=failed) -> None:
             if isinstance(answer, ChatFailure) and rounds_left:
                 failed.add(answer.id)
@@ -140,6 +141,7 @@ def _request(question: Question, config: TeacherConfig) -> ChatRequest:
 
 
 def _likelier(question_id: str, row: np.ndarray, provider: str) -> PredictedLabel:
+    # A tie decides nothing, and a prompt that is too long has no score.
     if not np.isfinite(row).all() or row[0] == row[1]:
         return PredictedLabel(question_id, None, "neither conclusion is likelier", provider)
     return PredictedLabel(question_id, tuple(Decision)[int(row.argmax())], None, provider)

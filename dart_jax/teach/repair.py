@@ -79,6 +79,7 @@ def mix_replay(
     """
     if not 0.0 <= replay <= 1.0:
         raise ValueError(f"repair.replay {replay}: give a share between 0 and 1")
+    # By hash, so that the draw does not depend on the order of the targets.
     shuffled = sorted(distill_targets, key=lambda target: digest([seed, target.question_id]))
     count = round(replay * len(distill_targets))
     replayed = [replace(target, weight=1.0) for target in shuffled[:count]]

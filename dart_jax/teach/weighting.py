@@ -90,6 +90,7 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
     for target in targets:
         weights_of[_key(target)].append(target.weight)
 
+    # Targets of one question, stage and severity share a key: their copies are counted together.
     copies_of = Counter(map(_key, training))
     for key, weights in weights_of.items():
         least = sum(map(math.floor, weights))

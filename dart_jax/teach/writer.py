@@ -109,6 +109,7 @@ def write_targets(
     while pending:
         by_id = _name_drafts(pending)
 
+        # The default binds this round's drafts: the next round replaces the variable.
         def settle(answer: ChatReply | ChatFailure, by_id=by_id) -> None:
             draft = by_id[answer.id]
             _advance(draft, answer, chat.name, force_conclusion, is_safer)
@@ -176,6 +177,7 @@ def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:
 
     One question may have several drift cases; even two equal requests get two ids.
     """
+    # Equal prompts are numbered in the order of the requests.
     uses: Counter[str] = Counter()
     named = {}
     for draft in drafts:
