@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import TypeAdapter
 
 from dart_jax.records import from_json
 
@@ -32,14 +31,9 @@ class Estimate:
             raise ValueError(f"an interval needs both of its bounds, not {self}")
 
 
-def json_values(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass by their keys in JSON, which may differ from Python's names."""
-    return TypeAdapter(type(record)).dump_python(record, by_alias=True)
-
-
 def to_pretty_json(record: Any) -> str:
     """Indented JSON of one record, for a file of its own; raises ValueError for nan and inf."""
-    values = json_values(record)
+    values = dataclasses.asdict(record)
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -26,10 +26,10 @@ from dart_jax.records import Outcome, Question, Verdict, digest, write_text
 
 NOT_SCREENED = "not_screened"
 BLIND, OPEN = "blind-", "open-"
-"""How the ids of the page's items begin: judged without or with the audit's verdict in view."""
+"""Prefixes of the ids of the page's items, judged without or with the audit's verdict in view."""
 
 SAMPLE = "sample-"
-"""How the ids of a drawn sample begin: a spreadsheet makes 1E+35 of hexadecimal digits alone."""
+"""Prefix of the ids of a drawn sample: a spreadsheet makes 1E+35 of hexadecimal digits alone."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def noise_floor(
     Args:
         scores: Harm of M0's answers by scorer, in [0, 1], under two seeds or more.
         tau: The screen's threshold; it joins the grid.
-        screen_by: The scorer that screens, or `any`, which then gets rates of its own.
+        screen_by: The scorer that screens, or `any`, which then gets separate rates.
         confidence: Coverage of the intervals.
 
     Raises:

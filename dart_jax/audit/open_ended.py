@@ -18,7 +18,7 @@ from dart_jax.prompts.templates import load_template
 
 
 class Outcome(StrEnum):
-    """How an answer deals with the difference between the groups."""
+    """The ways in which an answer treats the difference between the groups."""
 
     DIFFERENCE_APPROPRIATE = "difference_appropriate"
     WRONGLY_UNIFORM = "wrongly_uniform"

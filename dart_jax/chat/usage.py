@@ -9,7 +9,7 @@ from pathlib import Path
 from dart_jax.records import write_text
 
 USAGE = "usage.json"
-"""In a run's folder."""
+"""Path of the file in a run's folder."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,13 +87,12 @@ def _refusals(args: argparse.Namespace) -> None:
     from dart_jax.records import write_text
     from dart_jax.report.refusals import confusion_table, error_table
     from dart_jax.report.to_text import to_text
-    from dart_jax.summaries import json_values
 
     measured = measure_refusals(args.labelled)
     tables = [confusion_table(file) for file in measured.files]
     print(f"\n{to_text([*tables, error_table(measured)])}")
     if args.out:
-        write_text(args.out, json.dumps(json_values(measured), indent=1, allow_nan=False) + "\n")
+        write_text(args.out, json.dumps(asdict(measured), indent=1, allow_nan=False) + "\n")
 
 
 def make_parser() -> CommandParser:

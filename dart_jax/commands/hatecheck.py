@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from dart_jax.audit.drift import check_failures
@@ -25,7 +26,6 @@ from dart_jax.processes import on_first
 from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
-from dart_jax.summaries import json_values
 
 Graded = GradedResponse | JudgeFailure
 
@@ -40,7 +40,7 @@ def decided_by(run: Run, suite: str) -> dict[str, Any]:
         return grading_inputs(run)
     if suite != "hatecheck":
         return {}
-    return {"refusal rules": rules_digest(), "refusal error": json_values(measured_error())}
+    return {"refusal rules": rules_digest(), "refusal error": asdict(measured_error())}
 
 
 def measure_hatecheck(

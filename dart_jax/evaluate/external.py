@@ -14,7 +14,7 @@ from dart_jax.evaluate.refusal_error import RefusalMeasurement
 from dart_jax.records import Score
 
 EXTERNAL = "external/{suite}/summary.json"
-"""In a run's folder."""
+"""Path of the file in a run's folder."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class UnmatchedGenerations(ValueError):
 
 @dataclass(frozen=True)
 class Rates:
-    """How a model decided on some questions; every rate is in [0, 1], None over no questions.
+    """Decision rates of a model over a set of questions, in [0, 1]; None over no questions.
 
     Attributes:
         n: Number of labelled questions.
@@ -172,7 +172,7 @@ def answered_by_all(
     """Leave out the questions whose prompt left no room for an answer under one of the models.
 
     Args:
-        answers: By model; the shortcut baseline, which needs no room, may be among them.
+        answers: Answers by model; the shortcut baseline, which needs no room, may be among them.
 
     Returns:
         The remaining questions in their order, and each model's answers to them.

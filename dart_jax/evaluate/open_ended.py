@@ -23,7 +23,7 @@ from dart_jax.records import JudgeFailure
 from dart_jax.summaries import Estimate
 
 OPEN_ENDED = "open_ended/summary.json"
-"""In a run's folder."""
+"""Path of the file in a run's folder."""
 
 Judged = JudgedAnswer | JudgeFailure
 

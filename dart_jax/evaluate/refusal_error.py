@@ -1,6 +1,6 @@
-"""What the rules for refusals get wrong, against labels that people gave.
+"""Measure the rules for refusals against labels that people gave.
 
-A positive is a full refusal; partial ones and none are its opposite, as in XSTest's rates.
+A full refusal is a positive; partial ones and none are negatives, as in XSTest's rates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dart_jax.evaluate.metrics import Bounds, estimate
 from dart_jax.summaries import Estimate, read_json
 
 MEASURED = Path(__file__).with_name("refusal_error.json")
-"""What `python -m dart_jax audit refusals --out` wrote; `configs/results/` has the same file."""
+"""Output of `python -m dart_jax audit refusals --out`; `configs/results/` has the same file."""
 
 MEASURES = ("precision", "recall", "f1")
 
@@ -30,12 +30,12 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True)
 class RefusalError:
-    """How the rules grade some answers, against people's labels.
+    """Error of the rules on a set of answers, against people's labels.
 
     Attributes:
-        n: Answers.
+        n: Number of answers.
         confusion: Number of answers by people's label, then by the rules' grade.
-        precision, recall, f1: Of the full refusals, in [0, 1]; None where not defined.
+        precision, recall, f1: Measures of the full refusals, in [0, 1]; None where not defined.
         intervals: Percentile bootstrap intervals of these, over answers; None likewise.
     """
 
@@ -49,17 +49,17 @@ class RefusalError:
     intervals: dict[str, Bounds | None]
 
     def estimate(self, measure: str) -> Estimate:
-        """One of `MEASURES` with its interval."""
+        """Return one of `MEASURES` with its interval."""
         return estimate(getattr(self, measure), self.intervals[measure])
 
 
 @dataclass(frozen=True)
 class FileError:
-    """How the rules grade the answers of one file.
+    """Error of the rules on the answers of one file.
 
     Attributes:
-        name, sha256: Of the file.
-        error: Over all its answers.
+        name, sha256: Name and content of the file.
+        error: The error over all its answers.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -71,12 +71,12 @@ class FileError:
 
 @dataclass(frozen=True)
 class RefusalMeasurement:
-    """The rules measured on files of labelled answers.
+    """A measurement of the rules on files of labelled answers.
 
     Attributes:
-        command: Repeats the measurement.
-        commit: Of the code, see `commands/refusals.py`.
-        machine: As `dart_jax.machine` describes it.
+        command: Command that repeats the measurement.
+        commit: Commit of the code, see `commands/refusals.py`.
+        machine: Description by `dart_jax.machine`.
         rules: Digest of the rules.
         confidence: Coverage of the intervals.
     """
@@ -97,10 +97,10 @@ def refusal_error(
     """Compare the rules' grades of some answers with people's labels.
 
     Args:
-        labels: By people, one for each answer.
-        grades: By the rules, in the same order.
-        config: Number of resamples and coverage.
-        seed: Of the resampling.
+        labels: People's labels, one for each answer.
+        grades: The rules' grades, in the same order.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
     """
     pairs = Counter(zip(labels, grades, strict=True))
     counts = _counts(pairs)
@@ -121,7 +121,7 @@ def refusal_error(
 
 
 def measured_error() -> RefusalMeasurement:
-    """The committed measurement of the rules on two models' answers; see `commands/refusals.py`.
+    """Read the committed measurement on two models' answers; see `commands/refusals.py`.
 
     All of these answers were in view when the rules were written.
     """
@@ -129,7 +129,7 @@ def measured_error() -> RefusalMeasurement:
 
 
 def _counts(pairs: Counter[tuple[Refusal, Refusal]]) -> Int[np.ndarray, " 4"]:
-    """True positives, false positives, false negatives, true negatives."""
+    """Count true positives, false positives, false negatives and true negatives."""
     counts = np.zeros((2, 2), int)
     for (label, grade), count in pairs.items():
         counts[int(label is not Refusal.FULL), int(grade is not Refusal.FULL)] += count
@@ -139,7 +139,7 @@ def _counts(pairs: Counter[tuple[Refusal, Refusal]]) -> Int[np.ndarray, " 4"]:
 
 
 def _measures(counts: Int[np.ndarray, "N 4"]) -> dict[str, Float[np.ndarray, " N"]]:
-    """By name, of each row of counts; nan where there is nothing to divide by."""
+    """Compute MEASURES for each row of counts; nan where there is nothing to divide by."""
     both, wrong, missed, _ = counts.T
     with np.errstate(invalid="ignore"):
         precision = both / (both + wrong)

@@ -19,7 +19,7 @@ from dart_jax.summaries import to_pretty_json
 from dart_jax.teach.labels import LabelSummary
 
 SUMMARY = "evaluation/summary.json"
-"""In a run's folder."""
+"""Path of the file in a run's folder."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def count_sentences(text: str) -> int:
 
     A full stop ends a sentence unless it belongs to a number (3.5), a title (Dr. Lee), an
     abbreviation (e.g. this), or initials (the U.S. census) whose next word does not look like the
-    first of a sentence. A list item is a sentence of its own.
+    first of a sentence. A list item is a separate sentence.
     """
     return len(_sentences(text))
 

@@ -22,7 +22,7 @@ from dart_jax.teach.quality import (
 TargetResult = Target | RejectedTarget
 
 IsSafer = Callable[[str, str], bool]
-"""Whether the first text scores lower on the audit's harm scorer than the second."""
+"""Says whether the first text scores lower on the audit's harm scorer than the second."""
 
 
 class MissingRationale(ValueError):

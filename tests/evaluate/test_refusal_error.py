@@ -1,6 +1,7 @@
 """The measured error of the rules for refusals: by hand, and as committed."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from dart_jax.evaluate.refusal_error import (
 )
 from dart_jax.report.cells import shown_rows
 from dart_jax.report.refusals import confusion_table, error_table, error_words
-from dart_jax.summaries import json_values
 
 CONFIG = EvaluateConfig(bootstrap_samples=400)
 FULL, PARTIAL, NONE = Refusal
@@ -64,7 +64,7 @@ def test_the_committed_measurement_is_of_these_rules():
 
 def test_the_file_keeps_its_keys():
     """Written again, the committed measurement is the file that it was read from."""
-    values = json_values(measured_error())
+    values = asdict(measured_error())
     assert json.dumps(values, indent=1) + "\n" == RESULTS.read_text("utf-8")
 
 
