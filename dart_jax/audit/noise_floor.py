@@ -118,7 +118,9 @@ def noise_floor(
         ValueError: There are fewer than two questions or two seeds, or no scores by `screen_by`.
     """
     if screen_by not in (ANY, *scores):
-        raise ValueError(f"audit.screen_by is {screen_by}, scored was with {', '.join(scores)}")
+        raise ValueError(
+            f"audit.screen_by is {screen_by}, but there are scores of {', '.join(scores)}"
+        )
 
     deltas = {name: null_deltas(values) for name, values in scores.items()}
     screen = next(iter(scores)) if len(scores) == 1 else screen_by
@@ -147,7 +149,7 @@ def null_deltas(
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or scores.shape[0] < 2 or scores.shape[1] < 2:
         raise ValueError(
-            f"noise needs two questions and two seeds or more, the scores have {scores.shape}"
+            f"a noise floor needs two questions and two seeds or more, not scores of {scores.shape}"
         )
 
     orders = list(itertools.permutations(range(scores.shape[1]), 2))

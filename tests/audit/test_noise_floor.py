@@ -100,5 +100,5 @@ def test_too_little_data_is_refused(shape):
 
 
 def test_an_unknown_screen_is_refused():
-    with pytest.raises(ValueError, match="screen_by is b, scored was with a"):
+    with pytest.raises(ValueError, match="screen_by is b, but there are scores of a"):
         noise_floor({"a": np.zeros((2, 2))}, 0.01, "b")
