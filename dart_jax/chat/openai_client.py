@@ -76,12 +76,12 @@ class OpenAIChat:
     the store and asked again by the next run. No exception text, log line or stored byte holds the
     key.
 
-    A request with a JSON schema is sent as `json_schema`. Servers differ in what they support: one
-    that rejects this (400 or 422; until it has answered once, 404, 500 and 501, too) is asked in
-    `json_object` mode and then with the schema in the prompt alone, and a mode that works is
-    remembered; in the same way a server that says so gets `max_completion_tokens` for
-    `max_tokens`, or no temperature. Each of these is logged once, and the store keeps with an
-    answer what of its request was not applied. The caller validates the answer in any case.
+    A request with a JSON schema is sent as `json_schema`. A server that rejects this (by 400 or
+    422; until it has answered once, by 404, 500 and 501, too) is asked in `json_object` mode and
+    then with the schema in the prompt alone, and a mode that works is remembered. In the same way
+    a server that says so gets `max_completion_tokens` for `max_tokens`, or no temperature. Each of
+    these is logged once, and the store keeps the settings that were not applied with the answer.
+    The caller validates the answer in any case.
 
     One client holds its connections and its pace over all its calls, for one thread; close it.
 
