@@ -89,7 +89,7 @@ class OpenAIChat:
         endpoint: Address and key.
         model: The server's name for the model.
         store: Answers already paid for; a stored answer is returned without a request.
-        concurrency: Most requests in flight.
+        concurrency: Maximal number of requests in flight.
         timeout: Seconds without a byte from the server before an attempt has failed.
         limits: Rates, retries and budgets.
         account: `<stage>/<role>`, under which the store counts what is spent.
