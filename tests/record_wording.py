@@ -22,7 +22,7 @@ def measured(folder: str, split_by: str) -> tuple[dict[str, int], ModelMetrics]:
     """The sizes of the splits, and the baseline on the test questions."""
     splits = make_splits(DataConfig(suite="difference_awareness", dir=folder, split_by=split_by))
     answers = shortcut_answers(splits["train"], splits["test"])
-    metrics = model_metrics(splits["test"], answers, EvaluateConfig())
+    metrics = model_metrics(splits["test"], answers, EvaluateConfig(), seed=0)
     return {name: len(questions) for name, questions in splits.items()}, metrics
 
 
