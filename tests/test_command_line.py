@@ -30,6 +30,7 @@ QUICKSTART = str(ROOT / "configs/quickstart.yaml")
         (["--sft.learning-rate", "1e-4"], "did you mean --sft.learning_rate?"),
         (["--learning_rate", "1"], "did you mean --sft.learning_rate or --repair.learning_rate?"),
         (["--stf.epochs=1"], "did you mean --sft.epochs?"),
+        (["--sft.normaliser", "tokens"], "did you mean --sft.loss_normalization?"),
         (["--dry_run"], "did you mean --dry-run?"),
         (["--sft.learning_rate", "-1e-4"], "sft.learning_rate: -0.0001; give a number above 0"),
         (["--sft.epochs", "many"], "sft.epochs: many; give a whole number from 1"),
