@@ -86,16 +86,13 @@ class Question(_Record):
 
     Attributes:
         id: Stable across runs and machines, e.g. `N3-diff-0041`.
-        benchmark: Family, `D1`-`D4` (descriptive) or `N1`-`N4` (normative); a custom data set names
-            its own.
-        condition: DIFF or EQUAL, from which the gold decision follows; None for an unlabelled row
-            of a custom data set.
+        benchmark: Family, `D1`-`D4` (descriptive), `N1`-`N4` (normative) or a custom data set's.
+        condition: DIFF or EQUAL, which implies the gold decision; None for an unlabelled row.
         text: The question with its options.
         answer: Index of the gold option (equal rows of N*: the wrong, marginalised option); -1
             in custom data sets, whose questions have no options.
         scenario_id: Groups rows made from one template; unique within a benchmark.
-        messages: A custom data set's chat, which is the prompt instead of `text` within our
-            instructions.
+        messages: A custom data set's chat, the prompt instead of `text` in our instructions.
     """
 
     id: str
@@ -132,9 +129,8 @@ class Target(_Record):
 
     Attributes:
         question_id: The question that it answers.
-        stage: `distill` or `repair`; or for a model's own text, whether training makes it less
-            likely (`drifted`: of a drift case; `penalised`: scored worse than the mean) or more
-            likely (`preferred`).
+        stage: `distill` or `repair`; a model's own text is made less likely (`drifted`: of a drift
+            case; `penalised`: scored worse than the mean) or more likely (`preferred`).
         completion: Text after the prompt, ending in the line `Conclusion: YES|NO`; for an
             unlabelled row the text as written; for a model's own text the analysis alone.
         weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
@@ -237,8 +233,7 @@ class Opinion(_Record):
     Attributes:
         first: The text that was shown first.
         worse: The text whose wording the judge finds more harmful.
-        type, severity: Kind and severity of that text's fault; None exactly when `worse` is
-            `neither`.
+        type, severity: Those of that text's fault; None exactly when `worse` is `neither`.
         passage: The worse text's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
     """
