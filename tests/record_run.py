@@ -9,13 +9,13 @@ configs/README.md that says otherwise.
 
 import argparse
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.machine import machine
 from dart_jax.records import write_text
-from dart_jax.summaries import to_pretty_json
 
 RESULTS = Path(__file__).parents[1] / "configs/results"
 LEFT_OUT = ("statistics", "cycles", "labels", "policy")
@@ -29,6 +29,14 @@ def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object
         if field.name not in LEFT_OUT
     }
     return {"command": command, "commit": commit, "machine": machine(), **figures}
+
+
+def to_json(content: dict[str, object]) -> str:
+    """Indented JSON of figures, dataclasses among them; raises ValueError for nan and inf."""
+    text = json.dumps(
+        content, indent=1, ensure_ascii=False, allow_nan=False, default=dataclasses.asdict
+    )
+    return text + "\n"
 
 
 def head() -> str:
@@ -55,7 +63,7 @@ def main() -> None:
     summary = read_summary(options.run / SUMMARY)
     content = recorded(summary, options.command, options.commit or head())
     path = RESULTS / f"{options.run.resolve().name}.json"
-    write_text(path, to_pretty_json(content))
+    write_text(path, to_json(content))
     print(path)
 
 

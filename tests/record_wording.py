@@ -14,8 +14,7 @@ from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
 from dart_jax.evaluate.shortcut import shortcut_answers
 from dart_jax.machine import machine
 from dart_jax.records import write_text
-from dart_jax.summaries import to_pretty_json
-from tests.record_run import RESULTS, head
+from tests.record_run import RESULTS, head, to_json
 
 
 def measured(folder: str, split_by: str) -> tuple[dict[str, int], ModelMetrics]:
@@ -39,7 +38,7 @@ def main() -> None:
         "sizes": sizes,
         "models": metrics,
     }
-    write_text(RESULTS / "wording.json", to_pretty_json(content))
+    write_text(RESULTS / "wording.json", to_json(content))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import SEVERITIES
-from tests.record_run import LEFT_OUT, RESULTS, RunSummary
+from dart_jax.records import from_json
+from tests.record_run import LEFT_OUT, RESULTS, RunSummary, to_json
 
 ROOT = Path(__file__).parents[1]
 LISTED = subprocess.run(
@@ -154,6 +156,15 @@ def test_the_quickstart_file_is_a_runs_summary() -> None:
     document = json.loads((RESULTS / "quickstart.json").read_text("utf-8"))
     figures = document.keys() - {"command", "commit", "machine"}
     assert figures <= RunSummary.__dataclass_fields__.keys() - set(LEFT_OUT)
+
+
+def test_recorded_figures_are_read_as_they_were() -> None:
+    models = json.loads((RESULTS / "wording.json").read_text("utf-8"))["models"]
+    metrics = {
+        name: from_json(json.dumps(figures), ModelMetrics, where=name)
+        for name, figures in models.items()
+    }
+    assert json.loads(to_json({"models": metrics})) == {"models": models}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
