@@ -3,10 +3,10 @@
 On a TPU slice or a multi-node GPU job every host runs the same command. All processes run the
 same code in the same order and take part in every computation on the devices, whose arrays are
 global. Work on the run's files, a service, a CPU library or the terminal is done by the first
-process, in `on_first`, which sends its result, or its failure, to all:
+process, in `on_primary`, which sends its result, or its failure, to all:
 
-    process 0   decode   on_first(score and save)   train   on_first(save) ...
-    process 1   decode   ........ its result ....   train   .............. ...
+    process 0   decode   on_primary(score and save)   train   on_primary(save) ...
+    process 1   decode   .......... its result ....   train   ................ ...
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHUTDOWN_SECONDS = 30
 
 # Numbers the exchanges. The same in every process, since all exchange the same things in one order.
 _exchanges = itertools.count()
-# True in the first process inside `on_first`, where a wait for the others would never end.
+# True in the first process inside `on_primary`, where a wait for the others would never end.
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -122,7 +122,7 @@ def process_index() -> int:
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes files and talks to people."""
     return process_index() == 0
 
@@ -133,11 +133,11 @@ def barrier(name: str) -> None:
         _client().wait_at_barrier(f"dart_jax/{next(_exchanges)}/{name}", _PATIENCE_MS)
 
 
-def on_first(work: Callable[[], T]) -> T:
+def on_primary(work: Callable[[], T]) -> T:
     """Do host-only work in the first process; every process returns its result.
 
     The work must not compute on the devices, since the other processes would have to take part. An
-    `on_first` within the work runs directly.
+    `on_primary` within the work runs directly.
 
     Args:
         work: Its result must be picklable, and small (megabytes).
@@ -149,7 +149,7 @@ def on_first(work: Callable[[], T]) -> T:
         return work()
 
     key = f"dart_jax/{next(_exchanges)}"
-    if is_first():
+    if is_primary():
         result = _do_and_tell(work, key)
     else:
         problem, result = _receive(key)
@@ -158,7 +158,7 @@ def on_first(work: Callable[[], T]) -> T:
 
     # The key may be deleted once everyone has read it.
     barrier("received")
-    if is_first():
+    if is_primary():
         _client().key_value_delete(key)
     return result
 
@@ -177,7 +177,7 @@ def _do_and_tell(work: Callable[[], T], key: str) -> T:
     return result
 
 
-def on_every(work: Callable[[], T]) -> T:
+def on_all(work: Callable[[], T]) -> T:
     """Do host-only work in every process; if it fails in one, it fails in all.
 
     Raises:
@@ -209,7 +209,7 @@ def require_same(facts: Mapping[str, str]) -> None:
     Raises:
         Diverged, OtherProcessFailed: Names the facts that differ, and their values.
     """
-    firsts = on_first(lambda: dict(facts))
+    firsts = on_primary(lambda: dict(facts))
 
     def compare() -> None:
         differing = [
@@ -223,13 +223,13 @@ def require_same(facts: Mapping[str, str]) -> None:
                 "with the same files and packages on every host"
             )
 
-    on_every(compare)
+    on_all(compare)
 
 
 @contextlib.contextmanager
-def only_first_prints() -> Iterator[None]:
+def only_primary_prints() -> Iterator[None]:
     """Discard the standard output of all processes but the first; stderr is left alone."""
-    if is_first():
+    if is_primary():
         yield
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -238,7 +238,7 @@ def only_first_prints() -> Iterator[None]:
 
 def progress(title: str, total: int, done: int = 0) -> tqdm:
     """Make a progress bar, which only the first process shows."""
-    return tqdm(total=total, initial=done, desc=title, unit="", disable=not is_first())
+    return tqdm(total=total, initial=done, desc=title, unit="", disable=not is_primary())
 
 
 def to_host(tree: Any) -> Any:

@@ -15,7 +15,7 @@ names their inputs move to `<stage>.old` under the names that they have in the r
 `<stage>.unfinished` if the stage had not ended. One generation of each is kept; it is deleted when
 the next one moves there, after everything that can be checked beforehand has been checked.
 
-In a job of several processes the first one writes these files; see `processes.on_first`.
+In a job of several processes the first one writes these files; see `processes.on_primary`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dart_jax.changes import describe_changes
-from dart_jax.processes import is_first, on_every, on_first, process_count
+from dart_jax.processes import is_primary, on_all, on_primary, process_count
 from dart_jax.records import append_jsonl, digest, resume_jsonl, write_jsonl, write_text
 from dart_jax.set_aside import remove, set_aside
 from dart_jax.settings import BadSetting, Name, Seed, check_fields
@@ -103,9 +103,9 @@ class RunDir:
         if process_count() == 1:
             return
         path = self / ".shared"
-        token = on_first(lambda: _write_token(path))
-        on_every(lambda: _await_token(path, token))
-        on_first(path.unlink)
+        token = on_primary(lambda: _write_token(path))
+        on_all(lambda: _await_token(path, token))
+        on_primary(path.unlink)
 
     def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the stage finished on these inputs and its outputs are unchanged since."""
@@ -153,11 +153,11 @@ class RunDir:
         Yields:
             The folder that the stage's earlier files were moved to; None where there were none.
         """
-        set_aside_in = on_first(lambda: self._begin(stage, inputs, [*outputs, *work], kept))
+        set_aside_in = on_primary(lambda: self._begin(stage, inputs, [*outputs, *work], kept))
         started = time.perf_counter()
         yield set_aside_in
         seconds = round(time.perf_counter() - started, 2)
-        on_first(lambda: self._finish(stage, inputs, outputs, seconds))
+        on_primary(lambda: self._finish(stage, inputs, outputs, seconds))
 
     def _begin(
         self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], kept: Sequence[str]
@@ -277,11 +277,11 @@ class ResultFile(Generic[R]):
 
     def __init__(self, path: Path, record_type: type[R]):
         self.path = path
-        self.records: list[R] = on_first(lambda: resume_jsonl(path, record_type))
+        self.records: list[R] = on_primary(lambda: resume_jsonl(path, record_type))
 
     def add(self, records: Sequence[R]) -> None:
         """Append records, which are on the disk when this returns."""
-        if is_first():
+        if is_primary():
             append_jsonl(self.path, records)
         self.records.extend(records)
 
@@ -293,7 +293,7 @@ class ResultFile(Generic[R]):
             write_jsonl(self.path, ordered)
             return ordered
 
-        self.records = on_first(write)
+        self.records = on_primary(write)
         return self.records
 
 

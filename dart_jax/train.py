@@ -18,7 +18,7 @@ from dart_jax import processes
 from dart_jax.cli import exit_status
 from dart_jax.config import Command, make_parser, parse_command
 from dart_jax.pipeline.run_day import day_of_run
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.run_dir import RunDir
 
 
@@ -44,7 +44,7 @@ def main(args: Sequence[str] | None = None, today: datetime.date | None = None) 
     processes.start()
     from dart_jax.pipeline.run import run_locked
 
-    with processes.only_first_prints():
+    with processes.only_primary_prints():
         dated = _on_its_day(args, command, today)
         run_locked(dated.config, dated.stages, dated.resolved)
     return 0
@@ -58,7 +58,7 @@ def _on_its_day(args: Sequence[str], command: Command, today: datetime.date) -> 
     if command.config.model.date is not None:
         return command
     folder = RunDir(command.config.run).path
-    day = on_first(partial(day_of_run, folder, today))
+    day = on_primary(partial(day_of_run, folder, today))
     return parse_command([*args, f"--model.date={day}"])
 
 

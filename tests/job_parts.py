@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dart_jax import processes, run_dir
 from dart_jax.model.config import MeshConfig
 from dart_jax.model.sharding import make_mesh
-from dart_jax.processes import barrier, is_first, on_every, on_first, process_index, require_same
+from dart_jax.processes import barrier, is_primary, on_all, on_primary, process_index, require_same
 from dart_jax.records import Score
 from dart_jax.run_dir import ResultFile, RunConfig, RunDir
 
@@ -45,16 +45,16 @@ def fail_in(number):
 
 def exchange(folder):
     SEEN["index"], SEEN["devices"] = process_index(), len(jax.devices())
-    SEEN["first's"] = on_first(lambda: ["from", process_index()])
-    SEEN["large"] = len(on_first(lambda: "x" * 5_000_000))
-    SEEN["nested"] = on_first(lambda: on_first(process_index))
-    SEEN["first fails"] = failure(lambda: on_first(lambda: fail_in(0)))
-    SEEN["second fails"] = failure(lambda: on_every(lambda: fail_in(1)))
-    SEEN["neither fails"] = on_every(lambda: fail_in(2))
+    SEEN["first's"] = on_primary(lambda: ["from", process_index()])
+    SEEN["large"] = len(on_primary(lambda: "x" * 5_000_000))
+    SEEN["nested"] = on_primary(lambda: on_primary(process_index))
+    SEEN["first fails"] = failure(lambda: on_primary(lambda: fail_in(0)))
+    SEEN["second fails"] = failure(lambda: on_all(lambda: fail_in(1)))
+    SEEN["neither fails"] = on_all(lambda: fail_in(2))
     SEEN["alike"] = failure(lambda: require_same({"lora.rank": "16"}))
-    facts = {"lora.rank": "16", "lora.alpha": "3" if is_first() else "4"}
+    facts = {"lora.rank": "16", "lora.alpha": "3" if is_primary() else "4"}
     SEEN["unlike"] = failure(lambda: require_same(facts))
-    if is_first():
+    if is_primary():
         (folder / "written").write_text("before the barrier")
     barrier("written")
     SEEN["read"] = (folder / "written").read_text()
@@ -72,7 +72,7 @@ def collect(folder):
     for number in (2, 1):
         made_by_all.add([score(number)])
     made_by_first = ResultFile(folder / "first.jsonl", Score)
-    on_first(lambda: made_by_first.add([score(3)]))
+    on_primary(lambda: made_by_first.add([score(3)]))
     found = [file.finish(lambda s: s.question_id) for file in (made_by_all, made_by_first)]
     SEEN["results"] = [[s.question_id for s in part] for part in found]
 
@@ -95,6 +95,6 @@ if __name__ == "__main__":
     collect(base)
     gather()
     (base / f"{process_index()}.json").write_text(json.dumps(SEEN))
-    if is_first():
+    if is_primary():
         sys.exit("the disk of the first host is full")
-    on_first(process_index)
+    on_primary(process_index)

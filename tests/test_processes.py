@@ -93,16 +93,16 @@ def test_the_first_process_failing_alone_ends_the_others(job):
 
 def test_a_process_alone_does_its_own_work():
     assert (processes.process_count(), processes.process_index()) == (1, 0)
-    assert processes.is_first()
-    assert processes.on_first(lambda: 3) == processes.on_every(lambda: 3) == 3
+    assert processes.is_primary()
+    assert processes.on_primary(lambda: 3) == processes.on_all(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        processes.on_first(lambda: 1 / 0)
+        processes.on_primary(lambda: 1 / 0)
     processes.require_same({"lora.rank": "16"})
     processes.barrier("alone")
 
 
 def test_a_process_alone_prints(capsys):
-    with processes.only_first_prints():
+    with processes.only_primary_prints():
         print("said")
     assert capsys.readouterr().out == "said\n"
 

@@ -38,19 +38,19 @@ def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> It
 
     from dart_jax import processes
     from dart_jax.pipeline.finished import check_stage, read_config, run_folder
-    from dart_jax.processes import on_every, on_first
+    from dart_jax.processes import on_all, on_primary
     from dart_jax.stages.context import Run
 
     processes.start()
-    folder = on_every(lambda: run_folder(path))
-    with ExitStack() as held, processes.only_first_prints():
-        on_first(lambda: held.enter_context(folder.lock()))
-        config = on_every(lambda: read_config(folder / "config.yaml"))
-        on_first(lambda: check_stage(folder, stage, config))
+    folder = on_all(lambda: run_folder(path))
+    with ExitStack() as held, processes.only_primary_prints():
+        on_primary(lambda: held.enter_context(folder.lock()))
+        config = on_all(lambda: read_config(folder / "config.yaml"))
+        on_primary(lambda: check_stage(folder, stage, config))
         processes.keep_compiled(folder.path.parent)
         if settings:
-            config = on_every(lambda: read_config(folder / "config.yaml", settings))
-        yield on_every(lambda: Run(config, folder))
+            config = on_all(lambda: read_config(folder / "config.yaml", settings))
+        yield on_all(lambda: Run(config, folder))
 
 
 def _calibrate(args: argparse.Namespace) -> None:

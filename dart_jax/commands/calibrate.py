@@ -16,7 +16,7 @@ from dart_jax.audit.scorers import column, score_generations
 from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.generate.answers import answer_questions
 from dart_jax.pipeline.finished import check_base
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
 from dart_jax.report.run_report import CALIBRATION
@@ -37,7 +37,7 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibra
         ValueError: Fewer than two questions with an answer, or no other seed.
         BadCheckpoint: `model.path` holds another model than the audit asked.
     """
-    on_first(lambda: check_base(run.folder, "audit", run.config))
+    on_primary(lambda: check_base(run.folder, "audit", run.config))
     if other_seeds < 1:
         raise ValueError(f"--seeds {other_seeds}: noise needs one other seed or more")
     asked = pool(run)[:most_questions]
@@ -51,16 +51,18 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibra
             f"{len(asked) - len(answered)} of {len(asked)} prompts left no room for an answer"
         )
     no_room = len(asked) - len(answered)
-    return on_first(lambda: _measure(run, seeds, list(zip(*answered, strict=True)), no_room))
+    return on_primary(lambda: _measure(run, seeds, list(zip(*answered, strict=True)), no_room))
 
 
 def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
     """M0's answers under a seed, in the order of `asked`; the run's own seed is the audit's."""
     if seed == run.config.run.seed:
-        found = on_first(lambda: read_jsonl(run.folder / "audit/generations/M0.jsonl", Generation))
+        found = on_primary(
+            lambda: read_jsonl(run.folder / "audit/generations/M0.jsonl", Generation)
+        )
     else:
         path = run.folder / f"calibration/{_setting(run)}/M0_seed_{seed}.jsonl"
-        before = on_first(lambda: resume_jsonl(path, Generation))
+        before = on_primary(lambda: resume_jsonl(path, Generation))
         wanted = {question.id for question in asked} | {answer.question_id for answer in before}
         found = _decode(run, [q for q in pool(run) if q.id in wanted], path, seed)
     by_id = {answer.question_id: answer for answer in found}
@@ -85,7 +87,7 @@ def _setting(run: Run) -> str:
         }
         return digest(facts)[:12]
 
-    return on_first(setting)
+    return on_primary(setting)
 
 
 def _measure(

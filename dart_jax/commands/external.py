@@ -38,7 +38,7 @@ from dart_jax.evaluate.external import (
     mean_scores,
 )
 from dart_jax.pipeline.finished import check_base
-from dart_jax.processes import on_every, on_first
+from dart_jax.processes import on_all, on_primary
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import Condition, Generation, Question, Verdict, write_text
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
@@ -69,13 +69,13 @@ def evaluate_external(
         most: Most prompts, spread evenly over functionalities; None: all.
 
     """
-    on_first(lambda: check_base(run.folder, "repair", run.config))
-    everything = on_every(lambda: list(load_external(suite, folder)))
+    on_primary(lambda: check_base(run.folder, "repair", run.config))
+    everything = on_all(lambda: list(load_external(suite, folder)))
     prompts = spread(everything, most, lambda p: p.functionality, run.config.data.seed)
     place = f"external/{suite}"
     messages = {prompt.id: messages_of(prompt) for prompt in prompts}
     answers = {name: answers_of(run, name, place, messages) for name in ("M0", *candidates)}
-    inputs = on_first(
+    inputs = on_primary(
         lambda: {
             **audit_inputs(run),
             **decided_by(run, suite),
@@ -91,9 +91,9 @@ def evaluate_external(
     outputs += [_verdicts(place, name) for name in candidates]
     work = partial(_audit, run, place, prompts, len(everything), answers)
     step(run, place.replace("/", "_"), inputs, outputs, work)
-    on_first(lambda: refresh_report(run.folder))
+    on_primary(lambda: refresh_report(run.folder))
     path = run.folder / EXTERNAL.format(suite=suite)
-    return on_first(lambda: read_json(path, ExternalSummary))
+    return on_primary(lambda: read_json(path, ExternalSummary))
 
 
 def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:
@@ -144,7 +144,7 @@ def _audit(
         **graded,
     )
     path = run.folder / f"{place}/summary.json"
-    on_first(lambda: write_text(path, to_pretty_json(summary)))
+    on_primary(lambda: write_text(path, to_pretty_json(summary)))
 
 
 def _by_part(

@@ -22,7 +22,7 @@ from dart_jax.chat.protocol import Message
 from dart_jax.generate.answers import to_generation
 from dart_jax.generate.decode import Continuation, check_room, decode
 from dart_jax.generate.plan import Request
-from dart_jax.processes import on_first, progress
+from dart_jax.processes import on_primary, progress
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
@@ -47,10 +47,10 @@ def step(
     Args:
         check: Raises, before anything is touched, for what `work` would refuse.
     """
-    if on_first(partial(run.folder.is_current, name, inputs)):
+    if on_primary(partial(run.folder.is_current, name, inputs)):
         print(f"{name}: up to date", flush=True)
         return
-    reasons = on_first(partial(run.folder.reasons, name, inputs))
+    reasons = on_primary(partial(run.folder.reasons, name, inputs))
     print(f"{name}: again, because {enumerated(reasons)}" if reasons else name, flush=True)
     if check is not None:
         check()
@@ -79,7 +79,7 @@ def answers_of(
     if name != "M0" and not (adapter / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{adapter}: the run has no model {name}; run its stages first")
     file = f"{title}/answers/{name}.jsonl"
-    inputs = on_first(
+    inputs = on_primary(
         lambda: {
             "run.seed": run.config.run.seed,
             **run.model_inputs(),
@@ -97,7 +97,7 @@ def answers_of(
         _decode_missing(run, name, prompts, ResultFile(run.folder / file, Generation))
 
     step(run, f"{title.replace('/', '_')}_answers_{name}", inputs, (file,), work, check)
-    return on_first(lambda: read_jsonl(run.folder / file, Generation))
+    return on_primary(lambda: read_jsonl(run.folder / file, Generation))
 
 
 def _requests(run: Run, name: str, prompts: Mapping[str, tuple[Message, ...]]) -> list[Request]:
@@ -176,7 +176,7 @@ def grade_missing(
                 with open_service(run, "judge") as chat:
                     grade(missing, chat, config, schema, correction, keep)
 
-            on_first(ask_service)
+            on_primary(ask_service)
     order = {(ask.model, ask.id): index for index, ask in enumerate(asks)}
     return file.finish(lambda item: order[key_of(item)])
 

@@ -22,7 +22,7 @@ from dart_jax.commands.external_prompts import grade_missing, grading_inputs
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.hatecheck import HateCheckRates, hatecheck_rates
 from dart_jax.evaluate.refusal_error import measured_error
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
@@ -114,7 +114,7 @@ def _screened(
         )
         for answer in answered
     ]
-    on_first(lambda: write_jsonl(run.folder / f"{place}/responses.jsonl", graded))
+    on_primary(lambda: write_jsonl(run.folder / f"{place}/responses.jsonl", graded))
     return graded
 
 

@@ -40,7 +40,7 @@ from dart_jax.evaluate.open_ended import (
     outcome_shares,
 )
 from dart_jax.pipeline.finished import check_base
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import Generation, JudgeFailure, write_text
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
@@ -62,11 +62,11 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     Raises:
         TooManyFailures: The judge failed on more than `judge.max_failure_share` of the answers.
     """
-    on_first(lambda: check_base(run.folder, "repair", run.config))
+    on_primary(lambda: check_base(run.folder, "repair", run.config))
     queries = spread(load_open_ended(), most, lambda query: query.domain, run.config.data.seed)
     prompts = {query.id: plain(query.query) for query in queries}
     answers = {name: answers_of(run, name, "open_ended", prompts) for name in ("M0", *candidates)}
-    inputs = on_first(
+    inputs = on_primary(
         lambda: {
             **grading_inputs(run),
             "run.seed": run.config.run.seed,
@@ -78,8 +78,8 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     )
     work = partial(_grade, run, queries, answers)
     step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
-    on_first(lambda: refresh_report(run.folder))
-    return on_first(lambda: read_json(run.folder / OPEN_ENDED, OpenEndedSummary))
+    on_primary(lambda: refresh_report(run.folder))
+    return on_primary(lambda: read_json(run.folder / OPEN_ENDED, OpenEndedSummary))
 
 
 def _grade(
@@ -97,7 +97,7 @@ def _grade(
         {"outcome": [outcome.value for outcome in Outcome]},
     )
     check_failures(graded, run.config.judge.max_failure_share)
-    on_first(lambda: _write_summary(run, queries, answers, graded))
+    on_primary(lambda: _write_summary(run, queries, answers, graded))
 
 
 def _ask(query: OpenEndedQuery, answer: Generation) -> Ask[JudgedAnswer]:

@@ -31,7 +31,7 @@ from threading import Lock
 from tqdm import tqdm
 
 from dart_jax.model.safetensors_file import INDEX_FILE, weight_files
-from dart_jax.processes import is_first
+from dart_jax.processes import is_primary
 from dart_jax.records import digest
 
 TOKENIZER_FILES = (
@@ -120,7 +120,7 @@ def hash_files(files: Sequence[Path]) -> dict[Path, str]:
             desc="identifying the model by its content",
             unit="B",
             unit_scale=True,
-            disable=size < _LEAST_SHOWN or not is_first(),
+            disable=size < _LEAST_SHOWN or not is_primary(),
         ) as bar,
         ThreadPoolExecutor(_THREADS) as threads,
     ):

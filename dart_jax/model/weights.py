@@ -24,7 +24,7 @@ from dart_jax.model.finite import all_finite
 from dart_jax.model.llama import param_axes, param_shapes
 from dart_jax.model.placing import Leaf, Transform, arrive
 from dart_jax.model.sharding import make_mesh, tree_shardings
-from dart_jax.processes import is_first
+from dart_jax.processes import is_primary
 
 LAYER_NAMES = {
     "attn_norm": "input_layernorm.weight",
@@ -170,7 +170,7 @@ def _is_transposed(key: str) -> bool:
 
 
 def _progress(total_bytes: int) -> tqdm:
-    hidden = total_bytes < _SHOWN_FROM or not is_first()
+    hidden = total_bytes < _SHOWN_FROM or not is_primary()
     return tqdm(
         desc="weights",
         total=total_bytes,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.stages import audit, distill, evaluate, repair, teach
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
@@ -51,7 +51,7 @@ def stages_of(run: Run) -> Iterator[PlannedStage]:
         yield planned
         if planned.stage != "repair" or planned.cycle.number == cycles:
             continue
-        if on_first(partial(planned.cycle.repaired_nothing, run.folder.path)):
+        if on_primary(partial(planned.cycle.repaired_nothing, run.folder.path)):
             number = planned.cycle.number
             print(f"cycle {number} of {cycles} repaired nothing: no further one", flush=True)
             break

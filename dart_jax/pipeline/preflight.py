@@ -10,7 +10,7 @@ from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
 from dart_jax.model.load import Model, outline, resolve_path
 from dart_jax.model.sharding import make_mesh
-from dart_jax.processes import on_every, on_first
+from dart_jax.processes import on_all, on_primary
 from dart_jax.sft.token_losses import token_loss
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
@@ -32,10 +32,10 @@ def check_settings(run: Run, stages: Sequence[str]) -> None:
     Also when the mesh is not that of the devices, unless the stages only ask a service.
     """
     if set(stages) > {"teach"} or run.config.teacher.provider == "local":
-        on_every(lambda: make_mesh(run.config.mesh))
-    on_every(lambda: _check_losses(run))
-    on_every(lambda: _check_models(run))
-    on_first(lambda: _check_services(run))
+        on_all(lambda: make_mesh(run.config.mesh))
+    on_all(lambda: _check_losses(run))
+    on_all(lambda: _check_models(run))
+    on_primary(lambda: _check_services(run))
 
 
 def _check_losses(run: Run) -> None:
@@ -76,7 +76,7 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
         answer_prompts(run.splits["train"], run.model)
     if _scores_nothing(stages):
         return
-    on_first(lambda: [scorer.name for scorer in run.scorers])
+    on_primary(lambda: [scorer.name for scorer in run.scorers])
     _check_room(run, run.model)
 
 

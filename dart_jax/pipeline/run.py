@@ -16,7 +16,7 @@ from dart_jax.config import STAGES, DartConfig
 from dart_jax.pipeline.plan import stages_of
 from dart_jax.pipeline.preflight import check_before_work, check_settings, check_stages
 from dart_jax.pipeline.reuse import Reuse, kept_files
-from dart_jax.processes import on_every, on_first
+from dart_jax.processes import on_all, on_primary
 from dart_jax.records import write_text
 from dart_jax.run_dir import RunDir, StaleStage
 from dart_jax.stages.context import Run
@@ -28,13 +28,13 @@ def run_locked(
     config: DartConfig, stages: Sequence[str], resolved: str, reuse: Reuse | None = None
 ) -> None:
     """Take the run's folder, write its settings and run its stages."""
-    folder = on_every(lambda: RunDir(config.run))
+    folder = on_all(lambda: RunDir(config.run))
     with ExitStack() as held:
-        on_first(lambda: held.enter_context(folder.lock()))
+        on_primary(lambda: held.enter_context(folder.lock()))
         folder.check_shared()
         settings = {name: str(value) for name, value in flatten(config.to_dict()).items()}
         processes.require_same({"--stages": ",".join(stages), **settings, **_packages()})
-        on_first(partial(_write_settings, folder, resolved))
+        on_primary(partial(_write_settings, folder, resolved))
         run_stages(config, folder, stages, reuse)
 
 
@@ -66,7 +66,7 @@ def run_stages(
     """
     processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
-    run = on_every(lambda: Run(config, folder, reuse and reuse.loaded))
+    run = on_all(lambda: Run(config, folder, reuse and reuse.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run, stages)
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
@@ -80,14 +80,14 @@ def run_stages(
     for number, planned in enumerate(stages_of(run), 1):
         if STAGES.index(planned.stage) > last:
             break
-        name, inputs = planned.name, on_first(partial(planned.inputs, run))
-        if on_first(partial(folder.is_current, name, inputs)):
+        name, inputs = planned.name, on_primary(partial(planned.inputs, run))
+        if on_primary(partial(folder.is_current, name, inputs)):
             print(f"[{number}/{total}] {name}: up to date", flush=True)
             continue
-        if reuse and (source := on_first(partial(reuse.take_stage, run, planned, inputs))):
+        if reuse and (source := on_primary(partial(reuse.take_stage, run, planned, inputs))):
             print(f"[{number}/{total}] {name}: taken from {source}", flush=True)
             continue
-        reasons = enumerated(on_first(partial(folder.reasons, name, inputs)))
+        reasons = enumerated(on_primary(partial(folder.reasons, name, inputs)))
         if planned.stage not in stages:
             raise StaleStage(
                 f"stage {name} is not up to date ({reasons or 'it has not ended'}) and "
@@ -99,19 +99,19 @@ def run_stages(
         if not checked:
             check_before_work(run, stages)
             if reuse:
-                on_first(partial(reuse.take_stores, run))
+                on_primary(partial(reuse.take_stores, run))
             checked = True
         planned.check(run)
         run.stage = planned.name
         started = time.perf_counter()
-        kept = on_first(partial(kept_files, run, planned, inputs))
+        kept = on_primary(partial(kept_files, run, planned, inputs))
         if kept:
             print(f"{name}: kept, as it would be the same: {', '.join(kept)}", flush=True)
         with folder.stage(name, inputs, planned.outputs, planned.work, kept) as set_aside_in:
             if set_aside_in is not None:
                 print(f"{name}: what it had left is in {set_aside_in} now", flush=True)
             if reuse:
-                on_first(partial(reuse.take_answers, run, planned, inputs))
+                on_primary(partial(reuse.take_answers, run, planned, inputs))
             planned.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if not checked:

@@ -18,7 +18,7 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.sharding import compiler_options, data_parallel
-from dart_jax.processes import is_first
+from dart_jax.processes import is_primary
 from dart_jax.records import digest
 from dart_jax.sft.batch import with_origins
 from dart_jax.sft.checkpoint import Checkpoints
@@ -197,5 +197,5 @@ def identity(
 
 
 def _say(text: str, to_stderr: bool = False) -> None:
-    if is_first():
+    if is_primary():
         print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dart_jax.processes import is_first
+from dart_jax.processes import is_primary
 from dart_jax.sft.batch import StepBatch
 from dart_jax.sft.metrics import LogLine, Workload, make_log_line
 from dart_jax.sft.packing import Plan
@@ -193,5 +193,5 @@ class ProfilerTrace:
             return
         self._running = False
         jax.profiler.stop_trace()
-        if is_first():
+        if is_primary():
             print(f"trace up to step {self.last} (sft.profile_steps): {self.folder}", flush=True)

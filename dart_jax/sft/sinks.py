@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
-from dart_jax.processes import is_first
+from dart_jax.processes import is_primary
 from dart_jax.records import append_jsonl, resume_jsonl, write_jsonl
 from dart_jax.sft.metrics import LogLine
 
@@ -129,7 +129,7 @@ def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
 
 def open_sinks(folder: Path, title: str, total: int, done: int) -> list[Sink]:
     """Open the first process's log, TensorBoard file and progress bar; none in the others."""
-    if not is_first():
+    if not is_primary():
         return []
     sinks: list[Sink] = [LogFile(folder / "log.jsonl", done)]
     if done < total:

@@ -13,7 +13,7 @@ from typing import Any
 from dart_jax.audit.drift import check_held_out, drift_cases
 from dart_jax.data.splits import take
 from dart_jax.generate.answers import answer_questions
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import Question, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
@@ -98,7 +98,7 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
     both = (answers["M0"], answers[cycle.before])
     scores = score_all(run, [*both[0], *both[1]], cycle.path("audit/scores.jsonl"))
     found = audit_candidate(run, *both, scores, cycle.path("audit/verdicts.jsonl"))
-    on_first(lambda: _write_cases(run, found, cycle))
+    on_primary(lambda: _write_cases(run, found, cycle))
 
 
 def _write_cases(run: Run, found: Audit, cycle: Cycle) -> None:

@@ -10,7 +10,7 @@ from dart_jax.audit.drift import AuditCounts, check_failures, count_audit, scree
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen, without_room
-from dart_jax.processes import on_first, progress
+from dart_jax.processes import on_primary, progress
 from dart_jax.records import Generation, JudgeFailure, Outcome, Question, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
@@ -52,7 +52,7 @@ def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Sc
         write_jsonl(run.folder / path, scores)
         return scores
 
-    return on_first(score)
+    return on_primary(score)
 
 
 def audit_candidate(
@@ -78,7 +78,7 @@ def audit_candidate(
     screened = screen(pairs, config.tau)
     if config.mode == "screen_only":
         outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
-        on_first(lambda: write_jsonl(run.folder / path, outcomes))
+        on_primary(lambda: write_jsonl(run.folder / path, outcomes))
     else:
         chosen = pairs if config.mode == "judge_all" else screened
         outcomes = _judge_missing(run, chosen, path, questions or run.questions)

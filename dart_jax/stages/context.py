@@ -23,7 +23,7 @@ from dart_jax.model.load import Model, load_model, loading_inputs, resolve_path
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft, save_peft
 from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
-from dart_jax.processes import check_started, on_first, to_devices
+from dart_jax.processes import check_started, on_primary, to_devices
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
@@ -98,7 +98,7 @@ class Run:
         """Write an adapter from the mesh, in PEFT's format."""
         path, model = self.adapter_path(name), self.model
         whole = jax.device_put(lora, replicated(model.mesh))
-        on_first(lambda: save_peft(path, whole, self.config.lora, model.name))
+        on_primary(lambda: save_peft(path, whole, self.config.lora, model.name))
 
     def adapter_path(self, name: str) -> Path:
         """Folder of an adapter, in PEFT's format."""

@@ -16,7 +16,7 @@ from dart_jax.audit.scorers import score_generations
 from dart_jax.generate.answers import answer_questions
 from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import data_parallel
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.examples import Example, tokenize
@@ -65,7 +65,7 @@ def execute(run: Run) -> None:
         model,
         run.placed(fresh),
         run.folder / "distill",
-        base=on_first(run.model_inputs),
+        base=on_primary(run.model_inputs),
         lora=config.lora,
         sft=config.sft,
         epochs=config.sft.epochs,
@@ -79,7 +79,7 @@ def execute(run: Run) -> None:
 def _examples(run: Run, further: Sequence[Target] = ()) -> list[Example]:
     """The teacher's targets and further ones, as they are trained on."""
     model = run.model
-    targets = on_first(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
+    targets = on_primary(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
     ids = [target.question_id for target in (*targets, *further)]
     check_held_out("among the distill targets", ids, run.splits["test"])
     length = min(run.config.sft.max_length, model.config.context_length)
@@ -112,4 +112,4 @@ def _scored_targets(run: Run) -> list[Target]:
         )
         return targets
 
-    return on_first(score)
+    return on_primary(score)

@@ -23,7 +23,7 @@ from dart_jax.evaluate.summary import (
     drift_of,
     write_summary,
 )
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import (
     Generation,
     Outcome,
@@ -127,12 +127,12 @@ def check(run: Run) -> None:
 def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and the report."""
     started = time.perf_counter()
-    later = on_first(lambda: _later(run))
+    later = on_primary(lambda: _later(run))
     policy = run.config.evaluate.policy
     found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
     if policy == "both":
         found["with"] = measure(run, (), True, WITH_POLICY)
-    on_first(lambda: _report(run, found, started))
+    on_primary(lambda: _report(run, found, started))
 
 
 def _report(run: Run, found: dict[str, Measured], started: float) -> None:

@@ -17,7 +17,7 @@ from dart_jax.chat.store import ResponseStore
 from dart_jax.chat.usage import USAGE, write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.data.suites import custom_items
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import Outcome, PredictedLabel, Question
 from dart_jax.stages.context import Run
@@ -60,7 +60,7 @@ def make_targets(
             with open_service(run, "teacher") as chat:
                 write_targets(requests, chat, config, is_safer=safer, on_result=on_result)
 
-        on_first(ask)
+        on_primary(ask)
 
 
 def own_texts(run: Run, stage: str) -> dict[str, str]:
@@ -87,13 +87,13 @@ def predict_labels(
             with open_service(run, "teacher") as chat:
                 ask_labels(questions, chat, config, on_result)
 
-        on_first(ask)
+        on_primary(ask)
 
 
 def is_safer(run: Run, target: str, drifted: str) -> bool:
     """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
     texts = [text for text in map(analysis_text, (target, drifted)) if text]
-    scores = on_first(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
+    scores = on_primary(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
     value = {"": 0.0, **{text: score for text, (score, _) in scores.items()}}
     return value[analysis_text(target)] < value[analysis_text(drifted)]
 
@@ -116,7 +116,7 @@ def judge(
             with open_service(run, "judge") as chat:
                 judge_pairs(pairs, questions, chat, config, on_result)
 
-        on_first(ask)
+        on_primary(ask)
 
 
 STORE = "responses.sqlite"

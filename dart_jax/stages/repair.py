@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from dart_jax.audit.drift import check_held_out
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.set_aside import remove
@@ -77,7 +77,7 @@ def check(run: Run, cycle: Cycle = FIRST) -> None:
     MissingRationale is one: the suite is the teacher, and has no safer text for a question.
     """
     config = run.config
-    cases = on_first(lambda: _cases(run, cycle))
+    cases = on_primary(lambda: _cases(run, cycle))
     ids = [case.question_id for case in cases] if config.repair.epochs else []
     if config.audit.protocol == "heldout":
         check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
@@ -92,12 +92,12 @@ def _cases(run: Run, cycle: Cycle) -> list[DriftCase]:
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when nothing is repaired."""
-    cases = on_first(lambda: _cases(run, cycle))
+    cases = on_primary(lambda: _cases(run, cycle))
     # Without epochs, nobody is asked for targets that nothing would be trained on.
     repairs = _repair_targets(run, cases if run.config.repair.epochs else [], cycle)
-    training = on_first(lambda: _write_training_set(run, repairs, cases, cycle))
+    training = on_primary(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
-        on_first(lambda: _nothing_to_repair(run, len(cases), cycle))
+        on_primary(lambda: _nothing_to_repair(run, len(cases), cycle))
         return
     _train(run, training, cycle)
 
@@ -171,7 +171,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         model,
         run.adapter(cycle.before)[0],
         folder,
-        base=on_first(run.model_inputs),
+        base=on_primary(run.model_inputs),
         lora=config.lora,
         sft=replace(config.sft, epochs=config.repair.epochs),
         loss=config.repair.loss,
@@ -180,7 +180,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         seed=config.run.seed + cycle.number,
         title=cycle.stage_name("repair"),
     )
-    log = on_first(lambda: read_jsonl(folder / "log.jsonl", LogLine))
+    log = on_primary(lambda: read_jsonl(folder / "log.jsonl", LogLine))
     check_weight_mass(examples, config.repair.epochs, log)
     run.save_adapter(cycle.after, trained)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
 from dart_jax.generate.answers import answer_questions
-from dart_jax.processes import on_first
+from dart_jax.processes import on_primary
 from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, score_all
@@ -64,7 +64,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
 def _answers(
     run: Run, later: Sequence[str], policy: bool, folder: str
 ) -> dict[str, list[Generation]]:
-    copied = on_first(lambda: _m_dart_is_m_int(run))
+    copied = on_primary(lambda: _m_dart_is_m_int(run))
     names = ("M0", "M_int") if copied else (*MODELS, *later)
     answers = answer_questions(
         run.model,
@@ -76,7 +76,7 @@ def _answers(
         policy,
     )
     return (
-        {**answers, "M_DART": on_first(lambda: _copy_answers(run, folder))} if copied else answers
+        {**answers, "M_DART": on_primary(lambda: _copy_answers(run, folder))} if copied else answers
     )
 
 

@@ -63,21 +63,21 @@ def main(arguments: Sequence[str] | None = None, today: datetime.date | None = N
     from dart_jax import processes
     from dart_jax.commands.sweep.plan import make_plan, plan_text
     from dart_jax.pipeline.run_day import keep_day_of_sweep
-    from dart_jax.processes import on_first
+    from dart_jax.processes import on_primary
     from dart_jax.report.sweep_report import sweep_text
     from dart_jax.run_dir import RunConfig, RunDir
 
     processes.start()
-    with ExitStack() as held, processes.only_first_prints():
-        plan = on_first(lambda: make_plan(sweep.runs))
+    with ExitStack() as held, processes.only_primary_prints():
+        plan = on_primary(lambda: make_plan(sweep.runs))
         print(plan_text(sweep.runs, plan), flush=True)
         if args.dry_run:
             return 0
         folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
-        on_first(lambda: held.enter_context(folder.lock()))
-        on_first(lambda: keep_day_of_sweep(sweep.out, sweep.day))
+        on_primary(lambda: held.enter_context(folder.lock()))
+        on_primary(lambda: keep_day_of_sweep(sweep.out, sweep.day))
         failures = run_all(sweep, plan)
-        print(f"\n{on_first(lambda: sweep_text(sweep.out))}", flush=True)
+        print(f"\n{on_primary(lambda: sweep_text(sweep.out))}", flush=True)
     return 1 if failures else 0
 
 
@@ -86,7 +86,7 @@ def run_all(sweep: Sweep, plan: Sequence[Sequence[SweepStage]]) -> list[Failure]
     from dart_jax.commands.sweep.plan import left
     from dart_jax.commands.sweep.report import write_results
     from dart_jax.pipeline.reuse import Reuse
-    from dart_jax.processes import on_first
+    from dart_jax.processes import on_primary
 
     reuse, failures, finished = Reuse(sweep.root), [], set()
     complete = {n for n, stages in enumerate(plan) if all(s.action == "done" for s in stages)}
@@ -105,14 +105,14 @@ def run_all(sweep: Sweep, plan: Sequence[Sequence[SweepStage]]) -> list[Failure]
         else:
             failures.append(failure)
             complete.discard(number)
-        on_first(partial(write_results, sweep, sorted(complete), failures))
+        on_primary(partial(write_results, sweep, sorted(complete), failures))
     return failures
 
 
 def _run_one(run: SweepRun, reuse: Reuse) -> Failure | None:
     from dart_jax.evaluate.sweep_table import Failure
     from dart_jax.pipeline.run import run_locked
-    from dart_jax.processes import on_first
+    from dart_jax.processes import on_primary
     from dart_jax.run_dir import RunDir
 
     reuse.keep_models_of(run.config)
@@ -122,7 +122,7 @@ def _run_one(run: SweepRun, reuse: Reuse) -> Failure | None:
         if os.environ.get("DART_JAX_TRACEBACK"):
             traceback.print_exc()
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        stage = on_first(lambda: RunDir(run.config.run).stage_at_work())
+        stage = on_primary(lambda: RunDir(run.config.run).stage_at_work())
         print(f"error: {run.variant}, seed {run.seed}, {stage or 'start'}: {message}", flush=True)
         return Failure(run.variant, run.seed, stage, message)
     return None
