@@ -207,3 +207,11 @@ def test_a_config_expects_what_was_measured(config: str, path: str, row: str) ->
 
 def test_the_readme_is_read_in_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200
+
+
+def test_the_readme_counts_test_functions_and_not_their_cases() -> None:
+    count = 0
+    for path in (ROOT / "tests").rglob("*.py"):
+        count += len(re.findall(r"^ *def test_", path.read_text("utf-8"), re.MULTILINE))
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"some {round(count, -2):,} test functions" in text
