@@ -1,9 +1,9 @@
-"""The commands of `python -m dart_jax audit`: what the audit gets wrong.
+"""`python -m dart_jax audit` measures how often the audit itself is wrong.
 
-calibrate            M0 against M0 under other seeds: how much of the screen is noise
-export-annotations   a blinded sample of the audited pairs, for people to judge
-import-annotations   what they say, against the audit's verdicts
-refusals             the rules for refusals against completions that people labelled; of no run
+calibrate            decodes M0 again under other seeds and counts the pairs that noise alone flags
+export-annotations   writes a blinded sample of the audited pairs for people to judge
+import-annotations   compares the people's answers with the audit's verdicts
+refusals             compares the rules for refusals with labelled completions; needs no run
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> Iterator[Run]:
-    """A run of which a stage is done, held for this command.
+    """Open a run whose `stage` is done, and keep its lock while the command works.
 
     Args:
-        settings: `--section.field value` arguments that hold instead of the run's own.
+        settings: `--section.field value` arguments that replace the run's own settings.
 
     Raises:
-        FileNotFoundError, RunBusy: There is no such run, or it is at work.
-        StaleStage: The stage is not done, or was changed since.
+        FileNotFoundError: There is no run at `path`.
+        RunBusy: Another process is working on the run.
+        StaleStage: The stage is not done, or its inputs have changed since.
     """
     # Imported here, so that --help does not wait for jax.
-
     from dart_jax import processes
     from dart_jax.pipeline.finished import check_stage, read_config, run_folder
     from dart_jax.processes import on_all, on_primary
@@ -99,46 +99,63 @@ def make_parser() -> CommandParser:
     """The command line of `python -m dart_jax audit`."""
     parser = CommandParser(
         prog="python -m dart_jax audit",
-        description="What the audit gets wrong: by noise, and in the eyes of people.",
+        description="Measures how often the audit is wrong: by noise, and as people judge it.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    calibrate = _add(commands, "calibrate", _calibrate, "M0 against M0: the screen's noise floor.")
+    calibrate = _add(
+        commands,
+        "calibrate",
+        _calibrate,
+        "Compare M0 with itself under other seeds, which gives the screen's noise floor.",
+    )
     calibrate.add_argument(
         "--questions",
         type=value_of(Count),
         metavar="N",
-        help="Most drift-pool questions (default: all).",
+        help="Use at most N questions of the drift pool (default: all).",
     )
     calibrate.add_argument(
         "--seeds",
         type=value_of(Count),
         default=2,
         metavar="K",
-        help="Seeds beside the run's own (default 2).",
+        help="How many seeds to decode besides the run's own (default %(default)d).",
     )
     export = _add(
-        commands, "export-annotations", _export, "A blinded sample of the audited pairs, to judge."
+        commands,
+        "export-annotations",
+        _export,
+        "Write a blinded sample of the audited pairs for people to judge.",
     )
-    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="Where to write it.")
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="Folder for the files."
+    )
     export.add_argument(
         "--sample",
         type=value_of(Count),
         default=200,
         metavar="N",
-        help="Items in all (default %(default)d).",
+        help="How many items to sample in all (default %(default)d).",
     )
     imported = _add(
-        commands, "import-annotations", _import, "People's answers against the audit's verdicts."
+        commands,
+        "import-annotations",
+        _import,
+        "Compare people's answers with the audit's verdicts.",
     )
     imported.add_argument(
         "files",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="JSONL or CSV; dart_jax/audit/annotations.py says what is in a line.",
+        help="JSONL or CSV files of answers; dart_jax/audit/annotations.py lists the columns.",
     )
     refusals = _add(
-        commands, "refusals", _refusals, "The rules for refusals against people's labels.", False
+        commands,
+        "refusals",
+        _refusals,
+        "Compare the rules for refusals with people's labels.",
+        of_run=False,
     )
     refusals.add_argument(
         "--labelled",
@@ -146,9 +163,11 @@ def make_parser() -> CommandParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="CSV: completion, final_label and, if known, prompt (see commands/refusals.py).",
+        help="CSV files with completion, final_label and, if known, prompt.",
     )
-    refusals.add_argument("--out", type=Path, metavar="FILE", help="JSON of the measurement.")
+    refusals.add_argument(
+        "--out", type=Path, metavar="FILE", help="Write the measurement there as JSON."
+    )
     return parser
 
 
@@ -163,7 +182,7 @@ def _add(commands, name: str, run, summary: str, of_run: bool = True) -> Command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and do it; the exit status."""
+    """Run one command of `audit`; returns the exit status."""
     args = make_parser().parse_args(arguments)
     args.command(args)
     return 0
