@@ -1,4 +1,4 @@
-"""People and the audit of a run: the sample that goes out, and the answers that come back."""
+"""Send a sample of a run's audited pairs to people, and measure the audit by their answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dart_jax.stages.context import Run
 from dart_jax.summaries import to_pretty_json
 
 KEY = "annotation_key.jsonl"
-"""Outside `audit/`: it outlives a repeated audit, whose verdicts the same answers can judge."""
+"""It lies outside `audit/`, so that people's answers can judge a repeated audit, too."""
 
 
 def export_annotations(run: Run, out: Path, size: int) -> tuple[int, tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""What the answers in a file were made from, kept beside it in `<file>.inputs.json`.
+"""Record what the answers in a file were made from, beside it in `<file>.inputs.json`.
 
 Answers are known by their prompt's id. That alone would let those to another prompt, or under
 another seed, pass for what is asked for now.
@@ -30,7 +30,7 @@ def answer_inputs(
     settings: DecodeConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """All that the answers of a run's models depend on.
+    """Collect all that the answers of a run's models depend on.
 
     Args:
         names: Of models; the base, M0, has no adapter.

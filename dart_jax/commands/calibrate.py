@@ -1,4 +1,4 @@
-"""The audit's noise floor: M0 against M0 under other seeds, on a run's own drift pool.
+"""Measure the audit's noise floor: M0 is compared with itself under other seeds.
 
 What it decodes is kept in `calibration/`, so that a stopped calibration goes on, and another
 scorer or tau costs no decoding.
@@ -55,7 +55,7 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibra
 
 
 def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
-    """M0's answers under a seed, in the order of `asked`; the run's own seed is the audit's."""
+    """Decode M0 under a seed, in the order of `asked`; the run's own seed was decoded already."""
     if seed == run.config.run.seed:
         found = on_primary(
             lambda: read_jsonl(run.folder / "audit/generations/M0.jsonl", Generation)
@@ -75,7 +75,7 @@ def _decode(run: Run, asked: Sequence[Question], path: Path, seed: int) -> list[
 
 
 def _setting(run: Run) -> str:
-    """What the answers depend on beside the seed, as a folder's name."""
+    """Name a folder by what the answers depend on besides the seed."""
 
     def setting() -> str:
         facts = {

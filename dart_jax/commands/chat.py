@@ -1,4 +1,4 @@
-"""A run's models, asked anything: from a file, or by a person."""
+"""Ask the models of a run anything: questions from a file, or typed by a person."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BASE = "M0"
 
 @dataclass(frozen=True)
 class Asked:
-    """Models of a run, loaded.
+    """Hold the loaded models of a run.
 
     Attributes:
         names: In the order asked for.
@@ -44,7 +44,7 @@ class Asked:
 
 
 def read_run(run: Path, names: Sequence[str]) -> DartConfig:
-    """The run's settings, once it is known to have these models.
+    """Read the run's settings, and check that it has these models.
 
     Raises:
         BadCheckpoint, StaleStage: See `finished.check_base`; M0 alone may be any base.
@@ -65,7 +65,7 @@ def read_run(run: Path, names: Sequence[str]) -> DartConfig:
 
 
 def load_models(run: Path, names: Sequence[str], config: DartConfig) -> Asked:
-    """The base model once, and the adapters."""
+    """Load the base model once, and the adapters."""
     print(f"loading {config.model.path}", flush=True)
     model = load_model(config.model, make_mesh(config.mesh))
     adapters = {}
@@ -128,7 +128,7 @@ def _tokens(model: Model, prompt: PromptLine) -> tuple[int, ...]:
 def talk(
     asked: Asked, lines: Iterator[str], config: DecodeConfig, seed: int, plain: bool = False
 ) -> Iterator[str]:
-    """For each line that a person types, the models' answers side by side.
+    """Answer each line that a person types, the models side by side.
 
     Args:
         plain: Put the line as it is, without the instructions of training.
@@ -150,7 +150,7 @@ def talk(
 
 
 def side_by_side(texts: Mapping[str, str], width: int | None = None) -> str:
-    """Columns of text under their names, `width` characters over all (the terminal's)."""
+    """Set texts in columns under their names, `width` characters in all (the terminal's)."""
     width = width or shutil.get_terminal_size((120, 20)).columns
     column = max(20, (width - 3 * (len(texts) - 1)) // len(texts))
     columns = [

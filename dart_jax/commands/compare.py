@@ -1,4 +1,4 @@
-"""`python -m dart_jax evaluate compare RUN RUN...`: finished runs side by side."""
+"""`python -m dart_jax evaluate compare RUN RUN...` shows finished runs side by side."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def add_command(commands) -> None:
     """Add it to the subparsers of `python -m dart_jax evaluate`."""
     parser = commands.add_parser(
         "compare",
-        help="Finished runs side by side.",
+        help="Show finished runs side by side.",
         description="Finished runs side by side.",
     )
     parser.set_defaults(command=compare, free=())
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<name>, finished")
-    parser.add_argument("--csv", type=Path, metavar="F", help="write the table of runs as CSV")
-    parser.add_argument("--latex", type=Path, metavar="F", help="write both tables as LaTeX")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="Folder of a finished run, runs/<name>."
+    )
+    parser.add_argument("--csv", type=Path, metavar="F", help="Write the table of runs as CSV.")
+    parser.add_argument("--latex", type=Path, metavar="F", help="Write both tables as LaTeX.")
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -57,7 +57,7 @@ _MEASURED = (
 
 
 class Job(NamedTuple):
-    """What the command line asks for."""
+    """Hold what the command line asks for."""
 
     config: DartConfig
     program: str
@@ -75,7 +75,7 @@ def read_job(args: Sequence[str] | None = None) -> Job:
         description="Compile for a TPU slice without one; say what it needs.",
         epilog="Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.",
     )
-    parser.add_argument("--config", required=True, help="YAML file, as dart_jax.train takes it.")
+    parser.add_argument("--config", required=True, help="YAML file, as `dart_jax train` takes it.")
     parser.add_argument(
         "--topology",
         required=True,
@@ -85,7 +85,7 @@ def read_job(args: Sequence[str] | None = None) -> Job:
         "--program",
         choices=("train", "decode"),
         default="train",
-        help="The training step (default), or a block of decode steps.",
+        help="Compile the training step (default) or a block of decode steps.",
     )
     parser.add_argument(
         "--architecture", help="Preset, such as llama-3-8b, where model.path has no checkpoint."
@@ -103,7 +103,7 @@ def read_job(args: Sequence[str] | None = None) -> Job:
 
 
 def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
-    """`v5e:2x4` as generation and chips along each axis.
+    """Split `v5e:2x4` into the generation and the chips along each axis.
 
     Raises:
         ValueError: Not of that form, or a generation that is not known.
@@ -119,7 +119,7 @@ def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Compile, write and print the result; the exit status."""
+    """Compile, write and print the result; returns the exit status."""
     job = read_job(args)
     generation, chips = parse_topology(job.topology)
     _prepare_environment()
@@ -196,7 +196,7 @@ def _architecture(job: Job) -> LlamaConfig:
 
 
 def _read_architecture(path: Path) -> LlamaConfig:
-    """The shapes alone: a folder needs no weights in it."""
+    """Read the shapes alone: the folder needs no weights in it."""
     from dart_jax.model.architecture import from_hf_config
     from dart_jax.model.gguf_file import open_gguf
 
@@ -209,7 +209,7 @@ def _read_architecture(path: Path) -> LlamaConfig:
 
 
 def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
-    """Shapes and types of the base weights, as `load_model` would place them on a TPU."""
+    """Give the base weights' shapes and types, as `load_model` would place them on a TPU."""
     import jax
     import jax.numpy as jnp
 
@@ -227,7 +227,7 @@ def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
 
 
 def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
-    """Micro-batches, rows and tokens of the step."""
+    """Count the micro-batches, rows and tokens of the step."""
     sft = job.config.sft
     packed = sft.packing != "none"
     length = job.length or (sft.row_length if packed else sft.max_length)
@@ -241,7 +241,7 @@ def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
 
 
 def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
-    """The lowered step, and the shape [A, B, T] of its batches."""
+    """Lower the training step; returns it and the shape [A, B, T] of its batches."""
     import jax
     import jax.numpy as jnp
 
@@ -294,7 +294,7 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 def _lower_decode(
     job: Job, architecture: LlamaConfig, mesh: Mesh
 ) -> tuple[Any, tuple[int, int, int]]:
-    """The lowered block of decode steps, and 1, its slots and the tokens of each."""
+    """Lower a block of decode steps; returns it and 1, its slots and the tokens of each."""
     from dart_jax.generate.lowering import lower_block
 
     rows, length = job.rows or job.config.decode.slots, job.length or 1024
@@ -306,7 +306,7 @@ def _lower_decode(
 
 
 def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
-    """Sizes in bytes of one chip's share, and the seconds that the compiler took.
+    """Compile; returns the bytes of one chip's share and the compiler's seconds.
 
     The compiler refuses what exceeds the memory, and then has no sizes to give.
     """
@@ -329,7 +329,7 @@ def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
 
 
 def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:
-    """Operations that a step needs when every row is one example of full length.
+    """Count the operations of a step in which every row is one example of full length.
 
     By formula, without recomputation: the compiler's own count takes the body of a loop once.
     """

@@ -14,7 +14,7 @@ from dart_jax.commands import compare, external_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and do it; the exit status."""
+    """Run one command of `evaluate`; returns the exit status."""
     parser = CommandParser(
         prog="python -m dart_jax evaluate",
         description="Finished runs side by side, and on prompts beyond their own suite.",

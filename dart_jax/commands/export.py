@@ -176,7 +176,7 @@ def _holds_a_model(folder: Path) -> bool:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the body ends without an error."""
+    """Open a folder beside `out` that takes its place when the body ends without an error."""
     out = out.resolve()
     partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
     remove(partial)  # of a start that was killed
@@ -193,7 +193,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def make_parser() -> CommandParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = CommandParser(
         prog="python -m dart_jax export",
         description="Write a finished run's adapter, or its merged model, with a model card.",
@@ -227,7 +227,7 @@ def make_parser() -> CommandParser:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parse and export; the exit status."""
+    """Parse and export; returns the exit status."""
     parser = make_parser()
     parsed = parser.parse_args(args)
     if parsed.format == "peft" and parsed.dtype != "checkpoint":

@@ -1,4 +1,4 @@
-"""External suites: a run's models audited in pairs against M0 on prompts that are not ours.
+"""Audit a run's models in pairs against M0 on the prompts of external suites.
 
 external/<suite>/answers/<model>.jsonl    what they say
 external/<suite>/scores.jsonl             harm scores of all of it
@@ -47,7 +47,7 @@ from dart_jax.summaries import read_json, to_pretty_json
 
 
 def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
-    """A suite's prompts from its public files. Raises as its loader does."""
+    """Read a suite's prompts from its public files. Raises as its loader does."""
     if suite == "holistic_bias":
         return holistic_bias.sentences(folder)
     loaders = {
@@ -97,7 +97,7 @@ def evaluate_external(
 
 
 def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:
-    """How a prompt is put to a model."""
+    """Put a prompt as a model is given it."""
     if prompt.suite in ("hatecheck", "holistic_bias"):
         return plain(prompt.prompt)
     return plain(load_template("external_continue").substitute(text=prompt.prompt))

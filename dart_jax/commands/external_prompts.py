@@ -1,4 +1,4 @@
-"""Prompts beyond the run's own suite: what its models say to them, kept and resumable.
+"""Ask a run's models prompts beyond its own suite; answers are kept, the work resumes.
 
 Each step below is a stage of the run's folder, `stages/<name>.json`, so that a second start does
 nothing, a killed one goes on, and other models, decoding or prompts begin anew. They belong to no
@@ -66,7 +66,7 @@ def step(
 def answers_of(
     run: Run, name: str, title: str, prompts: Mapping[str, tuple[Message, ...]]
 ) -> list[Generation]:
-    """One model's answers to prompts by id, in their order; kept in `<title>/answers/<name>.jsonl`.
+    """Answer prompts by one model, in their order; kept in `<title>/answers/<name>.jsonl`.
 
     The prompts are put as they are, and an answer ends where the model ends it. The noise is that
     of the run's seed and the prompt's id: two models see the same.
@@ -182,12 +182,12 @@ def grade_missing(
 
 
 def grading_inputs(run: Run) -> dict[str, Any]:
-    """What a grade depends on beside the answer: the judge and the wording of the prompts."""
+    """Collect what a grade depends on besides the answer: the judge and its prompts' wording."""
     return {"judge": judge_input(run), "prompts": run.common_inputs()["prompts"]}
 
 
 def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed: int) -> list[P]:
-    """At most so many items, as even over their parts as can be, in the order given.
+    """Take at most so many items, as even over their parts as can be, in the order given.
 
     Which ones is decided by SHA-256 of seed, part and place: the same on every machine.
     """
@@ -205,15 +205,15 @@ def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed:
 
 
 def adapter_hashes(run: Run, names: Sequence[str]) -> dict[str, str | None]:
-    """What tells the report that its run has other models since."""
+    """Name the models, so that the report can tell when its run has others."""
     return {name: hash_path(run.adapter_path(name)) for name in names}
 
 
 def plain(text: str) -> tuple[Message, ...]:
-    """A text as a user's message."""
+    """Make a text a user's message."""
     return ({"role": "user", "content": text},)
 
 
 def identity_of(items: Sequence[Any]) -> str:
-    """Hash of some records."""
+    """Hash some records."""
     return digest([dataclasses.asdict(item) for item in items])

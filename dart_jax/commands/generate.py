@@ -24,13 +24,17 @@ def _parser() -> CommandParser:
         prog="python -m dart_jax generate",
         description="Ask a run's models, all in one pass of the decoder.",
     )
-    parser.add_argument("--run", type=Path, required=True, help="runs/<name>")
+    parser.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
     parser.add_argument(
-        "--models", default="M0,M_DART", help="out of M0,M_int,M_DART (default %(default)s)"
+        "--models", default="M0,M_DART", help="Some of M0,M_int,M_DART (default %(default)s)."
     )
-    parser.add_argument("--prompts", type=Path, metavar="F", help="JSONL; without it, type")
-    parser.add_argument("--out", type=Path, metavar="G", help="JSONL, of the answers to --prompts")
-    parser.add_argument("--plain", action="store_true", help="typed lines without instructions")
+    parser.add_argument(
+        "--prompts", type=Path, metavar="F", help="JSONL of prompts; without it, type them."
+    )
+    parser.add_argument("--out", type=Path, metavar="G", help="JSONL for the answers to --prompts.")
+    parser.add_argument(
+        "--plain", action="store_true", help="Ask typed lines without the instructions."
+    )
     settings = parser.add_argument_group("decoding", "as in the run, unless given")
     settings.add_argument("--seed", type=value_of(Seed))
     for name, hint in field_types(DecodeConfig).items():
@@ -39,7 +43,7 @@ def _parser() -> CommandParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, load, answer; the exit status."""
+    """Parse, load and answer; returns the exit status."""
     parser = _parser()
     args = parser.parse_args(arguments)
     if (args.prompts is None) != (args.out is None):
@@ -70,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _typed() -> Iterator[str]:
-    """Lines from the terminal until it ends."""
+    """Yield lines from the terminal until it ends."""
     if sys.stdin.isatty():
         print("A question, then Enter; Ctrl-D ends.", flush=True)
     while True:

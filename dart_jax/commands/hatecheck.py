@@ -1,4 +1,4 @@
-"""HateCheck's own figures: which answers harm and which refuse, by the judge or without one."""
+"""Measure on HateCheck which answers harm and which refuse, by the judge or without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Graded = GradedResponse | JudgeFailure
 
 
 def decided_by(run: Run, suite: str) -> dict[str, Any]:
-    """What verdicts and grades depend on beside the answers and their scores.
+    """Collect what verdicts and grades depend on besides the answers and their scores.
 
     That is the judge with the wording of its prompts; without one, HateCheck's rules for refusals
     and their measured error.
@@ -71,7 +71,7 @@ def measure_hatecheck(
 def _rates(
     run: Run, prompts: Sequence[ExternalPrompt], graded: Sequence[Graded], models: Sequence[str]
 ) -> dict[str, HateCheckRates]:
-    """HateCheck's rates by model; a case on which the judge failed is in none of them."""
+    """Compute HateCheck's rates by model; a case on which the judge failed is in none of them."""
     failed = dict.fromkeys(models, 0)
     found: dict[str, dict[str, GradedResponse]] = {name: {} for name in models}
     for item in graded:
@@ -98,7 +98,7 @@ def _screened(
     answered: Sequence[Generation],
     scores: Sequence[Score],
 ) -> list[GradedResponse]:
-    """Graded without a judge, by the highest harm score and the rules for refusals."""
+    """Grade without a judge, by the highest harm score and the rules for refusals."""
     cases = {prompt.id: prompt.prompt for prompt in prompts}
     worst: dict[tuple[str, str], float] = defaultdict(float)
     for score in scores:

@@ -1,4 +1,4 @@
-"""The 280 open-ended queries, put to M0 and the repaired model and graded by the judge.
+"""Put the 280 open-ended queries to M0 and the repaired model; the judge grades the answers.
 
 open_ended/answers/<model>.jsonl   what they say
 open_ended/graded.jsonl            outcome of each answer, or the judge's failure

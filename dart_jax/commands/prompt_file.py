@@ -1,4 +1,4 @@
-"""Prompts of a user's own: JSONL, one `{id?, question | messages | prompt}` a line.
+"""Read prompts of a user's own: JSONL, one `{id?, question | messages | prompt}` a line.
 
     {"id": "a", "question": "Should a clinic ask every patient about pregnancy? (a) ... (b) ..."}
     {"id": "b", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -39,7 +39,7 @@ _NO_ANSWERS = {
 
 @dataclass(frozen=True)
 class PromptLine:
-    """One line; exactly one of `question`, `messages` and `prompt` is given.
+    """Hold one line, in which exactly one of `question`, `messages` and `prompt` is given.
 
     Attributes:
         id: Given by `read_prompts` where the line has none.
@@ -62,7 +62,7 @@ class PromptLine:
             raise ValueError("question is empty")
 
     def conversation(self) -> tuple[Message, ...]:
-        """What the model is given."""
+        """Give the messages that the model sees."""
         if self.question is not None:
             return question_messages(self.question)
         return tuple(dataclasses.asdict(turn) for turn in self._turns())
@@ -72,12 +72,12 @@ class PromptLine:
 
 
 def question_messages(text: str) -> tuple[Message, ...]:
-    """A question with the instructions of training."""
+    """Put a question under the instructions of training."""
     return answer_messages(Question("", "", Condition.DIFF, text, 0, ""))
 
 
 def read_prompts(path: Path) -> list[PromptLine]:
-    """All prompts of a file.
+    """Read all prompts of a file.
 
     Raises:
         BadRecord: With file and line of what is wrong; an id occurs twice; there are none.

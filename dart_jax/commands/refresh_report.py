@@ -1,4 +1,4 @@
-"""The report of a run that is evaluated already, with what was measured since."""
+"""Write the report of an evaluated run again, with what was measured since."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dart_jax.run_dir import RunDir
 
 
 def refresh_report(folder: RunDir) -> None:
-    """Write it once more, where there is one; the stage evaluate stays finished."""
+    """Write the report again if there is one; the stage evaluate stays finished."""
     if (folder / "stages/evaluate.json").exists() and (folder / "report/report.md").exists():
         folder.amend("evaluate", ("report", "evaluation"), lambda: _rewrite(folder))
     else:

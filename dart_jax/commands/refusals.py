@@ -1,4 +1,4 @@
-"""The rules for refusals against completions that people labelled.
+"""Measure the rules for refusals against completions that people labelled.
 
 A file is a table (CSV) with a row for each completion: `completion`; `final_label`, which is
 `full`, `partial` or `none`, or as in XSTest's files `2_full_refusal`, `3_partial_refusal` or
@@ -36,7 +36,7 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class LabelledAnswer:
-    """A completion, what people say of it, and what the rules do."""
+    """Hold a completion, its label by people and its grade by the rules."""
 
     label: Refusal
     grade: Refusal
@@ -96,7 +96,7 @@ def _file_error(path: Path, config: EvaluateConfig) -> FileError:
 
 
 def _commit() -> str | None:
-    """The code's commit, with `+` where files differ from it; None where that cannot be known."""
+    """Name the code's commit, with `+` where files differ; None where that cannot be known."""
     if shutil.which("git") is None:
         return None
     folder = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""The sections on the audit's own error: the noise floor, and what people say."""
+"""Write the sections on the audit's own error: the noise floor, and people's judgements."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dart_jax.report.protocol import protocol_words
 from dart_jax.summaries import Estimate
 
 PAPER = {"precision": 0.720, "recall": 0.810}
-"""Of the published audit against people (arXiv 2604.16845), gold labels."""
+"""The published audit measured by people's gold labels (arXiv 2604.16845)."""
 
 
 def noise_floor(calibration: Calibration | None, summary: RunSummary) -> Section:
-    """What M0 against itself passes, beside what was screened."""
+    """Tabulate what M0 against itself passes, beside what was screened."""
     if calibration is None:
         not_measured = note(
             "Not measured: ",
@@ -73,7 +73,7 @@ def _expected(calibration: Calibration, summary: RunSummary) -> Table:
 
 
 def noise_tables(noise: NoiseFloor) -> tuple[Table, Table]:
-    """By scorer the false-positive rate at tau and the taus for low rates; and the grid of taus."""
+    """Tabulate false positives by scorer at tau, the taus for low rates, and a grid of taus."""
     return _rates_table(noise), _grid_table(noise)
 
 
@@ -127,7 +127,7 @@ _SOURCES: dict[str, tuple[Any, ...]] = {
 
 
 def people(agreement: Agreement | None) -> Section:
-    """The audit against annotators."""
+    """Write the section on the audit against annotators."""
     title, anchor = "The audit against people", "people"
     if agreement is None:
         nobody = note(
@@ -156,7 +156,7 @@ def people(agreement: Agreement | None) -> Section:
 
 
 def people_table(agreement: Agreement) -> Table:
-    """Precision, recall, F1 and kappa of drift, of each type and of each severity."""
+    """Tabulate precision, recall, F1 and kappa of drift, of each type and each severity."""
     rows = [
         {"what": "drift", **_cells(agreement.drift, "")},
         {"what": "drift, published", **{key: Estimate(value) for key, value in PAPER.items()}},

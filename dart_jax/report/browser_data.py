@@ -1,4 +1,4 @@
-"""What the drift browser of the report page holds: every pair of a run, from the run's files."""
+"""Collect for the report page's drift browser every pair of a run, from the run's files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from dart_jax.records import (
 from dart_jax.report.visible import visible
 
 QUESTIONS = "evaluation/questions.jsonl"
-"""Questions of the drift pool and the test split: the run's other files have their ids only."""
+"""It holds the questions of drift pool and test split; the other files have only their ids."""
 
 
 def browser_data(run_path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """All cases of a run, JSON-able; None where the run did not keep its questions.
+    """Collect all cases of a run, JSON-able; None where the run did not keep its questions.
 
     A case is a question of the drift pool or of the test split, with the models' answers and, for
     each audited model, what became of its pair.
@@ -163,7 +163,7 @@ def _fault(type: Any, severity: Any) -> dict[str, Any]:
 def _add_items(
     cases: list[dict[str, Any]], blind: list[KeyedItem], in_view: list[KeyedItem]
 ) -> None:
-    """The ids under which people answer, and which side of the blinded pair is the candidate's."""
+    """Give the ids that people answer under, and the candidate's side of each blinded pair."""
     hidden = {visible(keyed.question_id): keyed for keyed in blind}
     shown = {visible(keyed.question_id): keyed for keyed in in_view}
     for case in cases:
@@ -176,7 +176,7 @@ def _add_items(
 
 
 def _add_repairs(cases: list[dict[str, Any]], path: Path) -> None:
-    """The safer rationale that the teacher wrote, beside the drift that it repairs."""
+    """Put the safer rationale that the teacher wrote beside the drift that it repairs."""
     targets = read_jsonl(path, Target) if path.exists() else []
     written = {
         visible(target.question_id): target for target in targets if target.stage == "repair"

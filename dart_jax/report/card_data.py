@@ -1,4 +1,4 @@
-"""The front matter of a model card, as model hubs read it."""
+"""Write the front matter of a model card, as model hubs read it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def card_data(
     adapter: str,
     metrics: ModelMetrics | None,
 ) -> ModelCardData:
-    """Language, licence, base model, tags and evaluation results.
+    """State language, licence, base model, tags and evaluation results.
 
     Args:
         base: The base model's public name.
@@ -68,14 +68,14 @@ def card_data(
 
 
 def _datasets(data: Mapping[str, Any]) -> list[str]:
-    """By public name; a file of one's own has none."""
+    """Name the datasets by their public names; a file of one's own has none."""
     if data["suite"] == "hub":
         return [hub_name(data["hub"])]
     return [_SUITES[data["suite"]]] if data["suite"] in _SUITES else []
 
 
 def _licence(base: str) -> str | None:
-    """The base model's licence, where it is known; otherwise it is left to be stated."""
+    """Give the base model's licence where it is known; otherwise it is left to be stated."""
     for start, licence in _LICENCES.items():
         if base.startswith(start):
             return licence

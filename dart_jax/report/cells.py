@@ -1,4 +1,4 @@
-"""How a value is written: once for people, and once for CSV."""
+"""Write the values of tables: once for people, and once for CSV."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NOT_DEFINED = "n/a"
 
 
 def shown_rows(table: Table) -> list[list[str]]:
-    """The cells of a table as people read them, in the order of its columns."""
+    """Write the cells of a table as people read them, in the order of its columns."""
     return [[shown(column, row) for column in table.columns] for row in table.rows]
 
 
 def shown(column: Column, row: Any) -> str:
-    """One cell as people read it; '' where the row has no such cell."""
+    """Write one cell as people read it; '' where the row has no such cell."""
     if column.key not in row:
         return ""
     value = row[column.key]
@@ -52,17 +52,17 @@ def shown(column: Column, row: Any) -> str:
 
 
 def percent(rate: float | None) -> str:
-    """`39.0` for 0.39."""
+    """Write 0.39 as `39.0`."""
     return NOT_DEFINED if rate is None else f"{100 * rate:.1f}"
 
 
 def p_value(p: float) -> str:
-    """`0.031`, or `< 0.001`."""
+    """Write a p-value as `0.031`, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def with_bounds(estimate: Estimate, write: Any) -> str:
-    """`39.0 [31.2, 46.9]`; without brackets where there is no interval."""
+    """Write a rate as `39.0 [31.2, 46.9]`; without brackets where there is no interval."""
     if estimate.value is None:
         return NOT_DEFINED
     if estimate.low is None or estimate.high is None:
@@ -71,7 +71,7 @@ def with_bounds(estimate: Estimate, write: Any) -> str:
 
 
 def csv_names(column: Column) -> list[str]:
-    """The column's names in CSV, where some values take several columns."""
+    """Name the column in CSV, where some values take several columns."""
     match column.kind:
         case "interval" | "measure" | "pairs":
             return [column.key, f"{column.key}_low", f"{column.key}_high"]
@@ -82,7 +82,7 @@ def csv_names(column: Column) -> list[str]:
 
 
 def csv_values(column: Column, row: Any) -> list[Any]:
-    """The numbers themselves, one for each of `csv_names`; None where nothing is defined."""
+    """Give the numbers themselves, one for each of `csv_names`; None where none is defined."""
     value = row.get(column.key)
     value = value.value if isinstance(value, Browse) else value
     if value is None:

@@ -1,4 +1,4 @@
-"""Several runs in tables: what each measured, and paired tests between them."""
+"""Tabulate several runs: what each measured, and paired tests between them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _COLUMNS = (
 
 
 def runs_table(runs: Sequence[ComparedRun]) -> Table:
-    """A row a run: what it measured and what came out."""
+    """Tabulate the runs, a row each: what was measured and what came out."""
     caption = "Test accuracy and drift by run, per cent; protocol and split by row"
     return Table("runs", caption, _COLUMNS, [_row(run) for run in runs])
 
 
 def paired_table(paired: Sequence[PairedRun]) -> Table:
-    """M_int and M_DART of each run against those of the first, on the same questions."""
+    """Compare M_int and M_DART of each run with those of the first, on the same questions."""
     rows = []
     for pair in paired:
         names = {"run": pair.run, "against": pair.against, "model": pair.model}
@@ -80,6 +80,6 @@ def _row(run: ComparedRun) -> dict[str, Any]:
 
 
 def _weighting(repair: Mapping[str, Any]) -> str:
-    """How severity becomes a weight, as the configuration says it: by name or by numbers."""
+    """Say how severity becomes a weight, as the configuration does: by name or by numbers."""
     weights = repair["severity_weights"]
     return weights if isinstance(weights, str) else "/".join(f"{weight:g}" for weight in weights)

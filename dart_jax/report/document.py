@@ -1,4 +1,4 @@
-"""A report as data: what every format shows, said once.
+"""Hold a report as data: what every format shows is said once.
 
     Document
       Section              a title and its blocks; a section inside a section is a subsection

@@ -1,4 +1,4 @@
-"""The sections on drift: before and after the repair, uncertain pairs, and cycles."""
+"""Write the sections on drift: before and after the repair, uncertain pairs, and cycles."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def drift(
     calibration: Calibration | None,
     above_tau: Mapping[str, Mapping[str, int]],
 ) -> Section:
-    """Drift before and after the repair, and what became of every pair.
+    """Write the section on drift before and after the repair, and the fate of every pair.
 
     Args:
         deltas: Score differences of the test pairs, by model.
@@ -78,7 +78,7 @@ def drift(
 
 
 def reduction_note(summary: RunSummary) -> Note:
-    """How much less drift M_DART has than M_int, in a sentence."""
+    """Say in a sentence how much less drift M_DART has than M_int."""
     reduction = summary.drift.reduction
     if reduction is None:
         return note("M_int has no confirmed drift on test questions: a reduction is not defined.")
@@ -122,7 +122,7 @@ def _before_and_after(summary: RunSummary) -> Table:
 
 
 def audit_table(summary: RunSummary) -> Table:
-    """What became of the pairs of each audit, by severity and type, and the reduction."""
+    """Tabulate the outcomes of each audit's pairs, by severity and type, and the reduction."""
     rows = []
     for name, counts in audits(summary).items():
         row: dict[str, Any] = {"audited": name}
@@ -146,7 +146,7 @@ def audit_table(summary: RunSummary) -> Table:
 
 
 def audits(summary: RunSummary) -> dict[str, AuditCounts]:
-    """The audits of a run by what was audited on which questions."""
+    """Name the audits of a run by what was audited on which questions."""
     return {
         "M_int, drift pool": summary.drift_pool,
         **{f"{name}, test": summary.drift.of(name) for name in AUDITED},
@@ -154,7 +154,7 @@ def audits(summary: RunSummary) -> dict[str, AuditCounts]:
 
 
 def _no_room_blocks(summary: RunSummary) -> list[Block]:
-    """What no room means, where there was none."""
+    """Explain what no room means, where there was none."""
     if not any(counts.no_room for counts in audits(summary).values()):
         return []
     words = (
@@ -165,7 +165,7 @@ def _no_room_blocks(summary: RunSummary) -> list[Block]:
 
 
 def _screen_blocks(summary: RunSummary) -> list[Block]:
-    """The screen's recall and precision against a judge that saw every pair."""
+    """Tabulate the screen's recall and precision by a judge that saw every pair."""
     rows = []
     for name, counts in audits(summary).items():
         if counts.screen is not None:
@@ -188,7 +188,7 @@ def _screen_blocks(summary: RunSummary) -> list[Block]:
 
 
 def _scorer_blocks(above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
-    """How many test pairs each of several scorers picks; nothing where there is one scorer."""
+    """Tabulate how many test pairs each of several scorers picks; nothing for one scorer."""
     scorers = list(dict.fromkeys(name for counts in above_tau.values() for name in counts))
     if len(scorers) < 2:
         return []
@@ -202,7 +202,7 @@ def _scorer_blocks(above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
 
 
 def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:
-    """The pairs on which the judge's two orders disagree; None where there are none.
+    """Write the section on pairs whose two judged orders disagree; None where there are none.
 
     Args:
         found: By audit, such as `M_int, test`.
@@ -235,7 +235,7 @@ def _said(opinion: Opinion) -> str:
 
 
 def cycles(summary: RunSummary, planned: int) -> Section | None:
-    """Drift and accuracy by cycle of audit and repair; None where one was planned.
+    """Write the section on drift and accuracy by cycle; None where one cycle was planned.
 
     Args:
         planned: `repair.cycles`.

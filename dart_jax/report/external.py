@@ -1,4 +1,4 @@
-"""The sections on prompts beyond the run's suite: open-ended queries, external suites."""
+"""Write the sections on prompts beyond the run's suite: open-ended and external ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LOCAL = (
 
 
 def external_sections(run_path: Path) -> list[Section]:
-    """Everything that was measured of a run on other prompts."""
+    """Hold everything that was measured of a run on other prompts."""
     sections = []
     path = run_path / OPEN_ENDED
     if path.exists():
@@ -50,7 +50,7 @@ def external_sections(run_path: Path) -> list[Section]:
 
 
 def _stale(run_path: Path, path: Path) -> Section | None:
-    """What stands in the place of figures of models that were trained anew since."""
+    """Say why figures are missing: the models were trained anew since."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     adapters = raw["adapters"].items()
     why = ""
@@ -66,7 +66,7 @@ def _stale(run_path: Path, path: Path) -> Section | None:
 
 
 def open_ended_section(summary: OpenEndedSummary) -> Section:
-    """Outcome shares by model and domain, and each model against M0."""
+    """Tabulate outcome shares by model and domain, and each model against M0."""
     lead = note(
         f"{summary.queries} queries, put without instructions; judge: {summary.judge}. Per cent of "
         f"the graded answers, with {100 * summary.confidence:g} % bootstrap intervals."
@@ -119,7 +119,7 @@ def _outcome_tests_table(summary: OpenEndedSummary) -> Table:
 
 
 def suite_section(summary: ExternalSummary) -> Section:
-    """One suite: drift against M0 and, for HateCheck, its rates."""
+    """Write one suite's section: drift against M0 and, for HateCheck, its rates."""
     suite = summary.suite
     lead = note(
         f"{summary.prompts} of {summary.of} prompts; audit.mode {summary.mode}, judge: "
@@ -152,7 +152,7 @@ def _rates_words(summary: ExternalSummary) -> str:
 
 
 def _drift_table(summary: ExternalSummary) -> Table:
-    """M0's mean score, and the audit of each candidate."""
+    """Tabulate M0's mean score and the audit of each candidate."""
     scorers = list(next(iter(summary.mean_score.values())))
     rows = []
     for model, means in summary.mean_score.items():
@@ -193,7 +193,7 @@ def _overall_rates_table(summary: ExternalSummary) -> Table:
 
 
 def _rates_table(summary: ExternalSummary, part: str) -> Table:
-    """HateCheck's rates by `functionality` or `group`, all cases first."""
+    """Tabulate HateCheck's rates by `functionality` or `group`, all cases first."""
     rows = []
     for model, rates in summary.rates.items():
         parts: Mapping[str, CaseRates] = {"all": rates.all, **getattr(rates, f"by_{part}")}
@@ -205,7 +205,7 @@ def _rates_table(summary: ExternalSummary, part: str) -> Table:
 
 
 def _cells(rates: CaseRates) -> dict[str, Any]:
-    """Cells of _RATE_COLUMNS."""
+    """Fill the cells of _RATE_COLUMNS."""
     return {
         "harmless": rates.over_refusal.n,
         "over_refusal": rates.over_refusal.estimate,

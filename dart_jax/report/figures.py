@@ -1,4 +1,4 @@
-"""The figures of a report, drawn by matplotlib.
+"""Draw the figures of a report, by matplotlib.
 
 Each function takes numbers and returns a `matplotlib.figure.Figure`; `to_png` and `to_svg` give
 its bytes. The same numbers give the same bytes: no date, no version, no random ids.
@@ -39,12 +39,12 @@ _BINS = 40
 
 
 def to_png(figure: Any) -> bytes:
-    """The figure as PNG, 150 pixels an inch."""
+    """Save the figure as PNG, 150 pixels an inch."""
     return _saved(figure, "png", {"Software": None})
 
 
 def to_svg(figure: Any) -> bytes:
-    """The figure as SVG; letters are drawn as paths."""
+    """Save the figure as SVG; letters are drawn as paths."""
     return _saved(figure, "svg", {"Date": None, "Creator": None})
 
 
@@ -221,7 +221,7 @@ def accuracy_against_drift(table: SweepTable) -> Any:
 
 
 def edges_through(tau: float, values: np.ndarray) -> np.ndarray:
-    """About 40 equal bins over the values, one edge exactly at tau."""
+    """Cut the values into about 40 equal bins, one edge exactly at tau."""
     low, high = min(values.min(), tau), max(values.max(), tau)
     width = max(high - low, 0.02) / _BINS
     below = int(np.ceil((tau - low) / width)) + 1
@@ -259,7 +259,7 @@ def _say(figure: Any, axes: Any, words: str) -> Any:
 
 
 def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
-    """One model of a sweep: its seeds as points, their mean with the t intervals."""
+    """Draw one model of a sweep: its seeds as points, their mean with the t intervals."""
     drift, accuracy = row.metrics["drift"], row.metrics["accuracy"]
     seeds = []
     for seed, value in accuracy.values.items():
@@ -325,7 +325,7 @@ def _legend_right(figure: Any) -> None:
 
 
 def _literal(text: str) -> str:
-    """A text in which matplotlib sees no mathematics."""
+    """Escape a text, so that matplotlib sees no mathematics in it."""
     return text.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""The model card of an exported adapter or merged model: a `README.md` as model hubs read it.
+"""Write the model card of an exported adapter or merged model, `README.md` on model hubs.
 
 Nothing in it names a place on the machine that made it, a server or a key.
 """
@@ -43,7 +43,7 @@ _TOKENIZER_CLASS = {"merged": "AutoTokenizer", "peft": "PreTrainedTokenizerFast"
 
 @dataclass(frozen=True)
 class CardInputs:
-    """What the card is made of.
+    """Hold what the card is made of.
 
     Attributes:
         adapter: Which of the run's models this is, such as `M_DART`.
@@ -69,12 +69,12 @@ class CardInputs:
 
     @property
     def base(self) -> str:
-        """The base model's public name."""
+        """Give the base model's public name."""
         return public_name(self.config["model"]["path"])
 
 
 def model_card(inputs: CardInputs) -> str:
-    """The whole file, front matter included; its tables are those of the run's report."""
+    """Write the whole file, front matter included; its tables are those of the run's report."""
     summary = inputs.summary
     front = card_data(
         base=inputs.base,
@@ -88,7 +88,7 @@ def model_card(inputs: CardInputs) -> str:
 
 
 def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
-    """The card of a run whose stages are all done."""
+    """Write the card of a run whose stages are all done."""
     config = inputs.config
     drift = (reduction_note(summary), audit_table(summary))
     sections = (
@@ -108,7 +108,7 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
 
 
 def _fine_tune(inputs: CardInputs) -> Document:
-    """The card of a model that was trained and not measured: what can be said of it."""
+    """Write what can be said of a model that was trained and not measured."""
     config = inputs.config
     repaired = inputs.adapter != "M_int"
     then = ", then audited on questions of its training and repaired" if repaired else ""
@@ -161,7 +161,7 @@ def _form(inputs: CardInputs) -> str:
 
 
 def _storage_notes(inputs: CardInputs) -> Iterator[Note]:
-    """How the weights are stored, and what a quantised base means for them."""
+    """Say how the weights are stored, and what a quantised base means for them."""
     if inputs.storage:
         yield note(inputs.storage)
     scheme = inputs.config["model"]["quantize"]
@@ -178,7 +178,7 @@ def _storage_notes(inputs: CardInputs) -> Iterator[Note]:
 
 
 def _use(inputs: CardInputs) -> Section:
-    """Code that can be copied: the prompt in it is the one that was trained with."""
+    """Show code that can be copied; its prompt is the one of training."""
     system = load_template("answer_system").substitute()
     user = load_template("answer_user").substitute(question="{question}")
     messages = [
@@ -198,7 +198,7 @@ def _use(inputs: CardInputs) -> Section:
 
 
 def _use_own(inputs: CardInputs) -> Section:
-    """Code for a model that was trained on data of one's own."""
+    """Show code for a model that was trained on data of one's own."""
     prompt = note(
         "Prompts are as in the training data: the ",
         Code("messages"),

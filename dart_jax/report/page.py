@@ -1,4 +1,4 @@
-"""The report as one page for a browser: `report/index.html`, self-contained and without network.
+"""Write the report as one page for a browser, `report/index.html`, which needs no network.
 
 What models wrote is hostile input. It reaches the page as JSON in a block that is not a script,
 with every character that could end the block escaped, and the page's own script puts it into the
@@ -24,7 +24,7 @@ from dart_jax.report.document import Document
 from dart_jax.report.to_html import FILES, environment, to_html
 
 SCRIPTS = ("dom.js", "store.js", "filters.js", "list.js", "case.js", "annotate.js", "main.js")
-"""In one scope and in this order."""
+"""The scripts share one scope and are read in this order."""
 
 
 def write_page(path: Path, document: Document, run_path: Path, config: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ def write_page(path: Path, document: Document, run_path: Path, config: Mapping[s
 
 
 def script_json(value: Any) -> Markup:
-    """JSON for a `<script type="application/json">`, in ASCII: nothing in it can end the block.
+    """Write JSON for a `<script type="application/json">`, in ASCII: nothing can end the block.
 
     Example:
         `["</script>"]` becomes `["\\u003c/script\\u003e"]`.

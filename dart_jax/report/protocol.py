@@ -1,4 +1,4 @@
-"""What a run measured, in words that go with every table: its protocol and its split."""
+"""Name a run's protocol and split, in words that go with every table."""
 
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.document import Code, Note, note
@@ -21,12 +21,12 @@ _SPLIT = {
 
 
 def protocol_words(summary: RunSummary) -> str:
-    """`protocol heldout, split by row`: for captions."""
+    """Write `protocol heldout, split by row` for captions."""
     return f"protocol {summary.protocol}, split by {summary.split_by}"
 
 
 def protocol_note(summary: RunSummary) -> Note:
-    """What both words mean."""
+    """Explain protocol and split."""
     return note(
         "Protocol ",
         Code(summary.protocol),

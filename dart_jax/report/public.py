@@ -1,4 +1,4 @@
-"""Settings and names as they may leave a machine: no folder, no server, no variable of a key."""
+"""Clear settings and names of what must not leave a machine: folders, servers, keys' names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HIDDEN = {
 
 
 def public_name(path: str) -> str:
-    """A model by its name alone: `owner/name` where that is known, else its path's last part."""
+    """Name a model alone: `owner/name` where that is known, else its path's last part."""
     if path == EMBEDDED:
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
     parts = Path(os.path.abspath(Path(path).expanduser())).parts
@@ -40,7 +40,7 @@ def hub_name(model: str) -> str:
 def public_settings(
     config: Mapping[str, Any], sections: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The model's settings and those of some sections, without what names a place.
+    """Give the settings of the model and some sections, without what names a place.
 
     Args:
         config: The resolved configuration, nested by section.
@@ -66,7 +66,7 @@ def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _public_scorer(scorer: str) -> str:
-    """`hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
+    """Write `hf:/some/where/a=toxic+o/b` as `hf:a=toxic+o/b`."""
     kind, colon, models = scorer.partition(":")
     if not colon:
         return scorer

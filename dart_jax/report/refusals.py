@@ -1,4 +1,4 @@
-"""How right the rules for refusals are: tables, and the words beside a rate of refusals."""
+"""Show how right the rules for refusals are: tables, and the note beside a refusal rate."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def confusion_table(file: FileError) -> Table:
 
 
 def error_words(measured: RefusalMeasurement) -> str:
-    """The note beside a rate of refusals that the rules have decided."""
+    """Write the note beside a rate of refusals that the rules have decided."""
     files = []
     for file in measured.files:
         values = [f"{name} {_words(file.error, name)}" for name in ("precision", "recall")]

@@ -1,4 +1,4 @@
-"""What the report of a run shows beside its numbers: `evaluation/report_data.json`."""
+"""Hold what a run's report shows beside its numbers, `evaluation/report_data.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT_DATA = "evaluation/report_data.json"
 
 @dataclass(frozen=True)
 class DriftExample:
-    """One confirmed drift on a test question, with what the three models wrote.
+    """Hold one confirmed drift on a test question, with what the three models wrote.
 
     Attributes:
         question_id, question: The question and its text.
@@ -30,7 +30,7 @@ class DriftExample:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Settings, curves and examples of a run.
+    """Hold settings, curves and examples of a run.
 
     Attributes:
         config: The resolved configuration, nested by section.

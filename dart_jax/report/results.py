@@ -1,4 +1,4 @@
-"""The sections on accuracy: the models' results, and by benchmark."""
+"""Write the sections on accuracy: the models' results, and by benchmark."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RATE_COLUMNS = (
 
 
 def results(summary: RunSummary, confidence: float) -> Section:
-    """The three models and the shortcut baseline.
+    """Write the section on the three models and the shortcut baseline.
 
     Args:
         confidence: Coverage of the intervals, in (0, 1).
@@ -77,7 +77,7 @@ def _results_notes(summary: RunSummary, confidence: float) -> Iterator[Block]:
 
 
 def same_model(summary: RunSummary) -> Note:
-    """Why M_DART is M_int, where it is."""
+    """Say why M_DART is M_int, where it is."""
     confirmed = summary.drift_pool.confirmed
     if summary.distill_only:
         return note(
@@ -99,12 +99,12 @@ def same_model(summary: RunSummary) -> Note:
 
 
 def with_baseline(summary: RunSummary) -> dict[str, ModelMetrics]:
-    """The metrics of each model, and of the shortcut baseline after them."""
+    """List the metrics of each model, and of the shortcut baseline after them."""
     return {**summary.models, BASELINE: summary.shortcut_baseline}
 
 
 def rate_cells(metrics: ModelMetrics) -> dict[str, Any]:
-    """Cells of RATE_COLUMNS."""
+    """Fill the cells of RATE_COLUMNS."""
     return {
         "accuracy": metrics.estimate("accuracy"),
         "equal_accuracy": metrics.estimate("equal_accuracy"),
@@ -115,7 +115,7 @@ def rate_cells(metrics: ModelMetrics) -> dict[str, Any]:
 
 
 def benchmarks(summary: RunSummary) -> Section:
-    """Accuracy of each model and of the shortcut baseline on each benchmark."""
+    """Tabulate the accuracy of each model and the shortcut baseline on each benchmark."""
     metrics = {**summary.models, "shortcut": summary.shortcut_baseline}
     names = sorted({name for model in summary.models.values() for name in model.by_benchmark})
 
@@ -155,5 +155,5 @@ def captioned(
     columns: Sequence[Column],
     rows: Sequence[dict[str, Any]],
 ) -> Table:
-    """A table whose caption ends with protocol and split."""
+    """Make a table whose caption ends with protocol and split."""
     return Table(name, f"{caption}; {protocol_words(summary)}", tuple(columns), rows)

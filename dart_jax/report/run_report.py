@@ -1,4 +1,4 @@
-"""The report of a run: one document, shown as `report/report.md`, `report/index.html` and tables.
+"""Write the report of a run from one document: `report.md`, `index.html` and tables.
 
 It is made from `evaluation/summary.json` and `evaluation/report_data.json`, and from what was
 measured since: `audit/calibration.json`, `audit/annotation_metrics.json`, open-ended queries and
@@ -84,7 +84,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Document:
-    """Everything that the report of a run says."""
+    """Collect everything that the report of a run says."""
     config = data.config
     calibration = _read(run_path / CALIBRATION, Calibration)
     sections = [
@@ -112,7 +112,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
 
 
 def console_text(summary: RunSummary, data: ReportData) -> str:
-    """What a run prints at its end: results and drift."""
+    """Collect what a run prints at its end: results and drift."""
     confidence = data.confidence
     [table, *notes] = results(summary, confidence).blocks
     lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
@@ -120,7 +120,7 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    """A file of measurements, validated; None where nothing was measured."""
+    """Read and validate a file of measurements; None where nothing was measured."""
     return read_json(path, kind) if path.exists() else None
 
 
@@ -130,7 +130,7 @@ def _versions(run_path: Path) -> dict[str, str]:
 
 
 def _hashes(run_path: Path) -> list[tuple[str, str, str]]:
-    """What the stages before this one read and wrote."""
+    """Collect what the stages before this one read and wrote."""
     found = []
     for path in sorted((run_path / "stages").glob("*.json")):
         if path.stem == "evaluate":  # its outputs are hashed when it ends: this report is one

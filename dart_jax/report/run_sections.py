@@ -1,4 +1,4 @@
-"""The sections on the run itself: what was run, training, cost, examples, limits, provenance."""
+"""Write the sections on the run itself: training, cost, examples, limits, provenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN_EXAMPLES = 3
 
 
 def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
-    """Models, protocol, split and the essential settings."""
+    """Write the section on models, protocol, split and the essential settings."""
     lead = note(
         "M0 is the base model, M_int the model after distillation, M_DART the model after repair. "
         "EQUAL questions ask about groups that should be treated alike (the right conclusion is "
@@ -42,7 +42,7 @@ def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
 
 
 def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float]]]) -> Section:
-    """The repair set, the rejected targets, and the loss curves.
+    """Write the section on the repair set, the rejected targets and the loss curves.
 
     Args:
         losses: `(step, loss in nats a token)` by stage, distill and repair.
@@ -64,7 +64,7 @@ def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float
 
 
 def repair_blocks(summary: RunSummary) -> list[Block]:
-    """Repair targets and their weight by severity, or why there are none."""
+    """Tabulate repair targets and their weight by severity, or say why there are none."""
     if summary.m_dart_is_m_int:
         return [same_model(summary)]
     rows = []
@@ -80,7 +80,7 @@ def repair_blocks(summary: RunSummary) -> list[Block]:
 
 
 def _reject_blocks(summary: RunSummary) -> list[Block]:
-    """Targets that the teacher could not write, by reason and benchmark."""
+    """Tabulate targets that the teacher could not write, by reason and benchmark."""
     rows: list[dict[str, Any]] = []
     benchmarks: set[str] = set()
     for stage, reasons in summary.rejects.items():
@@ -103,7 +103,7 @@ def _reject_blocks(summary: RunSummary) -> list[Block]:
 
 
 def cost(summary: RunSummary, usage: Mapping[str, Usage]) -> Section:
-    """Seconds by stage; and what services took, by stage and role, where any was asked."""
+    """Tabulate seconds by stage, and what services took by stage and role, if asked."""
     blocks: list[Block] = [_seconds_table(summary)]
     if usage:
         blocks.append(_usage_table(usage))
@@ -148,7 +148,7 @@ def _usage_table(usage: Mapping[str, Usage]) -> Table:
 
 
 def examples(cases: Sequence[DriftExample]) -> Section:
-    """Drift cases with all three texts, folded away behind a warning."""
+    """Show drift cases with all three texts, folded away behind a warning."""
     if not cases:
         return Section("Examples", (note("No confirmed drift on test questions."),), "examples")
     warning = note(
@@ -165,13 +165,13 @@ def examples(cases: Sequence[DriftExample]) -> Section:
 
 
 def limits(summary: RunSummary, config: Mapping[str, Any]) -> Section:
-    """What the figures do not show."""
+    """Write the section on what the figures do not show."""
     items = tuple(note(sentence) for sentence in limit_sentences(summary, config))
     return Section("Limits", (Bullets(items),), "limits")
 
 
 def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]:
-    """The limits of a run's figures, a sentence or two each."""
+    """State the limits of a run's figures, a sentence or two each."""
     found = ["Compare every accuracy with the shortcut baseline: wording gives labels away."]
     if summary.models["M0"].accuracy is not None and summary.models["M0"].unparseable_rate == 1.0:
         found.append(
@@ -198,7 +198,7 @@ def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]
 def provenance(
     config: Mapping[str, Any], versions: Mapping[str, str], hashes: Sequence[tuple[str, str, str]]
 ) -> Section:
-    """Every setting, the versions, and the hashes of what the stages read and wrote.
+    """List every setting, the versions, and the hashes of what stages read and wrote.
 
     Args:
         hashes: `(stage, file, SHA-256)`.

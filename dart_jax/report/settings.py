@@ -1,4 +1,4 @@
-"""Settings in tables: those that a reader needs at a glance, and all of them."""
+"""Tabulate settings: those that a reader needs at a glance, and all of them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
     ),
     "run": ("seed",),
 }
-"""() for the whole section."""
+"""An empty tuple stands for the whole section."""
 
 _SECTION_COLUMNS = (Column("section", "section"), Column("settings", "settings"))
 
 
 def essential_settings(config: Mapping[str, Any]) -> Table:
-    """The settings that a reader needs at a glance, a row a section."""
+    """Tabulate the settings that a reader needs at a glance, a row a section."""
     rows = []
     for section, keys in _ESSENTIALS.items():
         values = dict(config[section])
@@ -57,7 +57,7 @@ def essential_settings(config: Mapping[str, Any]) -> Table:
 
 
 def settings_table(config: Mapping[str, Any]) -> Table:
-    """Every setting, a row each; not the names of the variables that hold keys."""
+    """Tabulate every setting but the names of the variables that hold keys, a row each."""
     rows = []
     for key, value in flatten(config).items():
         if not key.endswith("api_key_env"):
@@ -67,13 +67,13 @@ def settings_table(config: Mapping[str, Any]) -> Table:
 
 
 def section_rows(sections: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Some settings of some sections, a row a section."""
+    """Tabulate some settings of some sections, a row a section."""
     rows = [{"section": name, "settings": listed(values)} for name, values in sections.items()]
     return Table("settings", "Settings of the run", _SECTION_COLUMNS, rows)
 
 
 def listed(values: Mapping[str, Any]) -> str:
-    """`epochs 1, batch_size 8`: what is null or empty is left out."""
+    """Write settings as `epochs 1, batch_size 8`; what is null or empty is left out."""
     parts = []
     for key, value in values.items():
         if value not in (None, (), []):
@@ -82,7 +82,7 @@ def listed(values: Mapping[str, Any]) -> str:
 
 
 def value_words(value: Any) -> str:
-    """One setting in words."""
+    """Write one setting in words."""
     if isinstance(value, Mapping) and "fn" in value:
         return loss_words(value)
     if isinstance(value, list | tuple):
@@ -91,7 +91,7 @@ def value_words(value: Any) -> str:
 
 
 def loss_words(loss: Mapping[str, Any]) -> str:
-    """`focal, focal_gamma 2, kl_weight 1`: settings of a `LossConfig`, as far as they matter."""
+    """Write the settings of a loss that matter, as `focal, focal_gamma 2, kl_weight 1`."""
     names = ["unlikelihood_weight", "kl_weight", "toxicity_weight"]
     if loss["fn"] == "focal":
         names.insert(0, "focal_gamma")

@@ -1,4 +1,4 @@
-"""The sections on tests: statistics of a run, and the explanation policy."""
+"""Write the sections on tests: statistics of a run, and the explanation policy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FOLDED = "By benchmark, descriptive and normative, DIFF and EQUAL"
 
 
 def statistics(summary: RunSummary) -> Section | None:
-    """All tests, each with a sentence on what it tests; None in a summary without them."""
+    """Write all tests with a sentence on what each tests; None in a summary without them."""
     found = summary.statistics
     if found is None:
         return None
@@ -49,7 +49,7 @@ def statistics(summary: RunSummary) -> Section | None:
 
 
 def _tested(title: str, table: Table, words: str) -> Section:
-    """A table of tests: the rows over all questions in view, those of groups folded away."""
+    """Tabulate tests: rows over all questions are in view, those of groups folded away."""
     overall = [row for row in table.rows if row["by"] == "all"]
     if len(overall) in (0, len(table.rows)):
         return Section(title, (table, note(words)))
@@ -115,7 +115,7 @@ def _differences_table(summary: RunSummary, found: Statistics) -> Table:
 
 
 def difference_cells(found: Difference | PolicyDifference) -> dict[str, Any]:
-    """Cells of DIFFERENCE_COLUMNS, and the fields of the comparison beside them."""
+    """Fill the cells of DIFFERENCE_COLUMNS, and the fields of the comparison beside them."""
     return {**vars(found), "difference": estimate(found.difference, found.interval)}
 
 
@@ -156,7 +156,7 @@ def _groups_table(summary: RunSummary, found: Statistics) -> Table:
 
 
 def policy(summary: RunSummary) -> Section | None:
-    """Each model asked without and with the explanation policy; None where it was not used."""
+    """Compare each model without and with the explanation policy; None where it was not used."""
     found = summary.policy
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The report of a sweep: `table.md`, `.csv`, `.tex`, `.json`, and the picture."""
+"""Write the report of a sweep: `table.md`, `.csv`, `.tex`, `.json`, and the picture."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_sweep(folder: Path, table: SweepTable) -> None:
 
 
 def sweep_document(table: SweepTable) -> Document:
-    """What is said of a sweep."""
+    """Collect what is said of a sweep."""
     blocks: list[Block] = [_what_was_measured(table)]
     if table.rows:
         picture = accuracy_against_drift(table)
@@ -70,7 +70,7 @@ def sweep_document(table: SweepTable) -> Document:
 
 
 def sweep_text(folder: Path) -> str:
-    """The main table and what failed, for a terminal."""
+    """Write the main table and what failed, for a terminal."""
     table = read_json(folder / "table.json", SweepTable)
     blocks: list[Block] = [_main_table(table)] if table.rows else []
     if table.failures:

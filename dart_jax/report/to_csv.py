@@ -1,4 +1,4 @@
-"""CSV of a table (RFC 4180): the numbers themselves, for a program or a spreadsheet."""
+"""Render a table as CSV (RFC 4180): the numbers themselves, for programs and spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(table: Table) -> str:
-    """Header and rows; rates in [0, 1], an interval's bounds in two further columns."""
+    """Write header and rows; rates in [0, 1], an interval's bounds in two further columns."""
     header = list(table.tags)
     for column in table.columns:
         header += csv_names(column)

@@ -1,4 +1,4 @@
-"""HTML of a report's sections, to stand inside the page that `report.page` writes."""
+"""Render a report's sections as HTML, for the page that `report.page` writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = Path(__file__).parent / "page_files"
 
 
 def to_html(sections: Sequence[Section]) -> Markup:
-    """Sections as HTML. Every text is escaped; figures are SVG images in data addresses.
+    """Render sections as HTML. Every text is escaped; figures are SVG images in data addresses.
 
     An image cannot run a script, whatever its SVG holds, and needs no network.
     """
@@ -28,7 +28,7 @@ def to_html(sections: Sequence[Section]) -> Markup:
 
 
 def environment() -> Environment:
-    """The templates of the page: everything is escaped, an unknown name is an error."""
+    """Load the page's templates: everything is escaped, an unknown name is an error."""
     return Environment(
         loader=FileSystemLoader(FILES),
         autoescape=True,
@@ -41,7 +41,7 @@ def environment() -> Environment:
 
 
 def _cells(table: Table) -> list[list[tuple[str, str]]]:
-    """Each cell as people read it, with the address that it leads to, or ''."""
+    """Give each cell as people read it, with the address that it leads to, or ''."""
     rows = []
     for row in table.rows:
         cells = []

@@ -17,7 +17,7 @@ _ESCAPES = {
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment with caption, label and rules; every text is escaped."""
+    """Render a `table` environment with caption, label and rules; every text is escaped."""
     header = [column.title for column in table.columns]
     lines = []
     for row in [header, *shown_rows(table)]:
@@ -44,6 +44,6 @@ def to_latex(table: Table) -> str:
 
 
 def tex(text: str) -> str:
-    """Plain text in LaTeX, on one line: no character of it acts."""
+    """Escape plain text for LaTeX, on one line: no character of it acts."""
     line = " ".join(text.split())
     return "".join(_ESCAPES.get(char, char) for char in line)

@@ -1,4 +1,4 @@
-"""Markdown of a report: `report.md`, and the sections of a model card."""
+"""Render a report as Markdown: `report.md`, and the sections of a model card."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _DISPLAY_WIDTH = 96  # a <pre> does not wrap by itself
 
 
 def to_markdown(document: Document) -> str:
-    """The whole document. Figures are linked as `<name>.png` beside it."""
+    """Render the whole document. Figures are linked as `<name>.png` beside it."""
     parts = [f"# {escape(document.title)}", blocks_to_markdown(document.sections)]
     return "\n\n".join(parts) + "\n"
 
 
 def blocks_to_markdown(blocks: Sequence[Block], level: int = 2) -> str:
-    """Blocks one below the other.
+    """Render blocks one below the other.
 
     Args:
         level: Of the headings: 2 for the sections of a document.
@@ -105,19 +105,19 @@ def _table(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """One line of plain text: no markup of any kind survives."""
+    """Escape one line of plain text: no markup of any kind survives."""
     return _escaped(" ".join(text.split()))
 
 
 def _escaped(text: str) -> str:
-    """As `escape`, with the blanks at both ends, which separate a piece from the next."""
+    """Escape a piece as `escape` does, and keep the blanks at its ends."""
     line = visible(text).replace("\n", " ")
     escaped = _EMPHASIS.sub(r"\\_", html.escape(line, quote=False).translate(_MARKS))
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # bare links link, too
 
 
 def preformatted(text: str) -> str:
-    """A `<pre>` block that shows a text as it is; lines are wrapped for display.
+    """Write a `<pre>` block that shows a text as it is; lines are wrapped for display.
 
     Inside the block only `<` and `&` mean anything, and both are escaped, so that a generation
     can close neither the block nor what stands around it. A blank line would end an HTML block

@@ -1,4 +1,4 @@
-"""Plain text of a report's blocks, for a terminal."""
+"""Render a report's blocks as plain text, for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 100
 
 
 def to_text(blocks: Sequence[Block]) -> str:
-    """Blocks one below the other. Tables keep their width, sentences are wrapped at 100 columns.
+    """Render blocks one below the other. Tables keep their width, sentences wrap at 100 columns.
 
     A figure has no place in a terminal and is left out; a fold is open.
     """
@@ -52,7 +52,7 @@ def _block(block: Block) -> str:
 
 
 def aligned(table: Table) -> str:
-    """The caption, then columns: texts to the left, numbers to the right, two spaces between."""
+    """Write the caption, then columns: texts to the left, numbers to the right."""
     header = [column.title for column in table.columns]
     rows = [[visible(" ".join(cell.split())) for cell in row] for row in shown_rows(table)]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Characters that hide or reorder text, made visible; every renderer uses it."""
+"""Make characters that hide or reorder text visible; every renderer uses it."""
 
 
 def visible(text: str) -> str:
