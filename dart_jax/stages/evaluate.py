@@ -43,9 +43,9 @@ from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
+from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
-from dart_jax.stages.test_answers import WITH_POLICY, Measured, measure
 from dart_jax.summaries import read_json
 from dart_jax.teach.labels import LabelSummary, label_summary
 

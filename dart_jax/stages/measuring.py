@@ -1,4 +1,4 @@
-"""The models on the test questions: asked, scored, and audited against M0."""
+"""Ask the models the test questions, score the answers and audit them against M0."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dart_jax.stages.auditing import Audit, audit_candidate, score_all
 from dart_jax.stages.context import Run
 
 WITH_POLICY = "/with_policy"
-"""Folder of the second side, where the models are asked both ways."""
+"""It is the folder of the second side, where the models are asked both ways."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the models said on the test questions, asked in one way, and what was found in it.
+    """Hold the answers to the test questions, asked in one way, and what was found in them.
 
     Attributes:
         answers: By model; later cycles' models are among them.
