@@ -48,7 +48,7 @@ USAGE = "usage: python -m dart_jax COMMAND [OPTIONS]"
 
 
 def command_list() -> str:
-    """What `python -m dart_jax --help` prints."""
+    """Write the list of commands that `python -m dart_jax --help` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"    {name.ljust(width)}  {entry.summary}" for name, entry in COMMANDS.items()]
     hint = "`python -m dart_jax COMMAND --help` explains a command."

@@ -1,4 +1,4 @@
-"""How every command ends: its exit status, and what it says when it cannot go on."""
+"""End every command: with its exit status, and words for why it cannot go on."""
 
 import os
 import select
@@ -75,7 +75,7 @@ def _process() -> str:
 
 
 def error_message(error: Exception) -> str:
-    """What an error says; of the system's errors in words, with the file."""
+    """Put an error in words; one of the system's with the file that it is about."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
@@ -95,7 +95,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output is a pipe without a reader; then what it still holds is dropped."""
+    """Tell whether standard output is a pipe without a reader; what it holds is then dropped."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in output.poll(0)):

@@ -1,4 +1,4 @@
-"""What was measured, in JSON files of their own: one validated dataclass a file."""
+"""Read and write what was measured: JSON files, one validated dataclass each."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers) -> dict[str, int
 
 
 def compare_modes(modes: Mapping[str, Contest]) -> dict[str, Any]:
-    """What `--out` holds of the contests by rule of stopping: fixed, natural, sampled.
+    """Compare the contests by rule of stopping (fixed, natural, sampled), for `--out`.
 
     Returns:
         `ours`: its fastest variant for each rule, and all its variants. `peers`: every variant's

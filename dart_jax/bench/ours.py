@@ -182,7 +182,7 @@ def _base_params(job: TrainJob, variant: Variant, mesh: Mesh) -> tuple[LlamaConf
 
 
 def _device(dtype: str) -> dict[str, Any]:
-    """What jax runs on, and its rate in large matrix products of this type."""
+    """Name the device that jax runs on, and measure its rate in large matrix products."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     square, product = jnp.ones((size, size), dtype), jax.jit(jnp.matmul)
     rate = product_rate(lambda: product(square, square), jax.block_until_ready, size)

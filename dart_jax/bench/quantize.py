@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def difference(
     model: Model, base: PyTree, rows: Sequence[Example], training: Sequence[Example]
 ) -> dict[str, float]:
-    """How far another base is from the model's own."""
+    """Measure how far another base is from the model's own."""
     plain = partial(_sums, model.config, model.base_params, base)
     sums = _add_up(plain, {}, rows)
     predicted = sum(len(row.tokens) - 1 for row in rows)

@@ -76,7 +76,7 @@ class _Asking:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage of the run would ask of one service.
+    """Count what a stage of the run would ask of one service.
 
     Attributes:
         least: Requests when no answer is sent back; 0 where it is open whether any is needed.
@@ -267,7 +267,7 @@ def _estimate(
 
 
 def token_counter(model: str) -> tuple[Callable[[ChatRequest], int], str]:
-    """How to count a request's prompt tokens: with a local model's tokenizer, or by estimate."""
+    """Choose how to count a request's tokens: by a local tokenizer, or by estimate."""
     try:
         path = resolve_path(model)
     except FileNotFoundError:

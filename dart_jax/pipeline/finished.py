@@ -1,4 +1,4 @@
-"""What a finished run left, checked: its settings, adapters and numbers belong together."""
+"""Read what a finished run left, and check that settings, adapters and numbers match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before any work is done."""
+"""Find what is wrong with a run before any work is done."""
 
 from __future__ import annotations
 

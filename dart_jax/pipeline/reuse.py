@@ -1,4 +1,4 @@
-"""What a run need not do, because it has done it before, or another run of the same sweep has.
+"""Find the stages that a run, or another of its sweep, has done before, and reuse them.
 
     stage finished there on the same inputs        its outputs and manifest are copied
     audit, evaluate on other inputs                the answers and verdicts of those models for

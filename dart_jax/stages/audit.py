@@ -47,7 +47,7 @@ def pool(run: Run) -> list[Question]:
 
 
 def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
-    """What the drift cases depend on."""
+    """Collect what the drift cases depend on."""
     return {
         **run.common_inputs(),
         **audit_inputs(run),

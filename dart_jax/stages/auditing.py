@@ -33,7 +33,7 @@ class Audit:
     no_room: int
 
     def counts(self) -> AuditCounts:
-        """What became of the pairs."""
+        """Hold what became of the pairs."""
         return count_audit(self.pairs, self.screened, self.outcomes, self.mode, self.no_room)
 
 
@@ -107,14 +107,14 @@ def _judge_missing(
 
 
 def audit_inputs(run: Run) -> dict[str, Any]:
-    """What any audit depends on besides the answers."""
+    """Collect what any audit depends on besides the answers."""
     config = run.config.audit
     found = {"audit": config.identity(), "scorers": scorer_contents(config)}
     return found if config.mode == "screen_only" else {**found, "judge": judge_input(run)}
 
 
 def judge_input(run: Run) -> dict[str, Any]:
-    """What identifies the judge: settings that can change a verdict and, where local, its model."""
+    """Identify the judge: settings that can change a verdict and, where local, its model."""
     config = run.config.judge
     local = run.model_inputs(config.model) if config.provider == "local" else {}
     return {**config.identity(), **local}

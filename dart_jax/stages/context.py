@@ -1,4 +1,4 @@
-"""What the stages of one run share: configuration, folder, questions, model, adapters."""
+"""Hold what the stages of a run share: configuration, folder, questions, model, adapters."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Run:
         return {"prompts": hash_path(texts), "conclusion": RULE, "run.seed": seed}
 
     def model_inputs(self, path: str | None = None) -> dict[str, Any]:
-        """What identifies M0 or another local model: its content, and how it is loaded.
+        """Identify M0 or another local model: by its content, and how it is loaded.
 
         The content is looked at once: it is that of the model that this run loads.
         """
@@ -125,7 +125,7 @@ class Run:
         }
 
     def split_input(self, *names: str) -> str:
-        """What identifies the questions of some splits."""
+        """Hash the questions of some splits."""
         return digest([questions_digest(self.splits[name]) for name in names])
 
     def section(self, name: str) -> dict[str, Any]:
@@ -139,5 +139,5 @@ class Run:
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """What identifies some questions, in their order."""
+    """Hash some questions, in their order."""
     return digest([dataclasses.asdict(question) for question in questions])

@@ -43,7 +43,7 @@ class Cycle:
         return name if self.number == 1 else f"cycles/{self.number}/{name}"
 
     def repaired_nothing(self, folder: Path) -> bool:
-        """Whether the repair left the model as it was; to be asked when it is done."""
+        """Tell whether the finished repair left the model as it was."""
         before, after = (folder / f"adapters/{name}" for name in (self.before, self.after))
         return hash_path(before) == hash_path(after)
 

@@ -32,7 +32,7 @@ WORK = ("distill",)
 
 
 def inputs(run: Run) -> dict[str, Any]:
-    """What M_int depends on."""
+    """Collect what M_int depends on."""
     joint = {}
     if run.config.sft.loss.toxicity_weight > 0:
         joint = {"decode": run.config.decode.identity(), "scorer": scorer_input(run)}

@@ -66,7 +66,7 @@ _JUDGED_BY = ("audit", "judge", "scorers")
 
 
 def inputs(run: Run) -> dict[str, Any]:
-    """What the reported numbers depend on."""
+    """Collect what the reported numbers depend on."""
     return {
         **run.common_inputs(),
         **audit_inputs(run),
@@ -252,7 +252,7 @@ def _reject_files(run: Run) -> dict[str, str]:
 def _cycle_results(
     run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
 ) -> list[CycleResult]:
-    """What each cycle found on the pool, and what its model does on test questions."""
+    """Sum up what each cycle found on the pool, and how its model does on test questions."""
     results = []
     for cycle in _cycles(run):
         weights = _read_json(run, cycle.path("repair/weights.json"))

@@ -50,7 +50,7 @@ WORK = ("repair",)
 
 
 def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
-    """What M_DART depends on; not on how many cycles there are to be."""
+    """Collect what M_DART depends on; the number of cycles to come is not among it."""
     loss = loss_identity(run.config.repair.loss)
     sft = run.config.sft.identity()
     for of_distill in ("learning_rate", "epochs", "loss"):  # a repair has its own

@@ -80,7 +80,7 @@ def collect_targets(
 
 
 def scorer_input(run: Run) -> dict[str, Any]:
-    """What identifies the scorer of single texts."""
+    """Identify the scorer of single texts."""
     settings = run.config.audit.identity().items()
     named = {key: value for key, value in settings if key.startswith(("scorer", "screen"))}
     return {**named, "contents": scorer_contents(run.config.audit)}

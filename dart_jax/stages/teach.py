@@ -20,7 +20,7 @@ WORK = ()
 
 
 def inputs(run: Run) -> dict[str, Any]:
-    """What the targets depend on."""
+    """Collect what the targets depend on."""
     return {
         **run.common_inputs(),
         "questions": run.split_input("train"),
@@ -30,7 +30,7 @@ def inputs(run: Run) -> dict[str, Any]:
 
 
 def teacher_input(run: Run) -> dict[str, Any]:
-    """What identifies the teacher: settings that can change a target; its texts, its model."""
+    """Identify the teacher: settings that can change a target; its texts, its model."""
     config = run.config.teacher
     found = config.identity()
     if config.provider == "file" or config.examples > 0:
