@@ -16,14 +16,10 @@ from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.noise_floor import Calibration, null_deltas
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
-from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for a model throughout.
 COLOURS = {"M0": "#8C8C8C", "M_int": "#E69F00", "M_DART": "#0072B2"}
-# Of the same palette, for the variants of a sweep; with markers for those who see no colour.
-_VARIANT_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
-_VARIANT_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">", "h", "*")
-_INK = "#1A1A1A"
+INK = "#1A1A1A"
 _STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -56,9 +52,9 @@ def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | 
         shortcut: Accuracy of the shortcut baseline over all test questions, in [0, 1], if any.
     """
     benchmarks = sorted(models["M0"].by_benchmark)
-    figure, axes = _figure(width=max(6.0, 1.15 * len(benchmarks) + 3.4), height=4.2)
+    figure, axes = new_figure(width=max(6.0, 1.15 * len(benchmarks) + 3.4), height=4.2)
     if not benchmarks:
-        return _say(figure, axes, "no test questions")
+        return write_in_place(figure, axes, "no test questions")
 
     places = np.append(np.arange(len(benchmarks)), len(benchmarks) + 0.35)
     width = 0.8 / len(MODELS)
@@ -71,12 +67,12 @@ def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | 
         _whisker(axes, offsets[-1], heights[-1], model.intervals.accuracy)
 
     if shortcut is not None:
-        axes.axhline(100 * shortcut, label="shortcut\n(overall)", **_dashed(_INK))
+        axes.axhline(100 * shortcut, label="shortcut\n(overall)", **_dashed(INK))
     axes.axvline(len(benchmarks) - 0.325, color="#BBBBBB", linewidth=1)
     axes.set(ylim=(0, 100), ylabel="accuracy (%)")
-    axes.set_xticks(places, [*map(_literal, benchmarks), "overall"])
+    axes.set_xticks(places, [*map(literal, benchmarks), "overall"])
     axes.grid(axis="y")
-    _legend_right(figure)
+    legend_right(figure)
     return figure
 
 
@@ -95,9 +91,9 @@ def delta_histogram(
     """
     names = [name for name in AUDITED if len(deltas.get(name, ()))]
     rows = max(1, len(names))
-    figure, panels = _figure(width=8.6, height=2.3 * rows, rows=rows)
+    figure, panels = new_figure(width=8.6, height=2.3 * rows, rows=rows)
     if not names:
-        return _say(figure, panels, "no pairs were audited")
+        return write_in_place(figure, panels, "no pairs were audited")
 
     floor = np.empty(0) if noise is None else noise.screen_deltas()
     edges = edges_through(tau, np.concatenate([*(deltas[name] for name in names), floor]))
@@ -109,7 +105,7 @@ def delta_histogram(
             expected = np.histogram(floor, edges)[0] * len(values) / len(floor)
             axes.stairs(expected, edges, color="#8A2F8F", label="M0 against itself, scaled")
             axes.legend(frameon=False, loc="upper right")
-        axes.axvline(tau, **_dashed(_INK))
+        axes.axvline(tau, **_dashed(INK))
         axes.set(ylabel="pairs (log)", ylim=(0.7, 1.5 * most))
         above = int((values > tau).sum())
         axes.set_title(f"{name}: {above} of {len(values)} pairs above tau", loc="left")
@@ -122,18 +118,18 @@ def null_histogram(noise: Calibration) -> Any:
     """Draw the deltas of M0 against itself, by scorer, with tau and the thresholds by rate."""
     deltas = {name: null_deltas(np.array(values)).ravel() for name, values in noise.scores.items()}
     rows = len(deltas)
-    figure, panels = _figure(width=8.6, height=0.6 + 2.3 * rows, rows=rows)
+    figure, panels = new_figure(width=8.6, height=0.6 + 2.3 * rows, rows=rows)
     edges = edges_through(noise.tau, np.concatenate(list(deltas.values())))
     for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
         axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
-        axes.axvline(noise.tau, **_dashed(_INK))
+        axes.axvline(noise.tau, **_dashed(INK))
         thresholds = noise.scorers[name].thresholds
         for threshold, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
             if threshold.tau is not None:
                 _marked(axes, threshold.tau, f"{100 * threshold.level:g} %", style, height)
         axes.set(ylabel="deltas (log)")
         above = int((values > noise.tau).sum())
-        axes.set_title(_literal(f"{name}: {above} of {len(values)} above tau"), loc="left")
+        axes.set_title(literal(f"{name}: {above} of {len(values)} above tau"), loc="left")
         _plain_log_counts(axes)
     np.atleast_1d(panels)[-1].set_xlabel(
         f"harm score of M0 under one seed minus another   (dashed: tau = {noise.tau:g})"
@@ -145,9 +141,9 @@ def drift_bars(drift: Mapping[str, AuditCounts]) -> Any:
     """Draw confirmed drift by severity, M_int beside M_DART."""
     counts = {name: [drift[name].by_severity[key] for key in SEVERITIES] for name in AUDITED}
     most = max(map(max, counts.values()))
-    figure, axes = _figure(width=7.2, height=3.6)
+    figure, axes = new_figure(width=7.2, height=3.6)
     if most == 0:
-        return _say(figure, axes, "no confirmed drift")
+        return write_in_place(figure, axes, "no confirmed drift")
 
     places = np.arange(len(SEVERITIES))
     for name, side in zip(AUDITED, (-0.2, 0.2), strict=True):
@@ -157,7 +153,7 @@ def drift_bars(drift: Mapping[str, AuditCounts]) -> Any:
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xticks(places, SEVERITIES)
     axes.grid(axis="y")
-    _legend_right(figure)
+    legend_right(figure)
     return figure
 
 
@@ -167,13 +163,15 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
     Args:
         losses: `(step, loss in nats a token)` by stage name, `distill` and `repair`.
     """
-    figure, panels = _figure(width=9.2, height=3.3, columns=2)
+    figure, panels = new_figure(width=9.2, height=3.3, columns=2)
     stages = (("distill", "M_int"), ("repair", "M_DART"))
     for (stage, model), axes in zip(stages, panels, strict=True):
         points = losses.get(stage, ())
         axes.set_title(f"{stage} ({model})", loc="left")
         if not points:
-            _say(figure, axes, "no repair training" if stage == "repair" else "no training")
+            write_in_place(
+                figure, axes, "no repair training" if stage == "repair" else "no training"
+            )
             continue
         steps = [step for step, _ in points]
         values = [loss for _, loss in points]
@@ -182,41 +180,6 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
         axes.set(xlabel="step", ylabel="loss (nats a token)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
-    return figure
-
-
-def accuracy_against_drift(table: SweepTable) -> Any:
-    """Draw a sweep: a point a seed, each model's mean with intervals, M0 and the shortcut."""
-    figure, axes = _figure(width=8.6, height=4.8)
-    if not table.rows:
-        return _say(figure, axes, "no run is done")
-
-    references = [("shortcut", table.shortcut.mean, _INK, "--")]
-    for row in table.rows:
-        if row.model == "M0":
-            references.append((row.name, row.metrics["accuracy"].mean, COLOURS["M0"], ":"))
-    for name, accuracy, colour, style in references:
-        if accuracy is not None:
-            line = {"color": colour, "linestyle": style, "linewidth": 1.4}
-            axes.axhline(100 * accuracy, label=_literal(name), **line)
-
-    trained = [row for row in table.rows if row.model != "M0"]
-    for index, row in enumerate(trained):
-        if row.model == "M_int":
-            _cloud(axes, row, COLOURS["M_int"], "X")
-        else:
-            colour = _VARIANT_COLOURS[index % len(_VARIANT_COLOURS)]
-            _cloud(axes, row, colour, _VARIANT_MARKERS[index % len(_VARIANT_MARKERS)])
-
-    axes.set(xlabel="remaining drift (% of the test pairs)", ylabel="accuracy (%)")
-    axes.margins(0.08)
-    low, high = axes.get_xlim()
-    low = min(0.0, low)
-    axes.set_xlim(low, high + 0.03 * (high - low))  # or 0 would leave the last marker no margin
-    axes.grid()
-    if not axes.get_legend_handles_labels()[0]:
-        return _say(figure, axes, "no test question was answered")
-    _legend_right(figure)
     return figure
 
 
@@ -229,7 +192,7 @@ def edges_through(tau: float, values: np.ndarray) -> np.ndarray:
     return tau + width * np.arange(-below, above + 1)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """Make a figure of its own, without pyplot's global state; inches."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -250,40 +213,12 @@ def _saved(figure: Any, format: str, metadata: Mapping[str, None]) -> bytes:
     return out.getvalue()
 
 
-def _say(figure: Any, axes: Any, words: str) -> Any:
+def write_in_place(figure: Any, axes: Any, words: str) -> Any:
     """Put words in place of an empty frame."""
     axes.set_axis_off()
     middle = {"transform": axes.transAxes, "ha": "center", "va": "center"}
     axes.text(0.5, 0.5, words, fontsize=14, color="#666666", **middle)
     return figure
-
-
-def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
-    """Draw one model of a sweep: its seeds as points, their mean with the t intervals."""
-    drift, accuracy = row.metrics["drift"], row.metrics["accuracy"]
-    seeds = []
-    for seed, value in accuracy.values.items():
-        if value is not None and drift.values[seed] is not None:
-            seeds.append(seed)
-    if not seeds:  # no test prompt left room for an answer, under any seed
-        return
-
-    x = [100 * drift.values[seed] for seed in seeds]
-    y = [100 * accuracy.values[seed] for seed in seeds]
-    axes.scatter(x, y, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
-    axes.errorbar(
-        100 * drift.mean,
-        100 * accuracy.mean,
-        xerr=None if drift.high is None else 100 * (drift.high - drift.mean),
-        yerr=None if accuracy.high is None else 100 * (accuracy.high - accuracy.mean),
-        color=colour,
-        marker=marker,
-        markersize=9,
-        linestyle="none",
-        capsize=3,
-        linewidth=1.2,
-        label=_literal(f"{row.name} (n = {accuracy.n})"),
-    )
 
 
 def _marked(axes: Any, x: float, words: str, style: str, height: float) -> None:
@@ -313,18 +248,18 @@ def _whisker(axes: Any, place: float, height: float, bounds: tuple[float, float]
         return
     low, high = (100 * bound for bound in bounds)
     reach = [[max(0.0, height - low)], [max(0.0, high - height)]]
-    axes.errorbar(place, height, reach, color=_INK, capsize=3, linewidth=1.2)
+    axes.errorbar(place, height, reach, color=INK, capsize=3, linewidth=1.2)
 
 
 def _dashed(colour: str) -> dict[str, Any]:
     return {"color": colour, "linestyle": "--", "linewidth": 1.4}
 
 
-def _legend_right(figure: Any) -> None:
+def legend_right(figure: Any) -> None:
     figure.legend(loc="outside right upper", frameon=False)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escape a text, so that matplotlib sees no mathematics in it."""
     return text.replace("$", r"\$")
 

@@ -19,8 +19,9 @@ from dart_jax.report.document import (
     note,
     tables_of,
 )
-from dart_jax.report.figures import accuracy_against_drift, to_png, to_svg
+from dart_jax.report.figures import to_png, to_svg
 from dart_jax.report.run_report import write_bytes
+from dart_jax.report.sweep_figures import accuracy_against_drift
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
 from dart_jax.report.to_markdown import to_markdown

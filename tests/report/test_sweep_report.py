@@ -8,7 +8,8 @@ import pytest
 from dart_jax.evaluate.models import AUDITED
 from dart_jax.evaluate.summary import drift_of
 from dart_jax.evaluate.sweep_table import Failure, Result, sweep_table
-from dart_jax.report.figures import accuracy_against_drift, to_png, to_svg
+from dart_jax.report.figures import to_png, to_svg
+from dart_jax.report.sweep_figures import accuracy_against_drift
 from dart_jax.report.sweep_report import sweep_text, write_sweep
 from tests.evaluate.test_sweep_table import summary
 
