@@ -1,7 +1,7 @@
 """Difference-awareness metrics of one model on one set of questions, with intervals."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,19 +150,36 @@ def bootstrap_interval(
     if len(sizes) < 2:
         return None
 
-    rng = np.random.default_rng(seed)
     means = []
-    # In batches: all resamples of a large suite at once would not fit in memory.
-    batch = max(1, _BATCH_CELLS // len(sizes))
-
-    for done in range(0, config.bootstrap_samples, batch):
-        count = min(batch, config.bootstrap_samples - done)
-        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
+    for drawn in resampled_clusters(len(sizes), config, seed):
         means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
 
-    tails = (1 - config.confidence) / 2, (1 + config.confidence) / 2
-    low, high = np.quantile(np.concatenate(means), tails)
+    return percentiles(np.concatenate(means), config.confidence)
 
+
+def resampled_clusters(count: int, config: EvaluateConfig, seed: int) -> Iterator[np.ndarray]:
+    """Draw the bootstrap's resamples of clusters, with replacement.
+
+    Args:
+        count: Number of clusters.
+        config: Number of resamples.
+        seed: The same seed and count give the same resamples.
+
+    Yields:
+        [resamples, count] indices of the drawn clusters. They come in batches: all resamples of a
+        large suite at once would not fit in memory.
+    """
+    rng = np.random.default_rng(seed)
+    batch = max(1, _BATCH_CELLS // count)
+    for done in range(0, config.bootstrap_samples, batch):
+        size = (min(batch, config.bootstrap_samples - done), count)
+        yield rng.integers(count, size=size)
+
+
+def percentiles(values: np.ndarray, confidence: float) -> Bounds:
+    """Return the ends of the middle share `confidence` of resampled values."""
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    low, high = np.quantile(values, tails)
     return float(low), float(high)
 
 
