@@ -166,6 +166,21 @@ class RejectedTarget(_Record):
 
 
 @dataclass(frozen=True)
+class PlantedFault(_Record):
+    """A fault that was planted in a distill target on purpose, after its quality control.
+
+    Attributes:
+        sentence: The sentence that was added; '' for omits, which takes one away.
+    """
+
+    question_id: str
+    benchmark: str
+    type: DriftType
+    severity: Severity
+    sentence: str
+
+
+@dataclass(frozen=True)
 class PredictedLabel(_Record):
     """The conclusion that a teacher comes to by itself, used in place of the gold label.
 
@@ -360,27 +375,6 @@ def read_jsonl(path: Path, record_type: type[T]) -> list[T]:
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """Write a whole file atomically: readers see the old file or the new one."""
     write_text(path, "".join(to_json(record) + "\n" for record in records))
-
-
-def append_jsonl(path: Path, records: Iterable[Any]) -> None:
-    """Append records to a file and flush them to disk; `resume_jsonl` reads it after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path), open(path, "a", encoding="utf-8", newline="\n") as out:
-        out.write("".join(to_json(record) + "\n" for record in records))
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def resume_jsonl(path: Path, record_type: type[T]) -> list[T]:
-    """Read a file that was being appended to; cut off a torn last line (one without newline)."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
-    return read_jsonl(path, record_type)
 
 
 def write_text(path: Path, text: str) -> None:

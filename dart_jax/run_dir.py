@@ -32,9 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from dart_jax.append_only import append_jsonl, resume_jsonl
 from dart_jax.changes import describe_changes
 from dart_jax.processes import is_primary, on_all, on_primary, process_count
-from dart_jax.records import append_jsonl, digest, resume_jsonl, write_jsonl, write_text
+from dart_jax.records import digest, write_jsonl, write_text
 from dart_jax.set_aside import remove, set_aside
 from dart_jax.settings import BadSetting, Name, Seed, check_fields
 

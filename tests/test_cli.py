@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dart_jax.append_only import append_jsonl
 from dart_jax.cli import exit_status
-from dart_jax.records import append_jsonl, write_text
+from dart_jax.records import write_text
 from dart_jax.settings import BadSetting
 from dart_jax.sft.config import LossConfig
 

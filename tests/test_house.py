@@ -16,6 +16,7 @@ PACKAGE = ROOT / "dart_jax"
 FLOORS = (
     (
         "__init__",
+        "append_only",
         "changes",
         "cli",
         "command_line",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from dart_jax.records import BadRecord, read_jsonl, resume_jsonl
+from dart_jax.append_only import resume_jsonl
+from dart_jax.records import BadRecord, read_jsonl
 from dart_jax.strict_json import BadJson, RepeatedKey, parse_json, read_lines, read_text
 
 LINE = '{"name": "naïve"}\n'

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dart_jax.append_only import resume_jsonl
 from dart_jax.audit.noise_floor import Calibration, noise_floor
 from dart_jax.audit.scorers import column, score_generations
 from dart_jax.commands.refresh_report import refresh_report
@@ -18,7 +19,7 @@ from dart_jax.generate.answers import answer_questions
 from dart_jax.pipeline.finished import check_base
 from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import RULE
-from dart_jax.records import Generation, Question, digest, read_jsonl, resume_jsonl, write_text
+from dart_jax.records import Generation, Question, digest, read_jsonl, write_text
 from dart_jax.report.run_report import CALIBRATION
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run, questions_digest

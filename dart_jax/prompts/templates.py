@@ -13,7 +13,8 @@ from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.prompts.material import quoted
 from dart_jax.records import DriftCase, Question
 
-_FOLDER = Path(__file__).parent / "text"
+TEXTS = Path(__file__).parent / "text"
+"""Folder of the prompts; its subfolders hold texts that only some runs use."""
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": ...}`, as in `chat.protocol`."""
@@ -26,7 +27,7 @@ def load_template(name: str) -> Template:
     Raises:
         FileNotFoundError: There is no such template; the message holds the path.
     """
-    return Template((_FOLDER / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
+    return Template((TEXTS / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
 
 
 def answer_messages(question: Question, *, policy: bool = False) -> tuple[Message, ...]:

@@ -12,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
+from dart_jax.append_only import append_jsonl, resume_jsonl
 from dart_jax.processes import is_primary
-from dart_jax.records import append_jsonl, resume_jsonl, write_jsonl
+from dart_jax.records import write_jsonl
 from dart_jax.sft.metrics import LogLine
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 
-import dart_jax.prompts
 from dart_jax.audit.score_store import ScoreStore, StoredScorer
 from dart_jax.audit.scorer_protocol import Scorer
 from dart_jax.audit.scorers import make_scorers, single_scorer
@@ -25,6 +24,7 @@ from dart_jax.model.peft_file import load_peft, save_peft
 from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
 from dart_jax.processes import check_started, on_primary, to_devices
 from dart_jax.prompts.conclusion import RULE
+from dart_jax.prompts.templates import TEXTS
 from dart_jax.records import Question, digest
 from dart_jax.run_dir import RunDir, hash_path
 
@@ -106,9 +106,8 @@ class Run:
 
     def common_inputs(self) -> dict[str, Any]:
         """Inputs of every stage: the prompts' wording, how answers are read, and the seed."""
-        texts = Path(dart_jax.prompts.__file__).parent / "text"
         seed = self.config.run.seed
-        return {"prompts": hash_path(texts), "conclusion": RULE, "run.seed": seed}
+        return {"prompts": _prompts_digest(), "conclusion": RULE, "run.seed": seed}
 
     def model_inputs(self, path: str | None = None) -> dict[str, Any]:
         """Identify M0 or another local model: by its content, and how it is loaded.
@@ -136,6 +135,12 @@ class Run:
     def decode(self) -> DecodeConfig:
         """Decoding settings, the same for every model."""
         return self.config.decode
+
+
+def _prompts_digest() -> str:
+    """Hash the prompts of every role; the texts in subfolders concern the stage that uses them."""
+    files = sorted(TEXTS.glob("*.txt"))
+    return digest([[file.name, hash_path(file)] for file in files])
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
