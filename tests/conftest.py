@@ -34,13 +34,14 @@ if prefix := os.environ.get("PYTHONPYCACHEPREFIX"):
     sys.dont_write_bytecode, sys.pycache_prefix = False, prefix
 
 ROOT = Path(__file__).parents[1]
-# The tests of this folder share a finished run, and what was traced and compiled for it.
-TOGETHER = "tests/stages"
+pytest_plugins = ["tests.finished_run"]
+# The tests of these folders share a finished run, and what was traced and compiled for it.
+TOGETHER = ("tests/pipeline", "tests/stages", "tests/commands/test_")
 # What takes longest comes first: begun last, it would leave the other process without work.
 LONGEST = (
-    TOGETHER,
+    *TOGETHER,
     "tests/sft/test_processes.py",
-    "tests/sweep",
+    "tests/commands/sweep",
     "tests/generate/test_decode.py",
     "tests/model/test_quantize.py",
     "tests/bench",
@@ -68,7 +69,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+            return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
 

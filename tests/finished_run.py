@@ -1,4 +1,7 @@
-"""A tiny random Llama in Hugging Face's form, and runs of the whole pipeline on it."""
+"""A tiny random Llama in Hugging Face's form, and runs of the whole pipeline on it.
+
+tests/conftest.py loads these fixtures, so that the tests of all folders share one finished run.
+"""
 
 import json
 import os
@@ -10,7 +13,7 @@ import pytest
 import dart_jax.prompts
 from dart_jax.data.mini_suite import load_mini
 from dart_jax.train import main
-from tests.stages.loopback_judge import judge_server
+from tests.loopback_judge import judge_server
 
 CHAT = (
     "{% for m in messages %}<head>{{ m.role }}\n{{ m.content }}<eot>\n{% endfor %}"

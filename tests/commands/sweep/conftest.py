@@ -1,19 +1,12 @@
-"""The tiny model, its judge and its settings, as of tests/stages; and sweeps of them."""
+"""Sweeps of the tiny model."""
 
 import pytest
 
 from dart_jax.commands.sweep.command import main
-from tests.stages.conftest import (  # noqa: F401
-    judge,
-    retrained,
-    settings,
-    summary_of,
-    tiny_model,
-)
 
 
 @pytest.fixture(scope="session")
-def sweep(settings):  # noqa: F811
+def sweep(settings):
     """A function: run a sweep's text in a folder, with overrides; the exit status."""
 
     def run(folder, text, *further, **overrides):

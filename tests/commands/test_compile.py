@@ -12,7 +12,7 @@ import pytest
 from dart_jax.commands.compile import parse_topology, read_job
 from dart_jax.settings import BadSetting
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = {
     "model_type": "llama",
     "vocab_size": 512,

@@ -15,7 +15,7 @@ from dart_jax.pipeline.run_day import day_of_run, day_of_sweep
 from dart_jax.run_dir import RunDir
 from dart_jax.stages.context import Run
 from dart_jax.train import main
-from tests.stages.conftest import CHAT
+from tests.finished_run import CHAT
 
 FIRST = datetime.date(2025, 3, 31)
 LATER = datetime.date(2025, 4, 1)

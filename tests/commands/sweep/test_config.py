@@ -7,7 +7,7 @@ import yaml
 
 from dart_jax.commands.sweep.config import read_sweep
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BASE = "base: {data: {max_train: 4}}\n"
 
 
@@ -131,6 +131,6 @@ def test_a_wrong_argument_is_named(read):
 
 
 def test_the_ablation_that_comes_with_the_project_parses():
-    sweep = read_sweep(Path(__file__).parents[2] / "configs/ablation.yaml", None, [])
+    sweep = read_sweep(Path(__file__).parents[3] / "configs/ablation.yaml", None, [])
     assert {run.config.data.suite for run in sweep.runs} == {"mini"}
     assert len(sweep.runs) == len(sweep.variants) * len(sweep.seeds)
