@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ from dart_jax.model.llama import init_params, param_axes, param_shapes
 from dart_jax.model.load import load_model
 from dart_jax.model.lora import init_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config
-from dart_jax.model.sharding import compiler_options, make_mesh, tree_shardings
+from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.sft.flops import train_flops
+from dart_jax.sft.jitted_step import jit_step
 from dart_jax.sft.metrics import count_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
@@ -34,9 +34,8 @@ from dart_jax.sft.step import (
     TrainState,
     make_optimizer,
     place_batch,
-    step_shardings,
+    state_shardings,
     train_spec,
-    train_step,
 )
 
 
@@ -60,16 +59,8 @@ class Training:
         optimizer = make_optimizer(lambda count: rates[count], self._sft)
         fresh = TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
         spec = train_spec(self._config, job.lora, self._sft, self._mesh)
-        shardings = step_shardings(spec, fresh, self._base)
-        self._state = jax.device_put(fresh, shardings.state)
-        self._update = jax.jit(
-            partial(train_step, spec=spec, optimizer=optimizer),
-            static_argnames="layout",
-            donate_argnames="state",
-            in_shardings=shardings.arguments,
-            out_shardings=shardings.results,
-            compiler_options=compiler_options(self._mesh),
-        )
+        self._state = jax.device_put(fresh, state_shardings(fresh, self._mesh))
+        self._update = jit_step(spec, optimizer, fresh, self._base)
         self._compile()
 
     def facts(self) -> dict[str, Any]:

@@ -25,7 +25,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -247,16 +246,10 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
     from dart_jax.model.lora import init_lora
     from dart_jax.model.packed_attention import Layout
-    from dart_jax.model.sharding import compiler_options, data_parallel
+    from dart_jax.model.sharding import data_parallel
     from dart_jax.sft.batch import Batch, OriginBatch
-    from dart_jax.sft.step import (
-        TrainState,
-        make_optimizer,
-        make_schedule,
-        step_shardings,
-        train_spec,
-        train_step,
-    )
+    from dart_jax.sft.jitted_step import jit_step
+    from dart_jax.sft.step import TrainState, make_optimizer, make_schedule, train_spec
 
     config = job.config
     # The schedule's figures are constants in the program; the number of steps changes no shape.
@@ -279,15 +272,7 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
         batch = OriginBatch(*batch, origins, origins)
     reference = state.lora_params if spec.needs_reference else None
     base_params = _base(config, architecture)
-    shardings = step_shardings(spec, state, base_params)
-    update = jax.jit(
-        partial(train_step, spec=spec, optimizer=optimizer),
-        static_argnames="layout",
-        donate_argnames="state",
-        in_shardings=shardings.arguments,
-        out_shardings=shardings.results,
-        compiler_options=compiler_options(mesh),
-    )
+    update = jit_step(spec, optimizer, state, base_params)
     return update.lower(state, base_params, batch, key, reference, layout), shape
 
 

@@ -22,6 +22,7 @@ from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
+from dart_jax.sft.jitted_step import jit_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
@@ -31,7 +32,6 @@ from dart_jax.sft.step import (
     state_shardings,
     train_spec,
 )
-from tests.sft.jitted_step import jit_step
 
 CONFIG = LlamaConfig(
     vocab_size=96,

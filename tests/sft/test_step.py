@@ -15,6 +15,7 @@ from dart_jax.model.config import MeshConfig
 from dart_jax.model.llama import param_axes
 from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.config import SftConfig
+from dart_jax.sft.jitted_step import jit_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
@@ -22,7 +23,6 @@ from dart_jax.sft.step import (
     state_shardings,
     train_step,
 )
-from tests.sft.jitted_step import jit_step
 
 NORMALIZATIONS = ("weighted_token_mean", "token_mean", "example_mean")
 

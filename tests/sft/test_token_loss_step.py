@@ -16,6 +16,7 @@ from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.batch import OriginBatch, with_origins
 from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.examples import SOURCES
+from dart_jax.sft.jitted_step import jit_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
     TrainState,
@@ -24,7 +25,6 @@ from dart_jax.sft.step import (
     state_shardings,
 )
 from dart_jax.sft.token_losses import CLIP, TokenLoss, token_loss
-from tests.sft.jitted_step import jit_step
 
 EVERYTHING = LossConfig(
     fn="focal", focal_gamma=1.5, unlikelihood_weight=0.5, kl_weight=2.0, toxicity_weight=3.0

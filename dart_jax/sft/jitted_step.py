@@ -1,4 +1,9 @@
-"""`train_step` under `jax.jit`, as `sft.loop.train` has it, for tests that run single steps."""
+"""`train_step` under `jax.jit`, as `sft.loop.train` has it, for whatever runs single steps.
+
+The loop keeps its own call in view; tests/sft/test_one_program.py holds the two equal.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +23,11 @@ def jit_step(
     state: TrainState,
     base_params: PyTree,
 ) -> Callable[..., Any]:
-    """A function (state, base_params, batches, key, reference, layout) -> (state, metrics)."""
+    """Make the function (state, base_params, batches, key, reference, layout) -> (state, metrics).
+
+    Args:
+        state, base_params: Arrays, or their `jax.ShapeDtypeStruct`.
+    """
     shardings = step_shardings(spec, state, base_params)
     return jax.jit(
         partial(train_step, spec=spec, optimizer=optimizer),
