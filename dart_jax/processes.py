@@ -123,7 +123,7 @@ def process_index() -> int:
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes files and talks to people."""
+    """Tell whether this process is the one that writes files and talks to people."""
     return process_index() == 0
 
 

@@ -126,7 +126,7 @@ def setting_types(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def allows(hint: Any, value: Any) -> bool:
-    """Whether a value is of an annotated type and within its range."""
+    """Tell whether a value is of an annotated type and within its range."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return allows(parts[0], value) and all(value in limit for limit in parts[1:])
@@ -186,7 +186,7 @@ def described(hint: Any) -> str:
 
 
 def takes_list(hint: Any) -> bool:
-    """Whether a setting is a list, or may be one."""
+    """Tell whether a setting is a list, or may be one."""
     if get_origin(hint) in (Union, types.UnionType):
         return any(map(takes_list, get_args(hint)))
     return get_origin(hint) is tuple

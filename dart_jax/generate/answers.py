@@ -122,7 +122,7 @@ def _missing(
 
 
 def asks_to_conclude(question: Question) -> bool:
-    """Whether the prompt of a question asks for a conclusion line.
+    """Tell whether the prompt of a question asks for a conclusion line.
 
     A user's own messages ask for one where they have a label: training targets end in that line.
     """

@@ -43,7 +43,7 @@ from dart_jax.records import StopReason
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model wrote after a prompt.
+    """The text that a model wrote after a prompt.
 
     Attributes:
         tokens: New tokens, without the stop token.

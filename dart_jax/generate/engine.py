@@ -49,7 +49,7 @@ BLOCK = 8
 
 
 class DecodeSpec(NamedTuple):
-    """What is fixed when decoding is compiled: architecture, sampling, stop tokens and mesh."""
+    """The static half of decoding: architecture, sampling, stop tokens and mesh."""
 
     config: LlamaConfig
     temperature: float

@@ -37,7 +37,7 @@ class PageTable:
         self._free = list(range(size - 1, 0, -1))
 
     def lacking(self, positions: Mapping[int, int]) -> int:
-        """How many pages the pool is short of, given the positions that each row needs."""
+        """Count the pages that the pool is short of, given the positions that each row needs."""
         held = (self._table > 0).sum(axis=1)
         wanted = sum(max(0, -(-need // PAGE) - int(held[row])) for row, need in positions.items())
         return max(0, wanted - len(self._free))

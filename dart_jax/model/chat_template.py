@@ -42,7 +42,7 @@ Messages = Sequence[dict[str, str]]
 
 
 def asks_for_date(path: Path) -> bool:
-    """Whether the chat template of a Hugging Face folder or GGUF file may write today's date.
+    """Tell whether the chat template of a Hugging Face folder or GGUF file may write today's date.
 
     It only looks for the name of the clock function, so that no tokenizer has to be loaded; a
     template that has the name and never calls it counts, too.

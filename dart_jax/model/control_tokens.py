@@ -69,7 +69,7 @@ class ControlTokens:
         return self._name.search(text)
 
     def are_in(self, text: str) -> bool:
-        """Whether the tokenizer would encode a part of this text as a control token."""
+        """Tell whether the tokenizer would encode a part of this text as a control token."""
         if self.first(text):
             return True
         # Some tokenizers search the normalised text, in which full-width letters are plain ones.

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether every number of a float32, float16 or bfloat16 array is finite.
+    """Tell whether every number of a float32, float16 or bfloat16 array is finite.
 
     Infinities and NaNs have all exponent bits set, so that they are the largest integers of
     either sign bit. `numpy.isfinite` gives the same answer, for bfloat16 a tenth as fast.

@@ -131,7 +131,7 @@ def splitting_of(name: str | None, tokens: Sequence[str], path: Path) -> Splitti
 
 
 def is_llama3_vocabulary(tokens: Sequence[str]) -> bool:
-    """Whether Llama 3's first special tokens stand where only its vocabulary has them."""
+    """Tell whether Llama 3's first special tokens stand where only its vocabulary has them."""
     return len(tokens) > max(_LLAMA3_MARKS) and all(
         tokens[index] == token for index, token in _LLAMA3_MARKS.items()
     )

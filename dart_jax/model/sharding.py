@@ -103,7 +103,7 @@ def constrain(x: Array, mesh: Mesh | None, *axes: str | None) -> Array:
 
 
 def gathers(mesh: Mesh | None) -> bool:
-    """Whether weights are stored in parts that are gathered for each use."""
+    """Tell whether weights are stored in parts that are gathered for each use."""
     return mesh is not None and mesh.shape[GATHERED] > 1
 
 
@@ -133,12 +133,12 @@ def _without_gathered(entry: str | tuple[str, ...] | None) -> tuple[str, ...] | 
 
 
 def platform_of(mesh: Mesh | None) -> str:
-    """What the mesh's devices are: `cpu`, `gpu`, `tpu`; the default backend without a mesh."""
+    """Name the mesh's devices: `cpu`, `gpu` or `tpu`; the default backend's without a mesh."""
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
 def compiler_options(mesh: Mesh | None) -> dict[str, str] | None:
-    """What every program of ours is compiled with, for `jax.jit`.
+    """Return the options that every program of ours is compiled with, for `jax.jit`.
 
     On a CPU, YNNPACK's reductions are ten times slower than XLA's own: a tenth of a training step
     and more of a prefill. Its products stay.

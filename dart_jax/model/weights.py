@@ -165,7 +165,7 @@ def _leaves(
 
 
 def _is_transposed(key: str) -> bool:
-    """Whether the file stores this leaf's weights transposed, as [out, in]."""
+    """Tell whether the file stores this leaf's weights transposed, as [out, in]."""
     return key != "embed" and not key.endswith("norm")
 
 

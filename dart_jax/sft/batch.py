@@ -63,7 +63,7 @@ AnyBatch = Batch | OriginBatch
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one optimizer step consumes.
+    """The input of one optimizer step.
 
     Attributes:
         batch: Numpy arrays with a leading micro-batch axis, [A, B, T].

@@ -66,7 +66,7 @@ class LossConfig:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the weighted cross-entropy and nothing else."""
+        """Tell whether it is the weighted cross-entropy and nothing else."""
         parts = (self.unlikelihood_weight, self.kl_weight, self.toxicity_weight)
         return self.fn == "cross_entropy" and not any(parts)
 

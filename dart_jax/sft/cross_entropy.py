@@ -165,7 +165,7 @@ def _scan_chunks(
 
 
 class TokenTerms(NamedTuple):
-    """What a loss of tokens is made of: one value of each position, in nats; float32.
+    """The parts of a loss of tokens: one value of each position, in nats; float32.
 
     Attributes:
         cross_entropy: -log p(target).

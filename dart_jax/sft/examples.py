@@ -12,7 +12,7 @@ from dart_jax.records import Question, Target
 from dart_jax.sft.token_weights import token_weights
 
 SOURCES = ("distill", "repair", "drifted", "penalised", "preferred")
-"""What an example is for: the values of `Target.stage`."""
+"""The purposes of an example: the values of `Target.stage`."""
 
 SMALLEST = 2.0**-126
 """The smallest positive float32 that a device does not flush to 0."""
@@ -56,7 +56,7 @@ class Example:
 
     @property
     def is_supervised(self) -> bool:
-        """Whether any of its tokens has a loss weight that is not 0 in float32."""
+        """Tell whether any of its tokens has a loss weight that is not 0 in float32."""
         weights = (1.0,) if self.token_weights is None else self.token_weights
         heaviest = self.weight * max(weights, default=0.0)
         return len(self.tokens) > self.prompt_length and heaviest >= SMALLEST

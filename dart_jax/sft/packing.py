@@ -1,4 +1,4 @@
-"""Which examples meet in which step, micro-batch and row: the plan of a whole training run.
+"""Plan a whole training run: the step, micro-batch and row of each example.
 
 The plan is made before the first step, from the examples, the settings and the seed alone: every
 process and every resumed run has the same one. Which examples form a step depends on neither

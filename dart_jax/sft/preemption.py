@@ -54,7 +54,7 @@ class Preemption:
         self.received = True
 
     def agreed(self) -> bool:
-        """Whether to stop after the step in flight: the same answer in every process.
+        """Decide whether to stop after the step in flight: the same answer in every process.
 
         Every process calls it once a step. With several processes, the answer is about the
         previous call: the flags are combined on the devices, behind the step in flight, and

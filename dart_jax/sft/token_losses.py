@@ -86,7 +86,7 @@ class TokenLoss(NamedTuple):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the step runs the starting adapter, too."""
+        """Tell whether the step runs the starting adapter, too."""
         config = self.config
         return config.reference or config.kl_weight > 0 or config.toxicity_weight > 0
 
@@ -115,7 +115,7 @@ class TokenLoss(NamedTuple):
 
 
 def is_from(tokens: Tokens, *sources: str) -> Array:
-    """Whether each token's example is for one of these, bool [B, M]."""
+    """Tell whether each token's example is for one of these, bool [B, M]."""
     return jnp.isin(tokens.sources, jnp.array([SOURCES.index(name) for name in sources]))
 
 

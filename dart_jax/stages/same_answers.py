@@ -1,4 +1,4 @@
-"""Which inputs of a stage decide what its models answer, when others of its inputs have changed.
+"""Find the inputs of a stage that decide what its models answer, when others have changed.
 
 A stage names, beside its `inputs`, those on which no answer depends. Every other one has to be
 equal for answers to be kept: what a later version adds counts as deciding until it is named.
