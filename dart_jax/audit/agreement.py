@@ -7,22 +7,32 @@ picked at random. Intervals are percentile bootstraps that resample items within
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
-from dart_jax.records import DriftType, Outcome, Severity, Verdict
-from dart_jax.summaries import Estimate
+from dart_jax.audit.between_people import (
+    SEVERITIES,
+    TYPES,
+    BetweenPeople,
+    between_annotators,
+    cohens_kappa,
+    drift_codes,
+    person_codes,
+)
+from dart_jax.audit.error_rates import ErrorRates, error_rates
+from dart_jax.records import Outcome, Verdict
+from dart_jax.summaries import Estimate, read_json
 
-TYPES = tuple(DriftType)
-SEVERITIES = tuple(Severity)
+ANNOTATION_METRICS = "audit/annotation_metrics.json"
+"""Path of the file in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +68,6 @@ class StratumCounts:
     annotated: int
 
 
-@dataclass(frozen=True)
-class PeoplePair:
-    """Cohen's kappa of two people on the items that both answered; None where not defined."""
-
-    annotators: list[str]
-    items: int
-    drift: float | None
-    type: float | None
-    severity: float | None
-
-
-@dataclass(frozen=True)
-class BetweenPeople:
-    """Agreement of people with each other, on the sample as it is and unweighted.
-
-    Drift and type are nominal; severity is ordinal for alpha and has quadratic weights for kappa.
-
-    Attributes:
-        items: Number of items that more than one person answered.
-        alpha: Krippendorff's alpha by `drift`, `type` and `severity`; None where not defined.
-    """
-
-    items: int
-    alpha: dict[str, float | None]
-    pairs: list[PeoplePair]
-
-
 Measures = dict[str, Estimate | None]
 """Estimates by name, such as `precision`, `kappa` or `omits f1`; None where not defined."""
 
@@ -106,6 +89,7 @@ class Agreement:
             `kappa_where_both_see_drift`, and precision, recall and f1 of each class.
         undecided: `share` of pairs without a verdict among all, and share of those in which people
             see `drift`.
+        error: Its error on pairs with a verdict; None where people saw drift in all, or in none.
         source: How people were shown the pairs: `sample`, `page_blind` or `page_open`.
     """
 
@@ -117,7 +101,14 @@ class Agreement:
     severity: Measures
     undecided: Measures
     between_annotators: BetweenPeople
+    error: ErrorRates | None = None
     source: str = "sample"
+
+
+def read_agreement(run_path: Path) -> Agreement | None:
+    """Read a run's agreement with people; None where nobody annotated."""
+    path = run_path / ANNOTATION_METRICS
+    return read_json(path, Agreement) if path.exists() else None
 
 
 def measure(
@@ -166,7 +157,18 @@ def measure(
         strata=_strata(key, {annotation.item for annotation in annotations}),
         annotators=dict(sorted(answers_of.items())),
         between_annotators=between_annotators(key, annotations),
+        error=_error(answers),
         **groups,
+    )
+
+
+def _error(answers: _Answers) -> ErrorRates | None:
+    use = answers.decided
+    return error_rates(
+        answers.item[use],
+        answers.person_type[use] > 0,
+        answers.audit_type[use] > 0,
+        answers.weight[use],
     )
 
 
@@ -189,25 +191,14 @@ def _answers(
         probability = keyed.probability * answered[keyed.stratum] / drawn[keyed.stratum]
         weight = 1 / probability / answers_of[annotation.item]
         decided = outcome is None or isinstance(outcome, Verdict)
-        audit = _codes(outcome.type, outcome.severity) if isinstance(outcome, Verdict) else (0, 0)
-        person = _person(keyed, annotation)
+        audit = (
+            drift_codes(outcome.type, outcome.severity) if isinstance(outcome, Verdict) else (0, 0)
+        )
+        person = person_codes(keyed, annotation)
         rows.append((item_index[keyed.item], weight, *person, *audit, decided))
 
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     return _Answers(*columns, strata=[keyed_of[item].stratum for item in item_index])
-
-
-def _person(keyed: KeyedItem, annotation: Annotation) -> tuple[int, int]:
-    """Encode a person's answer: drift where the candidate is the worse text, else no drift."""
-    if annotation.worse != keyed.candidate:
-        return 0, 0
-    return _codes(annotation.type, annotation.severity)
-
-
-def _codes(type: DriftType | None, severity: Severity | None) -> tuple[int, int]:
-    if type is None:
-        return 0, 0
-    return 1 + TYPES.index(type), 1 + SEVERITIES.index(severity)
 
 
 def _redrawn(answers: _Answers, rng: np.random.RandomState) -> Float[np.ndarray, " rows"]:
@@ -237,15 +228,17 @@ def _measures(
     result = {
         **{("drift", name): value for name, value in drift.items()},
         ("drift", "recall_undecided_missed"): _ratio(weight[both].sum(), seen_by_people),
-        ("drift", "kappa"): _kappa(by_person[use], by_audit[use], [False, True], w),
-        ("type", "kappa"): _kappa(answers.person_type[use], answers.audit_type[use], range(4), w),
-        ("type", "kappa_where_both_see_drift"): _kappa(
+        ("drift", "kappa"): cohens_kappa(by_person[use], by_audit[use], [False, True], w),
+        ("type", "kappa"): cohens_kappa(
+            answers.person_type[use], answers.audit_type[use], range(4), w
+        ),
+        ("type", "kappa_where_both_see_drift"): cohens_kappa(
             answers.person_type[both], answers.audit_type[both], range(1, 4), weight[both]
         ),
-        ("severity", "kappa"): _kappa(
+        ("severity", "kappa"): cohens_kappa(
             answers.person_severity[use], answers.audit_severity[use], range(5), w, "quadratic"
         ),
-        ("severity", "kappa_where_both_see_drift"): _kappa(
+        ("severity", "kappa_where_both_see_drift"): cohens_kappa(
             answers.person_severity[both],
             answers.audit_severity[both],
             range(1, 5),
@@ -258,11 +251,11 @@ def _measures(
 
     type_names = [type.value for type in TYPES]
     severity_names = [severity.name.lower() for severity in SEVERITIES]
-    for group, names, person_codes, audit_codes in (
+    for group, names, of_person, of_audit in (
         ("type", type_names, answers.person_type, answers.audit_type),
         ("severity", severity_names, answers.person_severity, answers.audit_severity),
     ):
-        of_classes = _shares(person_codes[use], audit_codes[use], range(1, 1 + len(names)), w)
+        of_classes = _shares(of_person[use], of_audit[use], range(1, 1 + len(names)), w)
         for name, shares in zip(names, of_classes, strict=True):
             for share, value in shares.items():
                 result[group, f"{name} {share}"] = value
@@ -290,35 +283,6 @@ def _shares(
     return rows
 
 
-def _kappa(
-    first: np.ndarray,
-    second: np.ndarray,
-    labels: Sequence[int],
-    weight: np.ndarray | None = None,
-    weights: str | None = None,
-) -> float:
-    """Compute Cohen's kappa; NaN where one label is all there is, on which chance agrees as well.
-
-    Args:
-        labels: All codes that may occur, consecutive.
-        weight: Of each row; None counts rows alike.
-        weights: How disagreements weigh: None for alike, or `quadratic` for ordered codes.
-    """
-    # By hand: sklearn's checks of its arguments take 20 ms for every resample.
-    if not len(first) or len({*first.tolist(), *second.tolist()}) < 2:
-        return math.nan
-
-    size, lowest = len(labels), int(labels[0])
-    cells = (first.astype(int) - lowest) * size + second.astype(int) - lowest
-    table = np.bincount(cells, weight, minlength=size**2).reshape(size, size)
-    by_chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-
-    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-    cost = distance**2 if weights == "quadratic" else distance > 0
-
-    return float(1 - (cost * table).sum() / (cost * by_chance).sum())
-
-
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else math.nan
 
@@ -333,63 +297,3 @@ def _strata(key: Sequence[KeyedItem], answered: set[str]) -> dict[str, StratumCo
             annotated=sum(keyed.item in answered for keyed in members),
         )
     return strata
-
-
-def between_annotators(
-    key: Sequence[KeyedItem], annotations: Sequence[Annotation]
-) -> BetweenPeople:
-    """Compute Krippendorff's alpha over all people and Cohen's kappa of each two of them.
-
-    Each figure is over the items that its people share.
-    """
-    keyed_of = {keyed.item: keyed for keyed in key}
-    names = sorted({annotation.annotator for annotation in annotations})
-    items = sorted({annotation.item for annotation in annotations})
-
-    # Codes of type and severity, [annotator, item] each; NaN where somebody left an item out.
-    codes = np.full((2, len(names), len(items)), np.nan)
-
-    for annotation in annotations:
-        row, column = names.index(annotation.annotator), items.index(annotation.item)
-        codes[:, row, column] = _person(keyed_of[annotation.item], annotation)
-
-    types, severities = codes
-    drift = np.where(np.isnan(types), np.nan, types > 0)
-    measures = {
-        "drift": (drift, range(2), "nominal", None),
-        "type": (types, range(4), "nominal", None),
-        "severity": (severities, range(5), "ordinal", "quadratic"),
-    }
-
-    pairs = []
-    for first, second in itertools.combinations(range(len(names)), 2):
-        common = np.isfinite(types[[first, second]]).all(axis=0)
-        kappas = {}
-        for name, (table, labels, _, weights) in measures.items():
-            kappa = _kappa(table[first, common], table[second, common], labels, None, weights)
-            kappas[name] = _none(kappa)
-        pairs.append(PeoplePair([names[first], names[second]], int(common.sum()), **kappas))
-
-    shared = np.isfinite(types).sum(axis=0) > 1
-    alpha = {}
-    for name, (table, labels, level, _) in measures.items():
-        alpha[name] = _none(_alpha(table[:, shared], labels, level))
-
-    return BetweenPeople(int(shared.sum()), alpha, pairs)
-
-
-def _alpha(table: Float[np.ndarray, "annotators items"], labels: range, level: str) -> float:
-    import krippendorff
-
-    if len(np.unique(table[np.isfinite(table)])) < 2:
-        return math.nan
-    return float(
-        krippendorff.alpha(
-            reliability_data=table, value_domain=list(labels), level_of_measurement=level
-        )
-    )
-
-
-def _none(value: float) -> float | None:
-    """Turn NaN, which JSON has not, into None."""
-    return None if math.isnan(value) else value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dart_jax.audit.agreement import Agreement, measure
+from dart_jax.audit.agreement import ANNOTATION_METRICS, Agreement, measure
 from dart_jax.audit.annotation_sample import (
     BLIND,
     OPEN,
@@ -20,7 +20,6 @@ from dart_jax.audit.annotations import read_annotations
 from dart_jax.audit.audited import read_pool
 from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.records import read_jsonl, write_jsonl, write_text
-from dart_jax.report.run_report import ANNOTATION_METRICS
 from dart_jax.stages.context import Run
 from dart_jax.summaries import to_pretty_json
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dart_jax.audit.agreement import read_agreement
+from dart_jax.evaluate.summary import SUMMARY, read_summary, with_corrected_drift, write_summary
 from dart_jax.report.run_report import rewrite_report
 from dart_jax.run_dir import RunDir
 
@@ -15,4 +17,8 @@ def refresh_report(folder: RunDir) -> None:
 
 
 def _rewrite(folder: RunDir) -> None:
+    # Annotations are the one measurement made later that changes figures of the summary itself.
+    summary = read_summary(folder.path / SUMMARY)
+    agreement = read_agreement(folder.path)
+    write_summary(folder.path / SUMMARY, with_corrected_drift(summary, agreement))
     print(f"report: {rewrite_report(folder.path)}", flush=True)

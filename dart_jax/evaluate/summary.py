@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from dart_jax.audit.agreement import Agreement
 from dart_jax.audit.drift import AuditCounts, reduction
+from dart_jax.evaluate.corrected_drift import corrected_drift
+from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
 from dart_jax.evaluate.policy import Policy
 from dart_jax.evaluate.statistics import Statistics
 from dart_jax.records import BadRecord, from_json, write_text
-from dart_jax.summaries import to_pretty_json
+from dart_jax.summaries import Estimate, to_pretty_json
 from dart_jax.teach.labels import LabelSummary
 
 SUMMARY = "evaluation/summary.json"
 """Path of the file in a run's folder."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Low and high end of an interval."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,36 @@ class Drift:
     Attributes:
         M_int, M_DART: Counts of each model's pairs with M0.
         reduction: Share of M_int's drift that M_DART no longer shows; None where M_int has none.
+        reduction_interval: Its bootstrap interval over whole scenarios; None where there is none.
+        reduction_p: McNemar's exact test of drift before and after, paired by question.
+        changes: Questions by what became of their drift.
+        rates: Share of the pairs with a verdict that drift, by model.
+        corrected: These shares corrected for the audit's error; None unless people annotated.
     """
 
     M_int: AuditCounts
     M_DART: AuditCounts
     reduction: float | None
+    reduction_interval: Interval | None = None
+    reduction_p: float | None = None
+    changes: Changes | None = None
+    rates: dict[str, DriftRate] = field(default_factory=dict)
+    corrected: dict[str, Estimate] | None = None
+
+    def __post_init__(self) -> None:
+        if self.changes is None:
+            return
+        _check_names("drift.rates", self.rates, AUDITED)
+        before = self.changes.repaired + self.changes.persisting
+        after = self.changes.persisting + self.changes.new
+        if before > self.M_int.confirmed or after > self.M_DART.confirmed:
+            raise ValueError("drift.changes: more drift than the audits confirmed")
+
+    @property
+    def estimate(self) -> Estimate:
+        """The reduction, with its interval where it has one."""
+        bounds = self.reduction_interval
+        return Estimate(self.reduction, *((bounds.low, bounds.high) if bounds else ()))
 
     def of(self, model: str) -> AuditCounts | None:
         """Return the counts of a model; None for M0, which the others are audited against."""
@@ -127,11 +163,33 @@ class RunSummary:
         return self.models["M0"].n
 
 
-def drift_of(audits: Mapping[str, AuditCounts]) -> Drift:
-    """Put the audits of M_int and M_DART side by side. Raises ValueError for any other names."""
+def drift_of(audits: Mapping[str, AuditCounts], change: DriftChange | None = None) -> Drift:
+    """Put the audits of M_int and M_DART side by side. Raises ValueError for any other names.
+
+    Args:
+        audits: Counts by model.
+        change: Interval, test and changes; None where they are not known.
+    """
     _check_names("drift", audits, AUDITED)
     before, after = audits["M_int"], audits["M_DART"]
-    return Drift(before, after, reduction(before, after))
+    drift = Drift(before, after, reduction(before, after))
+    if change is None:
+        return drift
+
+    low, high = change.reduction.low, change.reduction.high
+    return replace(
+        drift,
+        reduction_interval=None if low is None else Interval(low, high),
+        reduction_p=change.reduction.p,
+        changes=change.changes,
+        rates=change.rates,
+    )
+
+
+def with_corrected_drift(summary: RunSummary, agreement: Agreement | None) -> RunSummary:
+    """Correct the rates of drift by what people's annotations say of the audit's error."""
+    corrected = corrected_drift(summary.drift.rates, agreement)
+    return replace(summary, drift=replace(summary.drift, corrected=corrected))
 
 
 def write_summary(path: Path, summary: RunSummary) -> None:

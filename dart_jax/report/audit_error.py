@@ -145,7 +145,8 @@ def people(agreement: Agreement | None) -> Section:
         f"drift”. Brackets: {100 * agreement.confidence:g} % bootstrap intervals, resampled by "
         "item within strata.",
     )
-    blocks: list[Block] = [lead, people_table(agreement), *_undecided(agreement)]
+    blocks: list[Block] = [lead, people_table(agreement), *_error(agreement)]
+    blocks += _undecided(agreement)
     blocks.append(_strata_table(agreement))
     silent = [name for name, stratum in agreement.strata.items() if not stratum.annotated]
     if silent:
@@ -183,6 +184,26 @@ def people_table(agreement: Agreement) -> Table:
 def _cells(measures: Measures, prefix: str) -> dict[str, Estimate | None]:
     names = ("precision", "recall", "f1", "kappa")
     return {name: measures[prefix + name] for name in names if prefix + name in measures}
+
+
+def _error(agreement: Agreement) -> list[Block]:
+    """Tabulate what rates of drift are corrected by, where it is known."""
+    error = agreement.error
+    if error is None:
+        return []
+    row = {
+        "sensitivity": Estimate(error.sensitivity),
+        "specificity": Estimate(error.specificity),
+        "positives": error.positives,
+        "negatives": error.negatives,
+    }
+    columns = (
+        Column("sensitivity", "sensitivity", "measure"),
+        Column("specificity", "specificity", "measure"),
+        Column("positives", "annotated pairs with drift, effective number", "mass"),
+        Column("negatives", "without, effective number", "mass"),
+    )
+    return [Table("audit_rates", "The audit's error, on pairs with a verdict", columns, [row])]
 
 
 def _undecided(agreement: Agreement) -> list[Block]:

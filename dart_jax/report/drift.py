@@ -11,7 +11,7 @@ from dart_jax.evaluate.models import AUDITED, SEVERITIES
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.records import DriftType, Opinion, Uncertain
 from dart_jax.report import figures
-from dart_jax.report.cells import percent
+from dart_jax.report.cells import p_value, percent, with_bounds
 from dart_jax.report.document import (
     Block,
     Browse,
@@ -24,6 +24,7 @@ from dart_jax.report.document import (
     Table,
     note,
 )
+from dart_jax.report.drift_change import change_blocks
 from dart_jax.report.protocol import protocol_words
 
 COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
@@ -58,6 +59,7 @@ def drift(
     blocks: list[Block] = [
         reduction_note(summary),
         _before_and_after(summary),
+        *change_blocks(summary),
         audit_table(summary),
         note(_SCREEN_ONLY if summary.judge == "none" else _JUDGED),
         *_no_room_blocks(summary),
@@ -84,10 +86,15 @@ def reduction_note(summary: RunSummary) -> Note:
         return note("M_int has no confirmed drift on test questions: a reduction is not defined.")
     before, after = summary.drift.M_int.confirmed, summary.drift.M_DART.confirmed
     direction = "more" if reduction < 0 else "less"
+    tested = ""
+    if summary.drift.reduction_interval is not None and summary.drift.reduction_p is not None:
+        interval = with_bounds(summary.drift.estimate, percent)
+        p = p_value(summary.drift.reduction_p)
+        tested = f" Reduction in %, with its interval: {interval}; McNemar's p {p}."
     return note(
         "Confirmed drift on test questions: ",
         Strong(f"{percent(abs(reduction))} % {direction}"),
-        f" in M_DART than in M_int ({before} pairs before the repair, {after} after it).",
+        f" in M_DART than in M_int ({before} pairs before the repair, {after} after it).{tested}",
     )
 
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dart_jax.audit.agreement import Agreement
+from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.noise_floor import Calibration
 from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
@@ -34,7 +34,6 @@ from dart_jax.report.to_text import to_text
 from dart_jax.summaries import read_json
 
 CALIBRATION = "audit/calibration.json"
-ANNOTATION_METRICS = "audit/annotation_metrics.json"
 TABLES = "evaluation/tables"
 
 T = TypeVar("T")
@@ -96,7 +95,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         drift(summary, data.deltas, data.tau, calibration, data.above_tau),
         uncertain(data.uncertain),
         noise_floor(calibration, summary),
-        people(_read(run_path / ANNOTATION_METRICS, Agreement)),
+        people(read_agreement(run_path)),
         *external_sections(run_path),
         training(summary, data.losses),
         cycles(summary, config["repair"]["cycles"]),

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
+from dart_jax.evaluate.drift_change import audited_drift, drift_change
 from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side, policy_summary
@@ -18,9 +20,11 @@ from dart_jax.evaluate.statistics import statistics
 from dart_jax.evaluate.summary import (
     SUMMARY,
     CycleResult,
+    Drift,
     RepairedSeverity,
     RunSummary,
     drift_of,
+    with_corrected_drift,
     write_summary,
 )
 from dart_jax.processes import on_primary
@@ -145,6 +149,7 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
     sides = {name: measured.side() for name, measured in found.items()}
     shortcut = shortcut_answers(run.splits["train"], run.splits["test"])
     summary = _summary(run, first, shortcut, sides, started)
+    summary = with_corrected_drift(summary, read_agreement(run.folder.path))
     write_summary(run.folder / SUMMARY, summary)
 
     asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
@@ -194,7 +199,7 @@ def _summary(
             config.evaluate,
             config.run.seed,
         ),
-        drift=drift_of({name: audits[name].counts() for name in AUDITED}),
+        drift=_drift(run, audits),
         drift_pool=_audit_counts(run, "audit/summary.json"),
         repair=repair,
         cycles=_cycle_results(run, answers, audits),
@@ -213,6 +218,16 @@ def _summary(
         ),
         policy=policy_summary(test, sides, config.evaluate, config.run.seed),
     )
+
+
+def _drift(run: Run, audits: Mapping[str, Audit]) -> Drift:
+    """Count the drift on test questions, and compare it before and after the repair."""
+    drifted = {}
+    for name in AUDITED:
+        drifted[name] = audited_drift(audits[name].pairs, audits[name].outcomes)
+    config = run.config
+    change = drift_change(run.splits["test"], drifted, config.evaluate, config.run.seed)
+    return drift_of({name: audits[name].counts() for name in AUDITED}, change)
 
 
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:

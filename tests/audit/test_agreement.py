@@ -5,17 +5,15 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from dart_jax.audit.agreement import (
-    BetweenPeople,
     StratumCounts,
     _answers,
-    _kappa,
     _redrawn,
     _shares,
-    between_annotators,
     measure,
 )
 from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
+from dart_jax.audit.between_people import BetweenPeople, between_annotators, cohens_kappa
 from dart_jax.records import DriftType, JudgeFailure, Severity, Uncertain, Verdict
 from dart_jax.summaries import Estimate
 
@@ -181,7 +179,7 @@ def test_kappa_and_shares_are_those_of_sklearn(weights):
     rng = np.random.default_rng(0)
     one, other, weight = rng.integers(0, 4, 50), rng.integers(0, 4, 50), rng.random(50)
     expected = cohen_kappa_score(one, other, labels=range(5), weights=weights, sample_weight=weight)
-    assert _kappa(one, other, range(5), weight, weights) == pytest.approx(expected)
+    assert cohens_kappa(one, other, range(5), weight, weights) == pytest.approx(expected)
     found = _shares(one, other, range(5), weight)
     columns = precision_recall_fscore_support(
         one, other, labels=range(5), sample_weight=weight, zero_division=np.nan

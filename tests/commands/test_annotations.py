@@ -55,6 +55,10 @@ def test_agreeing_people_give_full_marks_and_enter_the_report(copied, settings, 
     assert page.index("## Drift") < page.index("## The audit against") < page.index("## Training")
     assert "| drift | 1.000 [1.000, 1.000] |" in page
     assert "| drift, published | 0.720 | 0.810 |  |  |" in page
+    drift = json.loads((copied / "evaluation/summary.json").read_text("utf-8"))["drift"]
+    for name, rate in drift["rates"].items():
+        assert drift["corrected"][name]["value"] == pytest.approx(rate["value"]), "no error found"
+    assert "| audited against M0 | pairs with a verdict |" in page
     assert train(settings(tmp_path)) == 0
     assert capsys.readouterr().out.count(": up to date") == len(STAGES), "the run stays finished"
 

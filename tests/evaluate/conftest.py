@@ -10,6 +10,7 @@ from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.noise_floor import Calibration, noise_floor
+from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate, Reduction
 from dart_jax.evaluate.metrics import Intervals, ModelMetrics, Rates
 from dart_jax.evaluate.models import SEVERITIES
 from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
@@ -46,6 +47,16 @@ def drift(*counts: int) -> AuditCounts:
     )
 
 
+CHANGE = DriftChange(
+    Reduction(value=0.8, low=0.55, high=0.93, p=0.0703),
+    Changes(repaired=7, persisting=1, new=1, undecided=5),
+    rates={
+        "M_int": DriftRate(pairs=35, value=10 / 35, low=0.15, high=0.45, effective_pairs=30.5),
+        "M_DART": DriftRate(pairs=35, value=2 / 35, low=0.0, high=0.15, effective_pairs=35.0),
+    },
+)
+
+
 def made_up_summary(**changes) -> RunSummary:
     summary = RunSummary(
         protocol="heldout",
@@ -53,7 +64,7 @@ def made_up_summary(**changes) -> RunSummary:
         judge="local",
         models={"M0": metrics(0.39), "M_int": metrics(0.682), "M_DART": metrics(0.688)},
         shortcut_baseline=metrics(0.907),
-        drift=drift_of({"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)}),
+        drift=drift_of({"M_int": drift(4, 3, 2, 1), "M_DART": drift(2, 0, 0, 0)}, CHANGE),
         drift_pool=drift(1, 1, 0, 0),
         repair={"minor": RepairedSeverity(1, 1.0), "moderate": RepairedSeverity(1, 2.0)},
         cycles=[],

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dart_jax.audit.agreement import ANNOTATION_METRICS
 from dart_jax.evaluate.summary import SUMMARY, write_summary
 from dart_jax.records import write_text
 from dart_jax.report.page import SCRIPTS, script_json
 from dart_jax.report.run_report import (
-    ANNOTATION_METRICS,
     CALIBRATION,
     rewrite_report,
     write_report,

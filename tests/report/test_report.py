@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dart_jax.audit.agreement import ANNOTATION_METRICS
 from dart_jax.audit.config import AuditConfig, JudgeConfig
 from dart_jax.audit.drift import ScreenQuality
 from dart_jax.chat.usage import USAGE, Usage, write_usage
@@ -15,7 +16,6 @@ from dart_jax.model.config import LoraConfig, ModelConfig
 from dart_jax.records import DriftType, Opinion, Severity, Uncertain, write_text
 from dart_jax.report.report_data import DriftExample, ReportData
 from dart_jax.report.run_report import (
-    ANNOTATION_METRICS,
     CALIBRATION,
     console_text,
     rewrite_report,
