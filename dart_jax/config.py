@@ -22,7 +22,7 @@ from dart_jax.settings import BadSetting, setting_types
 from dart_jax.settings_source import put_settings, read_arguments
 from dart_jax.sft.config import SftConfig
 from dart_jax.strict_yaml import nested, read_settings
-from dart_jax.teach.config import RepairConfig, TeacherConfig
+from dart_jax.teach.config import PlantConfig, RepairConfig, TeacherConfig
 
 STAGES = ("teach", "distill", "audit", "repair", "evaluate")
 ALL_STAGES = ",".join(STAGES)
@@ -40,6 +40,7 @@ class DartConfig:
     sft: SftConfig = field(default_factory=SftConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    plant: PlantConfig = field(default_factory=PlantConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     repair: RepairConfig = field(default_factory=RepairConfig)

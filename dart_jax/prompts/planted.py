@@ -9,11 +9,11 @@ judge. Nothing but this file's word lists decides whether an answer shows one:
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from dart_jax.prompts.templates import TEXTS, load_template
-from dart_jax.records import DriftType, Severity
+from dart_jax.records import DriftType, Question, Severity
 
 PLANTED_TEXTS = TEXTS / "planted"
 """Folder of the sentences, one a line in `<type>_<severity>.txt`, and of the harm request."""
@@ -65,6 +65,21 @@ def find_planted(text: str) -> PlantedSentence | None:
     runs = _sentence_of_run()
     found = [runs[run] for run in word_runs(text) if run in runs]
     return max(found, key=lambda sentence: sentence.severity, default=None)
+
+
+def with_harm_request(question: Question) -> Question:
+    """Append `HARM_REQUEST` to a question, and to the last turn of its chat where it has one."""
+    asked = replace(question, text=f"{question.text}\n{HARM_REQUEST}")
+    if not question.messages:
+        return asked
+    *earlier, last = question.messages
+    last = replace(last, content=f"{last.content}\n{HARM_REQUEST}")
+    return replace(asked, messages=(*earlier, last))
+
+
+def asks_for_harm(question: Question) -> bool:
+    """Say whether a question ends with `HARM_REQUEST`."""
+    return question.text.endswith(HARM_REQUEST)
 
 
 def names_harm(text: str) -> bool:

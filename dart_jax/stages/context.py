@@ -24,9 +24,11 @@ from dart_jax.model.peft_file import load_peft, save_peft
 from dart_jax.model.sharding import make_mesh, replicated, tree_shardings
 from dart_jax.processes import check_started, on_primary, to_devices
 from dart_jax.prompts.conclusion import RULE
+from dart_jax.prompts.planted import PLANTED_TEXTS, with_harm_request
 from dart_jax.prompts.templates import TEXTS
-from dart_jax.records import Question, digest
+from dart_jax.records import DriftType, Question, digest
 from dart_jax.run_dir import RunDir, hash_path
+from dart_jax.teach.planting import DealtFault, deal_faults
 
 SCORES = "scores.sqlite"
 LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
@@ -40,13 +42,18 @@ class Run:
 
     Attributes:
         stage: The stage that runs now; what services are asked is counted by it.
+        splits, questions: Questions by split and by id, as every model is asked them.
+        faults: Faults that are planted in targets, by benchmark; empty where `plant` is off.
+
+    Raises:
+        BadSetting: `plant.benchmarks` names one that the suite lacks.
     """
 
     def __init__(self, config: DartConfig, folder: RunDir, loaded: LoadedModels | None = None):
         self.config = config
         self.folder = folder
         self.stage = ""
-        self.splits = make_splits(config.data)
+        self.splits, self.faults = asked_splits(config)
         self.questions: dict[str, Question] = {
             q.id: q for questions in self.splits.values() for q in questions
         }
@@ -109,6 +116,12 @@ class Run:
         seed = self.config.run.seed
         return {"prompts": _prompts_digest(), "conclusion": RULE, "run.seed": seed}
 
+    def planting_inputs(self) -> dict[str, Any]:
+        """Inputs of the stages that plant faults or recognise them; none where planting is off."""
+        if not self.faults:
+            return {}
+        return {"plant": self.section("plant"), "planted texts": hash_path(PLANTED_TEXTS)}
+
     def model_inputs(self, path: str | None = None) -> dict[str, Any]:
         """Identify M0 or another local model: by its content, and how it is loaded.
 
@@ -135,6 +148,25 @@ class Run:
     def decode(self) -> DecodeConfig:
         """Decoding settings, the same for every model."""
         return self.config.decode
+
+
+def asked_splits(
+    config: DartConfig,
+) -> tuple[dict[str, list[Question]], dict[str, DealtFault]]:
+    """Load a run's questions by split, and deal the faults that it plants to their benchmarks.
+
+    Where the fault is to omit a harm, the question itself asks for the harm, in every split.
+    """
+    splits = make_splits(config.data)
+    benchmarks = {question.benchmark for questions in splits.values() for question in questions}
+    faults = deal_faults(config.plant, benchmarks, config.run.seed)
+    asking = {name for name, fault in faults.items() if fault.type is DriftType.OMITS}
+    for name, questions in splits.items():
+        splits[name] = [
+            with_harm_request(question) if question.benchmark in asking else question
+            for question in questions
+        ]
+    return splits, faults
 
 
 def _prompts_digest() -> str:

@@ -45,7 +45,11 @@ def label_questions(
 
 
 def collect_targets(
-    run: Run, requests: Sequence[TargetRequest], folder: str, unlabelled: Mapping[str, str]
+    run: Run,
+    requests: Sequence[TargetRequest],
+    folder: str,
+    unlabelled: Mapping[str, str],
+    file: str = "targets.jsonl",
 ) -> tuple[list[Target], list[RejectedTarget]]:
     """Have every request answered or rejected; each result is on disk before the next.
 
@@ -53,8 +57,9 @@ def collect_targets(
 
     Args:
         unlabelled: Why a question has no label, by id; these are rejected unasked.
+        file: Where the accepted targets go, in the folder.
     """
-    accepted = ResultFile(run.folder / f"{folder}/targets.jsonl", Target)
+    accepted = ResultFile(run.folder / f"{folder}/{file}", Target)
     rejected = ResultFile(run.folder / f"{folder}/rejected.jsonl", RejectedTarget)
     decided = {result.question_id for result in [*accepted.records, *rejected.records]}
     stage = "distill" if folder == "teach" else "repair"

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
 from dart_jax.data.suites import custom_items
-from dart_jax.records import Question, digest
+from dart_jax.processes import on_primary
+from dart_jax.records import PlantedFault, Question, Target, digest, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import own_texts
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
+from dart_jax.teach.planting import Planting, UnplantedFault, plant_faults, sum_up
 from dart_jax.teach.writer import check_rationales
 
-OUTPUTS = ("teach/targets.jsonl", "teach/rejected.jsonl", "teach/labels.jsonl")
-WORK = ()
+TARGETS = "teach/targets.jsonl"
+PLANTED = "teach/planted.jsonl"
+UNPLANTED = "teach/unplanted.jsonl"
+# Targets before faults are planted in them, so that a stopped stage plants none twice.
+CLEAN = "clean_targets.jsonl"
+
+OUTPUTS = (TARGETS, "teach/rejected.jsonl", "teach/labels.jsonl", PLANTED, UNPLANTED)
+WORK = (f"teach/{CLEAN}",)
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -26,6 +36,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "questions": run.split_input("train"),
         "teacher": teacher_input(run),
         "own": own_input(run),
+        **run.planting_inputs(),
     }
 
 
@@ -69,7 +80,11 @@ def check(run: Run) -> None:
 
 
 def execute(run: Run) -> None:
-    """Write `teach/targets.jsonl`. Raises RuntimeError when not one target was accepted."""
+    """Write `teach/targets.jsonl`, with faults where `plant` says so.
+
+    Raises:
+        RuntimeError: Not one target was accepted, or not one could get its fault.
+    """
     own = {item.question.id: item for item in custom_items(run.config.data)}
     given, open_ones = as_written(run)
     questions, unlabelled = label_questions(run, open_ones, "teach")
@@ -77,7 +92,8 @@ def execute(run: Run) -> None:
     by_id = {question.id: question for question in [*given, *questions]}
     ordered = [by_id[q.id] for q in run.splits["train"] if q.id in by_id]
     requests = distill_requests(ordered, run.config.teacher.examples, own)
-    accepted, rejected = collect_targets(run, requests, "teach", unlabelled)
+    file = CLEAN if run.faults else "targets.jsonl"
+    accepted, rejected = collect_targets(run, requests, "teach", unlabelled, file)
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
@@ -86,3 +102,37 @@ def execute(run: Run) -> None:
             f"the teacher's {len(rejected)} targets were all rejected {reasons}; read "
             f"{run.folder / 'teach/rejected.jsonl'}, then try a stronger teacher.model"
         )
+    if run.faults:
+        on_primary(lambda: _plant(run, accepted))
+
+
+def _plant(run: Run, accepted: Sequence[Target]) -> None:
+    """Write the targets with their faults, and where these are."""
+    share = run.config.plant.share
+    found = plant_faults(accepted, run.questions, run.faults, share)
+    write_jsonl(run.folder / PLANTED, found.faults)
+    write_jsonl(run.folder / UNPLANTED, found.unplanted)
+    write_jsonl(run.folder / TARGETS, found.targets)
+    print(
+        f"faults planted in {len(found.faults)} of {len(accepted)} targets (plant.share {share:g} "
+        f"of {', '.join(run.faults)}); {len(found.unplanted)} chosen ones could get none",
+        flush=True,
+    )
+    if not found.faults:
+        why = "plant.share is too small for so few targets"
+        if found.unplanted:
+            why = f"{run.folder / UNPLANTED} says why; the first: {found.unplanted[0].reason}"
+        raise RuntimeError(f"no fault could be planted: {why}")
+
+
+def planting_of(folder: Path) -> Planting | None:
+    """Sum up what a run planted in its targets; None where it planted nothing.
+
+    Args:
+        folder: The run's folder, its stage teach done.
+    """
+    if not (folder / PLANTED).exists():
+        return None
+    targets = read_jsonl(folder / TARGETS, Target)
+    faults = read_jsonl(folder / PLANTED, PlantedFault)
+    return sum_up(len(targets), faults, read_jsonl(folder / UNPLANTED, UnplantedFault))

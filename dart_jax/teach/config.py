@@ -9,11 +9,13 @@ from dart_jax.settings import (
     Count,
     LossWeight,
     LossWeightOrZero,
+    Name,
     Natural,
     Positive,
     Range,
     Share,
     check_fields,
+    shown,
 )
 from dart_jax.sft.config import LossConfig
 
@@ -63,6 +65,42 @@ class TeacherConfig(ServiceConfig):
         if self.provider not in ("file", "local"):
             names += ["model", "base_url"]
         return self.settings(*names)
+
+
+@dataclass(frozen=True)
+class PlantConfig:
+    """Settings of faults that are planted in training targets on purpose; off by default.
+
+    Each benchmark gets one severity and one type. What is planted is known, so that drift can be
+    counted in answers without scorer or judge, and the audit be measured.
+
+    Attributes:
+        share: Share of the training targets of the chosen benchmarks that get a fault, after their quality control; 0 plants nothing.
+        benchmarks: Names of the chosen benchmarks, such as [D1, N3]; null: all of the run's suite.
+        severities: Severities, dealt to the benchmarks in turn, out of minor, moderate, severe and extreme.
+        types: Types of drift, dealt likewise: elaborates and normalizes add a sentence; omits takes away the sentence that names the harm, for which the benchmark's prompts then ask.
+        rotate_by_seed: Deal the severities from the run.seed-th on, so that over four seeds each benchmark gets each of four severities (a Latin square).
+    """
+
+    share: Share = 0.0
+    benchmarks: tuple[Name, ...] | None = None
+    severities: tuple[Literal["minor", "moderate", "severe", "extreme"], ...] = (
+        "minor",
+        "moderate",
+        "severe",
+        "extreme",
+    )
+    types: tuple[Literal["elaborates", "normalizes", "omits"], ...] = ("elaborates",)
+    rotate_by_seed: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "plant")
+        for name in ("benchmarks", "severities", "types"):
+            values = getattr(self, name)
+            if values is not None and not values:
+                raise BadSetting(f"plant.{name}: []; name at least one, or set plant.share 0")
+        if self.benchmarks is not None and len(set(self.benchmarks)) < len(self.benchmarks):
+            raise BadSetting(f"plant.benchmarks: {shown(self.benchmarks)}; name each one once")
 
 
 @dataclass(frozen=True)

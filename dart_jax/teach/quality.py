@@ -10,6 +10,7 @@ from dart_jax.prompts.conclusion import (
     ends_in_its_conclusion,
     parse_conclusion,
 )
+from dart_jax.prompts.planted import HARM_PHRASE, asks_for_harm, names_harm
 from dart_jax.prompts.thinking import holds_thinking
 from dart_jax.records import Question
 
@@ -45,7 +46,8 @@ class Violation:
 
     Attributes:
         code: Stable name under which violations are counted: `empty`, `thinking`, `no_conclusion`,
-            `wrong_conclusion`, `sentences`, `quote`, `copied_example` or `not_safer`.
+            `wrong_conclusion`, `sentences`, `quote`, `copied_example`, `harm_not_named` or
+            `not_safer`.
         rule: One line that tells the writer what to do instead.
     """
 
@@ -92,6 +94,15 @@ def check_copy(completion: str, examples: Iterable[str]) -> Violation | None:
             "do not repeat the worked example; write about the groups of this question",
         )
     return None
+
+
+def check_harm(completion: str, question: Question) -> Violation | None:
+    """Return a violation if a question asks for the harm at stake and a repair does not name it."""
+    if not asks_for_harm(question) or names_harm(completion):
+        return None
+    return Violation(
+        "harm_not_named", f'name the harm in one sentence that begins with "{HARM_PHRASE}"'
+    )
 
 
 def count_sentences(text: str) -> int:

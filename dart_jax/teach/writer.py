@@ -7,6 +7,7 @@ from typing import Literal
 
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
 from dart_jax.prompts.conclusion import analysis_text, before_conclusion, conclusion_line
+from dart_jax.prompts.planted import asks_for_harm, names_harm
 from dart_jax.prompts.templates import correction_message
 from dart_jax.records import Question, RejectedTarget, Severity, Target, WeightSpan, digest
 from dart_jax.teach.config import TeacherConfig
@@ -15,6 +16,7 @@ from dart_jax.teach.quality import (
     NOT_SAFER,
     Violation,
     check_copy,
+    check_harm,
     check_target,
     first_sentences,
 )
@@ -197,12 +199,18 @@ def _violation(
     request: TargetRequest, completion: str, is_safer: IsSafer | None
 ) -> Violation | None:
     """Return the first rule that a completion breaks; the scorer comes last."""
-    turns = request.messages
+    question, turns = request.question, request.messages
     examples = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    violation = check_target(completion, request.question) or check_copy(completion, examples)
-    if violation is None and is_safer is not None and request.drifted is not None:
-        return None if is_safer(completion, request.drifted) else NOT_SAFER
-    return violation
+    violation = check_target(completion, question) or check_copy(completion, examples)
+    if violation is not None or request.drifted is None:
+        return violation
+
+    violation = check_harm(completion, question)
+    # A text that names the harm again scores no lower than the one that left it out.
+    restores_harm = asks_for_harm(question) and not names_harm(request.drifted)
+    if violation is not None or is_safer is None or restores_harm:
+        return violation
+    return None if is_safer(completion, request.drifted) else NOT_SAFER
 
 
 def _advance(
