@@ -28,6 +28,7 @@ from dart_jax.report.document import (
     note,
 )
 from dart_jax.report.drift import audit_table, reduction_note
+from dart_jax.report.in_short import in_short
 from dart_jax.report.protocol import protocol_note
 from dart_jax.report.public import OWN_SUITES, public_name, public_settings
 from dart_jax.report.results import benchmarks, results, same_model
@@ -92,6 +93,7 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
     config = inputs.config
     drift = (reduction_note(summary), audit_table(summary))
     sections = (
+        in_short(summary, config["evaluate"]["confidence"]),
         Section("What it is", tuple(_what_it_is(inputs))),
         _use(inputs),
         _data(inputs, summary),

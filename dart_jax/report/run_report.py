@@ -21,6 +21,7 @@ from dart_jax.report.document import Document, Figure, note, tables_of, tagged, 
 from dart_jax.report.drift import audit_table, cycles, drift, reduction_note, uncertain
 from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
+from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
 from dart_jax.report.protocol import protocol_words
 from dart_jax.report.report_data import REPORT_DATA, ReportData
@@ -87,6 +88,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     config = data.config
     calibration = _read(run_path / CALIBRATION, Calibration)
     sections = [
+        in_short(summary, data.confidence),
         what_was_run(summary, config),
         results(summary, data.confidence),
         benchmarks(summary),
@@ -111,11 +113,13 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
 
 
 def console_text(summary: RunSummary, data: ReportData) -> str:
-    """Collect what a run prints at its end: results and drift."""
+    """Collect what a run prints at its end: what it comes to, results and drift."""
     confidence = data.confidence
     [table, *notes] = results(summary, confidence).blocks
     lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
-    return to_text([lead, table, audit_table(summary), reduction_note(summary), *notes[1:]])
+    short = in_short(summary, confidence).blocks
+    drift_blocks = (audit_table(summary), reduction_note(summary))
+    return to_text([*short, lead, table, *drift_blocks, *notes[1:]])
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
