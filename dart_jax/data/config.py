@@ -1,9 +1,12 @@
 """Settings of a run's questions and their splits."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from dart_jax.settings import Count, Name, Seed, check_fields
+from dart_jax.settings import BadSetting, Count, Name, Range, Seed, check_fields, shown
+
+PartShare = Annotated[float, Range(above=0, below=1)]
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class DataConfig:
         hub: Name of a data set, or its local folder, with the same columns.
         hub_split: The data set's split that holds the questions; training, validation and test questions are all taken from it.
         split_by: Split single rows, or whole scenarios (no template shared between splits); none: every row is for training, and nothing is held back to evaluate on.
+        shares: Shares of training, validation and test questions; the paper's are 0.8, 0.1, 0.1.
         max_train: Largest number of training questions, spread evenly over benchmarks and conditions.
         max_validation: Largest number of validation questions, spread likewise.
         max_test: Largest number of test questions, spread likewise.
@@ -29,6 +33,7 @@ class DataConfig:
     hub: Name | None = None
     hub_split: Name = "train"
     split_by: Literal["row", "scenario", "none"] = "row"
+    shares: tuple[PartShare, PartShare, PartShare] = (0.8, 0.1, 0.1)
     max_train: Count | None = None
     max_validation: Count | None = None
     max_test: Count | None = None
@@ -36,3 +41,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "data")
+        if not math.isclose(math.fsum(self.shares), 1):
+            raise BadSetting(
+                f"data.shares: {shown(self.shares)} add up to {math.fsum(self.shares):g}; give "
+                "the shares of training, validation and test questions, which add up to 1"
+            )

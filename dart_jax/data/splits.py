@@ -1,4 +1,4 @@
-"""Split questions 80/10/10, stratified by (benchmark, condition), alike on every machine.
+"""Split questions, stratified by (benchmark, condition), alike on every machine.
 
 The order is that of SHA-256 of seed and id; no random generator and no input order enters it.
 """
@@ -14,8 +14,8 @@ from dart_jax.data.config import DataConfig
 from dart_jax.data.suites import load_suite
 from dart_jax.records import Condition, Question
 
-SHARES = {"train": Fraction(8, 10), "validation": Fraction(1, 10), "test": Fraction(1, 10)}
-"""Share of each (benchmark, condition) stratum, as in the paper."""
+SPLITS = ("train", "validation", "test")
+PAPERS_SHARES = (0.8, 0.1, 0.1)
 
 Stratum = tuple[str, Condition | None]
 
@@ -42,7 +42,7 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
         splits = {"train": questions, "validation": [], "test": []}
         limits = {"train": config.max_train}
     else:
-        splits = split(questions, by=config.split_by, seed=config.seed)
+        splits = split(questions, by=config.split_by, seed=config.seed, shares=config.shares)
 
     for name in limits:
         if not splits[name]:
@@ -56,7 +56,11 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
 
 
 def split(
-    questions: Iterable[Question], *, by: Literal["row", "scenario"], seed: int
+    questions: Iterable[Question],
+    *,
+    by: Literal["row", "scenario"],
+    seed: int,
+    shares: Sequence[float] = PAPERS_SHARES,
 ) -> dict[str, list[Question]]:
     """Split into train, validation and test.
 
@@ -69,6 +73,7 @@ def split(
         questions: Questions with unique ids, in any order.
         by: Unit that is not divided between splits.
         seed: Another seed gives another split.
+        shares: Share of each (benchmark, condition) stratum that each split gets; they add to 1.
 
     Returns:
         Questions by split name, sorted by benchmark, condition and id.
@@ -79,15 +84,20 @@ def split(
     questions = sorted(questions, key=lambda q: (q.benchmark, q.condition or "", q.id))
     _check_unique(questions)
 
+    # Fractions, so that ties between splits are broken alike on every machine.
+    share_of = {
+        name: Fraction(share).limit_denominator(10_000)
+        for name, share in zip(SPLITS, shares, strict=True)
+    }
     totals = Counter(_stratum(q) for q in questions)
-    filled: dict[str, Counter[Stratum]] = {name: Counter() for name in SHARES}
+    filled: dict[str, Counter[Stratum]] = {name: Counter() for name in SPLITS}
     place: dict[str, str] = {}
     for group in _groups(questions, by, seed):
         counts = Counter(_stratum(q) for q in group)
-        name = min(SHARES, key=lambda name: _cost(counts, filled[name], totals, SHARES[name]))
+        name = min(SPLITS, key=lambda name: _cost(counts, filled[name], totals, share_of[name]))
         filled[name].update(counts)
         place.update((q.id, name) for q in group)
-    return {name: [q for q in questions if place[q.id] == name] for name in SHARES}
+    return {name: [q for q in questions if place[q.id] == name] for name in SPLITS}
 
 
 def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Question]:

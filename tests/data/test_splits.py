@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dart_jax.data.config import DataConfig
 from dart_jax.data.mini_suite import load_mini
-from dart_jax.data.splits import SHARES, make_splits, split, take
+from dart_jax.data.splits import PAPERS_SHARES, SPLITS, make_splits, split, take
 from dart_jax.records import Condition, Question, digest
 
 FAMILIES = ("D1", "D2", "D3", "D4", "N1", "N2", "N3", "N4")
@@ -80,7 +80,7 @@ def test_row_sizes_are_within_one_of_the_shares(diff, equal, seed):
     questions = [_question("D2", c, i, 0) for c, count in counts.items() for i in range(count)]
     splits = split(questions, by="row", seed=seed)
     assert sorted(q.id for part in splits.values() for q in part) == sorted(q.id for q in questions)
-    for name, share in SHARES.items():
+    for name, share in zip(SPLITS, PAPERS_SHARES, strict=True):
         sizes = _strata(splits[name])
         for condition, count in counts.items():
             assert abs(sizes["D2", condition] - share * count) < 1
@@ -111,7 +111,7 @@ def test_scenarios_stay_whole_and_near_the_shares(sizes, seed):
     # No split is off by more than two of the largest groups.
     largest = max(diff + equal for diff, equal in sizes)
     totals = _strata(questions)
-    for name, share in SHARES.items():
+    for name, share in zip(SPLITS, PAPERS_SHARES, strict=True):
         for stratum, size in _strata(splits[name]).items():
             assert abs(size - share * totals[stratum]) <= 2 * largest
 
@@ -192,6 +192,16 @@ def test_make_splits():
         assert small[name] == whole[name][:limit]
     assert set(_strata(small["train"]).values()) == {2}
     assert set(_strata(small["test"]).values()) == {1}
+
+
+def test_other_shares_are_met_and_must_add_up():
+    splits = make_splits(DataConfig(shares=(0.6, 0.2, 0.2)))
+    assert [len(splits[name]) for name in SPLITS] == [192, 64, 64]
+    assert set(_strata(splits["test"]).values()) == {4}
+    with pytest.raises(ValueError, match=r"data\.shares: .* add up to 0\.9"):
+        DataConfig(shares=(0.6, 0.2, 0.1))
+    with pytest.raises(ValueError, match=r"data\.shares"):
+        DataConfig(shares=(1.0, 0.0, 0.0))
 
 
 def test_make_splits_by_scenario_shares_none():
