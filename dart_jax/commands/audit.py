@@ -56,12 +56,14 @@ def opened(path: Path, stage: str = "audit", settings: Sequence[str] = ()) -> It
 def _calibrate(args: argparse.Namespace) -> None:
     from dart_jax.commands.calibrate import calibrate
     from dart_jax.report.audit_error import noise_tables
+    from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
 
     with opened(args.run) as run:
         found = calibrate(run, args.questions, args.seeds)
         print(f"\nM0 against M0: {found.questions} questions, seeds {found.seeds}\n")
-        print(to_text(noise_tables(found)))
+        print(to_text(with_planting(noise_tables(found), read_planting(run.folder.path))))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -75,11 +77,14 @@ def _export(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from dart_jax.commands.annotations import import_annotations
     from dart_jax.report.audit_error import people_table
+    from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
 
     with opened(args.run) as run:
         agreement = import_annotations(run, args.files)
-        print(f"\n{to_text([people_table(agreement)])}")
+        blocks = with_planting([people_table(agreement)], read_planting(run.folder.path))
+        print(f"\n{to_text(blocks)}")
 
 
 def _refusals(args: argparse.Namespace) -> None:

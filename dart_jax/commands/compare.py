@@ -15,6 +15,7 @@ from dart_jax.pipeline.finished import read_finished, run_folder
 from dart_jax.records import read_jsonl, write_text
 from dart_jax.report.comparison import paired_table, runs_table
 from dart_jax.report.document import Table
+from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
 from dart_jax.report.to_text import to_text
@@ -48,6 +49,8 @@ def compare(args: argparse.Namespace) -> None:
     paired = paired_runs(runs, EvaluateConfig(), _SEED)
     if paired:
         tables.append(paired_table(paired))
+    planted = [run.name for run in runs if run.summary.planting is not None]
+    tables = with_remark(tables, planted_in_some(planted, len(runs)))
     print(to_text(tables))
     for name, how in other_questions(runs).items():
         print(

@@ -4,6 +4,7 @@
     merged   base and adapter in one folder, for `transformers` and for `model.path` here
 
 Both come with a model card that says what the model is, how it was trained and what was measured.
+A model in whose training targets faults were planted is exported with `--planted-is-known` only.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ from dart_jax.settings import Positive
 if TYPE_CHECKING:
     from dart_jax.model.merged import Dtype, MergeReport
     from dart_jax.pipeline.finished import FinishedRun
+    from dart_jax.teach.planted import Planting
 
 Form = Literal["peft", "merged"]
 SHARD_BYTES = 5 * 10**9
+
+
+class PlantedFaults(ValueError):
+    """A model was trained on planted faults, and nobody said that this is known."""
 
 
 def export(
@@ -37,6 +43,7 @@ def export(
     dtype: Dtype = "checkpoint",
     max_shard_bytes: int = SHARD_BYTES,
     overwrite: bool = False,
+    planted_is_known: bool = False,
 ) -> str:
     """Write the folder `out`, whole or not at all.
 
@@ -46,6 +53,7 @@ def export(
         dtype: How merged weights are stored; `checkpoint` keeps each tensor's own type.
         max_shard_bytes: Largest file of merged weights.
         overwrite: Replace `out` when it is an earlier export.
+        planted_is_known: Export a model although faults were planted in its training targets.
 
     Returns:
         What was written, in a line.
@@ -56,6 +64,7 @@ def export(
             adapter was never trained.
         FileExistsError: `out` is in use and may not be replaced.
         FileNotFoundError, ValueError: A folder that is not there, an adapter that is not.
+        PlantedFaults: The model, or its base, was trained on planted faults.
     """
     # Imported here, so that --help does not wait for jax.
     from dart_jax.model.load import resolve_path
@@ -65,10 +74,25 @@ def export(
     with folder.lock():
         finished = read_finished(folder)
         base = resolve_path(finished.config.model.path)
+        if not planted_is_known:
+            _check_planted(finished, base)
         _check_out(out, overwrite, (folder.path, base))
         check_base(folder, "distill", finished.config)
         with _new_folder(out) as partial:
             return _write(finished, adapter, form, base, partial, dtype, max_shard_bytes)
+
+
+def _check_planted(run: FinishedRun, base: Path) -> None:
+    """Raise PlantedFaults where the run or its base was trained on planted faults."""
+    from dart_jax.teach.planted import read_mark
+
+    for planting, where in ((run.planting, run.path), (read_mark(base), base)):
+        if planting is not None:
+            raise PlantedFaults(
+                f"{where}: faults were planted on purpose in {planting.planted} of "
+                f"{planting.targets} training targets, and the model may write them; to export it "
+                "all the same, with a card that says so, add --planted-is-known"
+            )
 
 
 def _write(
@@ -84,6 +108,7 @@ def _write(
     from dart_jax.model.merged import write_config, write_merged, write_tokenizer
     from dart_jax.model.peft_file import check_trained, load_peft, save_peft
     from dart_jax.report.public import public_name
+    from dart_jax.teach.planted import mark_model, read_mark
 
     source_folder, lora = run.adapter(adapter), run.config.lora
     config, source = open_checkpoint(base)
@@ -100,6 +125,9 @@ def _write(
         )
         open_checkpoint(folder)  # what was written is read back before anybody relies on it
         storage, line = _storage(base, report), _line(report)
+    of_base = read_mark(base)
+    mark_model(folder, run.planting or of_base)
+    storage = " ".join(part for part in (storage, _planted_base(of_base)) if part)
     write_text(folder / "README.md", _card(run, adapter, form, storage))
     return line
 
@@ -118,8 +146,16 @@ def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
             versions=run.versions,
             targets=run.targets,
             rejected=run.rejected,
+            planting=run.planting,
         )
     )
+
+
+def _planted_base(planting: Planting | None) -> str:
+    """Say of a base that faults were planted in its own training targets."""
+    from dart_jax.report.planting import planted_words
+
+    return "" if planting is None else f"Of the base itself: {planted_words(planting)}."
 
 
 def _read_from(base: Path) -> str:
@@ -223,6 +259,12 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace --out if it is an earlier export."
     )
+    parser.add_argument(
+        "--planted-is-known",
+        action="store_true",
+        help="Export a model although faults were planted in its training targets (plant.share); "
+        "its card says so.",
+    )
     return parser
 
 
@@ -244,6 +286,7 @@ def main(args: Sequence[str] | None = None) -> int:
         dtype=parsed.dtype,
         max_shard_bytes=int(parsed.max_shard_gb * 1e9),
         overwrite=parsed.overwrite,
+        planted_is_known=parsed.planted_is_known,
     )
     print(f"{parsed.out}: {line}")
     return 0

@@ -20,21 +20,27 @@ _FREE = ("judge", "audit", "decode", "evaluate")
 def _open_ended(args: argparse.Namespace) -> None:
     from dart_jax.commands.open_ended import evaluate_open_ended
     from dart_jax.report.external import open_ended_section
+    from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
 
     with opened(args.run, "repair", args.settings) as run:
         summary = evaluate_open_ended(run, args.models, args.most)
-        print(f"\n{to_text(open_ended_section(summary).blocks)}")
+        blocks = open_ended_section(summary).blocks
+        print(f"\n{to_text(with_planting(blocks, read_planting(run.folder.path)))}")
 
 
 def _external(args: argparse.Namespace) -> None:
     from dart_jax.commands.external import evaluate_external
     from dart_jax.report.external import suite_section
+    from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
 
     with opened(args.run, "repair", args.settings) as run:
         summary = evaluate_external(run, args.suite, args.dir, args.models, args.most)
-        print(f"\n{to_text(suite_section(summary).blocks)}")
+        blocks = suite_section(summary).blocks
+        print(f"\n{to_text(with_planting(blocks, read_planting(run.folder.path)))}")
 
 
 def add_commands(commands) -> None:

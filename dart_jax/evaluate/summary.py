@@ -20,6 +20,7 @@ from dart_jax.evaluate.statistics import Statistics
 from dart_jax.records import BadRecord, from_json, write_text
 from dart_jax.summaries import Estimate, to_pretty_json
 from dart_jax.teach.labels import LabelSummary
+from dart_jax.teach.planted import Planting
 
 SUMMARY = "evaluation/summary.json"
 """Path of the file in a run's folder."""
@@ -129,6 +130,7 @@ class RunSummary:
         seconds: Wall-clock seconds by stage.
         statistics: None where no test question has a label.
         policy: Figures of the explanation policy; None where the models never had it.
+        planting: What was planted in the training targets; None where nothing was.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -149,6 +151,7 @@ class RunSummary:
     seconds: dict[str, float]
     statistics: Statistics | None
     policy: Policy | None
+    planting: Planting | None = None
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)

@@ -114,6 +114,7 @@ class SweepTable:
         shortcut: Accuracy of the shortcut baseline.
         protocol, split_by, judge, test_questions: The values that occur among the runs.
         seconds: Wall-clock seconds of all stages of all runs.
+        planted: Variants that planted faults in their training targets.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -133,6 +134,7 @@ class SweepTable:
     judge: list[str] = field(default_factory=list)
     test_questions: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    planted: list[str] = field(default_factory=list)
 
 
 def over_seeds(values: Mapping[str, float | None], confidence: float) -> OverSeeds:
@@ -205,7 +207,13 @@ def sweep_table(
         judge=sorted({summary.judge for summary in summaries}),
         test_questions=sorted({summary.test_questions for summary in summaries}),
         seconds=math.fsum(sum(summary.seconds.values()) for summary in summaries),
+        planted=_planted(results, present),
     )
+
+
+def _planted(results: Sequence[Result], variants: Sequence[str]) -> list[str]:
+    planted = {result.variant for result in results if result.summary.planting is not None}
+    return [variant for variant in variants if variant in planted]
 
 
 def _listed(names: Sequence[str]) -> str:

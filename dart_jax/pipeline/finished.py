@@ -14,6 +14,7 @@ from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
 from dart_jax.stages.cycles import cycles_run, later_models
+from dart_jax.teach.planted import Planting, read_planting
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class FinishedRun:
         weights: `repair/weights.json`: examples and weight by severity; {} without a repair.
         targets: Training targets of the distill stage.
         rejected: Training questions for which the teacher had no acceptable target.
+        planting: What was planted in the targets; None where nothing was.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class FinishedRun:
     weights: dict[str, dict[str, float]]
     targets: int
     rejected: int
+    planting: Planting | None
 
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
@@ -104,6 +107,7 @@ def _finished(
         weights=weights,
         targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
         rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
+        planting=read_planting(path),
     )
 
 

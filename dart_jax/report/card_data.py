@@ -34,6 +34,7 @@ def card_data(
     data: Mapping[str, Any],
     adapter: str,
     metrics: ModelMetrics | None,
+    planted: bool = False,
 ) -> ModelCardData:
     """State language, licence, base model, tags and evaluation results.
 
@@ -43,6 +44,7 @@ def card_data(
         data: The configuration's section of that name.
         adapter: Which of the run's models this is, such as `M_DART`.
         metrics: On the test questions; None where nothing was measured.
+        planted: Whether faults were planted in the training targets.
     """
     from huggingface_hub import ModelCardData
 
@@ -50,6 +52,8 @@ def card_data(
     tags, name, results = ["lora", "jax"], None, None
     if metrics is not None:
         tags = ["dart", "difference-awareness", "fairness", *tags]
+    if planted:
+        tags.append("planted-faults")
     if metrics is not None and datasets:
         name = f"{base.split('/')[-1]}-DART-{adapter}"
         results = _results(metrics, datasets)

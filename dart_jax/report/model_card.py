@@ -29,12 +29,14 @@ from dart_jax.report.document import (
 )
 from dart_jax.report.drift import audit_table, reduction_note
 from dart_jax.report.in_short import in_short
+from dart_jax.report.planting import planted_document
 from dart_jax.report.protocol import protocol_note
 from dart_jax.report.public import OWN_SUITES, public_name, public_settings
 from dart_jax.report.results import benchmarks, results, same_model
 from dart_jax.report.run_sections import limit_sentences
-from dart_jax.report.settings import section_rows
+from dart_jax.report.settings import plants, section_rows
 from dart_jax.report.to_markdown import to_markdown
+from dart_jax.teach.planted import Planting
 
 _REPAIRED = ("lora", "sft", "repair", "data", "teacher", "judge", "audit", "decode", "evaluate")
 _TUNED = ("lora", "sft", "data", "teacher")
@@ -56,6 +58,7 @@ class CardInputs:
         weights: By severity, and for `replay`: `{"examples": count, "weight": sum}`.
         versions: Packages that the run used, and `platform`, which is not shown.
         targets, rejected: Training questions with and without an acceptable target.
+        planting: What was planted in the training targets; None where nothing was.
     """
 
     adapter: str
@@ -67,6 +70,7 @@ class CardInputs:
     versions: Mapping[str, str]
     targets: int
     rejected: int
+    planting: Planting | None = None
 
     @property
     def base(self) -> str:
@@ -83,8 +87,10 @@ def model_card(inputs: CardInputs) -> str:
         data=inputs.config["data"],
         adapter=inputs.adapter,
         metrics=None if summary is None else summary.models.get(inputs.adapter),
+        planted=inputs.planting is not None,
     )
     document = _fine_tune(inputs) if summary is None else _evaluated(inputs, summary)
+    document = planted_document(document, inputs.planting)
     return f"---\n{front.to_yaml()}\n---\n\n{to_markdown(document)}"
 
 
@@ -261,6 +267,8 @@ def _data(inputs: CardInputs, summary: RunSummary) -> Section:
 
 
 def _settings(config: Mapping[str, Any], sections: tuple[str, ...]) -> Section:
+    if plants(config):
+        sections = (*sections, "plant")
     return Section("Settings", (section_rows(public_settings(config, sections)),))
 
 

@@ -23,6 +23,7 @@ from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
 from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
+from dart_jax.report.planting import planted_document, planted_notice, with_planting
 from dart_jax.report.protocol import protocol_words
 from dart_jax.report.report_data import REPORT_DATA, ReportData
 from dart_jax.report.results import benchmarks, results
@@ -109,7 +110,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     name = str(config["run"]["name"])
     tags = {"run": name, "protocol": summary.protocol, "split_by": summary.split_by}
     kept = tuple(section for section in sections if section is not None)
-    return Document(f"DART run {name}", tagged(kept, tags))
+    return planted_document(Document(f"DART run {name}", tagged(kept, tags)), summary.planting)
 
 
 def console_text(summary: RunSummary, data: ReportData) -> str:
@@ -119,7 +120,10 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
     lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
     short = in_short(summary, confidence).blocks
     drift_blocks = (audit_table(summary), reduction_note(summary))
-    return to_text([*short, lead, table, *drift_blocks, *notes[1:]])
+    blocks = [*short, lead, table, *drift_blocks, *notes[1:]]
+    if summary.planting is not None:
+        blocks.insert(0, planted_notice(summary.planting))
+    return to_text(with_planting(blocks, summary.planting))
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

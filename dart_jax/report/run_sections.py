@@ -20,6 +20,7 @@ from dart_jax.report.document import (
     Verbatim,
     note,
 )
+from dart_jax.report.planting import planted_table
 from dart_jax.report.protocol import protocol_note, protocol_words
 from dart_jax.report.report_data import DriftExample
 from dart_jax.report.results import same_model
@@ -37,8 +38,10 @@ def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
         "D1 to D4 are the suite's descriptive benchmarks, N1 to N4 its normative ones.",
         style="lead",
     )
-    blocks = (lead, protocol_note(summary), essential_settings(config))
-    return Section("What was run", blocks, anchor="run")
+    blocks: list[Block] = [lead, protocol_note(summary), essential_settings(config)]
+    if summary.planting is not None:
+        blocks.append(planted_table(summary.planting))
+    return Section("What was run", tuple(blocks), anchor="run")
 
 
 def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float]]]) -> Section:

@@ -37,9 +37,10 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
         "learning_rate",
         "loss",
     ),
+    "plant": (),
     "run": ("seed",),
 }
-"""An empty tuple stands for the whole section."""
+"""An empty tuple stands for the whole section; `plant` is left out where nothing is planted."""
 
 _SECTION_COLUMNS = (Column("section", "section"), Column("settings", "settings"))
 
@@ -48,12 +49,19 @@ def essential_settings(config: Mapping[str, Any]) -> Table:
     """Tabulate the settings that a reader needs at a glance, a row a section."""
     rows = []
     for section, keys in _ESSENTIALS.items():
+        if section == "plant" and not plants(config):
+            continue
         values = dict(config[section])
         if values.get("scorers"):
             del values["scorer"]  # a default that is not used
         shown = {key: values[key] for key in keys or values if key in values}
         rows.append({"section": section, "settings": listed(shown)})
     return Table("settings", "Essential settings", _SECTION_COLUMNS, rows)
+
+
+def plants(config: Mapping[str, Any]) -> bool:
+    """Say whether a configuration plants faults; one of an earlier version has no such section."""
+    return bool(config.get("plant", {}).get("share"))
 
 
 def settings_table(config: Mapping[str, Any]) -> Table:

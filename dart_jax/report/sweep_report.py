@@ -20,6 +20,7 @@ from dart_jax.report.document import (
     tables_of,
 )
 from dart_jax.report.figures import to_png, to_svg
+from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.run_report import write_bytes
 from dart_jax.report.sweep_figures import accuracy_against_drift
 from dart_jax.report.to_csv import to_csv
@@ -67,7 +68,7 @@ def sweep_document(table: SweepTable) -> Document:
         sections.append(Section("Differences, paired by seed", (_differences_table(table),)))
     if table.failures:
         sections.append(Section("Failed", (_failures(table),)))
-    return Document(f"Sweep {table.name}", tuple(sections))
+    return Document(f"Sweep {table.name}", with_remark(sections, _planted(table)))
 
 
 def sweep_text(folder: Path) -> str:
@@ -77,7 +78,12 @@ def sweep_text(folder: Path) -> str:
     if table.failures:
         blocks.append(_failures(table))
     blocks.append(note(f"{table.done} of {table.runs} runs done: {folder / 'table.md'}"))
-    return to_text(blocks)
+    return to_text(with_remark(blocks, _planted(table)))
+
+
+def _planted(table: SweepTable) -> str:
+    """Say which variants planted faults; '' where none did."""
+    return planted_in_some(table.planted, len({v for row in table.rows for v in row.variants}))
 
 
 def _what_was_measured(table: SweepTable) -> Note:

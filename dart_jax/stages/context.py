@@ -28,7 +28,8 @@ from dart_jax.prompts.planted import PLANTED_TEXTS, with_harm_request
 from dart_jax.prompts.templates import TEXTS
 from dart_jax.records import DriftType, Question, digest
 from dart_jax.run_dir import RunDir, hash_path
-from dart_jax.teach.planting import DealtFault, deal_faults
+from dart_jax.teach.planted import DealtFault, mark_model, read_planting
+from dart_jax.teach.planting import deal_faults
 
 SCORES = "scores.sqlite"
 LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
@@ -102,10 +103,16 @@ class Run:
         return to_devices(lora, tree_shardings(self.model.mesh, lora_axes(lora), lora))
 
     def save_adapter(self, name: str, lora: LoraParams) -> None:
-        """Write an adapter from the mesh, in PEFT's format."""
+        """Write an adapter from the mesh, in PEFT's format, and what was planted in its targets."""
         path, model = self.adapter_path(name), self.model
         whole = jax.device_put(lora, replicated(model.mesh))
-        on_primary(lambda: save_peft(path, whole, self.config.lora, model.name))
+
+        def save() -> None:
+            # Before the adapter, which is complete once its configuration is there.
+            mark_model(path, read_planting(self.folder.path))
+            save_peft(path, whole, self.config.lora, model.name)
+
+        on_primary(save)
 
     def adapter_path(self, name: str) -> Path:
         """Folder of an adapter, in PEFT's format."""

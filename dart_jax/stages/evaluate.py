@@ -52,6 +52,7 @@ from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
 from dart_jax.summaries import read_json
 from dart_jax.teach.labels import LabelSummary, label_summary
+from dart_jax.teach.planted import PLANTED, UNPLANTED, read_planting
 
 OUTPUTS = ("generations", "evaluation", "report")
 WORK = ()
@@ -59,7 +60,7 @@ WORK = ()
 # Of the inputs, those on which no answer depends but that of a model for its own adapter.
 _FREE = {
     *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
-    *("rejects", "scorers", "weights"),
+    *("plant", "planted targets", "planted texts", "rejects", "scorers", "weights"),
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
@@ -90,7 +91,16 @@ def inputs(run: Run) -> dict[str, Any]:
         "pool questions": questions_digest(pool(run)),
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
+        **_planting_inputs(run),
     }
+
+
+def _planting_inputs(run: Run) -> dict[str, Any]:
+    """What the report says of planted faults; nothing where planting is off."""
+    if not run.faults:
+        return {}
+    files = [hash_path(run.folder / name) for name in (PLANTED, UNPLANTED)]
+    return {**run.planting_inputs(), "planted targets": files}
 
 
 def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
@@ -217,6 +227,7 @@ def _summary(
             config.run.seed,
         ),
         policy=policy_summary(test, sides, config.evaluate, config.run.seed),
+        planting=read_planting(run.folder.path),
     )
 
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dart_jax.data.mini_suite import MINI_DIR
 from dart_jax.data.suites import custom_items
 from dart_jax.processes import on_primary
-from dart_jax.records import PlantedFault, Question, Target, digest, read_jsonl, write_jsonl
+from dart_jax.records import Question, Target, digest, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import own_texts
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
-from dart_jax.teach.planting import Planting, UnplantedFault, plant_faults, sum_up
+from dart_jax.teach.planted import PLANTED, TARGETS, UNPLANTED
+from dart_jax.teach.planting import plant_faults
 from dart_jax.teach.writer import check_rationales
 
-TARGETS = "teach/targets.jsonl"
-PLANTED = "teach/planted.jsonl"
-UNPLANTED = "teach/unplanted.jsonl"
 # Targets before faults are planted in them, so that a stopped stage plants none twice.
 CLEAN = "clean_targets.jsonl"
 
@@ -123,16 +120,3 @@ def _plant(run: Run, accepted: Sequence[Target]) -> None:
         if found.unplanted:
             why = f"{run.folder / UNPLANTED} says why; the first: {found.unplanted[0].reason}"
         raise RuntimeError(f"no fault could be planted: {why}")
-
-
-def planting_of(folder: Path) -> Planting | None:
-    """Sum up what a run planted in its targets; None where it planted nothing.
-
-    Args:
-        folder: The run's folder, its stage teach done.
-    """
-    if not (folder / PLANTED).exists():
-        return None
-    targets = read_jsonl(folder / TARGETS, Target)
-    faults = read_jsonl(folder / PLANTED, PlantedFault)
-    return sum_up(len(targets), faults, read_jsonl(folder / UNPLANTED, UnplantedFault))

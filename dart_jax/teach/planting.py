@@ -4,7 +4,7 @@ Every choice is made by hashes of question ids: which targets of a benchmark, wh
 sentences, and whether it stands after the first sentence or at the end of the analysis.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,26 +13,8 @@ from dart_jax.prompts.planted import HARM_PHRASE, names_harm, planted_sentences
 from dart_jax.records import DriftType, PlantedFault, Question, Severity, Target, WeightSpan, digest
 from dart_jax.settings import BadSetting
 from dart_jax.teach.config import PlantConfig
+from dart_jax.teach.planted import DealtFault, UnplantedFault
 from dart_jax.teach.quality import sentence_spans
-
-
-@dataclass(frozen=True)
-class DealtFault:
-    """The type and severity of all faults that are planted in one benchmark."""
-
-    type: DriftType
-    severity: Severity
-
-
-@dataclass(frozen=True)
-class UnplantedFault:
-    """A target that was chosen to get a fault and could not; it stays as the teacher wrote it."""
-
-    question_id: str
-    benchmark: str
-    type: DriftType
-    severity: Severity
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -48,38 +30,6 @@ class PlantedTargets:
     targets: list[Target] = field(default_factory=list)
     faults: list[PlantedFault] = field(default_factory=list)
     unplanted: list[UnplantedFault] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class BenchmarkPlanting:
-    """How many targets of a benchmark got its fault.
-
-    Attributes:
-        unplanted: Targets that were chosen and could get none.
-    """
-
-    type: DriftType
-    severity: Severity
-    planted: int
-    unplanted: int
-
-
-@dataclass(frozen=True)
-class Planting:
-    """What a run planted in its training targets.
-
-    Attributes:
-        targets: Number of training targets, with a fault or without.
-        benchmarks: The faults by benchmark.
-    """
-
-    targets: int
-    benchmarks: dict[str, BenchmarkPlanting]
-
-    @property
-    def planted(self) -> int:
-        """The number of targets with a fault."""
-        return sum(benchmark.planted for benchmark in self.benchmarks.values())
 
 
 def deal_faults(config: PlantConfig, benchmarks: Iterable[str], seed: int) -> dict[str, DealtFault]:
@@ -150,24 +100,6 @@ def plant_faults(
             planted.targets.append(target)
             planted.unplanted.append(UnplantedFault(*facts, reason=changed))
     return planted
-
-
-def sum_up(
-    targets: int, faults: Iterable[PlantedFault], unplanted: Iterable[UnplantedFault]
-) -> Planting:
-    """Count by benchmark what was planted in so many targets, and what could not be."""
-    dealt: dict[str, DealtFault] = {}
-    planted: Counter[str] = Counter()
-    left: Counter[str] = Counter()
-    for counts, found in ((planted, faults), (left, unplanted)):
-        for fault in found:
-            dealt[fault.benchmark] = DealtFault(fault.type, fault.severity)
-            counts[fault.benchmark] += 1
-
-    benchmarks = {}
-    for name, fault in sorted(dealt.items()):
-        benchmarks[name] = BenchmarkPlanting(fault.type, fault.severity, planted[name], left[name])
-    return Planting(targets, benchmarks)
 
 
 def _chosen(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dart_jax.__main__ import command
-from dart_jax.commands.export import export, main
+from dart_jax.commands.export import PlantedFaults, export, main
 from dart_jax.config import STAGES, parse
 from dart_jax.evaluate.summary import SUMMARY, write_summary
 from dart_jax.model.config import LoraConfig
@@ -19,8 +19,9 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.lora import init_lora, merge_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
 from dart_jax.model.weights import BadCheckpoint, load_params
-from dart_jax.records import Target, write_jsonl, write_text
+from dart_jax.records import DriftType, PlantedFault, Severity, Target, write_jsonl, write_text
 from dart_jax.run_dir import RunBusy, RunDir, StaleStage, hash_path
+from dart_jax.teach.planted import mark_model, read_mark, sum_up
 from tests.evaluate.conftest import made_up_summary
 
 LORA = LoraConfig(rank=2, alpha=8.0, targets=("q", "down"))
@@ -339,3 +340,32 @@ def test_command_line(run, tmp_path, capsys):
     for wrong in (["--max-shard-gb", "0"], ["--format", "peft", "--dtype", "bfloat16"]):
         with pytest.raises(SystemExit):
             main([*args, *wrong])
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_a_model_with_planted_faults_goes_out_only_where_that_is_known(form, run, tmp_path):
+    fault = PlantedFault("q", "D1", DriftType.ELABORATES, Severity.MINOR, "How rude.")
+    write_jsonl(run / "teach/planted.jsonl", [fault])
+    write_jsonl(run / "teach/unplanted.jsonl", [])
+    out = tmp_path / "out"
+    with pytest.raises(PlantedFaults, match=r"in 1 of 1 training targets.*--planted-is-known"):
+        export(run, "M_DART", form, out)
+    assert not out.exists()
+
+    command = [f"--run={run}", f"--format={form}", f"--out={out}", "--planted-is-known"]
+    assert main(command) == 0
+    assert "**Faults were planted**" in (out / "README.md").read_text()
+    assert read_mark(out).planted == 1
+
+
+def test_a_base_with_planted_faults_is_known_by_its_mark(make_run, base, tmp_path):
+    marked = shutil.copytree(base, tmp_path / "marked")
+    fault = PlantedFault("q", "D1", DriftType.OMITS, Severity.MINOR, "")
+    mark_model(marked, sum_up(4, [fault], []))
+    run = make_run(f"--model.path={marked}")
+    with pytest.raises(PlantedFaults, match="marked: faults were planted"):
+        export(run, "M_DART", "merged", tmp_path / "out")
+    export(run, "M_DART", "merged", tmp_path / "out", planted_is_known=True)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "Of the base itself: faults planted in 1 of 4 training targets." in card
+    assert read_mark(tmp_path / "out") == read_mark(marked)

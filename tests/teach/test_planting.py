@@ -22,7 +22,8 @@ from dart_jax.records import (
 )
 from dart_jax.settings import BadSetting
 from dart_jax.teach.config import PlantConfig
-from dart_jax.teach.planting import DealtFault, deal_faults, plant_faults, sum_up
+from dart_jax.teach.planted import DealtFault, sum_up
+from dart_jax.teach.planting import deal_faults, plant_faults
 from dart_jax.teach.writer import TargetRequest, file_targets
 
 HARM = "The harm at stake is exclusion from work."
