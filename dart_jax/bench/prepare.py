@@ -13,7 +13,7 @@ from dart_jax.bench.jobs import DecodeJob, TrainJob
 from dart_jax.config import DartConfig, read_command
 from dart_jax.data.config import DataConfig
 from dart_jax.data.mini_suite import file_rationales
-from dart_jax.data.splits import make_splits, take
+from dart_jax.data.splits import take
 from dart_jax.data.suites import load_suite
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
@@ -28,6 +28,7 @@ from dart_jax.records import Question, Target, read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.step import make_schedule
+from dart_jax.stages.context import asked_splits
 
 # Standard deviation of a random adapter's B: answers change, and stay text.
 SMALL = 0.01
@@ -56,9 +57,10 @@ def run_config(run: Path) -> DartConfig:
 
 
 def run_targets(run: Path, limit: int) -> Targets:
-    """The first distill targets of a finished run, and its questions."""
+    """The first distill targets of a finished run, and its questions, as they are asked."""
     targets = read_jsonl(run / "teach/targets.jsonl", Target)
-    return targets[:limit], load_suite(run_config(run).data)
+    splits, _ = asked_splits(run_config(run))
+    return targets[:limit], [question for split in splits.values() for question in split]
 
 
 def train_job(args: argparse.Namespace, folder: Path) -> TrainJob:
@@ -167,7 +169,7 @@ def decode_job(args: argparse.Namespace, folder: Path) -> DecodeJob:
 def run_sources(run: Path) -> tuple[list[Question], str, Path]:
     """A run's test questions, those of the other splits after them, its base, and M_DART."""
     config = run_config(run)
-    splits = make_splits(config.data)
+    splits, _ = asked_splits(config)
     adapter = (run / "adapters/M_DART").resolve()
     load_peft_config(adapter)  # raises where there is none
     questions = [*splits["test"], *splits["validation"], *splits["train"]]

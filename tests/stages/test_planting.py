@@ -80,6 +80,32 @@ def test_nothing_to_omit_stops_the_stage(settings, tmp_path):
         taught(settings, tmp_path, plant__types='["omits"]')
 
 
+def test_a_whole_run_carries_the_fact_into_adapters_summary_and_report(
+    settings, tmp_path, summary_of, capsys
+):
+    changes = {"plant__share": 1, "plant__benchmarks": '["D1"]'}
+    assert main(settings(tmp_path, **changes)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Faults were planted: of 8 training targets, 1" in printed
+
+    run = tmp_path / "run"
+    fault = {"type": "elaborates", "severity": 1, "planted": 1, "unplanted": 0}
+    planting = {"targets": 8, "benchmarks": {"D1": fault}}
+    assert summary_of(run)["planting"] == planting
+    for model in ("M_int", "M_DART"):
+        mark = (run / f"adapters/{model}/planted_faults.json").read_text("utf-8")
+        assert json.loads(mark) == planting
+    page = (run / "report/report.md").read_text("utf-8")
+    assert page.index("**Faults were planted**") < page.index("## Results")
+    repairs = read_jsonl(run / "repair/targets.jsonl", Target)
+    assert repairs and not [target for target in repairs if find_planted(target.completion)]
+
+    assert main(settings(tmp_path, **changes)) == 0
+    assert "teach: up to date" in capsys.readouterr().out
+    assert main([*settings(tmp_path, **changes | {"plant__share": 0.6}), "--stages=teach"]) == 0
+    assert "teach: again, because plant.share changed (1.0 -> 0.6)" in capsys.readouterr().out
+
+
 def run_of(settings, root, **changes):
     config, _, resolved = parse(settings(root, **changes))
     return config, resolved
