@@ -6,8 +6,8 @@ adapters/*/planted_faults.json, and so in every export: `Planting`
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dart_jax.records import DriftType, PlantedFault, Severity, Target, read_jsonl, write_text
@@ -62,10 +62,12 @@ class Planting:
     Attributes:
         targets: Number of training targets, with a fault or without.
         benchmarks: The faults by benchmark.
+        teachers: Who wrote the targets, such as `rules`, `local` or `openai`.
     """
 
     targets: int
     benchmarks: dict[str, BenchmarkPlanting]
+    teachers: list[str] = field(default_factory=list)
 
     @property
     def planted(self) -> int:
@@ -74,9 +76,11 @@ class Planting:
 
 
 def sum_up(
-    targets: int, faults: Iterable[PlantedFault], unplanted: Iterable[UnplantedFault]
+    targets: Sequence[Target],
+    faults: Iterable[PlantedFault],
+    unplanted: Iterable[UnplantedFault],
 ) -> Planting:
-    """Count by benchmark what was planted in so many targets, and what could not be."""
+    """Count by benchmark what was planted in these targets, and what could not be."""
     dealt: dict[str, DealtFault] = {}
     planted: Counter[str] = Counter()
     left: Counter[str] = Counter()
@@ -88,7 +92,9 @@ def sum_up(
     benchmarks = {}
     for name, fault in sorted(dealt.items()):
         benchmarks[name] = BenchmarkPlanting(fault.type, fault.severity, planted[name], left[name])
-    return Planting(targets, benchmarks)
+    # Without the model's name, which may be that of a folder.
+    teachers = sorted({target.provider.split(":")[0] for target in targets})
+    return Planting(len(targets), benchmarks, teachers)
 
 
 def read_planting(run: Path) -> Planting | None:
@@ -101,7 +107,7 @@ def read_planting(run: Path) -> Planting | None:
         return None
     targets = read_jsonl(run / TARGETS, Target)
     faults = read_jsonl(run / PLANTED, PlantedFault)
-    return sum_up(len(targets), faults, read_jsonl(run / UNPLANTED, UnplantedFault))
+    return sum_up(targets, faults, read_jsonl(run / UNPLANTED, UnplantedFault))
 
 
 def mark_model(folder: Path, planting: Planting | None) -> None:

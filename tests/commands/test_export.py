@@ -361,7 +361,7 @@ def test_a_model_with_planted_faults_goes_out_only_where_that_is_known(form, run
 def test_a_base_with_planted_faults_is_known_by_its_mark(make_run, base, tmp_path):
     marked = shutil.copytree(base, tmp_path / "marked")
     fault = PlantedFault("q", "D1", DriftType.OMITS, Severity.MINOR, "")
-    mark_model(marked, sum_up(4, [fault], []))
+    mark_model(marked, sum_up([Target("q", "distill", "So.")] * 4, [fault], []))
     run = make_run(f"--model.path={marked}")
     with pytest.raises(PlantedFaults, match="marked: faults were planted"):
         export(run, "M_DART", "merged", tmp_path / "out")

@@ -86,11 +86,11 @@ def test_a_whole_run_carries_the_fact_into_adapters_summary_and_report(
     changes = {"plant__share": 1, "plant__benchmarks": '["D1"]'}
     assert main(settings(tmp_path, **changes)) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Faults were planted: of 8 training targets, 1" in printed
+    assert "Faults were planted: of 8 training targets (teacher: file), 1" in printed
 
     run = tmp_path / "run"
     fault = {"type": "elaborates", "severity": 1, "planted": 1, "unplanted": 0}
-    planting = {"targets": 8, "benchmarks": {"D1": fault}}
+    planting = {"targets": 8, "benchmarks": {"D1": fault}, "teachers": ["file"]}
     assert summary_of(run)["planting"] == planting
     for model in ("M_int", "M_DART"):
         mark = (run / f"adapters/{model}/planted_faults.json").read_text("utf-8")

@@ -160,10 +160,11 @@ def test_an_unlabelled_completion_gets_its_sentence_at_its_own_end_or_after_its_
 
 
 def test_what_was_planted_is_counted_by_benchmark():
-    targets = [target("q1", f"It is so. {HARM}"), target("q2", "It is so. No harm.")]
+    by = {"provider": "openai:some-model"}
+    targets = [target("q1", f"It is so. {HARM}", **by), target("q2", "It is so. No harm.", **by)]
     planted = plant(targets, OMITS)
-    summed = sum_up(5, planted.faults, planted.unplanted)
-    assert (summed.targets, summed.planted) == (5, 1)
+    summed = sum_up(planted.targets, planted.faults, planted.unplanted)
+    assert (summed.targets, summed.planted, summed.teachers) == (2, 1, ["openai"])
     counts = summed.benchmarks["D1"]
     assert (counts.planted, counts.unplanted, counts.type) == (1, 1, DriftType.OMITS)
 
