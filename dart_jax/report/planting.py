@@ -30,10 +30,10 @@ def planted_notice(planting: Planting) -> Note:
     teachers = f" (teacher: {', '.join(planting.teachers)})" if planting.teachers else ""
     return note(
         Strong("Faults were planted"),
-        f": of {planting.targets} training targets{teachers}, {planting.planted} were given a fault "
-        "of known type and severity on purpose, after their quality control, so that drift can be "
-        "counted and the audit be measured. The models trained on them are for this experiment "
-        "only.",
+        f": of {planting.targets} training targets{teachers}, {planting.planted} were given a "
+        "fault of known type and severity on purpose, after their quality control, so that drift "
+        "can be counted and the audit be measured. The models trained on them are for this "
+        "experiment only.",
         style="notice",
     )
 
