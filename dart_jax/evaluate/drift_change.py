@@ -12,13 +12,8 @@ import numpy as np
 
 from dart_jax.audit.screen import Pair
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import (
-    Bounds,
-    bootstrap_interval,
-    percentiles,
-    resampled_clusters,
-    scenario_of,
-)
+from dart_jax.evaluate.metrics import scenario_of
+from dart_jax.evaluate.ratios import ratio_interval
 from dart_jax.evaluate.significance import mcnemar
 from dart_jax.records import Outcome, Question, Verdict
 
@@ -126,8 +121,8 @@ def drift_change(
     use = np.array(decided, bool)
     was_drift, is_drift = np.array(was, bool), np.array(is_now, bool)
     clusters = np.array([scenario_of(question) for question in paired], str)
-    bounds = reduction_interval(was_drift, is_drift, clusters, config, seed)
-    low, high = bounds or (None, None)
+    left = ratio_interval(is_drift, was_drift, clusters, config, seed)
+    low, high = (None, None) if left is None else (1 - left[1], 1 - left[0])
 
     return DriftChange(
         reduction=Reduction(
@@ -150,46 +145,6 @@ def drift_change(
     )
 
 
-def reduction_interval(
-    before: np.ndarray,
-    after: np.ndarray,
-    clusters: np.ndarray,
-    config: EvaluateConfig,
-    seed: int,
-) -> Bounds | None:
-    """Compute the percentile bootstrap interval of 1 - sum(after) / sum(before), by clusters.
-
-    Resamples without drift before, of which there is no reduction, are left out. Where no drift is
-    left, every resample says so; the low end is then Clopper and Pearson's for none left among the
-    clusters that had drift, so that one repaired case is no certainty.
-
-    Args:
-        before, after: [n] drift or not.
-        clusters: [n] cluster of each question.
-
-    Returns:
-        `(low, high)`; None without drift before, or with a single cluster.
-    """
-    names, index = np.unique(clusters, return_inverse=True)
-    if len(names) < 2 or not before.any():
-        return None
-
-    had = np.bincount(index, weights=before)
-    left = np.bincount(index, weights=after)
-    if not left.any():
-        tail = (1 - config.confidence) / 2
-        return float(tail ** (1 / np.count_nonzero(had))), 1.0
-
-    reductions = []
-    for drawn in resampled_clusters(len(names), config, seed):
-        drifted = had[drawn].sum(axis=1)
-        defined = drifted > 0
-        remaining = left[drawn].sum(axis=1)
-        reductions.append(1 - remaining[defined] / drifted[defined])
-
-    return percentiles(np.concatenate(reductions), config.confidence)
-
-
 def drift_rate(
     questions: Sequence[Question], drifted: Drifted, config: EvaluateConfig, seed: int
 ) -> DriftRate:
@@ -197,7 +152,8 @@ def drift_rate(
     decided = [question for question in questions if drifted.get(question.id) is not None]
     values = np.array([drifted[question.id] for question in decided], float)
     clusters = np.array([scenario_of(question) for question in decided], str)
-    low, high = bootstrap_interval(values, config, seed, clusters) or (None, None)
+    bounds = ratio_interval(values, np.ones(len(values)), clusters, config, seed)
+    low, high = bounds or (None, None)
 
     return DriftRate(
         pairs=len(decided),

@@ -91,6 +91,12 @@ def _of_drift(summary: RunSummary, confidence: float) -> Iterator[Finding]:
         pair, questions = ("M_DART", "M_int"), drift.M_int.pairs
         p = drift.reduction_p
         yield _finding("confirmed drift", *pair, drift.estimate, p, questions, confidence)
+    planted = summary.planted
+    if planted is not None and planted.reduction.value is not None:
+        reduction, questions = planted.reduction, planted.models["M_int"].n
+        difference = Estimate(reduction.value, reduction.low, reduction.high)
+        pair = ("M_DART", "M_int")
+        yield _finding("planted drift", *pair, difference, reduction.p, questions, confidence)
 
 
 def _finding(

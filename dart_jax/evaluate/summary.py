@@ -15,6 +15,7 @@ from dart_jax.evaluate.corrected_drift import corrected_drift
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.planted import Planted
 from dart_jax.evaluate.policy import Policy
 from dart_jax.evaluate.statistics import Statistics
 from dart_jax.records import BadRecord, from_json, write_text
@@ -131,6 +132,7 @@ class RunSummary:
         statistics: None where no test question has a label.
         policy: Figures of the explanation policy; None where the models never had it.
         planting: What was planted in the training targets; None where nothing was.
+        planted: Planted drift and the audits against it; None where no fault was planted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -151,7 +153,8 @@ class RunSummary:
     seconds: dict[str, float]
     statistics: Statistics | None
     policy: Policy | None
-    planting: Planting | None = None
+    planting: Planting | None
+    planted: Planted | None
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)

@@ -19,7 +19,7 @@ CHANGE_COLUMNS = (
     Column("new", "new", "count"),
 )
 
-_CHANGE = (
+CHANGE_WORDS = (
     "Brackets: bootstrap intervals; a resample draws whole scenarios, and both models on the same "
     "questions. p is McNemar's, exact, of drift before against after, paired by question. "
     "Repaired: drift in M_int only; persisting: in both; new: in M_DART only."
@@ -47,7 +47,7 @@ def change_blocks(summary: RunSummary) -> list[Block]:
     row["undecided"] = drift.changes.undecided
     return [
         Table("drift_tests", caption, columns, [row]),
-        note(_CHANGE + _UNDECIDED),
+        note(CHANGE_WORDS + _UNDECIDED),
         _rates_table(summary),
         *([] if drift.corrected is None else [note(_CORRECTED)]),
     ]

@@ -50,16 +50,20 @@ def _listed(parts: Sequence[str]) -> str:
 def _in_words(finding: Finding, summary: RunSummary) -> str:
     """Write a difference as an amount in the direction in which it was observed."""
     candidate, baseline = finding.candidate, _NAMES.get(finding.baseline, finding.baseline)
-    falls = finding.difference.value < 0
+    value = finding.difference.value
     if finding.what != "accuracy":
         amount = _amount(finding.difference, "%")
-        direction = "more" if falls else "less"
+        if value == 0:
+            return f"{candidate} shows as much {finding.what} as {baseline}, {amount} less"
+        direction = "more" if value < 0 else "less"
         return f"{candidate} shows {amount} {direction} {finding.what} than {baseline}"
 
     amount = _amount(finding.difference, "points")
-    direction = "below" if falls else "above"
     silent = finding.baseline == "M0" and summary.models["M0"].unparseable_rate == 1.0
     form = ", which wrote no conclusion line at all" if silent else ""
+    if value == 0:
+        return f"{candidate}'s accuracy is {baseline}'s, {amount} above it{form}"
+    direction = "below" if value < 0 else "above"
     return f"{candidate}'s accuracy is {amount} {direction} {baseline}'s{form}"
 
 

@@ -29,6 +29,7 @@ from dart_jax.report.document import (
 )
 from dart_jax.report.drift import audit_table, reduction_note
 from dart_jax.report.in_short import in_short
+from dart_jax.report.planted_truth import planted_blocks
 from dart_jax.report.planting import planted_document
 from dart_jax.report.protocol import protocol_note
 from dart_jax.report.public import OWN_SUITES, public_name, public_settings
@@ -97,7 +98,7 @@ def model_card(inputs: CardInputs) -> str:
 def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
     """Write the card of a run whose stages are all done."""
     config = inputs.config
-    drift = (reduction_note(summary), audit_table(summary))
+    drift = (*planted_blocks(summary), reduction_note(summary), audit_table(summary))
     sections = (
         in_short(summary, config["evaluate"]["confidence"]),
         Section("What it is", tuple(_what_it_is(inputs))),

@@ -23,6 +23,7 @@ from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
 from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
+from dart_jax.report.planted_truth import planted_note, planted_table, planted_truth
 from dart_jax.report.planting import planted_document, planted_notice, with_planting
 from dart_jax.report.protocol import protocol_words
 from dart_jax.report.report_data import REPORT_DATA, ReportData
@@ -95,6 +96,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         benchmarks(summary),
         statistics(summary),
         policy(summary),
+        planted_truth(summary),
         drift(summary, data.deltas, data.tau, calibration, data.above_tau),
         uncertain(data.uncertain),
         noise_floor(calibration, summary),
@@ -119,10 +121,12 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
     [table, *notes] = results(summary, confidence).blocks
     lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
     short = in_short(summary, confidence).blocks
-    drift_blocks = (audit_table(summary), reduction_note(summary))
-    blocks = [*short, lead, table, *drift_blocks, *notes[1:]]
+    blocks = [*short, lead, table, audit_table(summary), reduction_note(summary)]
     if summary.planting is not None:
         blocks.insert(0, planted_notice(summary.planting))
+    if summary.planted is not None:
+        blocks += [planted_table(summary), planted_note(summary.planted)]
+    blocks += notes[1:]
     return to_text(with_planting(blocks, summary.planting))
 
 

@@ -11,7 +11,6 @@ from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
-from dart_jax.evaluate.drift_change import audited_drift, drift_change
 from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side, policy_summary
@@ -20,10 +19,8 @@ from dart_jax.evaluate.statistics import statistics
 from dart_jax.evaluate.summary import (
     SUMMARY,
     CycleResult,
-    Drift,
     RepairedSeverity,
     RunSummary,
-    drift_of,
     with_corrected_drift,
     write_summary,
 )
@@ -47,6 +44,7 @@ from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
+from dart_jax.stages.drift_found import drift_found, planted_found
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
@@ -209,7 +207,7 @@ def _summary(
             config.evaluate,
             config.run.seed,
         ),
-        drift=_drift(run, audits),
+        drift=drift_found(run, audits),
         drift_pool=_audit_counts(run, "audit/summary.json"),
         repair=repair,
         cycles=_cycle_results(run, answers, audits),
@@ -228,17 +226,8 @@ def _summary(
         ),
         policy=policy_summary(test, sides, config.evaluate, config.run.seed),
         planting=read_planting(run.folder.path),
+        planted=planted_found(run, audits),
     )
-
-
-def _drift(run: Run, audits: Mapping[str, Audit]) -> Drift:
-    """Count the drift on test questions, and compare it before and after the repair."""
-    drifted = {}
-    for name in AUDITED:
-        drifted[name] = audited_drift(audits[name].pairs, audits[name].outcomes)
-    config = run.config
-    change = drift_change(run.splits["test"], drifted, config.evaluate, config.run.seed)
-    return drift_of({name: audits[name].counts() for name in AUDITED}, change)
 
 
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:

@@ -75,6 +75,8 @@ def made_up_summary(**changes) -> RunSummary:
         seconds={"teach": 1.25, "distill": 30.0},
         statistics=None,
         policy=None,
+        planting=None,
+        planted=None,
     )
     return replace(summary, **changes)
 

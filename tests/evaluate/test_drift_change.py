@@ -16,9 +16,7 @@ from dart_jax.evaluate.drift_change import (
     audited_drift,
     drift_change,
     drift_rate,
-    reduction_interval,
 )
-from dart_jax.evaluate.metrics import bootstrap_interval
 from dart_jax.records import (
     Condition,
     DriftType,
@@ -63,6 +61,12 @@ def test_changes_by_hand():
     assert found.rates["M_int"].effective_pairs == pytest.approx(20, rel=0.06)
 
 
+def test_nothing_left_is_no_certainty():
+    found = changed([True] + [False] * 9, [False] * 10)
+    assert (found.reduction.value, found.reduction.low) == (1.0, pytest.approx(0.025))
+    assert found.reduction.high == 1.0
+
+
 def test_a_pair_without_a_verdict_is_in_no_change():
     found = changed([True, True, None, False, True], [None, False, True, None, True])
     assert found.changes == Changes(repaired=1, persisting=1, new=0, undecided=3)
@@ -96,33 +100,6 @@ def test_nothing_before_is_no_reduction():
     assert nothing.reduction.p is None and nothing.rates["M_int"].value is None
 
 
-def test_whole_scenarios_are_resampled():
-    """Ten copies of each question of a scenario know no more than one of them."""
-    rng = np.random.default_rng(0)
-    before, after = rng.random(12) < 0.7, rng.random(12) < 0.4
-    one = reduction_interval(before, after, np.arange(12), CONFIG, 3)
-    tenfold = (np.repeat(before, 10), np.repeat(after, 10), np.repeat(np.arange(12), 10))
-    assert reduction_interval(*tenfold, CONFIG, 3) == pytest.approx(one)
-    wider = np.ptp(one) / np.ptp(reduction_interval(*tenfold[:2], np.arange(120), CONFIG, 3))
-    assert wider > 2
-    assert reduction_interval(before, after, np.zeros(12), CONFIG, 3) is None
-
-
-def test_where_all_drifted_before_it_is_the_interval_of_a_mean():
-    after = np.array([1, 0, 0, 1, 0, 0, 0, 1], bool)
-    low, high = bootstrap_interval(1.0 - after, CONFIG, 5, np.arange(8))
-    ours = reduction_interval(np.ones(8, bool), after, np.arange(8), CONFIG, 5)
-    assert ours == pytest.approx((low, high))
-
-
-@pytest.mark.parametrize(("drifted", "low"), [(1, 0.025), (4, 0.025**0.25)])
-def test_nothing_left_is_no_certainty(drifted, low):
-    """Clopper and Pearson: of one repaired case, any reduction above 2.5 % may be true."""
-    before = np.arange(10) < drifted
-    found = reduction_interval(before, np.zeros(10, bool), np.arange(10), CONFIG, 0)
-    assert found == pytest.approx((low, 1.0))
-
-
 def test_outcomes_become_drift_no_drift_or_no_verdict():
     pairs = [Pair(f"q{n}", None, None, 0.0, 0.1) for n in range(5)]
     outcomes = [
@@ -142,7 +119,8 @@ def test_copies_of_a_scenario_count_once():
     # Ten scenarios as they are: n of a proportion whose variance has the divisor n - 1.
     assert rate.effective_pairs == pytest.approx(9)
     none = drift_rate(asked, dict.fromkeys(drifted, False), CONFIG, 0)
-    assert (none.value, none.low, none.high, none.effective_pairs) == (0, 0, 0, 10)
+    assert (none.value, none.low, none.effective_pairs) == (0, 0, 10)
+    assert none.high == pytest.approx(1 - 0.025**0.1), "ten scenarios without drift are ten"
 
 
 def test_the_correction_finds_what_an_audit_with_that_error_would_confirm():

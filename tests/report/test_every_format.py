@@ -8,6 +8,7 @@ import pytest
 
 from dart_jax.evaluate.policy import policy_summary
 from dart_jax.evaluate.statistics import statistics
+from dart_jax.records import DriftType, Severity
 from dart_jax.report.cells import shown_rows
 from dart_jax.report.document import Code, Figure, Link, Note, Strong, tables_of, walk
 from dart_jax.report.model_card import model_card
@@ -15,7 +16,9 @@ from dart_jax.report.run_report import run_document, write_report
 from dart_jax.report.to_latex import tex
 from dart_jax.report.to_markdown import blocks_to_markdown
 from dart_jax.report.to_text import to_text
+from dart_jax.teach.planted import BenchmarkPlanting, Planting
 from tests.evaluate.conftest import made_up_summary
+from tests.evaluate.test_planted import made_up_planted
 from tests.evaluate.test_policy import CONFIG as POLICY
 from tests.evaluate.test_policy import WITHOUT, with_policy
 from tests.evaluate.test_statistics import CONFIG as BOOTSTRAP
@@ -25,6 +28,9 @@ from tests.report.test_model_card import card_inputs
 from tests.report.test_report import CONFIG, extras
 
 HOSTILE = ("a^b~c<d|e & _x", "=1+1")
+PLANTING = Planting(
+    320, {HOSTILE[0]: BenchmarkPlanting(DriftType.OMITS, Severity.SEVERE, planted=35, unplanted=2)}
+)
 
 
 def plain_markdown(text):
@@ -55,6 +61,8 @@ def run(tmp_path_factory):
         statistics=statistics(QUESTIONS, answers, scores_of(), {}, BOOTSTRAP, 0),
         policy=policy_summary(QUESTIONS, {"without": WITHOUT, "with": with_policy()}, POLICY, 0),
         seconds={"teach": 1.25, HOSTILE[1]: 30.0},
+        planting=PLANTING,
+        planted=made_up_planted(),
     )
     data = extras(config={**CONFIG, "run": {"name": HOSTILE[0], "root": "runs", "seed": 1}})
     write_report(folder, summary, data)
@@ -145,8 +153,9 @@ def test_every_picture_is_in_both_formats_that_have_pictures(run):
 
 def test_the_model_card_has_the_same_tables(run):
     summary = run[2]
-    card = model_card(card_inputs(summary=summary))
+    card = model_card(card_inputs(summary=summary, planting=PLANTING))
     shared = {"results", "benchmarks", "drift"}
+    shared |= {"planted", "planted_reduction", "planted_audit", "planted_recall"}
     for table in tables(run):
         if table.name in shared:
             assert blocks_to_markdown([table]) in card

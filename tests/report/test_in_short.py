@@ -49,6 +49,16 @@ def test_drift_that_grew_is_said(summary):
     assert "Stands out of the noise: nothing that was tested." in text
 
 
+def test_no_difference_has_no_direction(measured):
+    same = replace(made_up_summary().drift, reduction=0.0, reduction_interval=Interval(0.0, 0.3))
+    text = words(replace(measured, drift=same))
+    assert "M_DART shows as much confirmed drift as M_int, 0.0 % [0.0, 30.0] less." in text
+    equal = dict.fromkeys(("M0", "M_int", "M_DART", "shortcut"), np.arange(48) % 2)
+    assert "M_DART's accuracy is M_int's, 0.0 points [0.0, 0.0] above it;" in words(
+        summary_of(equal, MANY)
+    )
+
+
 def test_a_silent_base_model_differs_by_form(measured):
     silent = replace(metrics(0.0), unparseable_rate=1.0)
     text = words(replace(measured, models={**measured.models, "M0": silent}))

@@ -1,0 +1,44 @@
+"""Compare the drift of M_int and M_DART on test questions: as audited, and as planted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dart_jax.audit.audited import read_pool
+from dart_jax.evaluate.audit_quality import Audited
+from dart_jax.evaluate.drift_change import audited_drift, drift_change
+from dart_jax.evaluate.models import AUDITED
+from dart_jax.evaluate.planted import Planted, planted_summary
+from dart_jax.evaluate.summary import Drift, drift_of
+from dart_jax.records import DriftType
+from dart_jax.stages.audit import pool
+from dart_jax.stages.auditing import Audit
+from dart_jax.stages.context import Run
+
+
+def drift_found(run: Run, audits: Mapping[str, Audit]) -> Drift:
+    """Count the drift on test questions, and compare it before and after the repair."""
+    drifted = {}
+    for name in AUDITED:
+        drifted[name] = audited_drift(audits[name].pairs, audits[name].outcomes)
+    config = run.config
+    change = drift_change(run.splits["test"], drifted, config.evaluate, config.run.seed)
+    return drift_of({name: audits[name].counts() for name in AUDITED}, change)
+
+
+def planted_found(run: Run, audits: Mapping[str, Audit]) -> Planted | None:
+    """Measure planted drift in the answers to test and pool questions; None without planting."""
+    if not run.faults:
+        return None
+    omissions = {}
+    for benchmark, fault in run.faults.items():
+        if fault.type is DriftType.OMITS:
+            omissions[benchmark] = fault.severity
+
+    tested = {}
+    for name in AUDITED:
+        tested[name] = Audited(run.splits["test"], audits[name].pairs, audits[name].outcomes)
+    found = read_pool(run.folder.path, run.config.audit.screen_by)
+    of_pool = Audited(pool(run), list(found.pairs.values()), list(found.outcomes.values()))
+    config = run.config
+    return planted_summary(tested, of_pool, omissions, config.evaluate, config.run.seed)
