@@ -46,6 +46,11 @@ class DartConfig:
     repair: RepairConfig = field(default_factory=RepairConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
+    def __post_init__(self) -> None:
+        teacher = self.teacher.for_suite(self.data.suite)
+        # Who the teacher is depends on another section, and is settled once for everybody.
+        object.__setattr__(self, "teacher", teacher)
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain nested dictionaries, for the report and for hashing."""
         return dataclasses.asdict(self)
@@ -180,5 +185,6 @@ def resolve(
     config = DartConfig(
         **{section.name: sections[section.name] for section in dataclasses.fields(DartConfig)}
     )
+    snapshot["teacher.provider"] = config.teacher.provider
     resolved = parser.dump(snapshot, skip_validation=True, skip_unset=False)
     return config, asked, resolved

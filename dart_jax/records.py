@@ -135,8 +135,8 @@ class Target(_Record):
             unlabelled row the text as written; for a model's own text the analysis alone.
         weight: Multiplies this example's token losses; 1 for distill, by severity for repair.
         severity: Severity of the drift that this target repairs; None for distill targets.
-        provider: Who wrote it: `file`, `local` or `openai`, with the model's name.
-        attempts: Requests that it took (1 + correction rounds); 0 for `file`.
+        provider: Who wrote it: `rules`, `file`, `local` or `openai`, with the model's name.
+        attempts: Requests that it took (1 + correction rounds); 0 for `rules` and `file`.
         spans: Passages of the completion with their own weights; the rest of it weighs 1.
     """
 

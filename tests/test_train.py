@@ -143,7 +143,15 @@ def test_file_teacher_covers_the_mini_suite_only(tmp_path):
     if not REAL.exists():
         pytest.skip("the real suite is not on this machine")
     with pytest.raises(ValueError, match=r"teacher\.provider"):
-        main([f"--run.root={tmp_path}", *with_data(REAL), "--data.max_train=8", "--stages=teach"])
+        main(
+            [
+                f"--run.root={tmp_path}",
+                *with_data(REAL),
+                "--teacher.provider=file",
+                "--data.max_train=8",
+                "--stages=teach",
+            ]
+        )
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])

@@ -23,26 +23,36 @@ from dart_jax.records import Outcome, PredictedLabel, Question
 from dart_jax.stages.context import Run
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.labels import ask_labels, likely_labels
+from dart_jax.teach.rules import rule_targets
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
 
 
 def make_targets(
-    run: Run, requests: Sequence[TargetRequest], on_result: Callable[[TargetResult], None]
+    run: Run,
+    requests: Sequence[TargetRequest],
+    on_results: Callable[[Sequence[TargetResult]], None],
 ) -> None:
-    """Have the configured teacher write the targets; each goes to `on_result` when decided.
+    """Have the configured teacher write the targets; they go to `on_results` when decided.
 
-    An unlabelled question's own completion is its target, whoever the teacher is. A local teacher
-    decodes in every process; a service is asked, and `on_result` called, in the first one only.
+    Those by rule or from a file come all at once, others one at a time. An unlabelled question's
+    own completion is its target, whoever the teacher is. A local teacher decodes in every process;
+    a service is asked, and `on_results` called, in the first one only.
     """
     config = run.config.teacher
     own = [r for r in requests if config.provider == "file" or r.question.condition is None]
     if own:
         texts = own_texts(run, own[0].stage)
-        for result in file_targets(own, texts, partial(is_safer, run)):
-            on_result(result)
+        on_results(file_targets(own, texts, partial(is_safer, run)))
         requests = [r for r in requests if r.question.condition is not None]
+    if config.provider == "rules":
+        on_results(rule_targets(requests, partial(is_safer, run)))
+        return
     if config.provider == "file" or not requests:
         return
+
+    def on_result(result: TargetResult) -> None:
+        on_results([result])
+
     if config.provider == "local":
         chat = LocalChat(run.model_at(config.model), run.decode, run.config.run.seed)
         write_targets(

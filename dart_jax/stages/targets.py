@@ -51,7 +51,7 @@ def collect_targets(
     unlabelled: Mapping[str, str],
     file: str = "targets.jsonl",
 ) -> tuple[list[Target], list[RejectedTarget]]:
-    """Have every request answered or rejected; each result is on disk before the next.
+    """Have every request answered or rejected; each result is on disk once it is decided.
 
     There is at most one request a question: drift cases are of one model, one pair a question.
 
@@ -69,9 +69,10 @@ def collect_targets(
     missing = [request for request in requests if request.question.id not in decided]
     with progress("targets", len(requests), len(requests) - len(missing)) as bar:
 
-        def keep(result: TargetResult) -> None:
-            (accepted if isinstance(result, Target) else rejected).add([result])
-            bar.update()
+        def keep(results: Sequence[TargetResult]) -> None:
+            accepted.add([result for result in results if isinstance(result, Target)])
+            rejected.add([result for result in results if isinstance(result, RejectedTarget)])
+            bar.update(len(results))
 
         make_targets(run, missing, keep)
     # Results arrive in any order; what is trained on is in the order of the questions.

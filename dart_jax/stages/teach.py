@@ -17,6 +17,8 @@ from dart_jax.stages.targets import collect_targets, label_questions, reject_cou
 from dart_jax.teach.distill import distill_requests
 from dart_jax.teach.planted import PLANTED, TARGETS, UNPLANTED
 from dart_jax.teach.planting import plant_faults
+from dart_jax.teach.reading import VERSION
+from dart_jax.teach.rules import RULE_TEXTS
 from dart_jax.teach.writer import check_rationales
 
 # Targets before faults are planted in them, so that a stopped stage plants none twice.
@@ -43,6 +45,8 @@ def teacher_input(run: Run) -> dict[str, Any]:
     found = config.identity()
     if config.provider == "file" or config.examples > 0:
         found["texts"] = hash_path(MINI_DIR)
+    if config.provider == "rules":
+        found |= {"phrasings": hash_path(RULE_TEXTS), "reading": VERSION}
     if config.provider == "local":
         found |= run.model_inputs(config.model)
         # Temperature and length of its answers are the teacher's own settings.

@@ -1,6 +1,6 @@
 """Settings of the teacher and of the repair stage."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from dart_jax.chat.config import ServiceConfig
@@ -28,19 +28,23 @@ SEVERITY_WEIGHTS = {
 """Named weights of minor, moderate, severe and extreme cases; linear is the paper's."""
 
 
+_NOT_ASKED = ("auto", "rules", "file")
+"""Providers without a model that could be asked a question."""
+
+
 @dataclass(frozen=True)
 class TeacherConfig(ServiceConfig):
     """Settings of the teacher that writes training targets, and of their checks.
 
     Attributes:
-        provider: file (the suite's own rationales), local (a Llama-family model through our decoder), openai (the OpenAI API, or any compatible server at base_url) or deepseek.
-        label: The label that the teacher argues for: gold (the suite's) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider file).
+        provider: rules (phrasings filled with the words of the question, for suite difference_awareness only), file (the suite's own rationales), local (a Llama-family model through our decoder), openai (the OpenAI API, or any compatible server at base_url) or deepseek; auto is rules for suite difference_awareness and file for the others.
+        label: The label that the teacher argues for: gold (the suite's) or predicted (its own conclusion on the bare question, the paper's ablation; not with provider rules or file).
         max_tokens: Maximal number of new tokens in a target.
         examples: Number of worked examples from the mini suite before the question of a distill target, of the same benchmark family and label; 1 helps a small model find the form.
         correction_rounds: Maximal number of times that a rejected target is sent back with the rule it broke.
     """
 
-    provider: Literal["file", "local", "openai", "deepseek"] = "file"
+    provider: Literal["auto", "rules", "file", "local", "openai", "deepseek"] = "auto"
     label: Literal["gold", "predicted"] = "gold"
     examples: Natural = 0
     correction_rounds: Natural = 2
@@ -48,21 +52,39 @@ class TeacherConfig(ServiceConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, "teacher")
-        if self.label == "predicted" and self.provider == "file":
+        if self.label == "predicted" and self.provider in _NOT_ASKED:
             raise BadSetting(
                 "teacher.label predicted needs a teacher that can be asked: set teacher.provider "
-                "to local, openai or deepseek; the suite's own rationales argue for the gold label"
+                "to local, openai or deepseek; rules and the suite's own rationales argue for the "
+                "gold label"
             )
+
+    def for_suite(self, suite: str) -> "TeacherConfig":
+        """Return these settings with the provider that `auto` stands for.
+
+        Raises:
+            BadSetting: Provider rules for a suite whose questions it cannot read.
+        """
+        is_readable = suite == "difference_awareness"
+        if self.provider == "auto":
+            return replace(self, provider="rules" if is_readable else "file")
+        if self.provider == "rules" and not is_readable:
+            raise BadSetting(
+                f"teacher.provider rules reads the wordings of data.suite difference_awareness, "
+                f"and data.suite is {suite}: set teacher.provider to file (rationales that come "
+                "with the questions), local or openai"
+            )
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that can change a target; connection and budget are left out.
 
-        The caller adds the weights of a local teacher and the texts of a file.
+        The caller adds the weights of a local teacher, and the texts of a file or of the rules.
         """
         names = ["provider"]
-        if self.provider != "file":
+        if self.provider not in _NOT_ASKED:
             names += ["label", "temperature", "max_tokens", "examples", "correction_rounds"]
-        if self.provider not in ("file", "local"):
+        if self.provider not in (*_NOT_ASKED, "local"):
             names += ["model", "base_url"]
         return self.settings(*names)
 

@@ -156,8 +156,8 @@ def check_rationales(question_ids: Iterable[str], rationales: Mapping[str, str])
         raise MissingRationale(
             f"{len(missing)} questions have no rationale, the first is {missing[0]};"
             " teacher.provider file takes the suite's own texts (mini has them for both stages, a"
-            " suite jsonl or hub may have completions for distill): set teacher.provider to local"
-            " or openai otherwise"
+            " suite jsonl or hub may have completions for distill): set teacher.provider to rules"
+            " for the suite difference_awareness, to local or openai otherwise"
         )
 
 
@@ -165,12 +165,12 @@ def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | Non
     completion = rationale
     violation = None
     if request.question.condition is not None:
-        completion = _with_conclusion(rationale, request.question)
-        violation = _violation(request, completion, is_safer)
+        completion = with_conclusion(rationale, request.question)
+        violation = find_violation(request, completion, is_safer)
     if violation is not None:
         reason = f"{violation.code}: {violation.rule}"
         return RejectedTarget(request.question.id, request.stage, [reason], [rationale])
-    target = _target(request, completion, provider="file", attempts=0)
+    target = make_target(request, completion, provider="file", attempts=0)
     return replace(target, spans=request.spans)
 
 
@@ -195,7 +195,7 @@ def _chat_request(id: str, draft: _Draft, config: TeacherConfig, may_be_cut: boo
     )
 
 
-def _violation(
+def find_violation(
     request: TargetRequest, completion: str, is_safer: IsSafer | None
 ) -> Violation | None:
     """Return the first rule that a completion breaks; the scorer comes last."""
@@ -228,12 +228,12 @@ def _advance(
         draft.texts.append("")
     else:
         completion = _forced(answer.text, question) if force else answer.text
-        violation = _violation(draft.request, completion, is_safer)
+        violation = find_violation(draft.request, completion, is_safer)
         if violation is None:
             # Rewritten with the plain line, since a teacher may have put markdown around its own.
-            completion = _with_conclusion(completion, question)
+            completion = with_conclusion(completion, question)
             attempts = len(draft.reasons) + 1
-            draft.result = _target(draft.request, completion, provider, attempts)
+            draft.result = make_target(draft.request, completion, provider, attempts)
             return
 
         code = violation.code
@@ -246,17 +246,19 @@ def _advance(
         draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
 
 
-def _with_conclusion(text: str, question: Question) -> str:
+def with_conclusion(text: str, question: Question) -> str:
+    """Put the gold conclusion line below a text's analysis."""
     return f"{analysis_text(text)}\n{conclusion_line(question.gold)}"
 
 
 def _forced(text: str, question: Question) -> str:
     """Keep a text's first sentences, and conclude with the gold label."""
     beginning = first_sentences(before_conclusion(text), MAX_SENTENCES)
-    return _with_conclusion(beginning, question)
+    return with_conclusion(beginning, question)
 
 
-def _target(request: TargetRequest, completion: str, provider: str, attempts: int) -> Target:
+def make_target(request: TargetRequest, completion: str, provider: str, attempts: int) -> Target:
+    """Make the target that a request asked for, of a completion that broke no rule."""
     return Target(
         question_id=request.question.id,
         stage=request.stage,
