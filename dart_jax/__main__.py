@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from dart_jax.cli import GOES_ON, exit_status
-from dart_jax.command_line import did_you_mean
+from dart_jax.command_line import choose
 
 
 class Entry(NamedTuple):
@@ -44,30 +44,18 @@ COMMANDS = {
     "bench": Entry("dart_jax.bench.commands", "measure speed and memory against peers", ""),
 }
 
-USAGE = "usage: python -m dart_jax COMMAND [OPTIONS]"
-
-
-def command_list() -> str:
-    """Write the list of commands that `python -m dart_jax --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"    {name.ljust(width)}  {entry.summary}" for name, entry in COMMANDS.items()]
-    hint = "`python -m dart_jax COMMAND --help` explains a command."
-    return "\n".join([USAGE, "", *lines, "", hint])
-
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Find the command and run it; the exit status, 2 where there is no such command."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
-        print(command_list())
-        return 0
-    if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS)
-        print(f"error: unknown command {name}{hint}", file=sys.stderr)
-        print("(python -m dart_jax --help lists the commands)", file=sys.stderr)
-        return 2
+    """Run the command that is named first; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return exit_status(lambda: _run(given or ["--help"]))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    summaries = {name: entry.summary for name, entry in COMMANDS.items()}
+    name, options = choose("python -m dart_jax", summaries, arguments)
     entry = COMMANDS[name]
-    return exit_status(lambda: import_module(entry.module).main(rest), stopped=entry.stopped)
+    return exit_status(lambda: import_module(entry.module).main(options), stopped=entry.stopped)
 
 
 if __name__ == "__main__":

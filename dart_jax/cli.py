@@ -12,6 +12,7 @@ from pathlib import Path
 from dart_jax import processes
 from dart_jax.settings import BadSetting
 
+# Errors whose message tells the user what to do; DART_JAX_TRACEBACK=1 raises them.
 MENDABLE = (ValueError, ArithmeticError, RuntimeError, OSError, sqlite3.DatabaseError)
 GOES_ON = "stopped; the same command goes on from here"
 NOBODY_READS = 128 + signal.SIGPIPE
@@ -21,15 +22,10 @@ class Stopped(RuntimeError):
     """Work ended in good order before it was done, for the reason that the message gives."""
 
 
-def exit_status(
-    main: Callable[[], int],
-    mendable: tuple[type[Exception], ...] = MENDABLE,
-    stopped: str = GOES_ON,
-) -> int:
+def exit_status(main: Callable[[], int], stopped: str = GOES_ON) -> int:
     """`main` for a shell: an error that the user can mend is a message, not a traceback.
 
     Args:
-        mendable: Errors whose message tells the user what to do. DART_JAX_TRACEBACK=1 raises them.
         stopped: What Ctrl-C means for the work; '' says nothing.
 
     Returns:
@@ -47,7 +43,7 @@ def exit_status(
     except Stopped as reason:
         print(f"stopped: {reason}", file=sys.stderr)
         return 1
-    except mendable as error:
+    except MENDABLE as error:
         return _fail(error)
     except KeyboardInterrupt:
         if stopped:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from dart_jax.audit.config import AuditConfig, JudgeConfig
 from dart_jax.cli import error_message
+from dart_jax.command_line import CommandParser, take_settings
 from dart_jax.data.config import DataConfig
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.run_dir import RunConfig
 from dart_jax.settings import BadSetting, setting_types
-from dart_jax.settings_source import put_settings, read_arguments
+from dart_jax.settings_source import put_settings
 from dart_jax.sft.config import SftConfig
 from dart_jax.strict_yaml import nested, read_settings
 from dart_jax.teach.config import PlantConfig, RepairConfig, TeacherConfig
@@ -56,24 +57,35 @@ class DartConfig:
         return dataclasses.asdict(self)
 
 
-def make_parser() -> ArgumentParser:
+_SETTINGS_AND_SECTIONS = dict(setting_types(DartConfig))
+SETTINGS = {name: hint for name, hint in _SETTINGS_AND_SECTIONS.items() if "." in name}
+"""The annotations of all settings by their dotted names."""
+
+
+def make_parser() -> CommandParser:
     """Make the parser of `python -m dart_jax.train`: help, types and defaults of all settings."""
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="python -m dart_jax.train",
+        settings=SETTINGS,
         usage="%(prog)s --config FILE [--section.field VALUE ...]",
         description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
-        allow_abbrev=False,
-        exit_on_error=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any settings.")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="YAML file with any settings; a further one replaces settings of those before it.",
+    )
     parser.add_argument(
         "--stages",
-        default=ALL_STAGES,
-        help=f"Stages to run, separated by commas, out of {ALL_STAGES}.",
+        default=argparse.SUPPRESS,
+        help=f"Stages to run, separated by commas; without it, all of {ALL_STAGES}.",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="Check what the run would check; print how many requests, tokens and dollars the "
         "stages would take; send nothing.",
     )
@@ -108,65 +120,64 @@ class Command:
     dry_run: bool
 
 
-def parse(args: Sequence[str] | None = None) -> tuple[DartConfig, tuple[str, ...], str]:
+def parse(args: Sequence[str]) -> tuple[DartConfig, tuple[str, ...], str]:
     """Parse a command line into configuration, stages to run, and the configuration as YAML."""
-    command = parse_command(args)
+    command = read_command(args)
     return command.config, command.stages, command.resolved
-
-
-def parse_command(args: Sequence[str] | None = None) -> Command:
-    """Call `read_command` for a shell: print --help, and exit with status 2 for a mistake."""
-    given = sys.argv[1:] if args is None else args
-    if "--help" in given or "-h" in given:
-        make_parser().print_help()
-        sys.exit(0)
-    try:
-        return read_command(given)
-    except (ValueError, OSError) as error:
-        print(f"error: {error_message(error)}", file=sys.stderr)
-        sys.exit(2)
 
 
 def read_command(args: Sequence[str]) -> Command:
     """Read the command line of `python -m dart_jax.train`, which overrides its --config files.
 
     Raises:
-        BadSetting: A setting is unknown, of another type, or outside its range.
-        ValueError, OSError: A file is not YAML, or cannot be read.
+        BadSetting: A setting is unknown, of another type, or outside its range; or a file is not
+            YAML or cannot be read.
+        SystemExit: After --help was printed.
     """
     parser = make_parser()
-    known = {"config": str, "stages": str, **dict(setting_types(DartConfig))}
-    given = read_arguments(args, known, flags=("dry-run",))
-    dry_run = given.pop("dry-run", None) is not None
-
-    namespace, stages = parser.get_defaults(), ALL_STAGES
-    for file in given.pop("config", []):
-        settings = nested(read_settings(Path(file)), file)
-        stages = settings.pop("stages", stages)
-        namespace = put_settings(parser, DartConfig, settings, namespace, file)
-
-    stages = given.pop("stages", [stages])[-1]
-    return Command(*resolve(parser, _put_values(parser, given, namespace), stages), dry_run)
+    words, settings = take_settings(args, _SETTINGS_AND_SECTIONS)
+    options = parser.parse_args(words)
+    try:
+        namespace, stages = _read_settings(parser, options.get("config", []), settings)
+    except (ValueError, OSError) as error:
+        raise BadSetting(error_message(error)) from error
+    resolved = resolve(parser, namespace, options.get("stages", stages))
+    return Command(*resolved, options.get("dry_run", False))
 
 
-def put_arguments(parser: ArgumentParser, args: Sequence[str], onto: Namespace) -> Namespace:
-    """Put `--section.field value` arguments over the settings of the namespace `onto`.
+def read_config(file: Path, arguments: Mapping[str, str] | None = None) -> DartConfig:
+    """Read a YAML file of settings; the texts of `arguments`, by name, replace some of them.
 
     Raises:
         BadSetting: As `read_command`.
+        ValueError, OSError: The file is not YAML, or cannot be read.
     """
-    return _put_values(parser, read_arguments(args, dict(setting_types(DartConfig))), onto)
+    parser = make_parser()
+    namespace, _ = _read_settings(parser, [str(file)], arguments or {})
+    return resolve(parser, namespace)[0]
 
 
-def _put_values(
-    parser: ArgumentParser, given: Mapping[str, Sequence[str]], onto: Namespace
+def _read_settings(
+    parser: CommandParser, files: Sequence[str], arguments: Mapping[str, str]
+) -> tuple[Namespace, Any]:
+    """Put files over the defaults, each over those before it, and arguments over all; and stages."""
+    namespace, stages = parser.get_defaults(), ALL_STAGES
+    for file in files:
+        settings = nested(read_settings(Path(file)), file)
+        stages = settings.pop("stages", stages)
+        namespace = put_settings(parser, DartConfig, settings, namespace, file)
+    return put_arguments(parser, arguments, namespace), stages
+
+
+def put_arguments(
+    parser: CommandParser, arguments: Mapping[str, str], onto: Namespace
 ) -> Namespace:
-    settings = nested({key: values[-1] for key, values in given.items()}, "command line")
-    return put_settings(parser, DartConfig, settings, onto, "")
+    """Put the texts of `--section.field value`, by name, over the settings of a namespace."""
+    return put_settings(parser, DartConfig, nested(arguments, "command line"), onto, "")
 
 
 def resolve(
-    parser: ArgumentParser, namespace: Namespace, stages: Any = ALL_STAGES
+    parser: CommandParser, namespace: Namespace, stages: Any = ALL_STAGES
 ) -> tuple[DartConfig, tuple[str, ...], str]:
     """Make a namespace's configuration, the stages, and the configuration as YAML.
 

@@ -21,6 +21,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 # The smallest and the largest magnitude that float32 holds; XLA flushes smaller numbers to 0.
@@ -77,6 +78,7 @@ class NotEmpty:
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
+PositiveShare = Annotated[float, Range(above=0, most=1)]
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
@@ -182,7 +184,8 @@ def described(hint: Any) -> str:
         return f"a list of {len(parts)}, each {described(parts[0])}"
 
     names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
-    return {**names, type(None): "null"}.get(hint) or "a mapping, field: value"
+    names |= {Path: "a path", type(None): "null"}
+    return names.get(hint, "a mapping, field: value")
 
 
 def takes_list(hint: Any) -> bool:

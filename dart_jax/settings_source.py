@@ -1,22 +1,20 @@
-"""Read settings from YAML files and command lines into a configuration.
+"""Put settings of YAML files and command lines into a configuration.
 
-`train` and every command that takes `--section.field value` read settings here. Names are checked
-first, then each value's type and range; a mistake raises one sentence that names its file, the
-setting, its value and what may be given.
+Names are checked first, then each value's type and range; a mistake raises one sentence that names
+its file, the setting, its value and what may be given.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from dart_jax.command_line import did_you_mean
+from dart_jax.command_line import CommandParser
 from dart_jax.settings import (
     BadSetting,
     check_value,
@@ -27,45 +25,11 @@ from dart_jax.settings import (
     takes_list,
 )
 from dart_jax.strict_yaml import load_yaml
-
-
-def read_arguments(
-    args: Sequence[str], known: Mapping[str, Any], flags: Iterable[str] = ()
-) -> dict[str, list[str]]:
-    """Collect the values of `--name value` and `--name=value` arguments, in their order.
-
-    Args:
-        known: Names that take a value, with their annotations.
-        flags: Names that take none.
-
-    Raises:
-        BadSetting: An unknown name, a missing value, or a word that belongs to no name.
-    """
-    values: dict[str, list[str]] = {}
-    remaining = list(args)
-    while remaining:
-        argument = remaining.pop(0)
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--"):
-            raise BadSetting(f"unexpected argument {argument}; settings are --section.field value")
-        if name not in known and name not in flags:
-            options = [f"--{option}" for option in [*known, *flags]]
-            near = did_you_mean(f"--{name}", options)
-            raise BadSetting(f"there is no setting --{name}{near}")
-
-        if name in flags:
-            if equals:
-                raise BadSetting(f"--{name} takes no value, but {value} is given")
-        elif not equals:
-            if not remaining or remaining[0].startswith("--"):
-                raise BadSetting(f"--{name} has no value; give {described(known[name])}")
-            value = remaining.pop(0)
-        values.setdefault(name, []).append(value)
-    return values
+from dart_jax.suggestions import did_you_mean
 
 
 def put_settings(
-    parser: ArgumentParser, config: type, settings: Mapping[str, Any], onto: Namespace, where: str
+    parser: CommandParser, config: type, settings: Mapping[str, Any], onto: Namespace, where: str
 ) -> Namespace:
     """Parse settings and put them over those of the namespace `onto`.
 
@@ -82,8 +46,9 @@ def put_settings(
     prepared = _prepared(config, settings, before, "", types)
     try:
         parsed = parser.parse_object(prepared, namespace=onto)
-    except argparse.ArgumentError as error:
-        raise BadSetting(f"{before}{_explained(error, types, prepared)}") from error
+    except BadSetting as error:
+        # The parser's own message speaks of its options; its cause is about the setting.
+        raise BadSetting(f"{before}{_explained(str(error.__cause__), types, prepared)}") from error
 
     for key in _leaves(prepared):
         try:
@@ -149,13 +114,11 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
             yield f"{prefix}{name}"
 
 
-def _explained(
-    error: argparse.ArgumentError, types: Mapping[str, Any], settings: Mapping[str, Any]
-) -> str:
-    """Word the parser's error about a value as `settings.check_value` would."""
-    named = re.search(r'Parser key "([\w.]+)"', str(error))
+def _explained(problem: str, types: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Word the parser's problem with a value as `settings.check_value` would."""
+    named = re.search(r'Parser key "([\w.]+)"', problem)
     if not named or named[1] not in types:
-        return " ".join(str(error).split())
+        return " ".join(problem.split())
     value: Any = settings
     for name in named[1].split("."):
         value = value[name]

@@ -16,7 +16,7 @@ from functools import partial
 
 from dart_jax import processes
 from dart_jax.cli import exit_status
-from dart_jax.config import Command, make_parser, parse_command
+from dart_jax.config import Command, make_parser, read_command
 from dart_jax.pipeline.run_day import day_of_run
 from dart_jax.processes import on_primary
 from dart_jax.run_dir import RunDir
@@ -32,7 +32,7 @@ def main(args: Sequence[str] | None = None, today: datetime.date | None = None) 
     if not args:
         make_parser().print_help()
         return 2
-    command = parse_command(args)
+    command = read_command(args)
     today = today or datetime.date.today()
     # Imported here, so that --help does not wait for jax.
     if command.dry_run:
@@ -59,7 +59,7 @@ def _on_its_day(args: Sequence[str], command: Command, today: datetime.date) -> 
         return command
     folder = RunDir(command.config.run).path
     day = on_primary(partial(day_of_run, folder, today))
-    return parse_command([*args, f"--model.date={day}"])
+    return read_command([*args, f"--model.date={day}"])
 
 
 def command() -> int:

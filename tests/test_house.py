@@ -29,6 +29,7 @@ FLOORS = (
         "settings",
         "strict_json",
         "strict_yaml",
+        "suggestions",
         "summaries",
     ),
     ("data", "prompts"),

@@ -30,7 +30,9 @@ def help_of(*words):
 
 def test_the_list_has_every_command(capsys):
     for arguments in ([], ["--help"], ["-h"]):
-        assert command(arguments) == 0
+        with pytest.raises(SystemExit) as ended:
+            command(arguments)
+        assert ended.value.code == 0
         listed = capsys.readouterr().out
         assert [line.split()[0] for line in listed.splitlines() if line.startswith("    ")] == list(
             COMMANDS

@@ -8,7 +8,6 @@ defines the numbers.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -24,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dart_jax.bench.options import ClientOptions
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.chat.endpoint import Endpoint, resolve_endpoint
 from dart_jax.chat.openai_client import OpenAIChat
@@ -40,14 +40,14 @@ Ask = Callable[[int, int], list[float]]
 """`ask(number, concurrency)`: have so many new requests answered; when each was (seconds)."""
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(options: ClientOptions) -> dict[str, Any]:
     """Measure and print; what was printed. Raises RuntimeError where a request was not answered."""
-    ideal = args.concurrency / args.latency
-    with slow_server(args.latency) as address, tempfile.TemporaryDirectory() as folder:
+    ideal = options.concurrency / options.latency
+    with slow_server(options.latency) as address, tempfile.TemporaryDirectory() as folder:
         endpoint = resolve_endpoint("openai", address, None)
         with ResponseStore(Path(folder) / "store.sqlite") as store:
-            ours = measure(ask_ours(endpoint, store), args)
-        library = measure(ask_library(endpoint), args)
+            ours = measure(ask_ours(endpoint, store), options)
+        library = measure(ask_library(endpoint), options)
     for name, found in (("ours", ours), ("openai alone", library)):
         found["share_of_ideal"] = round(found["requests_per_second"] / ideal, 4)
         print(
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"CPU {found['cpu_ms']} ms a request; overhead alone {found['overhead_ms']} ms"
         )
     return {
-        "requests": args.requests,
-        "concurrency": args.concurrency,
-        "latency_seconds": args.latency,
+        "requests": options.requests,
+        "concurrency": options.concurrency,
+        "latency_seconds": options.latency,
         "ideal_requests_per_second": round(ideal, 2),
         "ours": ours,
         "openai_library_alone": library,
@@ -69,18 +69,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure(ask: Ask, args: argparse.Namespace) -> dict[str, float]:
+def measure(ask: Ask, options: ClientOptions) -> dict[str, float]:
     """Rate and CPU time at full concurrency, overhead with one request at a time."""
-    ask(args.concurrency, args.concurrency)  # opens the connections
+    ask(options.concurrency, options.concurrency)  # opens the connections
     started, cpu = time.perf_counter(), time.process_time()
-    ask(args.requests, args.concurrency)
+    ask(options.requests, options.concurrency)
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     ends = ask(_ALONE, 1)
     alone = statistics.median(end - begin for begin, end in pairwise(ends))
     return {
-        "requests_per_second": round(args.requests / wall, 2),
-        "cpu_ms": round(cpu / args.requests * 1e3, 3),
-        "overhead_ms": round((alone - args.latency) * 1e3, 3),
+        "requests_per_second": round(options.requests / wall, 2),
+        "cpu_ms": round(cpu / options.requests * 1e3, 3),
+        "overhead_ms": round((alone - options.latency) * 1e3, 3),
     }
 
 

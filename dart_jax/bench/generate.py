@@ -7,7 +7,6 @@ the release's settings (float32, batch 8, two models in memory, sampling) agains
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,6 +26,7 @@ from dart_jax.bench.contest import (
     table,
 )
 from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Variant
+from dart_jax.bench.options import GenerateOptions
 from dart_jax.bench.prepare import decode_job
 from dart_jax.report.document import Column
 from dart_jax.settings import BadSetting
@@ -44,7 +44,7 @@ TITLES = {
 }
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(options: GenerateOptions) -> dict[str, Any]:
     """Measure, print tables, and return what `--out` holds.
 
     Raises:
@@ -52,19 +52,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: Settings that do not fit each other.
         FileNotFoundError: `--run` is no run.
     """
-    if args.run and args.model:
+    if options.run and options.model:
         raise BadSetting("--model: not allowed with --run, which names its model")
-    if max(args.peer_batches) > args.prompts:
+    if max(options.peer_batches) > options.prompts:
         raise ValueError(
-            f"--peer-batches {max(args.peer_batches)} is more than --prompts {args.prompts}: "
+            f"--peer-batches {max(options.peer_batches)} is more than --prompts {options.prompts}: "
             "there would be no full batch to time"
         )
-    return against_peer(partial(_measure, args))
+    return against_peer(partial(_measure, options))
 
 
-def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _measure(options: GenerateOptions, folder: Path) -> dict[str, Any]:
     """Check, then measure under each rule of stopping."""
-    job = decode_job(args, folder)
+    job = decode_job(options, folder)
     say(f"checking that both sides decode the same tokens, on {CHECKED_PROMPTS} prompts")
     few = dict(list(job.prompts.items())[:CHECKED_PROMPTS])
     small = replace(job, prompts=few, new_tokens=CHECKED_TOKENS)
@@ -74,26 +74,26 @@ def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     jobs = {
         "fixed": job,
-        "natural": replace(job, new_tokens=args.natural_limit, natural_stops=True),
+        "natural": replace(job, new_tokens=options.natural_limit, natural_stops=True),
         "sampled": replace(job, temperature=0.2, top_p=0.9),
     }
-    mine = [Variant("ours", dtype, slots) for dtype in args.ours_dtype for slots in args.slots]
-    peers = [Variant("hf", dtype, n) for dtype in args.peer_dtype for n in args.peer_batches]
+    mine = [Variant("ours", dtype, n) for dtype in options.ours_dtype for n in options.slots]
+    peers = [Variant("hf", dtype, n) for dtype in options.peer_dtype for n in options.peer_batches]
     release = [Variant("release", "float32", 8)]
     modes = {}
     for mode, one in jobs.items():
         say(f"\n{TITLES[mode]}")
         opponents = release if mode == "sampled" else peers
-        modes[mode] = contest(one, mine, opponents, args.rounds, folder)
+        modes[mode] = contest(one, mine, opponents, options.rounds, folder)
         say("\n" + table(modes[mode], RATE, COLUMNS))
     lengths = [len(tokens) for tokens in job.prompts.values()]
     return {
         "pairs": job.amount,
         "prompt_tokens": {"mean": sum(lengths) / len(lengths), "max": max(lengths)},
-        "new_tokens": args.new_tokens,
-        "natural_limit": args.natural_limit,
-        "adapter": "M_DART of a run" if args.run else "random",
-        "rounds": args.rounds,
+        "new_tokens": options.new_tokens,
+        "natural_limit": options.natural_limit,
+        "adapter": "M_DART of a run" if options.run else "random",
+        "rounds": options.rounds,
         "same_tokens": checked,
         **compare_modes(modes),
         "failed": {mode: done.failed for mode, done in modes.items()},

@@ -8,7 +8,6 @@ the peer, leaf by leaf. On a CPU the devices' memory is the host's, so that what
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -27,6 +26,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dart_jax.bench.jobs import Round, Variant
+from dart_jax.bench.options import LoadOptions
 from dart_jax.bench.worker import Worker, memory_bytes
 from dart_jax.machine import machine, versions
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
@@ -49,7 +49,7 @@ _FILE_BYTES = 2**29
 _SAMPLE_SECONDS = 0.002
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(options: LoadOptions) -> dict[str, Any]:
     """Measure and print; what was printed.
 
     Raises:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="dart-jax-load-") as name:
         folder = Path(name)
-        checkpoint = write_checkpoint(folder, args.gib)
+        checkpoint = write_checkpoint(folder, options.gib)
         ours = measure(folder, "ours", folder)
         peer = measure(folder, "whole_leaves", folder)
     if peer.pop("fingerprint") != ours.pop("fingerprint"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import jax
 import numpy as np
 
 from dart_jax.bench.jobs import DecodeJob, TrainJob
-from dart_jax.config import DartConfig, read_command
+from dart_jax.bench.options import GenerateOptions, TrainOptions
+from dart_jax.config import DartConfig, read_config
 from dart_jax.data.config import DataConfig
 from dart_jax.data.mini_suite import file_rationales
 from dart_jax.data.splits import take
@@ -53,7 +53,7 @@ def run_config(run: Path) -> DartConfig:
     """The settings of a run; raises FileNotFoundError where it is none."""
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"--run {run}: it has no config.yaml; give runs/<name>")
-    return read_command(["--config", str(run / "config.yaml")]).config
+    return read_config(run / "config.yaml")
 
 
 def run_targets(run: Path, limit: int) -> Targets:
@@ -63,33 +63,33 @@ def run_targets(run: Path, limit: int) -> Targets:
     return targets[:limit], [question for split in splits.values() for question in split]
 
 
-def train_job(args: argparse.Namespace, folder: Path) -> TrainJob:
+def train_job(options: TrainOptions, folder: Path) -> TrainJob:
     """Tokenise, and write what both sides load: the same weights and the same first adapter.
 
     Raises:
         ValueError: There are fewer examples than `--examples`.
     """
-    count = args.examples
-    targets, questions = run_targets(args.run, count) if args.run else mini_targets(count)
+    count = options.examples
+    targets, questions = run_targets(options.run, count) if options.run else mini_targets(count)
     if len(targets) < count:
         raise ValueError(f"--examples {count}: there are only {len(targets)}")
     lora = LoraConfig()
     sft = SftConfig(
-        epochs=args.rounds,
-        batch_size=args.batch_size,
-        packing=args.packing,
-        row_length=args.row_length,
+        epochs=options.rounds,
+        batch_size=options.batch_size,
+        packing=options.packing,
+        row_length=options.row_length,
     )
-    base = hf_folder(args.model, folder / "base")
+    base = hf_folder(options.model, folder / "base")
     config, _ = open_checkpoint(base)
     by_id = {question.id: question for question in questions}
     length = min(sft.max_length, config.context_length)
     tokenizer = load_tokenizer(base, vocab_size=config.vocab_size)
     examples = tokenize(targets, by_id, tokenizer, length)
-    first = init_lora(jax.random.key(args.seed), config, lora)
-    save_peft(folder / "adapter", first, lora, args.model)
+    first = init_lora(jax.random.key(options.seed), config, lora)
+    save_peft(folder / "adapter", first, lora, options.model)
     adapter = str(folder / "adapter")
-    return with_rates(TrainJob(str(base), adapter, tuple(examples), lora, sft, (), args.seed))
+    return with_rates(TrainJob(str(base), adapter, tuple(examples), lora, sft, (), options.seed))
 
 
 def with_rates(job: TrainJob) -> TrainJob:
@@ -135,27 +135,27 @@ def random_job(
     return with_rates(TrainJob(config, None, tuple(examples), lora, sft, (), 0))
 
 
-def decode_job(args: argparse.Namespace, folder: Path) -> DecodeJob:
+def decode_job(options: GenerateOptions, folder: Path) -> DecodeJob:
     """Prompts and both models, with a fixed number of new tokens.
 
     Raises:
         ValueError: Too few questions, or a prompt without room for its answer.
         FileNotFoundError: `--run` is no run or has no M_DART.
     """
-    if args.run:
-        questions, name, adapter = run_sources(args.run)
+    if options.run:
+        questions, name, adapter = run_sources(options.run)
         base = hf_folder(name, folder / "base")
     else:
         questions = mini_targets(None)[1]
-        base = hf_folder(args.model or EMBEDDED, folder / "base")
-        adapter = random_adapter(base, folder / "adapter", args.seed)
-    if len(questions) < args.prompts:
-        raise ValueError(f"--prompts {args.prompts}: there are only {len(questions)} questions")
+        base = hf_folder(options.model or EMBEDDED, folder / "base")
+        adapter = random_adapter(base, folder / "adapter", options.seed)
+    if len(questions) < options.prompts:
+        raise ValueError(f"--prompts {options.prompts}: there are only {len(questions)} questions")
 
     config, _ = open_checkpoint(base)
     tokenizer, prompts = load_tokenizer(base, vocab_size=config.vocab_size), {}
-    new_tokens, context = max(args.new_tokens, args.natural_limit), config.context_length
-    for question in questions[: args.prompts]:
+    new_tokens, context = max(options.new_tokens, options.natural_limit), config.context_length
+    for question in questions[: options.prompts]:
         tokens = tokenizer.encode_prompt(answer_messages(question), row=question.id)
         if len(tokens) + new_tokens > context:
             raise ValueError(
@@ -163,7 +163,7 @@ def decode_job(args: argparse.Namespace, folder: Path) -> DecodeJob:
                 f"not fit the context of {context}; lower --new-tokens or --natural-limit"
             )
         prompts[question.id] = tuple(tokens)
-    return DecodeJob(str(base), str(adapter), prompts, args.new_tokens, seed=args.seed)
+    return DecodeJob(str(base), str(adapter), prompts, options.new_tokens, seed=options.seed)
 
 
 def run_sources(run: Path) -> tuple[list[Question], str, Path]:

@@ -7,7 +7,6 @@ each number of `--out` is.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import tempfile
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from dart_jax.bench.options import QuantizeOptions
 from dart_jax.bench.prepare import mini_targets
 from dart_jax.machine import machine, versions
 from dart_jax.model.architecture import LlamaConfig
@@ -41,16 +41,16 @@ _LENGTH_BUCKET = 64
 _LORA = LoraConfig(dropout=0.0)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(options: QuantizeOptions) -> dict[str, Any]:
     """Measure and print; what was printed. Raises ValueError where there are not enough texts."""
-    model = load_model(ModelConfig(path=args.model), make_mesh(MeshConfig(), jax.devices()[:1]))
-    wanted = args.rows + _BATCH * args.steps
+    model = load_model(ModelConfig(path=options.model), make_mesh(MeshConfig(), jax.devices()[:1]))
+    wanted = options.rows + _BATCH * options.steps
     targets, questions = mini_targets(wanted)
     if len(targets) < wanted:
         raise ValueError(f"--rows and --steps ask for {wanted} texts; there are {len(targets)}")
     by_id = {question.id: question for question in questions}
     examples = tokenize(targets, by_id, model.tokenizer, model.config.context_length)
-    rows, training = examples[: args.rows], examples[args.rows :]
+    rows, training = examples[: options.rows], examples[options.rows :]
 
     shapes = param_shapes(PRESETS["llama-3-8b"])
     llama_3_8b = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found[f"{key}_difference"] = found[key] - plain[key]
         found["llama_3_8b_bytes"] = stored_bytes(jax.eval_shape(quantize, llama_3_8b))
         result[scheme] = found
-    settings = {"model": args.model, "rows": args.rows, "steps": args.steps}
+    settings = {"model": options.model, "rows": options.rows, "steps": options.steps}
     result |= {"settings": settings, "machine": machine(), "versions": versions(("jax", "qwix"))}
     print(json.dumps(result, indent=1))
     return result

@@ -6,7 +6,6 @@ examples, and its best and ours take turns at whole epochs.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from dart_jax.bench.contest import (
     table,
 )
 from dart_jax.bench.jobs import TrainJob, Variant, padded_tokens
+from dart_jax.bench.options import TrainOptions
 from dart_jax.bench.prepare import check_job, random_job, train_job, tune_job
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.presets import PRESETS
@@ -41,27 +41,27 @@ COLUMNS = (
 )
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(options: TrainOptions) -> dict[str, Any]:
     """Measure, print a table, and return what `--out` holds.
 
     Raises:
         RuntimeError: See `against_peer`; or a loss is no number.
         ValueError: Settings that do not fit each other.
     """
-    return against_peer(partial(_shape if args.shape else _suite, args))
+    return against_peer(partial(_shape if options.shape else _suite, options))
 
 
-def _suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _suite(options: TrainOptions, folder: Path) -> dict[str, Any]:
     """Examples of a suite, on the model that `--model` names."""
-    for size in args.peer_batches:
-        if args.batch_size % size:
+    for size in options.peer_batches:
+        if options.batch_size % size:
             raise ValueError(f"--peer-batches {size} does not divide --batch-size")
-        if size > min(args.examples, args.tune_examples):
+        if size > min(options.examples, options.tune_examples):
             raise ValueError(
                 f"--peer-batches {size} is more than --examples or --tune-examples: "
                 "there would be no full micro-batch to time"
             )
-    job = train_job(args, folder)
+    job = train_job(options, folder)
     say(f"checking that both sides compute the same losses, on {CHECKED_EXAMPLES} examples")
     small = check_job(job, CHECKED_EXAMPLES)
     sides = [Variant("ours", "float32"), Variant("hf", "float32", small.amount)]
@@ -69,9 +69,9 @@ def _suite(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ours, theirs = [[one.result.loss for one in rounds] for _, rounds, _ in checked]
     check = same_losses(ours, theirs, small.amount)
 
-    mine = [Variant("ours", dtype) for dtype in args.ours_dtype]
-    peers = [Variant("hf", d, size) for d in args.peer_dtype for size in args.peer_batches]
-    return {"same_losses": check} | measure(job, mine, peers, args.tune_examples, folder)
+    mine = [Variant("ours", dtype) for dtype in options.ours_dtype]
+    peers = [Variant("hf", d, size) for d in options.peer_dtype for size in options.peer_batches]
+    return {"same_losses": check} | measure(job, mine, peers, options.tune_examples, folder)
 
 
 def same_losses(ours: Sequence[float], theirs: Sequence[float], examples: int) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def measure(
     }
 
 
-def _shape(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _shape(options: TrainOptions, folder: Path) -> dict[str, Any]:
     """Random bfloat16 weights and 8 rows x 2048 tokens; against PEFT where torch sees a GPU.
 
     Raises:
@@ -143,11 +143,13 @@ def _shape(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
     )
     if asked.stdout.split()[-1] == "cpu":
-        raise RuntimeError(f"--shape {args.shape} needs a GPU or a TPU: jax sees only a CPU here")
+        raise RuntimeError(
+            f"--shape {options.shape} needs a GPU or a TPU: jax sees only a CPU here"
+        )
     import torch
 
-    config, lora = PRESETS[args.shape], LoraConfig()
-    job = random_job(config, rows=8, row_length=2048, steps=4, epochs=args.rounds, lora=lora)
+    config, lora = PRESETS[options.shape], LoraConfig()
+    job = random_job(config, rows=8, row_length=2048, steps=4, epochs=options.rounds, lora=lora)
     # Each side may choose how much to recompute and how many examples to take at once.
     ours, peers, step = [], [], job.sft.batch_size
     for remat in ("projections", "layer"):

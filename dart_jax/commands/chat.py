@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from dart_jax.commands.prompt_file import PromptLine, question_messages
-from dart_jax.config import DartConfig
+from dart_jax.config import DartConfig, read_config
 from dart_jax.generate.answers import to_generation
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.decode import Continuation, decode
@@ -21,7 +21,7 @@ from dart_jax.model.load import Model, load_model
 from dart_jax.model.lora import LoraParams, lora_axes
 from dart_jax.model.peft_file import load_peft
 from dart_jax.model.sharding import make_mesh, tree_shardings
-from dart_jax.pipeline.finished import check_base, read_config, run_folder
+from dart_jax.pipeline.finished import check_base, run_folder
 from dart_jax.processes import progress, to_devices
 from dart_jax.records import Generation
 from dart_jax.run_dir import ResultFile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from dart_jax.evaluate.decisions import QuestionDecisions
 from dart_jax.pipeline.finished import read_finished, run_folder
 from dart_jax.records import read_jsonl, write_text
 from dart_jax.report.comparison import paired_table, runs_table
-from dart_jax.report.document import Table
 from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
@@ -23,28 +21,13 @@ from dart_jax.report.to_text import to_text
 _SEED = 0  # of the resampling between runs, which have seeds of their own
 
 
-def add_command(commands) -> None:
-    """Add it to the subparsers of `python -m dart_jax evaluate`."""
-    parser = commands.add_parser(
-        "compare",
-        help="Show finished runs side by side.",
-        description="Finished runs side by side.",
-    )
-    parser.set_defaults(command=compare, free=())
-    parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="Folder of a finished run, runs/<name>."
-    )
-    parser.add_argument("--csv", type=Path, metavar="F", help="Write the table of runs as CSV.")
-    parser.add_argument("--latex", type=Path, metavar="F", help="Write both tables as LaTeX.")
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Print the tables.
+def compare(paths: Sequence[Path], csv: Path | None, latex: Path | None) -> None:
+    """Print the tables, and write them to the files that are given.
 
     Raises:
         FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
     """
-    runs = read_runs(args.runs)
+    runs = read_runs(paths)
     tables = [runs_table(runs)]
     paired = paired_runs(runs, EvaluateConfig(), _SEED)
     if paired:
@@ -58,14 +41,10 @@ def compare(args: argparse.Namespace) -> None:
             "others without being comparable, and it has no paired test",
             file=sys.stderr,
         )
-    _write(args, tables)
-
-
-def _write(args: argparse.Namespace, tables: Sequence[Table]) -> None:
-    if args.csv is not None:
-        write_text(args.csv, to_csv(tables[0]))
-    if args.latex is not None:
-        write_text(args.latex, "\n".join(to_latex(table) for table in tables))
+    if csv is not None:
+        write_text(csv, to_csv(tables[0]))
+    if latex is not None:
+        write_text(latex, "\n".join(to_latex(table) for table in tables))
 
 
 def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:

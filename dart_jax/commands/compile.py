@@ -1,8 +1,6 @@
 """Compile training step or decoder for a TPU slice that is not there, and say what it needs.
 
-    python -m dart_jax compile --config configs/llama3_8b_v5e_2x4.yaml --topology v5e:2x4 \\
-        [--program train|decode] [--architecture NAME] [--rows N] [--length T] [--out J] \\
-        [--section.field value]
+    python -m dart_jax compile --config configs/llama3_8b_v5e_2x4.yaml --topology v5e:2x4
 
 Needs libtpu, whose compiler it is, and no TPU, weights or data. What is compiled is the step that
 `python -m dart_jax.train` runs with this configuration, for the largest micro-batch that any
@@ -24,14 +22,15 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from dart_jax.command_line import CommandParser, value_of
-from dart_jax.config import DartConfig, read_command
+from dart_jax.command_line import call
+from dart_jax.config import SETTINGS, DartConfig, read_config
 from dart_jax.records import write_text
-from dart_jax.settings import Count, setting_types
+from dart_jax.settings import Count
 from dart_jax.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from jaxtyping import PyTree
 
     from dart_jax.model.architecture import LlamaConfig
+    from dart_jax.sft.config import SftConfig
 
 GIB = 2**30
 # What the compiler grants a program of one chip's 16, 95 and 32 GB (libtpu 0.0.52).
@@ -55,50 +55,37 @@ _MEASURED = (
 )
 
 
-class Job(NamedTuple):
-    """Hold what the command line asks for."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Compile for a TPU slice without one; say what it needs.
 
-    config: DartConfig
-    program: str
+    Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.
+
+    Attributes:
+        config: YAML file, as `dart_jax train` takes it.
+        topology: Generation and chips, such as v5e:2x4, v5p:2x2x2 or v6e:2x2.
+        program: Compile the training step, or a block of decode steps.
+        architecture: Preset, such as llama-3-8b, where model.path has no checkpoint.
+        rows: Rows of a micro-batch, or slots, over all chips.
+        length: Tokens of a row, or a slot.
+        out: JSON file for the result.
+        settings: The texts of `--section.field value`, by name.
+    """
+
+    config: Path
     topology: str
-    architecture: str | None
-    rows: int | None
-    length: int | None
-    out: Path | None
+    program: Literal["train", "decode"] = "train"
+    architecture: str | None = None
+    rows: Count | None = None
+    length: Count | None = None
+    out: Path | None = None
+    settings: Mapping[str, str]
 
 
-def read_job(args: Sequence[str] | None = None) -> Job:
+def read_job(arguments: Sequence[str]) -> tuple[Job, DartConfig]:
     """Read the command line; what is no option of this command is a setting of dart_jax.train."""
-    parser = CommandParser(
-        prog="python -m dart_jax compile",
-        description="Compile for a TPU slice without one; say what it needs.",
-        epilog="Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.",
-    )
-    parser.add_argument("--config", required=True, help="YAML file, as `dart_jax train` takes it.")
-    parser.add_argument(
-        "--topology",
-        required=True,
-        help=f"Generation and chips, such as v5e:2x4 or v5p:2x2x2; out of {', '.join(HBM_BYTES)}.",
-    )
-    parser.add_argument(
-        "--program",
-        choices=("train", "decode"),
-        default="train",
-        help="Compile the training step (default) or a block of decode steps.",
-    )
-    parser.add_argument(
-        "--architecture", help="Preset, such as llama-3-8b, where model.path has no checkpoint."
-    )
-    parser.add_argument(
-        "--rows", type=value_of(Count), help="Rows of a micro-batch, or slots, over all chips."
-    )
-    parser.add_argument("--length", type=value_of(Count), help="Tokens of a row, or a slot.")
-    parser.add_argument("--out", type=Path, help="JSON file for the result.")
-    names = dict(setting_types(DartConfig))
-    own, settings = parser.parse_with_settings(args, names)
-    config = read_command(["--config", own.config, *settings]).config
-    given = (own.topology, own.architecture, own.rows, own.length, own.out)
-    return Job(config, own.program, *given)
+    job = call("python -m dart_jax compile", Job, arguments, SETTINGS)
+    return job, read_config(job.config, job.settings)
 
 
 def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
@@ -117,20 +104,20 @@ def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
     return generation, tuple(map(int, sizes))
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Compile, write and print the result; returns the exit status."""
-    job = read_job(args)
+    job, config = read_job(arguments)
     generation, chips = parse_topology(job.topology)
     _prepare_environment()
-    mesh = _mesh(job.config, job.topology, chips)
-    architecture = _architecture(job)
+    mesh = _mesh(config, job.topology, chips)
+    architecture = _architecture(job.architecture, config.model.path)
     lower = _lower if job.program == "train" else _lower_decode
-    lowered, shape = lower(job, architecture, mesh)
+    lowered, shape = lower(job, config, architecture, mesh)
     devices = mesh.size
     hbm_bytes = HBM_BYTES[generation]
     result = {"program": job.program, "topology": job.topology, "devices": devices}
     result |= {"hbm_bytes": hbm_bytes} | _compile(lowered, hbm_bytes)
-    flops = _flops(job.config, architecture, shape) if job.program == "train" else None
+    flops = _flops(config, architecture, shape) if job.program == "train" else None
     result |= {
         "flops_per_device": flops and flops // devices,
         "micro_batches": shape[0],
@@ -139,7 +126,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "mesh": dict(mesh.shape),
         "architecture": dataclasses.asdict(architecture),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
-        "config": job.config.to_dict(),
+        "config": config.to_dict(),
     }
     if job.out is not None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
@@ -178,17 +165,17 @@ def _mesh(config: DartConfig, topology: str, chips: tuple[int, ...]) -> Mesh:
     return make_mesh(config.mesh, found.devices)
 
 
-def _architecture(job: Job) -> LlamaConfig:
+def _architecture(name: str | None, model_path: str) -> LlamaConfig:
     from dart_jax.model.load import resolve_path
     from dart_jax.model.presets import PRESETS
 
-    if job.architecture in PRESETS:
-        return PRESETS[job.architecture]
+    if name in PRESETS:
+        return PRESETS[name]
     names = ", ".join(PRESETS)
-    if job.architecture is not None:
-        raise ValueError(f"--architecture: {job.architecture!r}; one of {names}")
+    if name is not None:
+        raise ValueError(f"--architecture: {name!r}; one of {names}")
     try:
-        path = resolve_path(job.config.model.path)
+        path = resolve_path(model_path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; or --architecture, out of {names}") from error
     return _read_architecture(path)
@@ -225,9 +212,8 @@ def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
     return jax.eval_shape(lambda params: quantize_params(params, config.model.quantize), plain)
 
 
-def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
+def _batch_shape(job: Job, sft: SftConfig, devices: int) -> tuple[int, int, int]:
     """Count the micro-batches, rows and tokens of the step."""
-    sft = job.config.sft
     packed = sft.packing != "none"
     length = job.length or (sft.row_length if packed else sft.max_length)
     # First-fit leaves fewer than this in one row at most: there was room for the next example.
@@ -239,7 +225,9 @@ def _batch_shape(job: Job, devices: int) -> tuple[int, int, int]:
     return sft.micro_batches, rows, length
 
 
-def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
+def _lower(
+    job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
+) -> tuple[Any, tuple[int, int, int]]:
     """Lower the training step; returns it and the shape [A, B, T] of its batches."""
     import jax
     import jax.numpy as jnp
@@ -251,7 +239,6 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
     from dart_jax.sft.jitted_step import jit_step
     from dart_jax.sft.step import TrainState, make_optimizer, make_schedule, train_spec
 
-    config = job.config
     # The schedule's figures are constants in the program; the number of steps changes no shape.
     schedule = make_schedule(config.sft.learning_rate, config.sft, total_steps=1000)
     optimizer = make_optimizer(schedule, config.sft)
@@ -262,7 +249,7 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(initial, key)
-    shape = _batch_shape(job, data_parallel(mesh))
+    shape = _batch_shape(job, config.sft, data_parallel(mesh))
     ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.float32))
     batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
     layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
@@ -277,16 +264,14 @@ def _lower(job: Job, architecture: LlamaConfig, mesh: Mesh) -> tuple[Any, tuple[
 
 
 def _lower_decode(
-    job: Job, architecture: LlamaConfig, mesh: Mesh
+    job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
 ) -> tuple[Any, tuple[int, int, int]]:
     """Lower a block of decode steps; returns it and 1, its slots and the tokens of each."""
     from dart_jax.generate.lowering import lower_block
 
-    rows, length = job.rows or job.config.decode.slots, job.length or 1024
-    base_params = _base(job.config, architecture)
-    lowered = lower_block(
-        architecture, base_params, job.config.lora, job.config.decode, mesh, rows, length
-    )
+    rows, length = job.rows or config.decode.slots, job.length or 1024
+    base_params = _base(config, architecture)
+    lowered = lower_block(architecture, base_params, config.lora, config.decode, mesh, rows, length)
     return lowered, (1, rows, length)
 
 

@@ -1,31 +1,120 @@
-"""The commands of `python -m dart_jax evaluate`.
-
-compare      finished runs side by side
-open-ended   a finished run on the 280 open-ended queries, graded by the judge
-external     a finished run on HateCheck, BOLD, HolisticBias or RealToxicityPrompts
-"""
+"""`python -m dart_jax evaluate` compares finished runs, and asks them further suites."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from dart_jax.command_line import CommandParser
-from dart_jax.commands import compare, external_commands
+from dart_jax.command_line import call_one
+from dart_jax.commands.audit import opened
+from dart_jax.config import SETTINGS
+from dart_jax.data.external.prompts import SuiteName
+from dart_jax.settings import BadSetting, Count
+
+# A run's other settings decide what was trained, and cannot be changed by a measurement.
+_SECTIONS = ("judge", "audit", "decode", "evaluate")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _compare(runs: tuple[Path, ...], *, csv: Path | None = None, latex: Path | None = None) -> None:
+    """Show finished runs side by side.
+
+    Args:
+        runs: Folders of finished runs, runs/<name>.
+        csv: Write the table of runs as CSV.
+        latex: Write both tables as LaTeX.
+    """
+    # Imported here and below, so that --help does not wait for it.
+    from dart_jax.commands.compare import compare
+
+    compare(runs, csv, latex)
+
+
+def _open_ended(
+    settings: Mapping[str, str],
+    *,
+    run: Path,
+    models: str = "M_DART",
+    queries: Count | None = None,
+) -> None:
+    """Ask a run the 280 open-ended queries, graded by the judge.
+
+    --section.field value of judge, audit, decode or evaluate holds for this command instead of the
+    run's own.
+
+    Args:
+        run: The run's folder, runs/<name>.
+        models: Models beside M0, separated by commas.
+        queries: Most queries, spread over domains; without it, all of them.
+    """
+    from dart_jax.commands.open_ended import evaluate_open_ended
+    from dart_jax.report.external import open_ended_section
+    from dart_jax.report.planting import with_planting
+    from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
+
+    _check_sections(settings)
+    candidates = _candidates(models)
+    with opened(run, "repair", settings) as opened_run:
+        summary = evaluate_open_ended(opened_run, candidates, queries)
+        blocks = with_planting(
+            open_ended_section(summary).blocks, read_planting(opened_run.folder.path)
+        )
+        print(f"\n{to_text(blocks)}")
+
+
+def _external(
+    settings: Mapping[str, str],
+    *,
+    run: Path,
+    suite: SuiteName,
+    dir: Path,
+    models: str = "M_DART",
+    prompts: Count | None = None,
+) -> None:
+    """Ask a run a public suite, audited in pairs against M0.
+
+    --section.field value of judge, audit, decode or evaluate holds for this command instead of the
+    run's own.
+
+    Args:
+        run: The run's folder, runs/<name>.
+        suite: The suite's name.
+        dir: Folder of the suite's public files.
+        models: Models beside M0, separated by commas.
+        prompts: Most prompts, spread over functionalities; without it, all of them.
+    """
+    from dart_jax.commands.external import evaluate_external
+    from dart_jax.report.external import suite_section
+    from dart_jax.report.planting import with_planting
+    from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
+
+    _check_sections(settings)
+    candidates = _candidates(models)
+    with opened(run, "repair", settings) as opened_run:
+        summary = evaluate_external(opened_run, suite, dir, candidates, prompts)
+        blocks = with_planting(suite_section(summary).blocks, read_planting(opened_run.folder.path))
+        print(f"\n{to_text(blocks)}")
+
+
+def _check_sections(settings: Mapping[str, str]) -> None:
+    for name in settings:
+        if name.split(".")[0] not in _SECTIONS:
+            raise BadSetting(f"--{name}: only {', '.join(_SECTIONS)} may differ from the run's own")
+
+
+def _candidates(models: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in models.split(","))
+    if len(set(names)) < len(names) or "M0" in names or "" in names:
+        raise BadSetting(f"--models: {models!r}; name models beside M0, each once")
+    return names
+
+
+PROG = "python -m dart_jax evaluate"
+COMMANDS = {"compare": _compare, "open-ended": _open_ended, "external": _external}
+
+
+def main(arguments: Sequence[str]) -> int:
     """Run one command of `evaluate`; returns the exit status."""
-    parser = CommandParser(
-        prog="python -m dart_jax evaluate",
-        description="Finished runs side by side, and on prompts beyond their own suite.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    compare.add_command(commands)
-    external_commands.add_commands(commands)
-    args, args.settings = parser.parse_known_args(arguments)
-    for index, given in enumerate(args.settings):
-        # What begins without dashes is the value of the setting before it.
-        if not given.startswith(args.free) and (given.startswith("--") or index == 0):
-            parser.error(f"unrecognized arguments: {given}")
-    args.command(args)
+    call_one(PROG, COMMANDS, arguments, SETTINGS)
     return 0

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dart_jax.command_line import CommandParser, value_of
+from dart_jax.command_line import call
+from dart_jax.model.config import MergedDtype
 from dart_jax.records import write_text
 from dart_jax.set_aside import remove
-from dart_jax.settings import Positive
+from dart_jax.settings import BadSetting, Positive
 
 if TYPE_CHECKING:
-    from dart_jax.model.merged import Dtype, MergeReport
+    from dart_jax.model.merged import MergeReport
     from dart_jax.pipeline.finished import FinishedRun
     from dart_jax.teach.planted import Planting
 
@@ -40,7 +41,7 @@ def export(
     form: Form,
     out: Path,
     *,
-    dtype: Dtype = "checkpoint",
+    dtype: MergedDtype = "checkpoint",
     max_shard_bytes: int = SHARD_BYTES,
     overwrite: bool = False,
     planted_is_known: bool = False,
@@ -101,7 +102,7 @@ def _write(
     form: Form,
     base: Path,
     folder: Path,
-    dtype: Dtype,
+    dtype: MergedDtype,
     max_shard_bytes: int,
 ) -> str:
     from dart_jax.model.load import open_checkpoint
@@ -228,65 +229,51 @@ def _new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def make_parser() -> CommandParser:
-    """Build the parser of the command line."""
-    parser = CommandParser(
-        prog="python -m dart_jax export",
-        description="Write a finished run's adapter, or its merged model, with a model card.",
-    )
-    parser.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
-    parser.add_argument("--adapter", default="M_DART", help="M_int or M_DART (default).")
-    parser.add_argument(
-        "--format",
-        choices=("peft", "merged"),
-        required=True,
-        help="peft: the adapter alone; merged: a whole model for transformers.",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="The folder to write.")
-    parser.add_argument(
-        "--dtype",
-        choices=("checkpoint", "float32", "bfloat16"),
-        default="checkpoint",
-        help="How merged weights are stored; checkpoint (default) keeps each tensor's own type, "
-        "float32 for a GGUF base.",
-    )
-    parser.add_argument(
-        "--max-shard-gb",
-        type=value_of(Positive),
-        default=SHARD_BYTES / 1e9,
-        help="Largest file of merged weights in 10^9 bytes (default %(default)g).",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="Replace --out if it is an earlier export."
-    )
-    parser.add_argument(
-        "--planted-is-known",
-        action="store_true",
-        help="Export a model although faults were planted in its training targets (plant.share); "
-        "its card says so.",
-    )
-    return parser
+def _export(
+    *,
+    run: Path,
+    format: Form,
+    out: Path,
+    adapter: str = "M_DART",
+    dtype: MergedDtype = "checkpoint",
+    max_shard_gb: Positive = SHARD_BYTES / 1e9,
+    overwrite: bool = False,
+    planted_is_known: bool = False,
+) -> None:
+    """Write a finished run's adapter, or its merged model, with a model card.
 
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse and export; returns the exit status."""
-    parser = make_parser()
-    parsed = parser.parse_args(args)
-    if parsed.format == "peft" and parsed.dtype != "checkpoint":
-        parser.error("--dtype is for --format merged; an adapter is float32")
+    Args:
+        run: The run's folder, runs/<name>.
+        format: The adapter alone (peft), or a whole model for transformers (merged).
+        out: The folder to write.
+        adapter: M_int or M_DART.
+        dtype: How merged weights are stored; checkpoint keeps each tensor's own type, float32 for
+            a GGUF base.
+        max_shard_gb: Largest file of merged weights in 10^9 bytes.
+        overwrite: Replace --out if it is an earlier export.
+        planted_is_known: Export a model although faults were planted in its training targets
+            (plant.share); its card says so.
+    """
+    if format == "peft" and dtype != "checkpoint":
+        raise BadSetting("--dtype is for --format merged; an adapter is float32")
     import jax
 
     # The work is the host's; an accelerator may be busy with a training, and is not asked for.
     jax.config.update("jax_platforms", "cpu")
     line = export(
-        parsed.run,
-        parsed.adapter,
-        parsed.format,
-        parsed.out,
-        dtype=parsed.dtype,
-        max_shard_bytes=int(parsed.max_shard_gb * 1e9),
-        overwrite=parsed.overwrite,
-        planted_is_known=parsed.planted_is_known,
+        run,
+        adapter,
+        format,
+        out,
+        dtype=dtype,
+        max_shard_bytes=int(max_shard_gb * 1e9),
+        overwrite=overwrite,
+        planted_is_known=planted_is_known,
     )
-    print(f"{parsed.out}: {line}")
+    print(f"{out}: {line}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse and export; returns the exit status."""
+    call("python -m dart_jax export", _export, arguments)
     return 0

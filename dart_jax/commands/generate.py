@@ -13,63 +13,78 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dart_jax.command_line import CommandParser, value_of
-from dart_jax.generate.config import DecodeConfig
+from dart_jax.command_line import call
 from dart_jax.processes import keep_compiled
-from dart_jax.settings import Seed, field_types
+from dart_jax.settings import BadSetting, Count, Natural, NotNegative, PositiveShare, Seed
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="python -m dart_jax generate",
-        description="Ask a run's models, all in one pass of the decoder.",
-    )
-    parser.add_argument("--run", type=Path, required=True, help="The run's folder, runs/<name>.")
-    parser.add_argument(
-        "--models", default="M0,M_DART", help="Some of M0,M_int,M_DART (default %(default)s)."
-    )
-    parser.add_argument(
-        "--prompts", type=Path, metavar="F", help="JSONL of prompts; without it, type them."
-    )
-    parser.add_argument("--out", type=Path, metavar="G", help="JSONL for the answers to --prompts.")
-    parser.add_argument(
-        "--plain", action="store_true", help="Ask typed lines without the instructions."
-    )
-    settings = parser.add_argument_group("decoding", "as in the run, unless given")
-    settings.add_argument("--seed", type=value_of(Seed))
-    for name, hint in field_types(DecodeConfig).items():
-        settings.add_argument(f"--{name.replace('_', '-')}", type=value_of(hint))
-    return parser
+def generate(
+    *,
+    run: Path,
+    models: str = "M0,M_DART",
+    prompts: Path | None = None,
+    out: Path | None = None,
+    plain: bool = False,
+    seed: Seed | None = None,
+    temperature: NotNegative | None = None,
+    top_p: PositiveShare | None = None,
+    top_k: Natural | None = None,
+    max_new_tokens: Count | None = None,
+    slots: Count | None = None,
+) -> None:
+    """Ask a run's models, all in one pass of the decoder.
 
+    Args:
+        run: The run's folder, runs/<name>.
+        models: Some of M0,M_int,M_DART.
+        prompts: JSONL of prompts; without it, type them.
+        out: JSONL for the answers to --prompts.
+        plain: Ask typed lines without the instructions.
+        seed: In place of the run's run.seed.
+        temperature: In place of the run's decode.temperature.
+        top_p: In place of the run's decode.top_p.
+        top_k: In place of the run's decode.top_k.
+        max_new_tokens: In place of the run's decode.max_new_tokens.
+        slots: In place of the run's decode.slots.
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, load and answer; returns the exit status."""
-    parser = _parser()
-    args = parser.parse_args(arguments)
-    if (args.prompts is None) != (args.out is None):
-        parser.error("--prompts and --out go together")
+    Raises:
+        BadSetting: Only one of --prompts and --out is given.
+    """
+    if (prompts is None) != (out is None):
+        raise BadSetting("--prompts and --out go together")
     # Imported here, so that --help does not wait for jax.
     from dart_jax.commands.answer_inputs import answer_inputs, claim
     from dart_jax.commands.chat import answer_file, load_models, read_run, talk
     from dart_jax.commands.prompt_file import read_prompts
 
-    names = [name.strip() for name in args.models.split(",") if name.strip()]
-    config = read_run(args.run, names)
-    given = ("temperature", "top_p", "top_k", "max_new_tokens", "slots")
-    changes = {key: getattr(args, key) for key in given if getattr(args, key) is not None}
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    config = read_run(run, names)
+    given = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "max_new_tokens": max_new_tokens,
+        "slots": slots,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
     settings = dataclasses.replace(config.decode, **changes)
-    seed = config.run.seed if args.seed is None else args.seed
-    prompts = None if args.prompts is None else read_prompts(args.prompts)
-    if prompts is not None:
-        claim(args.out, answer_inputs(args.run, names, config, prompts, settings, seed))
-    keep_compiled(args.run.resolve().parent)
-    asked = load_models(args.run, names, config)
-    if prompts is not None:
-        stats = answer_file(asked, prompts, args.out, settings, seed)
-        print(stats.report())
-        return 0
-    for shown in talk(asked, _typed(), settings, seed, args.plain):
+    seed = config.run.seed if seed is None else seed
+    lines = None if prompts is None else read_prompts(prompts)
+    if lines is not None:
+        claim(out, answer_inputs(run, names, config, lines, settings, seed))
+
+    keep_compiled(run.resolve().parent)
+    asked = load_models(run, names, config)
+    if lines is not None:
+        print(answer_file(asked, lines, out, settings, seed).report())
+        return
+    for shown in talk(asked, _typed(), settings, seed, plain):
         print(f"{shown}\n", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, load and answer; returns the exit status."""
+    call("python -m dart_jax generate", generate, arguments)
     return 0
 
 

@@ -1,9 +1,9 @@
 """Settings of decoding, identical for every model of a comparison."""
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from dart_jax.settings import Count, Natural, NotNegative, Range, check_fields
+from dart_jax.settings import Count, Natural, NotNegative, PositiveShare, check_fields
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class DecodeConfig:
     """
 
     temperature: NotNegative = 0.2
-    top_p: Annotated[float, Range(above=0, most=1)] = 0.9
+    top_p: PositiveShare = 0.9
     top_k: Natural = 0
     max_new_tokens: Count = 256
     slots: Count = 32

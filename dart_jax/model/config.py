@@ -4,10 +4,11 @@ import datetime
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from dart_jax.command_line import did_you_mean
 from dart_jax.settings import BadSetting, Count, Name, Positive, Range, check_fields
+from dart_jax.suggestions import did_you_mean
 
 Rest = Annotated[int, Range(least=-1, most=-1)]
+MergedDtype = Literal["checkpoint", "float32", "bfloat16"]
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 

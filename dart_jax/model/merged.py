@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
+from dart_jax.model.config import MergedDtype
 from dart_jax.model.finite import all_finite
 from dart_jax.model.folder_tokenizer import GENERIC_CLASSES
 from dart_jax.model.identity import TOKENIZER_FILES
@@ -27,8 +28,6 @@ from dart_jax.model.lora import LoraParams
 from dart_jax.model.safetensors_file import save_shards
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import LAYER_NAMES, BadCheckpoint, TensorSource
-
-Dtype = Literal["checkpoint", "float32", "bfloat16"]
 
 # Files of a base folder that are copied: the tokenizer's, the generation's stop tokens, and the
 # licence, which many licences ask to be passed on.
@@ -65,7 +64,7 @@ def write_merged(
     lora_params: LoraParams,
     scale: float,
     *,
-    dtype: Dtype,
+    dtype: MergedDtype,
     max_shard_bytes: int,
 ) -> MergeReport:
     """Write every tensor of a checkpoint, with the adapter's update where it has one.
@@ -167,7 +166,7 @@ def _squared(values: np.ndarray) -> float:
     return float(np.linalg.norm(values)) ** 2
 
 
-def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: Dtype) -> None:
+def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: MergedDtype) -> None:
     """Write `config.json`: the base folder's, or for a GGUF file one of the same architecture."""
     if base.is_dir():
         raw = json.loads((base / "config.json").read_text(encoding="utf-8"))

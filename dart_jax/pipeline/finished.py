@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dart_jax.changes import flatten
-from dart_jax.config import STAGES, DartConfig, read_command
+from dart_jax.config import STAGES, DartConfig, read_config
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
@@ -170,19 +170,6 @@ def _stale(path: Path, stage: str, what: str) -> StaleStage:
         f"{path}: stage {stage} {what}; run it first: "
         f"python -m dart_jax.train --config {path / 'config.yaml'} --stages {from_it_on}"
     )
-
-
-def read_config(path: Path, settings: Sequence[str] = ()) -> DartConfig:
-    """A run's config.yaml.
-
-    Args:
-        settings: `--section.field value` arguments that hold instead of the file's.
-
-    Raises:
-        BadSetting: This version does not know it, or a setting; the message names it.
-        FileNotFoundError: There is no such file.
-    """
-    return read_command([f"--config={path}", *settings]).config
 
 
 def _read_json(path: Path) -> Any:

@@ -1,7 +1,7 @@
 """Settings of the teacher and of the repair stage."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.settings import (
@@ -12,7 +12,7 @@ from dart_jax.settings import (
     Name,
     Natural,
     Positive,
-    Range,
+    PositiveShare,
     Share,
     check_fields,
     shown,
@@ -147,7 +147,7 @@ class RepairConfig:
         | tuple[LossWeight, LossWeight, LossWeight, LossWeight]
     ) = "linear"
     weighting: Literal["loss", "oversample"] = "loss"
-    max_weight_share: Annotated[float, Range(above=0, most=1)] | None = None
+    max_weight_share: PositiveShare | None = None
     span_weight: LossWeightOrZero = 1.0
     replay: Share = 0.25
     epochs: Natural = 2

@@ -1,11 +1,11 @@
 """The bench of the chat client: what it reports, at a size that takes seconds."""
 
-import argparse
 import time
 
 import pytest
 
 from dart_jax.bench import client
+from dart_jax.bench.options import ClientOptions
 from dart_jax.chat.endpoint import resolve_endpoint
 from dart_jax.chat.store import ResponseStore
 
@@ -16,8 +16,7 @@ def no_proxy(monkeypatch):
 
 
 def test_it_measures_ours_and_the_library(capsys):
-    args = argparse.Namespace(requests=96, concurrency=32, latency=0.2)
-    result = client.run(args)
+    result = client.run(ClientOptions(requests=96, concurrency=32, latency=0.2))
     assert result["ideal_requests_per_second"] == 160
     for name in ("ours", "openai_library_alone"):
         found = result[name]

@@ -12,6 +12,7 @@ from dart_jax.commands.audit import main
 from dart_jax.config import STAGES
 from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
 from dart_jax.run_dir import StaleStage
+from dart_jax.settings import BadSetting
 from dart_jax.summaries import read_json
 from dart_jax.train import main as train
 
@@ -110,12 +111,11 @@ def test_another_audit_forgets_the_result_but_not_the_answers(copied, settings, 
     assert len(list(copied.glob("calibration/*/M0_seed_*.jsonl"))) == 2
 
 
-def test_too_little_is_refused(copied, capsys):
+def test_too_little_is_refused(copied):
     with pytest.raises(ValueError, match="two questions"):
         main(["calibrate", "--run", str(copied), "--questions", "1"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(BadSetting, match="--seeds: 0; give a whole number from 1"):
         main(["calibrate", "--run", str(copied), "--seeds", "0"])
-    assert "--seeds: 0; give a whole number from 1" in capsys.readouterr().err
 
 
 def test_a_run_without_its_audit_is_refused(copied):

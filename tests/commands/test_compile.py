@@ -70,8 +70,8 @@ def test_topology_of_another_form(text):
 
 def test_settings_of_training_may_follow(config_file):
     args = ["--config", str(config_file), "--topology", "v5e:2x2", "--mesh.tensor", "2"]
-    job = read_job([*args, "--rows", "4"])
-    assert (job.config.mesh.tensor, job.config.sft.batch_size, job.rows) == (2, 16, 4)
+    job, config = read_job([*args, "--rows", "4"])
+    assert (config.mesh.tensor, config.sft.batch_size, job.rows) == (2, 16, 4)
 
 
 def test_an_unknown_setting_is_refused(config_file):

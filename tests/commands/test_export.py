@@ -21,6 +21,7 @@ from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
 from dart_jax.model.weights import BadCheckpoint, load_params
 from dart_jax.records import DriftType, PlantedFault, Severity, Target, write_jsonl, write_text
 from dart_jax.run_dir import RunBusy, RunDir, StaleStage, hash_path
+from dart_jax.settings import BadSetting
 from dart_jax.teach.planted import mark_model, read_mark, sum_up
 from tests.evaluate.conftest import made_up_summary
 
@@ -338,7 +339,7 @@ def test_command_line(run, tmp_path, capsys):
     assert command(["export", *args]) == 1
     assert "error: --out" in capsys.readouterr().err
     for wrong in (["--max-shard-gb", "0"], ["--format", "peft", "--dtype", "bfloat16"]):
-        with pytest.raises(SystemExit):
+        with pytest.raises(BadSetting, match=wrong[-2]):
             main([*args, *wrong])
 
 

@@ -10,6 +10,7 @@ from dart_jax.commands import generate
 from dart_jax.commands.chat import side_by_side
 from dart_jax.commands.prompt_file import read_prompts
 from dart_jax.records import BadRecord, Generation, read_jsonl
+from dart_jax.settings import BadSetting
 
 LINES = [
     {"id": "b", "question": "May old people vote? (a) yes (b) no"},
@@ -170,7 +171,7 @@ def test_prompts_may_be_written_in_several_forms(prompts):
     assert [prompt.id for prompt in read_prompts(prompts(lines[2:]))] == [first, others[0]]
 
 
-def test_bad_commands_say_what_is_there(finished, prompts, tmp_path, capsys):
+def test_bad_commands_say_what_is_there(finished, prompts, tmp_path):
     with pytest.raises(ValueError, match=r"--models M_X: .* has M0, M_DART, M_int"):
         ask(finished, "--models", "M0,M_X")
     with pytest.raises(ValueError, match="each one once"):
@@ -179,6 +180,5 @@ def test_bad_commands_say_what_is_there(finished, prompts, tmp_path, capsys):
         ask(tmp_path)
     with pytest.raises(ValueError, match="no prompts"):
         ask(finished, "--prompts", prompts([]), "--out", tmp_path / "out.jsonl")
-    with pytest.raises(SystemExit):
+    with pytest.raises(BadSetting, match="go together"):
         ask(finished, "--prompts", prompts())
-    assert "go together" in capsys.readouterr().err

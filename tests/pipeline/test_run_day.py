@@ -121,7 +121,7 @@ def test_the_runs_of_a_sweep_have_the_day_of_its_first_start(tmp_path):
     assert day_of_sweep(out, FIRST) == "2025-03-31"
     out.mkdir()
     (out / "date").write_text("2025-03-30\n")
-    sweep = read_sweep(file, out, [], today=LATER)
+    sweep = read_sweep(file, out, {}, today=LATER)
     assert sweep.day == "2025-03-30"
     assert [run.config.model.date for run in sweep.runs] == ["2025-03-30", "2024-02-29"]
     assert "date: '2025-03-30'" in sweep.runs[0].resolved

@@ -11,15 +11,16 @@ import datetime
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dart_jax.command_line import CommandParser
-from dart_jax.config import STAGES, DartConfig
-from dart_jax.settings import setting_types
+from dart_jax.command_line import call
+from dart_jax.config import SETTINGS, STAGES
+from dart_jax.settings import Natural
 
 if TYPE_CHECKING:
     from dart_jax.commands.sweep.config import Sweep, SweepRun
@@ -28,37 +29,37 @@ if TYPE_CHECKING:
     from dart_jax.pipeline.reuse import Reuse
 
 
-def make_parser() -> CommandParser:
-    """The command line of `python -m dart_jax sweep`."""
-    parser = CommandParser(
-        prog="python -m dart_jax sweep",
-        description="Run variants and seeds of a configuration; what they share is done once.",
-        epilog="--section.field value, as of dart_jax.train, holds for every variant that does "
-        "not set it itself.",
-    )
-    parser.add_argument("--config", type=Path, required=True, help="YAML: base, variants, seeds.")
-    parser.add_argument(
-        "--out", type=Path, help="Where to write (default: <run.root>/sweep/<name of the file>)."
-    )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="These instead of the file's, such as 0."
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="Print which stages would run; run none."
-    )
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run variants and seeds of a configuration; what they share is done once.
+
+    --section.field value, as of dart_jax.train, holds for every variant that does not set it.
+
+    Attributes:
+        config: YAML of base, variants, seeds.
+        out: Where to write; without it, <run.root>/sweep/<name of the file>.
+        seeds: These instead of the file's, such as 0.
+        dry_run: Print which stages would run; run none.
+        settings: The texts of `--section.field value`, by name.
+    """
+
+    config: Path
+    out: Path | None = None
+    seeds: tuple[Natural, ...] | None = None
+    dry_run: bool = False
+    settings: Mapping[str, str]
 
 
-def main(arguments: Sequence[str] | None = None, today: datetime.date | None = None) -> int:
+def main(arguments: Sequence[str], today: datetime.date | None = None) -> int:
     """Parse, run, tabulate; the exit status, 1 where a run has failed.
 
     Args:
         today: The clock's day by default; see `pipeline.run_day` for what it is used for.
     """
-    args, rest = make_parser().parse_with_settings(arguments, dict(setting_types(DartConfig)))
+    options = call("python -m dart_jax sweep", Options, arguments, SETTINGS)
     from dart_jax.commands.sweep.config import read_sweep
 
-    sweep = read_sweep(args.config, args.out, rest, args.seeds, today)
+    sweep = read_sweep(options.config, options.out, options.settings, options.seeds, today)
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.commands.sweep.plan import make_plan, plan_text
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, today: datetime.date | None = N
     with ExitStack() as held, processes.only_primary_prints():
         plan = on_primary(lambda: make_plan(sweep.runs))
         print(plan_text(sweep.runs, plan), flush=True)
-        if args.dry_run:
+        if options.dry_run:
             return 0
         folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
         on_primary(lambda: held.enter_context(folder.lock()))

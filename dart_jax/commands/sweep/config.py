@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dart_jax.command_line import did_you_mean
 from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
 from dart_jax.pipeline.run_day import day_of_sweep
 from dart_jax.settings import BadSetting
 from dart_jax.settings_source import put_settings
 from dart_jax.strict_yaml import nested, read_settings
+from dart_jax.suggestions import did_you_mean
 
 _KEYS = {"base", "settings", "seeds", "variants"}
 _NOT_SHARED = {"config", "stages", "dry_run"}
@@ -75,7 +75,7 @@ class Sweep:
 def read_sweep(
     path: Path,
     out: Path | None,
-    base_args: Sequence[str],
+    settings: Mapping[str, str],
     seeds: Sequence[int] | None = None,
     today: datetime.date | None = None,
 ) -> Sweep:
@@ -83,7 +83,7 @@ def read_sweep(
 
     Args:
         out: Where to write; default `<run.root>/sweep/<name of the file>`.
-        base_args: `--section.field value` settings for every variant that does not set them.
+        settings: Texts by name, for every variant that does not set them.
         seeds: Instead of the file's.
         today: The clock's day by default; see `pipeline.run_day` for what it is used for.
 
@@ -99,7 +99,7 @@ def read_sweep(
             f"{path}: unknown key {unknown[0]}{near}; known: {', '.join(sorted(_KEYS))}"
         )
     parser = make_parser()
-    base = _base(parser, path, content, base_args)
+    base = _base(parser, path, content, settings)
     variants = _variants(path, content.get("variants"))
     if seeds is None:
         seeds = _seeds(f"{path}: seeds", content.get("seeds", [0]))
@@ -117,10 +117,10 @@ def read_sweep(
     return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day)
 
 
-def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[str]) -> Any:
+def _base(parser: Any, path: Path, content: Mapping[str, Any], arguments: Mapping[str, str]) -> Any:
     """The configuration that the variants change, as the parser's namespace.
 
-    The command line comes last: `args` win over the sweep's own `settings`.
+    The command line comes last: `arguments` win over the sweep's own `settings`.
     """
     where, base = f"{path}: base", content.get("base")
     if isinstance(base, str):
@@ -139,7 +139,7 @@ def _base(parser: Any, path: Path, content: Mapping[str, Any], args: Sequence[st
         for flag in sorted(_NOT_SHARED & settings.keys()):
             raise BadSetting(f"{place}: {flag} has no place in a sweep")
         given = put_settings(parser, DartConfig, settings, given, place)
-    return put_arguments(parser, args, given)
+    return put_arguments(parser, arguments, given)
 
 
 def _settings(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:

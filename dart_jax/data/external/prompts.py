@@ -12,7 +12,7 @@ from dart_jax.strict_json import read_json
 
 T = TypeVar("T")
 
-SUITES = ("hatecheck", "bold", "holistic_bias", "real_toxicity_prompts")
+SuiteName = Literal["hatecheck", "bold", "holistic_bias", "real_toxicity_prompts"]
 """The suites by the names that `evaluate external --suite` takes."""
 
 
@@ -35,7 +35,7 @@ class ExternalPrompt:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: str
-    suite: Literal["hatecheck", "bold", "holistic_bias", "real_toxicity_prompts"]
+    suite: SuiteName
     prompt: str
     group: str
     functionality: str

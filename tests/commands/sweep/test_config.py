@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dart_jax.command_line import take_settings
 from dart_jax.commands.sweep.config import read_sweep
+from dart_jax.config import SETTINGS
 
 ROOT = Path(__file__).parents[3]
 BASE = "base: {data: {max_train: 4}}\n"
@@ -18,7 +20,7 @@ def read(tmp_path):
     def parse(text, *args, out=None):
         file = tmp_path / "try.yaml"
         file.write_text(text)
-        return read_sweep(file, out, args)
+        return read_sweep(file, out, take_settings(args, SETTINGS)[1])
 
     return parse
 
@@ -48,7 +50,7 @@ def test_variants_change_the_base_and_seeds_come_outermost(read):
 
 @pytest.mark.parametrize("name", ["ablation", "smollm2_sweep"])
 def test_shipped_sweeps_are_read(name):
-    sweep = read_sweep(ROOT / f"configs/{name}.yaml", None, [])
+    sweep = read_sweep(ROOT / f"configs/{name}.yaml", None, {})
     assert len(sweep.runs) == 3 * len({run.variant for run in sweep.runs}) >= 9
 
 
@@ -120,9 +122,9 @@ def test_a_wrong_base_is_named(base, error, message, read):
 def test_seeds_of_the_command_line_replace_the_files(tmp_path):
     path = tmp_path / "try.yaml"
     path.write_text(BASE + "seeds: [0, 1, 2]\nvariants: {a: }")
-    assert [run.seed for run in read_sweep(path, None, [], [3, 1]).runs] == [3, 1]
+    assert [run.seed for run in read_sweep(path, None, {}, [3, 1]).runs] == [3, 1]
     with pytest.raises(ValueError, match=r"command line: --seeds: \[1, 1\]"):
-        read_sweep(path, None, [], [1, 1])
+        read_sweep(path, None, {}, [1, 1])
 
 
 def test_a_wrong_argument_is_named(read):
@@ -131,6 +133,6 @@ def test_a_wrong_argument_is_named(read):
 
 
 def test_the_ablation_that_comes_with_the_project_parses():
-    sweep = read_sweep(Path(__file__).parents[3] / "configs/ablation.yaml", None, [])
+    sweep = read_sweep(Path(__file__).parents[3] / "configs/ablation.yaml", None, {})
     assert {run.config.data.suite for run in sweep.runs} == {"mini"}
     assert len(sweep.runs) == len(sweep.variants) * len(sweep.seeds)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 import dart_jax.stages.repair as repair_stage
-from dart_jax.config import STAGES
-from dart_jax.pipeline.finished import read_config, read_finished, run_folder
+from dart_jax.config import STAGES, read_config
+from dart_jax.pipeline.finished import read_finished, run_folder
 from dart_jax.pipeline.plan import planned_stages
 from dart_jax.pipeline.reuse import Reuse
 from dart_jax.records import Generation, read_jsonl
