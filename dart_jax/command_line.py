@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
 
 from dart_jax.settings import BadSetting, allows, described, takes_list
 from dart_jax.suggestions import did_you_mean
@@ -157,7 +157,7 @@ def _helps(command: Callable[..., Any]) -> dict[str, str]:
 def _as_option(hint: Any, default: Any) -> dict[str, Any]:
     """Translate an annotation into what `add_argument` takes."""
     if hint is bool:
-        return {"action": "store_true", "default": argparse.SUPPRESS}
+        return {"action": "store_true", "default": SUPPRESS}
     option: dict[str, Any] = {}
     if type(None) in get_args(hint):
         hint = get_args(hint)[0]
@@ -171,7 +171,7 @@ def _as_option(hint: Any, default: Any) -> dict[str, Any]:
     # A default of None says nothing, and the function has it anyway.
     default = list(default) if isinstance(default, tuple) else default
     unsaid = default is None or default is inspect.Parameter.empty
-    option["default"] = argparse.SUPPRESS if unsaid else default
+    option["default"] = SUPPRESS if unsaid else default
     return option
 
 
@@ -189,7 +189,7 @@ class Word:
         except ValueError:
             value = None
         if not allows(self.hint, value):
-            raise argparse.ArgumentTypeError(f"{word}; give {described(self.hint)}")
+            raise ArgumentTypeError(f"{word}; give {described(self.hint)}")
         return value
 
     def __repr__(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import SUPPRESS, Namespace
 
 from dart_jax.audit.config import AuditConfig, JudgeConfig
 from dart_jax.cli import error_message
@@ -73,19 +72,19 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--config",
         action="append",
-        default=argparse.SUPPRESS,
+        default=SUPPRESS,
         metavar="FILE",
         help="YAML file with any settings; a further one replaces settings of those before it.",
     )
     parser.add_argument(
         "--stages",
-        default=argparse.SUPPRESS,
+        default=SUPPRESS,
         help=f"Stages to run, separated by commas; without it, all of {ALL_STAGES}.",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        default=argparse.SUPPRESS,
+        default=SUPPRESS,
         help="Check what the run would check; print how many requests, tokens and dollars the "
         "stages would take; send nothing.",
     )
