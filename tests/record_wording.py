@@ -10,8 +10,9 @@ import sys
 from dart_jax.data.config import DataConfig
 from dart_jax.data.splits import make_splits
 from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.forced import with_forced
 from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
-from dart_jax.evaluate.shortcut import shortcut_answers
+from dart_jax.evaluate.shortcut import shortcut_baseline
 from dart_jax.machine import machine
 from dart_jax.records import write_text
 from tests.record_run import RESULTS, head, to_json
@@ -20,8 +21,9 @@ from tests.record_run import RESULTS, head, to_json
 def measured(folder: str, split_by: str) -> tuple[dict[str, int], ModelMetrics]:
     """The sizes of the splits, and the baseline on the test questions."""
     splits = make_splits(DataConfig(suite="difference_awareness", dir=folder, split_by=split_by))
-    answers = shortcut_answers(splits["train"], splits["test"])
-    metrics = model_metrics(splits["test"], answers, EvaluateConfig(), seed=0)
+    shortcut = shortcut_baseline(splits["train"], splits["test"])
+    own = model_metrics(splits["test"], shortcut.answers, EvaluateConfig(), seed=0)
+    metrics = with_forced(own, splits["test"], shortcut.margins, EvaluateConfig(), seed=0)
     return {name: len(questions) for name, questions in splits.items()}, metrics
 
 

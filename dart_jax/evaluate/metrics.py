@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dart_jax.audit.screen import without_room
 from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.reliability import Reliability
 from dart_jax.records import Condition, Decision, Generation, Question
 from dart_jax.summaries import Estimate
 
@@ -59,12 +60,19 @@ class ModelMetrics(Rates):
     Attributes:
         unlabelled: Number of questions without a gold label (custom data); they are in no rate.
         no_room: Number of questions whose prompt left no room for an answer; likewise.
+        forced_accuracy, auroc, reliability: Figures of the decisions that a model is forced to,
+            see `forced.with_forced`; None where nothing can be computed.
+        no_margin: Number of labelled questions whose answer left no room to force a decision.
     """
 
     unlabelled: int
     no_room: int
     intervals: Intervals
     by_benchmark: dict[str, Rates]
+    forced_accuracy: Estimate | None = field(default=None, kw_only=True)
+    auroc: Estimate | None = field(default=None, kw_only=True)
+    reliability: Reliability | None = field(default=None, kw_only=True)
+    no_margin: int = field(default=0, kw_only=True)
 
     def estimate(self, rate: str) -> Estimate:
         """Return a rate, with its interval where it has one."""

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.forced import with_forced
 from dart_jax.evaluate.metrics import (
     Bounds,
     ModelMetrics,
@@ -21,6 +22,7 @@ from dart_jax.evaluate.metrics import (
 from dart_jax.evaluate.models import MODELS
 from dart_jax.evaluate.significance import Wilcoxon, wilcoxon
 from dart_jax.evaluate.statistics import Difference, accuracy_rows, groups_of
+from dart_jax.prompts.conclusion import Margin
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import Generation, Question, Score
 
@@ -33,11 +35,13 @@ class Side:
         answers: Answers of M0, M_int and M_DART, by name.
         scores: Harm scores of these answers, by one scorer or several.
         drift: Drift of M_int and M_DART against M0 under the same prompt.
+        margins: Margins of the answers, by name; empty where no decision was forced.
     """
 
     answers: Mapping[str, Sequence[Generation]]
     scores: Sequence[Score]
     drift: Mapping[str, AuditCounts]
+    margins: Mapping[str, Sequence[Margin]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,10 @@ def _side(
         scores = _scores(answered, side, name)
         lengths = _lengths(answered, answers[name])
 
+        own = model_metrics(questions, side.answers[name], config, seed)
+        forced = with_forced(own, questions, side.margins.get(name, ()), config, seed)
         metrics[name] = AskedMetrics(
-            **vars(model_metrics(questions, side.answers[name], config, seed)),
+            **vars(forced),
             drift=side.drift.get(name),
             scores={scorer: float(values.mean()) for scorer, values in scores.items()},
             new_tokens=float(lengths.mean()) if len(lengths) else None,

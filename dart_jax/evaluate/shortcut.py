@@ -4,9 +4,13 @@ A difference-awareness suite is written from templates, so that words give label
 results table shows what a linear classifier on TF-IDF features reaches on the same split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from dart_jax.evaluate.metrics import labelled
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.forced import with_forced
+from dart_jax.evaluate.metrics import ModelMetrics, answered_by_all, labelled, model_metrics
+from dart_jax.prompts.conclusion import Margin
 from dart_jax.records import Condition, Decision, Generation, Question
 
 SHORTCUT = "shortcut"
@@ -15,9 +19,20 @@ SHORTCUT = "shortcut"
 _INVERSE_PENALTY = 30.0
 
 
-def shortcut_answers(
-    train: Sequence[Question], test: Sequence[Question]
-) -> list[Generation] | None:
+@dataclass(frozen=True)
+class Shortcut:
+    """What the shortcut baseline makes of the labelled test questions, in their order.
+
+    Attributes:
+        answers: Answers of the model `shortcut`, without a text; measured like any model's.
+        margins: The classifier's log-odds of DIFF, of which each answer's decision is the sign.
+    """
+
+    answers: list[Generation]
+    margins: list[Margin]
+
+
+def shortcut_baseline(train: Sequence[Question], test: Sequence[Question]) -> Shortcut | None:
     """Fit TF-IDF (1- and 2-grams) with logistic regression, and answer the test questions.
 
     Unlabelled questions (custom data) are left out.
@@ -27,9 +42,8 @@ def shortcut_answers(
         test: Questions that the models are measured on.
 
     Returns:
-        Answers of the model `shortcut`, without a text, in the order of `test`; they are measured
-        like those of any model. None where some questions are unlabelled and the others are too
-        few to fit or to measure the baseline.
+        Answers and margins; None where some questions are unlabelled and the others are too few to
+        fit or to measure the baseline.
 
     Raises:
         ValueError: No test question, or training questions of one condition only.
@@ -51,9 +65,37 @@ def shortcut_answers(
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     )
     classifier.fit([question.text for question in train], _labels(train))
-    predicted = classifier.predict([question.text for question in test])
+    log_odds = classifier.decision_function([question.text for question in test])
 
-    return [_answer(question, is_diff) for question, is_diff in zip(test, predicted, strict=True)]
+    shortcut = Shortcut([], [])
+    for question, value in zip(test, log_odds.tolist(), strict=True):
+        shortcut.answers.append(_answer(question, value > 0))
+        shortcut.margins.append(Margin(question.id, SHORTCUT, value))
+    return shortcut
+
+
+def shortcut_metrics(
+    shortcut: Shortcut | None,
+    questions: Sequence[Question],
+    answers: Mapping[str, Sequence[Generation]],
+    config: EvaluateConfig,
+    seed: int,
+) -> ModelMetrics:
+    """Measure the baseline on the questions that the models were able to answer.
+
+    Args:
+        shortcut: None where it could not be fitted, and is measured on no question.
+        questions: The test questions.
+        answers: The models' answers to them, by name.
+        config: Number of resamples and coverage of the intervals.
+        seed: Seed of the resampling.
+    """
+    if shortcut is None:
+        return model_metrics([], [], config, seed)
+
+    answered, answered_by = answered_by_all(questions, {**answers, SHORTCUT: shortcut.answers})
+    own = model_metrics(labelled(answered), answered_by[SHORTCUT], config, seed)
+    return with_forced(own, answered, shortcut.margins, config, seed)
 
 
 def _answer(question: Question, is_diff: bool) -> Generation:

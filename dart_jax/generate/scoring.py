@@ -18,6 +18,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from dart_jax.generate.plan import common_prefix_of
@@ -133,14 +134,14 @@ def _score_rows(
 
     lora_params, scale = adapter
     log_probs = _token_log_probs(
-        model.base_params, lora_params, scale, stacked, starts, model.config, scored
+        model.base_params, lora_params, scale, stacked, starts, model.config, scored, model.mesh
     )
     per_token = to_host(log_probs).astype(np.float64)
     edges = np.cumsum([0, *(len(c) for c in continuations)])
     return np.add.reduceat(per_token, edges[:-1], axis=1)
 
 
-@partial(jax.jit, static_argnames=("config", "scored"))
+@partial(jax.jit, static_argnames=("config", "scored", "mesh"))
 def _token_log_probs(
     base_params: PyTree,
     lora_params: PyTree,
@@ -149,12 +150,20 @@ def _token_log_probs(
     starts: Array,
     config: LlamaConfig,
     scored: int,
+    mesh: Mesh,
 ) -> Float[Array, "B C"]:
     """Log-probability of the `scored` tokens of each row that begin at `starts`."""
     tokens, positions, segments, predictors = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3]
     attention = dense_attention(segment_mask(positions, segments))
     hidden, _ = forward(
-        config, base_params, lora_params, tokens, positions, attention, lora_scale=lora_scale
+        config,
+        base_params,
+        lora_params,
+        tokens,
+        positions,
+        attention,
+        lora_scale=lora_scale,
+        mesh=mesh,
     )
 
     where = starts[:, None] + jnp.arange(scored)

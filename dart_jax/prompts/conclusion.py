@@ -53,6 +53,20 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """How much likelier one conclusion line is than the other behind a model's analysis.
+
+    Attributes:
+        log_odds: Log-odds of `Conclusion: YES` against `Conclusion: NO` (nats); None where the
+            analysis leaves no room for the line in the model's context.
+    """
+
+    question_id: str
+    model: str
+    log_odds: float | None
+
+
+@dataclass(frozen=True)
 class _Row:
     """A line outside of reasoning blocks, `text[start:end]`; `words` lack the line break."""
 

@@ -16,6 +16,7 @@ from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.noise_floor import Calibration, null_deltas
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.reliability import Reliability
 
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for a model throughout.
 COLOURS = {"M0": "#8C8C8C", "M_int": "#E69F00", "M_DART": "#0072B2"}
@@ -72,6 +73,30 @@ def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | 
     axes.set(ylim=(0, 100), ylabel="accuracy (%)")
     axes.set_xticks(places, [*map(literal, benchmarks), "overall"])
     axes.grid(axis="y")
+    legend_right(figure)
+    return figure
+
+
+def reliability(models: Mapping[str, Reliability]) -> Any:
+    """Draw the share of DIFF questions against the probability of YES, a marker a bin.
+
+    The larger the marker, the more questions the bin holds; on the diagonal, probabilities are
+    what they say.
+    """
+    figure, axes = new_figure(width=6.4, height=4.6)
+    axes.plot([0, 1], [0, 1], label="calibrated", **_dashed(INK))
+    for name, found in models.items():
+        total = sum(row.n for row in found.bins)
+        x = [row.probability for row in found.bins]
+        y = [row.diff_share for row in found.bins]
+        sizes = [20 + 300 * row.n / total for row in found.bins]
+        colour = COLOURS[name]
+        axes.plot(x, y, color=colour, linewidth=1.4, marker="o", markersize=4, label=name)
+        axes.scatter(x, y, s=sizes, color=colour, alpha=0.5, linewidths=0)
+
+    axes.set(xlabel="probability of YES", ylabel="share of DIFF questions")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.grid()
     legend_right(figure)
     return figure
 

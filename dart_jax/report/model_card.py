@@ -28,6 +28,7 @@ from dart_jax.report.document import (
     note,
 )
 from dart_jax.report.drift import audit_table, reduction_note
+from dart_jax.report.forced import forced
 from dart_jax.report.in_short import in_short
 from dart_jax.report.planted_truth import planted_blocks
 from dart_jax.report.planting import planted_document
@@ -106,6 +107,7 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
         _data(inputs, summary),
         _settings(config, _REPAIRED),
         results(summary, config["evaluate"]["confidence"]),
+        *_forced(summary),
         Section("Accuracy by benchmark", benchmarks(summary).blocks[1:]),
         Section("Drift", drift),
         _repair(inputs),
@@ -114,6 +116,13 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
         _versions(inputs),
     )
     return Document(f"{inputs.base}, DART, {inputs.adapter}", sections)
+
+
+def _forced(summary: RunSummary) -> Iterator[Section]:
+    """Show forced decisions without their figure, which comes last, where there are any."""
+    section = forced(summary)
+    if section is not None:
+        yield Section(section.title, section.blocks[:-1])
 
 
 def _fine_tune(inputs: CardInputs) -> Document:

@@ -21,6 +21,7 @@ from dart_jax.report.document import Document, Figure, note, tables_of, tagged, 
 from dart_jax.report.drift import audit_table, cycles, drift, reduction_note, uncertain
 from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
+from dart_jax.report.forced import forced, forced_table
 from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
 from dart_jax.report.planted_truth import planted_note, planted_table, planted_truth
@@ -94,6 +95,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         what_was_run(summary, config),
         results(summary, data.confidence),
         benchmarks(summary),
+        forced(summary),
         statistics(summary),
         policy(summary),
         planted_truth(summary),
@@ -121,7 +123,8 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
     [table, *notes] = results(summary, confidence).blocks
     lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
     short = in_short(summary, confidence).blocks
-    blocks = [*short, lead, table, audit_table(summary), reduction_note(summary)]
+    tables = [block for block in (table, forced_table(summary)) if block is not None]
+    blocks = [*short, lead, *tables, audit_table(summary), reduction_note(summary)]
     if summary.planting is not None:
         blocks.insert(0, planted_notice(summary.planting))
     if summary.planted is not None:

@@ -179,7 +179,8 @@ def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]
     if summary.models["M0"].accuracy is not None and summary.models["M0"].unparseable_rate == 1.0:
         found.append(
             "M0 wrote no conclusion line at all: its difference from the other models is about "
-            "form, and its p-value says nothing about what it knows."
+            "form, and its p-value says nothing about what it knows"
+            + ("." if summary.models["M0"].auroc is None else "; its forced decisions do.")
         )
     if summary.judge == "local":
         found.append(

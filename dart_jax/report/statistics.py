@@ -11,6 +11,7 @@ from dart_jax.evaluate.policy import Policy, PolicyDifference
 from dart_jax.evaluate.statistics import Difference, Statistics
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.document import Block, Code, Column, Fold, Section, Table, note
+from dart_jax.report.forced import FORCED_COLUMNS, forced_cells
 from dart_jax.report.results import RATE_COLUMNS, captioned, rate_cells
 
 GROUP_COLUMNS = (Column("by", "questions by"), Column("group", "group"))
@@ -186,6 +187,7 @@ def _policy_table(summary: RunSummary, found: Policy) -> Table:
         for side, models in found.sides.items():
             metrics = models[name]
             row = {"model": name, "policy": side, **rate_cells(metrics), **metrics.scores}
+            row |= forced_cells(metrics)
             row["new_tokens"] = metrics.new_tokens
             if name in AUDITED:
                 row["screened"] = metrics.drift.screened
@@ -197,6 +199,7 @@ def _policy_table(summary: RunSummary, found: Policy) -> Table:
         Column("model", "model"),
         Column("policy", "policy"),
         *RATE_COLUMNS,
+        *(FORCED_COLUMNS if any("auroc" in row for row in rows) else ()),
         Column("screened", "screened", "count"),
         Column("confirmed", "drift", "count"),
         *(Column(name, f"harm, {name}", "number") for name in scorers),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
-from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
+from dart_jax.evaluate.forced import with_forced
+from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side, policy_summary
-from dart_jax.evaluate.shortcut import SHORTCUT, shortcut_answers
+from dart_jax.evaluate.shortcut import SHORTCUT, Shortcut, shortcut_baseline, shortcut_metrics
 from dart_jax.evaluate.statistics import statistics
 from dart_jax.evaluate.summary import (
     SUMMARY,
@@ -63,7 +64,7 @@ _FREE = {
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
     "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
-    "evaluate": {"bootstrap_samples", "confidence"},
+    "evaluate": {"bootstrap_samples", "confidence", "forced"},
 }
 _JUDGED_BY = ("audit", "judge", "scorers")
 
@@ -102,7 +103,7 @@ def _planting_inputs(run: Run) -> dict[str, Any]:
 
 
 def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    """Files of answers and verdicts that are the same under both inputs, as they were recorded."""
+    """Files of answers, margins and verdicts that are the same under both recorded inputs."""
     if _deciding(ours) != _deciding(theirs):
         return
 
@@ -113,11 +114,11 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
     same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
     both = all(inputs["evaluate"]["policy"] == "both" for inputs in (ours, theirs))
     for folder in ("", WITH_POLICY) if both else ("",):
-        yield f"generations{folder}/M0.jsonl"
-        for name in same:
+        for name in ("M0", *same):
             yield f"generations{folder}/{name}.jsonl"
-            if same_judge:
+            if same_judge and name != "M0":
                 yield f"evaluation{folder}/verdicts_{name}.jsonl"
+            yield f"evaluation{folder}/margins_{name}.jsonl"
 
 
 def _deciding(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,14 +156,14 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
     """
     first, *_ = found.values()
     sides = {name: measured.side() for name, measured in found.items()}
-    shortcut = shortcut_answers(run.splits["train"], run.splits["test"])
+    shortcut = shortcut_baseline(run.splits["train"], run.splits["test"])
     summary = _summary(run, first, shortcut, sides, started)
     summary = with_corrected_drift(summary, read_agreement(run.folder.path))
     write_summary(run.folder / SUMMARY, summary)
 
     asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
     write_jsonl(run.folder / QUESTIONS, asked.values())
-    baseline = {} if shortcut is None else {SHORTCUT: shortcut}
+    baseline = {} if shortcut is None else {SHORTCUT: shortcut.answers}
     decided = question_decisions(run.splits["test"], {**first.models(), **baseline})
     write_jsonl(run.folder / "evaluation/decisions.jsonl", decided)
 
@@ -176,18 +177,13 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
 def _summary(
     run: Run,
     found: Measured,
-    shortcut: Sequence[Generation] | None,
+    shortcut: Shortcut | None,
     sides: dict[str, Side],
     started: float,
 ) -> RunSummary:
     test, config = run.splits["test"], run.config
-    answers, audits = found.answers, found.audits
-    # The baseline is measured on the questions that the models were able to answer.
-    baseline = {} if shortcut is None else {SHORTCUT: shortcut}
-    answered, answered_by = answered_by_all(test, {**found.models(), **baseline})
-    models = {}
-    for name in MODELS:
-        models[name] = model_metrics(test, answers[name], config.evaluate, config.run.seed)
+    audits = found.audits
+    baseline = {} if shortcut is None else {SHORTCUT: shortcut.answers}
 
     rejects = {}
     for step, file in _reject_files(run).items():
@@ -200,17 +196,14 @@ def _summary(
         protocol=config.audit.protocol,
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
-        models=models,
-        shortcut_baseline=model_metrics(
-            [] if shortcut is None else labelled(answered),
-            answered_by.get(SHORTCUT, []),
-            config.evaluate,
-            config.run.seed,
+        models={name: _metrics(run, found, name) for name in MODELS},
+        shortcut_baseline=shortcut_metrics(
+            shortcut, test, found.models(), config.evaluate, config.run.seed
         ),
         drift=drift_found(run, audits),
         drift_pool=_audit_counts(run, "audit/summary.json"),
         repair=repair,
-        cycles=_cycle_results(run, answers, audits),
+        cycles=_cycle_results(run, found),
         rejects=rejects,
         labels=_labels(run),
         m_dart_is_m_int=not repair,
@@ -228,6 +221,13 @@ def _summary(
         planting=read_planting(run.folder.path),
         planted=planted_found(run, audits),
     )
+
+
+def _metrics(run: Run, found: Measured, name: str) -> ModelMetrics:
+    """Measure one model by its own decisions, and by those that it is forced to."""
+    test, config, seed = run.splits["test"], run.config.evaluate, run.config.run.seed
+    own = model_metrics(test, found.answers[name], config, seed)
+    return with_forced(own, test, found.margins.get(name, ()), config, seed)
 
 
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:
@@ -264,26 +264,22 @@ def _reject_files(run: Run) -> dict[str, str]:
     return {"distill": "teach/rejected.jsonl", **repairs}
 
 
-def _cycle_results(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
-) -> list[CycleResult]:
+def _cycle_results(run: Run, found: Measured) -> list[CycleResult]:
     """Sum up what each cycle found on the pool, and how its model does on test questions."""
     results = []
     for cycle in _cycles(run):
         weights = _read_json(run, cycle.path("repair/weights.json"))
         weights.pop("replay")
         # Where a later cycle repaired nothing, its model is the one before.
-        model = cycle.after if cycle.after in answers else cycle.before
+        model = cycle.after if cycle.after in found.answers else cycle.before
         results.append(
             CycleResult(
                 audited=cycle.before,
                 pool=_audit_counts(run, cycle.path("audit/summary.json")),
                 repairs=sum(row["examples"] for row in weights.values()),
                 model=model,
-                test=model_metrics(
-                    run.splits["test"], answers[model], run.config.evaluate, run.config.run.seed
-                ),
-                drift=audits[model].counts(),
+                test=_metrics(run, found, model),
+                drift=found.audits[model].counts(),
             )
         )
     return results

@@ -1,18 +1,23 @@
-"""Ask the models the test questions, score the answers and audit them against M0."""
+"""Ask the models the test questions, force decisions, score the answers, audit them against M0."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
 from dart_jax.generate.answers import answer_questions
+from dart_jax.generate.margins import answer_margins
 from dart_jax.processes import on_primary
-from dart_jax.records import Generation, Score, read_jsonl, write_jsonl
+from dart_jax.prompts.conclusion import Margin
+from dart_jax.records import Generation, Score, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, score_all
 from dart_jax.stages.context import Run
+
+R = TypeVar("R", Generation, Margin)
 
 WITH_POLICY = "/with_policy"
 """It is the folder of the second side, where the models are asked both ways."""
@@ -24,17 +29,19 @@ class Measured:
 
     Attributes:
         answers: By model; later cycles' models are among them.
+        margins: Of the answers, by model; empty where `evaluate.forced` is off.
         audits: Of all models but M0, against M0 asked the same way.
     """
 
     answers: dict[str, list[Generation]]
+    margins: dict[str, list[Margin]]
     scores: list[Score]
     audits: dict[str, Audit]
 
     def side(self) -> Side:
         """As the comparison of the policy wants it."""
         drift = {name: self.audits[name].counts() for name in AUDITED}
-        return Side(self.answers, self.scores, drift)
+        return Side(self.answers, self.scores, drift, self.margins)
 
     def models(self) -> dict[str, list[Generation]]:
         """The answers of M0, M_int and M_DART."""
@@ -50,6 +57,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
         folder: Under `generations` and `evaluation`, such as WITH_POLICY; '' for themselves.
     """
     answers = _answers(run, later, policy, f"generations{folder}")
+    margins = _margins(run, answers, policy, folder) if run.config.evaluate.forced else {}
     everything = [answer for found in answers.values() for answer in found]
     scores = score_all(run, everything, f"evaluation{folder}/scores.jsonl")
     audits = {
@@ -58,7 +66,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
         )
         for name in (*AUDITED, *later)
     }
-    return Measured(answers, scores, audits)
+    return Measured(answers, margins, scores, audits)
 
 
 def _answers(
@@ -75,18 +83,37 @@ def _answers(
         run.config.run.seed,
         policy,
     )
-    return (
-        {**answers, "M_DART": on_primary(lambda: _copy_answers(run, folder))} if copied else answers
-    )
+    if copied:
+        # The same adapter under the same noise writes the same answers.
+        answers["M_DART"] = _as_m_dart(run, answers["M_int"], f"{folder}/M_DART.jsonl")
+    return answers
+
+
+def _margins(
+    run: Run, answers: Mapping[str, list[Generation]], policy: bool, folder: str
+) -> dict[str, list[Margin]]:
+    copied = on_primary(lambda: _m_dart_is_m_int(run))
+    margins = {}
+    for name, of_model in answers.items():
+        path = f"evaluation{folder}/margins_{name}.jsonl"
+        if copied and name == "M_DART":
+            margins[name] = _as_m_dart(run, margins["M_int"], path)
+            continue
+
+        # At scale 0 an adapter is exactly the base model: one compiled program serves all models.
+        adapter = (run.adapter("M_int")[0], 0.0) if name == "M0" else run.adapter(name)
+        margins[name] = answer_margins(
+            run.model, adapter, run.questions, of_model, run.folder / path, policy
+        )
+    return margins
 
 
 def _m_dart_is_m_int(run: Run) -> bool:
     return hash_path(run.adapter_path("M_DART")) == hash_path(run.adapter_path("M_int"))
 
 
-def _copy_answers(run: Run, folder: str) -> list[Generation]:
-    """The same adapter under the same noise writes the same answers."""
-    same = read_jsonl(run.folder / f"{folder}/M_int.jsonl", Generation)
-    answers = [replace(answer, model="M_DART") for answer in same]
-    write_jsonl(run.folder / f"{folder}/M_DART.jsonl", answers)
-    return answers
+def _as_m_dart(run: Run, of_m_int: Sequence[R], path: str) -> list[R]:
+    """Write what was found of M_int as M_DART's, where the two are one model."""
+    records = [replace(record, model="M_DART") for record in of_m_int]
+    on_primary(lambda: write_jsonl(run.folder / path, records))
+    return records

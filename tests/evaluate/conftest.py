@@ -13,8 +13,10 @@ from dart_jax.audit.noise_floor import Calibration, noise_floor
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate, Reduction
 from dart_jax.evaluate.metrics import Intervals, ModelMetrics, Rates
 from dart_jax.evaluate.models import SEVERITIES
+from dart_jax.evaluate.reliability import Reliability, ReliabilityBin
 from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
 from dart_jax.records import DriftType, Severity, Verdict
+from dart_jax.summaries import Estimate
 
 
 def metrics(accuracy: float, n: int = 4) -> ModelMetrics:
@@ -28,8 +30,16 @@ def metrics(accuracy: float, n: int = 4) -> ModelMetrics:
     }
     intervals = Intervals((accuracy - 0.1, accuracy + 0.1), (0.0, 0.5), None)
     by_benchmark = {"D1": Rates(**rates), "N2": Rates(**rates)}
+    bins = [ReliabilityBin(1, 0.125, 0.0), ReliabilityBin(3, 0.75, 1.0)]
     return ModelMetrics(
-        **rates, unlabelled=0, no_room=0, intervals=intervals, by_benchmark=by_benchmark
+        **rates,
+        unlabelled=0,
+        no_room=0,
+        intervals=intervals,
+        by_benchmark=by_benchmark,
+        forced_accuracy=Estimate(accuracy + 0.03, accuracy - 0.07, accuracy + 0.09),
+        auroc=Estimate(0.734, 0.611, 0.825),
+        reliability=Reliability(0.21875, bins),
     )
 
 

@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 
 from dart_jax.evaluate.metrics import labelled
-from dart_jax.evaluate.shortcut import shortcut_answers
-from dart_jax.records import Condition, Question
+from dart_jax.evaluate.shortcut import shortcut_baseline
+from dart_jax.records import Condition, Decision, Question
 
 SUITE = Path(__file__).parents[2].parent / "shared" / "data" / "difference_awareness"
 
 
 def shortcut_accuracy(train: list[Question], test: list[Question]) -> float:
-    answers = shortcut_answers(train, test)
+    shortcut = shortcut_baseline(train, test)
     test = labelled(test)
-    assert [answer.question_id for answer in answers] == [question.id for question in test]
-    return sum(a.decision is q.gold for a, q in zip(answers, test, strict=True)) / len(test)
+    for margin, answer, question in zip(shortcut.margins, shortcut.answers, test, strict=True):
+        assert margin.question_id == answer.question_id == question.id
+        assert (margin.log_odds > 0) == (answer.decision is Decision.YES)
+    right = [a.decision is q.gold for a, q in zip(shortcut.answers, test, strict=True)]
+    return sum(right) / len(test)
 
 
 def questions(texts: dict[str, str]) -> list[Question]:
@@ -59,7 +62,7 @@ def test_unlabelled_questions_are_left_aside():
     bare = [Question(f"b{n}", "D1", None, "who is allowed", -1, "s") for n in range(9)]
     assert shortcut_accuracy([*TELLTALE, *bare], [*test, *bare]) == 1.0
     for train, asked in ((bare, [*test, *bare]), (TELLTALE, bare), ([*TELLTALE[:2], *bare], test)):
-        assert shortcut_answers(train, asked) is None
+        assert shortcut_baseline(train, asked) is None
 
 
 @pytest.mark.skipif(not SUITE.exists(), reason="the real suite is not here")

@@ -20,7 +20,7 @@ KILLS = {
     "audit": ("audit/generations/M_int.jsonl", 2),
     "audit, judging": ("audit/verdicts.jsonl", 3),
     "repair": ("repair/log.jsonl", 2),
-    "evaluate": ("/generations/M_DART.jsonl", 2),
+    "evaluate": ("evaluation/margins_M_int.jsonl", 1),
 }
 """Each is in the midst of a stage: results are there, and more are to come."""
 
@@ -32,6 +32,7 @@ SAME = [
     "audit/verdicts.jsonl",
     "audit/drift_cases.jsonl",
     "repair/training_set.jsonl",
+    "evaluation/margins_M_DART.jsonl",
     "evaluation/scores.jsonl",
 ]
 

@@ -129,7 +129,7 @@ def test_the_policy_side_by_side(copied, settings, tmp_path, summary_of, capsys)
     assert main(settings(tmp_path, evaluate__policy="both")) == 0
     printed = capsys.readouterr().out
     assert all(f"{stage}: up to date" in printed for stage in STAGES[:-1])
-    assert "kept, as it would be the same: generations/M0.jsonl, gen" in printed
+    assert "kept, as it would be the same: generations/M0.jsonl, eval" in printed
     summary = summary_of(copied)
     assert summary["models"] == before["models"], "the figures of the run are those without it"
     policy = summary["policy"]
@@ -150,7 +150,9 @@ def test_the_policy_side_by_side(copied, settings, tmp_path, summary_of, capsys)
     assert "## Explanation policy" in page and "| M_DART | with |" in page
     assert (copied / "evaluation/tables/policy.csv").is_file()
     assert main(settings(tmp_path, evaluate__policy="both", evaluate__confidence=0.9)) == 0
-    assert "generations/with_policy/M_DART.jsonl" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for name in ("generations/with_policy/M_DART", "evaluation/with_policy/margins_M_DART"):
+        assert f"{name}.jsonl" in printed
 
     assert main(settings(tmp_path, evaluate__policy="with")) == 0
     alone = summary_of(copied)

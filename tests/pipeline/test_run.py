@@ -10,7 +10,7 @@ import dart_jax.stages.repair as repair_stage
 from dart_jax.config import STAGES, parse
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.evaluate.summary import AUDITED, MODELS, SEVERITIES
-from dart_jax.generate import answers
+from dart_jax.generate import answers, margins
 from dart_jax.generate.answers import answer_prompts, answer_questions
 from dart_jax.generate.decode import PromptTooLong
 from dart_jax.model.lora import init_lora
@@ -65,6 +65,9 @@ def test_summary_has_the_promised_keys(finished, summary_of):
         assert model["n"] == 8
         assert set(model["by_benchmark"]) == set(BENCHMARKS)
         assert all(set(row) >= RATES for row in model["by_benchmark"].values())
+        assert 0 <= model["forced_accuracy"]["low"] <= model["forced_accuracy"]["value"] <= 1
+        assert 0 <= model["auroc"]["low"] <= model["auroc"]["value"] <= 1
+        assert sum(bin["n"] for bin in model["reliability"]["bins"]) == 8
     for name in AUDITED:
         drift = summary["drift"][name]
         assert (drift["pairs"], drift["screened"], drift["failed"]) == (8, 8, 0)
@@ -72,7 +75,9 @@ def test_summary_has_the_promised_keys(finished, summary_of):
         assert set(drift["by_type"]) == {type.value for type in DriftType}
         assert drift["confirmed"] == sum(drift["by_severity"].values())
     assert "reduction" in summary["drift"]
-    assert 0 <= summary["shortcut_baseline"]["accuracy"] <= 1
+    shortcut = summary["shortcut_baseline"]
+    assert 0 <= shortcut["accuracy"] == shortcut["forced_accuracy"]["value"] <= 1
+    assert 0 <= shortcut["auroc"]["value"] <= 1
     assert set(summary["seconds"]) == set(STAGES)
 
 
@@ -90,7 +95,7 @@ def test_outputs_are_where_scripts_look(finished):
     assert hash_path(finished / "adapters/M_int") != hash_path(finished / "adapters/M_DART")
     page = (finished / "report/report.md").read_text("utf-8")
     images = [line.partition("](")[2][:-1] for line in page.splitlines() if line.startswith("![")]
-    assert len(images) == 4
+    assert len(images) == 5
     assert all((finished / "report" / name).stat().st_size > 1000 for name in images)
 
 
@@ -117,13 +122,17 @@ def test_tau_repeats_the_audit_and_no_drift_leaves_m_int(
     def decode(model, adapters, requests, *_, **__):
         assert not requests, "a model is asked again"
 
+    def conclude(*_, **__):
+        raise AssertionError("a model is forced to conclude again")
+
     monkeypatch.setattr(answers, "decode", decode)
+    monkeypatch.setattr(margins, "conclusion_margins", conclude)
     before = times(copied)
     with_tau = settings(tmp_path, audit__tau=1.0)
     assert main(with_tau) == 0
     printed = capsys.readouterr().out
     assert up_to_date(printed) == ["teach", "distill"]
-    assert "evaluate: kept, as it would be the same: generations/M0.jsonl, gen" in printed
+    assert "evaluate: kept, as it would be the same: generations/M0.jsonl, eval" in printed
     assert "nothing to repair (no drift case was confirmed): M_DART is M_int" in printed
     after = times(copied)
     kept = ("teach/", "distill/", "adapters/M_int", "stages/teach", "stages/distill")

@@ -26,6 +26,8 @@ def two(run_job, settings, tmp_path_factory):
 def test_the_numbers_are_those_of_one_process(two, finished, summary_of):
     found, expected = summary_of(two[0]), summary_of(finished)
     assert set(found.pop("seconds")) == set(expected.pop("seconds")) == set(STAGES)
+    errors = calibration_errors(found), calibration_errors(expected)
+    assert errors[0] == pytest.approx(errors[1], abs=1e-4)
     assert found == expected
     assert expected["drift"]["M_int"]["confirmed"] > 0, "the runs must have something to compare"
 
@@ -50,6 +52,12 @@ def test_only_the_first_process_prints(two):
     assert all(f"[{number}/5] {stage}" in first for number, stage in enumerate(STAGES, 1))
     assert "report: " in first
     assert not any(stage in second for stage in STAGES), second
+
+
+def calibration_errors(summary):
+    """Take the probabilities, which round as the order of sums does, out of a summary."""
+    tested = [*summary["models"].values(), *(cycle["test"] for cycle in summary["cycles"])]
+    return [metrics.pop("reliability")["ece"] for metrics in tested]
 
 
 def losses(path):

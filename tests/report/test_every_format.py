@@ -113,6 +113,8 @@ def test_csv_has_every_number(run):
                     assert line[column.key].removeprefix("'") == shown
                 if column.kind in ("interval", "rate") and shown not in ("", "n/a"):
                     assert f"{100 * float(line[column.key]):.1f}" == shown.split(" [")[0]
+                if column.kind in ("measure", "number") and shown not in ("", "n/a"):
+                    assert f"{float(line[column.key]):.3f}" == shown.split(" [")[0]
 
 
 def test_the_terminal_has_every_cell(run):
@@ -154,7 +156,7 @@ def test_every_picture_is_in_both_formats_that_have_pictures(run):
 def test_the_model_card_has_the_same_tables(run):
     summary = run[2]
     card = model_card(card_inputs(summary=summary, planting=PLANTING))
-    shared = {"results", "benchmarks", "drift"}
+    shared = {"results", "forced", "benchmarks", "drift"}
     shared |= {"planted", "planted_reduction", "planted_audit", "planted_recall"}
     for table in tables(run):
         if table.name in shared:

@@ -33,6 +33,16 @@ def test_bars_of_accuracy(summary):
     assert b"<svg" in figures.to_svg(figure)
 
 
+def test_reliability_has_a_marker_a_bin(summary):
+    figure = figures.reliability({n: m.reliability for n, m in summary.models.items()})
+    [axes] = figure.axes
+    assert [line.get_label() for line in axes.lines] == ["calibrated", *summary.models]
+    for clouds in axes.collections:
+        assert clouds.get_offsets().tolist() == [[0.125, 0.0], [0.75, 1.0]]
+        assert clouds.get_sizes().tolist() == [95.0, 245.0]
+    assert figures.to_png(figure).startswith(b"\x89PNG")
+
+
 def test_nothing_drawn_says_so(summary):
     none = {name: drift(0, 0, 0, 0) for name in ("M_int", "M_DART")}
     empty = {name: replace(model, by_benchmark={}) for name, model in summary.models.items()}

@@ -76,6 +76,7 @@ def page(tmp_path):
 def test_it_has_everything(page, tmp_path):
     text = page()
     assert "| M_DART | 68.8 [58.8, 78.8] | 25.0 [0.0, 50.0] | n/a | 88.6 | 0.0 | 2 of 40 |" in text
+    assert "| M0 | 39.0 [29.0, 49.0] | 42.0 [32.0, 48.0] | 0.734 [0.611, 0.825] | 0.219 |" in text
     assert "| shortcut baseline | 90.7 [80.7, 100.7] | 25.0" in text
     assert "Protocol <code>heldout</code>" in text and "Split by <code>row</code>" in text
     assert text.count("; protocol heldout, split by row.") >= 7
@@ -87,7 +88,7 @@ def test_it_has_everything(page, tmp_path):
     assert "severity_weights linear" in text
     assert "SECRET" not in text
     images = re.findall(r"^!\[[^]]*\]\(([^)]*)\)$", text, re.MULTILINE)
-    assert len(images) == 4
+    assert len(images) == 5
     for image in images:
         assert (tmp_path / "report" / image).read_bytes().startswith(b"\x89PNG")
 
@@ -229,6 +230,19 @@ def test_a_model_that_never_concludes_differs_by_form(page):
     models = {**made_up_summary().models, "M0": silent}
     assert "is about form" in page(made_up_summary(models=models))
     assert "is about form" not in page()
+
+
+def test_without_forced_decisions_nothing_is_said_of_them(page):
+    """The shortcut baseline alone, which always has a probability, makes no table."""
+    none = {"forced_accuracy": None, "auroc": None, "reliability": None}
+    models = {name: replace(m, **none) for name, m in made_up_summary().models.items()}
+    bare = made_up_summary(models=models)
+    assert "forced" not in page(bare).lower() and "forced" not in console_text(bare, extras())
+    assert "## Forced decisions" in page() and "AUROC" in console_text(made_up_summary(), extras())
+    models["M_int"] = replace(made_up_summary().models["M_int"], no_margin=3)
+    assert "3 of a model's answers left no room for the line" in page(
+        made_up_summary(models=models)
+    )
 
 
 def test_cycles_are_shown_where_more_than_one_was_planned(page):
