@@ -46,6 +46,7 @@ from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.drift_found import drift_found, planted_found
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
+from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
 from dart_jax.summaries import read_json
@@ -58,14 +59,14 @@ WORK = ()
 # Of the inputs, those on which no answer depends but that of a model for its own adapter.
 _FREE = {
     *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
-    *("plant", "planted targets", "planted texts", "rejects", "scorers", "weights"),
+    *("plant", "planted targets", "planted texts", "rejects", "scorers", "tau", "weights"),
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
     "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
     "evaluate": {"bootstrap_samples", "confidence"},
 }
-_JUDGED_BY = ("audit", "judge", "scorers")
+_JUDGED_BY = ("audit", "judge", "scorers", "tau")
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def inputs(run: Run) -> dict[str, Any]:
             for name in ("summary.json", "verdicts.jsonl")
         ],
         "pool questions": questions_digest(pool(run)),
+        "tau": tau_input(run),
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
         **_planting_inputs(run),
@@ -194,12 +196,15 @@ def _summary(
         rejected = read_jsonl(run.folder / file, RejectedTarget)
         rejects[step] = reject_counts(rejected, run.questions)
 
-    repair = _repair_set(run)
+    repair, noise = _repair_set(run), tau_noise(run)
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return RunSummary(
         protocol=config.audit.protocol,
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
+        tau=tau_of(run),
+        tau_set="fixed" if noise is None else "auto",
+        tau_pairs=0 if noise is None else noise.pairs,
         models=models,
         shortcut_baseline=model_metrics(
             [] if shortcut is None else labelled(answered),
@@ -314,10 +319,10 @@ def _report_data(
         )
         for cycle in _cycles(run)
     } | {f"{name}, test": audit.outcomes for name, audit in audits.items()}
+    tau = tau_of(run)
     return ReportData(
         config=run.config.to_dict(),
         confidence=run.config.evaluate.confidence,
-        tau=run.config.audit.tau,
         deltas={name: [pair.delta for pair in audits[name].pairs] for name in AUDITED},
         losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
         uncertain={
@@ -325,9 +330,7 @@ def _report_data(
             for name, found in outcomes.items()
         },
         examples=_examples(run, answers, audits["M_int"]),
-        above_tau={
-            name: above_tau(audit.pairs, run.config.audit.tau) for name, audit in audits.items()
-        },
+        above_tau={name: above_tau(audit.pairs, tau) for name, audit in audits.items()},
     )
 
 
