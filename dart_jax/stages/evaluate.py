@@ -12,7 +12,7 @@ from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import answered_by_all, labelled, model_metrics
-from dart_jax.evaluate.models import AUDITED, MODELS
+from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
 from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.shortcut import SHORTCUT, shortcut_answers
 from dart_jax.evaluate.statistics import statistics
@@ -238,9 +238,9 @@ def _summary(
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:
     """The repair targets by severity, of the first cycle."""
     weights = _read_json(run, "repair/weights.json")
-    weights.pop("replay")
     found = {}
-    for severity, row in weights.items():
+    for severity in SEVERITIES:
+        row = weights[severity]
         if row["examples"]:
             found[severity] = RepairedSeverity(row["examples"], row["weight"])
     return found
@@ -276,14 +276,13 @@ def _cycle_results(
     results = []
     for cycle in _cycles(run):
         weights = _read_json(run, cycle.path("repair/weights.json"))
-        weights.pop("replay")
         # Where a later cycle repaired nothing, its model is the one before.
         model = cycle.after if cycle.after in answers else cycle.before
         results.append(
             CycleResult(
                 audited=cycle.before,
                 pool=_audit_counts(run, cycle.path("audit/summary.json")),
-                repairs=sum(row["examples"] for row in weights.values()),
+                repairs=sum(weights[severity]["examples"] for severity in SEVERITIES),
                 model=model,
                 test=model_metrics(
                     run.splits["test"], answers[model], run.config.evaluate, run.config.run.seed
