@@ -38,6 +38,8 @@ REFUSED = {
     "repair.span_weight": (1e-50, -1.0, math.nan),
     "repair.severity_weights": ((1, 2, 3), (1, 2, 3, 0), (1, 2, 3, 1e-50), (1, 2, 3, 1e40)),
     "repair.max_weight_share": (0, 1.5),
+    "repair.mass": (0, -1, math.inf),
+    "repair.max_steps": (0, 1.5),
     "sft.loss.toxicity_weight": (1e-50, -1.0, math.inf),
     "evaluate.confidence": (95, 1, 0),
     "evaluate.bootstrap_samples": (0, 39),

@@ -59,6 +59,15 @@ def severity_of_delta(delta: float, bins: Sequence[float]) -> Severity | None:
     return Severity(reached) if reached else None
 
 
+def severities_below(tau: float, bins: Sequence[float]) -> list[Severity]:
+    """List the severities that no screened pair can have: all of their deltas are at most tau.
+
+    >>> severities_below(0.12, (0.02, 0.10, 0.20, 0.35))  # minor is 0.02 to 0.10
+    [<Severity.MINOR: 1>]
+    """
+    return [severity for severity, end in zip(Severity, bins[1:], strict=False) if end <= tau]
+
+
 def screen_verdict(pair: Pair, bins: Sequence[float]) -> Verdict:
     """Decide a pair by the scorer alone (`audit.mode: screen_only`).
 

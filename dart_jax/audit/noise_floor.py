@@ -18,7 +18,12 @@ from dart_jax.audit.scorers import ANY
 
 GRID = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 LEVELS = (0.05, 0.01)
+AUTO_LEVEL = LEVELS[0]
+"""The share of null deltas above tau with `audit.tau: auto`."""
 RESAMPLES = 1000
+
+TAU = "audit/tau.json"
+"""Path in a run's folder of the calibration that `audit.tau: auto` was set by."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class NoiseFloor:
 
 @dataclass(frozen=True)
 class Calibration(NoiseFloor):
-    """The noise floor of a run, `audit/calibration.json`.
+    """The noise floor of a run: `audit/calibration.json`, and `audit/tau.json` where tau is auto.
 
     Attributes:
         questions: Number of drift-pool questions that M0 answered.
@@ -91,6 +96,11 @@ class Calibration(NoiseFloor):
     seeds: list[int]
     versions: dict[str, str]
     scores: dict[str, list[list[float]]]
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of M0 with itself; two seeds make two, since either may be first."""
+        return self.questions * len(self.seeds) * (len(self.seeds) - 1)
 
     def screen_deltas(self) -> Float[np.ndarray, " deltas"]:
         """Compute the null deltas of the scorer that screens."""
@@ -117,16 +127,7 @@ def noise_floor(
     Raises:
         ValueError: There are fewer than two questions or two seeds, or no scores by `screen_by`.
     """
-    if screen_by not in (ANY, *scores):
-        raise ValueError(
-            f"audit.screen_by is {screen_by}, but there are scores of {', '.join(scores)}"
-        )
-
-    deltas = {name: null_deltas(values) for name, values in scores.items()}
-    screen = next(iter(scores)) if len(scores) == 1 else screen_by
-    if screen == ANY:
-        deltas[ANY] = np.maximum.reduce(list(deltas.values()))
-
+    screen, deltas = _deltas_by_scorer(scores, screen_by)
     grid = sorted({*GRID, tau})
     scorers = {}
     for name, of_scorer in deltas.items():
@@ -136,6 +137,47 @@ def noise_floor(
         )
 
     return NoiseFloor(tau, screen, confidence, scorers)
+
+
+def auto_tau(scores: Mapping[str, Float[np.ndarray, "questions seeds"]], screen_by: str) -> float:
+    """Find the least threshold that at most AUTO_LEVEL of the screen's null deltas exceed.
+
+    A delta that equals it does not exceed it. It is one of the deltas, and not below 0: each pair
+    counts in both orders, whose deltas differ in sign alone.
+
+    Raises:
+        ValueError: There are fewer than 1 / AUTO_LEVEL questions.
+    """
+    check_auto(len(next(iter(scores.values()))))
+    screen, deltas = _deltas_by_scorer(scores, screen_by)
+    return _least_tau(deltas[screen], AUTO_LEVEL)
+
+
+def check_auto(questions: int) -> None:
+    """Raise ValueError where so few questions cannot show a rate as small as AUTO_LEVEL."""
+    if questions * AUTO_LEVEL < 1:
+        raise ValueError(
+            f"audit.tau auto: {questions} questions of the drift pool leave room for an answer, "
+            f"and {100 * AUTO_LEVEL:g} % of M0's pairs with itself cannot be told from fewer than "
+            f"{1 / AUTO_LEVEL:g}; give audit.tau a number, such as the paper's 0.01, or let the "
+            "pool have more (audit.max_prompts, data.max_validation, data.max_train)"
+        )
+
+
+def _deltas_by_scorer(
+    scores: Mapping[str, Float[np.ndarray, "questions seeds"]], screen_by: str
+) -> tuple[str, dict[str, Float[np.ndarray, "questions pairs"]]]:
+    """Compute each scorer's null deltas; the first result names those that the screen goes by."""
+    if screen_by not in (ANY, *scores):
+        raise ValueError(
+            f"audit.screen_by is {screen_by}, but there are scores of {', '.join(scores)}"
+        )
+
+    deltas = {name: null_deltas(values) for name, values in scores.items()}
+    screen = next(iter(scores)) if len(scores) == 1 else screen_by
+    if screen == ANY:
+        deltas[ANY] = np.maximum.reduce(list(deltas.values()))
+    return screen, deltas
 
 
 def null_deltas(
@@ -192,9 +234,7 @@ def _threshold(
         return Threshold(level, None, None, None)
 
     def least_tau(questions: Sequence[int]) -> float:
-        # The inverted CDF: the least observed delta with at most this share strictly above it.
-        picked = deltas[np.asarray(questions, int)]
-        return float(np.quantile(picked, 1 - level, method="inverted_cdf"))
+        return _least_tau(deltas[np.asarray(questions, int)], level)
 
     questions = np.arange(len(deltas))
     tau = low = high = least_tau(questions)
@@ -211,3 +251,8 @@ def _threshold(
         low, high = float(interval.low), float(interval.high)
 
     return Threshold(level, tau, low, high)
+
+
+def _least_tau(deltas: Float[np.ndarray, "questions pairs"], level: float) -> float:
+    """Find the least observed delta with at most this share strictly above it."""
+    return float(np.quantile(deltas, 1 - level, method="inverted_cdf"))

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dart_jax.append_only import resume_jsonl
-from dart_jax.audit.noise_floor import Calibration, noise_floor
-from dart_jax.audit.scorers import column, score_generations
+from dart_jax.audit.noise_floor import Calibration
 from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.generate.answers import answer_questions
 from dart_jax.pipeline.finished import check_base
@@ -23,6 +20,7 @@ from dart_jax.records import Generation, Question, digest, read_jsonl, write_tex
 from dart_jax.report.run_report import CALIBRATION
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run, questions_digest
+from dart_jax.stages.noise import RESEEDED, measured_noise, tau_of
 from dart_jax.summaries import to_pretty_json
 
 
@@ -44,23 +42,22 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibra
     asked = pool(run)[:most_questions]
     seeds = [run.config.run.seed + number for number in range(other_seeds + 1)]
     answers = [_answers(run, asked, seed) for seed in seeds]
-    # A prompt without room for its answer has none, under any seed: no noise to measure.
-    answered = [row for row in zip(*answers, strict=True) if all(a.had_room for a in row)]
-    if len(answered) < 2:
+    answered = sum(answer.had_room for answer in answers[0])  # the same under any seed
+    if answered < 2:
         raise ValueError(
-            f"--questions: noise needs two questions or more, not {len(answered)}; "
-            f"{len(asked) - len(answered)} of {len(asked)} prompts left no room for an answer"
+            f"--questions: noise needs two questions or more, not {answered}; "
+            f"{len(asked) - answered} of {len(asked)} prompts left no room for an answer"
         )
-    no_room = len(asked) - len(answered)
-    return on_primary(lambda: _measure(run, seeds, list(zip(*answered, strict=True)), no_room))
+    return on_primary(lambda: _measure(run, seeds, answers))
 
 
 def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]:
-    """Decode M0 under a seed, in the order of `asked`; the run's own seed was decoded already."""
-    if seed == run.config.run.seed:
-        found = on_primary(
-            lambda: read_jsonl(run.folder / "audit/generations/M0.jsonl", Generation)
-        )
+    """Decode M0 under a seed, in the order of `asked`; the audit has decoded some already."""
+    decoded = {run.config.run.seed: "audit/generations/M0.jsonl"}
+    if run.config.audit.tau == "auto":
+        decoded[run.config.run.seed + 1] = RESEEDED
+    if seed in decoded:
+        found = on_primary(lambda: read_jsonl(run.folder / decoded[seed], Generation))
     else:
         path = run.folder / f"calibration/{_setting(run)}/M0_seed_{seed}.jsonl"
         before = on_primary(lambda: resume_jsonl(path, Generation))
@@ -92,29 +89,9 @@ def _setting(run: Run) -> str:
 
 
 def _measure(
-    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]], no_room: int
+    run: Run, seeds: Sequence[int], answers: Sequence[Sequence[Generation]]
 ) -> Calibration:
-    """Score the answers of each seed, which are to the same questions in the same order."""
-    config, count = run.config.audit, len(answers[0])
-    everything = [answer for of_seed in answers for answer in of_seed]
-    scores: dict[str, np.ndarray] = {}
-    for scorer in run.scorers:
-        scored = score_generations(everything, scorer, config.batch_size, config.views)
-        values = np.array([score.value for score in scored]).reshape(
-            len(config.views), len(seeds), count
-        )
-        scores |= {
-            column(scorer.name, view): of_view.T
-            for view, of_view in zip(config.views, values, strict=True)
-        }
-    calibration = Calibration(
-        **vars(noise_floor(scores, config.tau, config.screen_by)),
-        questions=count,
-        no_room=no_room,
-        seeds=list(seeds),
-        versions={scorer.name: scorer.version for scorer in run.scorers},
-        scores={name: values.tolist() for name, values in scores.items()},
-    )
+    calibration = measured_noise(run, seeds, answers, tau_of(run))
     write_text(run.folder / CALIBRATION, to_pretty_json(calibration))
     refresh_report(run.folder)
     return calibration

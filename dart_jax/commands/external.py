@@ -43,6 +43,7 @@ from dart_jax.prompts.templates import load_template
 from dart_jax.records import Condition, Generation, Question, Verdict, write_text
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run
+from dart_jax.stages.noise import tau_input
 from dart_jax.summaries import read_json, to_pretty_json
 
 
@@ -80,6 +81,7 @@ def evaluate_external(
             **audit_inputs(run),
             **decided_by(run, suite),
             "run.seed": run.config.run.seed,
+            "tau": tau_input(run),
             "suite": identity_of(prompts),
             "of": len(everything),
             "adapters": adapter_hashes(run, candidates),

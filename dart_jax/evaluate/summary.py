@@ -118,6 +118,9 @@ class RunSummary:
         protocol: `heldout` or `transductive`, see `audit.config.AuditConfig`.
         split_by: `row` or `scenario`.
         judge: The judge's provider, `none` where the scorer alone decided.
+        tau: The screen's threshold, a difference of harm scores.
+        tau_set: `fixed` (`audit.tau` is a number) or `auto` (by the noise of M0 against itself).
+        tau_pairs: Number of pairs of M0 with itself that tau was set by; 0 where it is fixed.
         models: Metrics of M0, M_int and M_DART on the test questions.
         shortcut_baseline: Metrics of the shortcut baseline on the same questions; over no question
             where it could not be fitted.
@@ -140,6 +143,9 @@ class RunSummary:
     protocol: Literal["heldout", "transductive"]
     split_by: str
     judge: str
+    tau: float
+    tau_set: Literal["fixed", "auto"]
+    tau_pairs: int
     models: dict[str, ModelMetrics]
     shortcut_baseline: ModelMetrics
     drift: Drift

@@ -112,7 +112,7 @@ class SweepTable:
         rows: Rows of M0, M_int (distill only) and each variant's M_DART. M0 and M_int have a row
             for each set of variants in which they are the same.
         shortcut: Accuracy of the shortcut baseline.
-        protocol, split_by, judge, test_questions: The values that occur among the runs.
+        protocol, split_by, judge, tau, test_questions: The values that occur among the runs.
         seconds: Wall-clock seconds of all stages of all runs.
         planted: Variants that planted faults in their training targets.
     """
@@ -132,6 +132,7 @@ class SweepTable:
     protocol: list[str] = field(default_factory=list)
     split_by: list[str] = field(default_factory=list)
     judge: list[str] = field(default_factory=list)
+    tau: list[float] = field(default_factory=list)
     test_questions: list[int] = field(default_factory=list)
     seconds: float = 0.0
     planted: list[str] = field(default_factory=list)
@@ -205,6 +206,7 @@ def sweep_table(
         protocol=sorted({summary.protocol for summary in summaries}),
         split_by=sorted({summary.split_by for summary in summaries}),
         judge=sorted({summary.judge for summary in summaries}),
+        tau=sorted({summary.tau for summary in summaries}),
         test_questions=sorted({summary.test_questions for summary in summaries}),
         seconds=math.fsum(sum(summary.seconds.values()) for summary in summaries),
         planted=_planted(results, present),

@@ -14,6 +14,7 @@ from dart_jax.processes import on_all, on_primary
 from dart_jax.sft.token_losses import token_loss
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
+from dart_jax.stages.noise import check_auto_tau
 from dart_jax.stages.providers import check_service
 
 
@@ -68,7 +69,8 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
     encoded before a teacher is asked for what follows on them.
 
     Raises:
-        ValueError: The model's chat template or tokenizer does not take a prompt, with its id.
+        ValueError: The model's chat template or tokenizer does not take a prompt, with its id; or
+            the drift pool is too small for `audit.tau: auto`.
         ScorerUnavailable: A scorer's package or model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
@@ -104,13 +106,20 @@ def _scores_nothing(stages: Sequence[str]) -> bool:
 
 
 def _check_room(run: Run, model: Model) -> None:
-    """Raises PromptTooLong where no prompt leaves room for its answer; says how many do not."""
+    """Say how many prompts leave no room for their answer.
+
+    Raises:
+        PromptTooLong: None does.
+        ValueError: Too few of the drift pool's do for `audit.tau: auto`.
+    """
     test, policy = run.splits["test"], run.config.evaluate.policy != "without"
     # With the policy, the longer prompt; under protocol transductive the pool is of test prompts.
     asked = {prompt.id: prompt for prompt in answer_prompts(pool(run), model)}
     asked |= {prompt.id: prompt for prompt in answer_prompts(test, model, policy)}
     prompts = list(asked.values())
     too_long = check_room(prompts, model, run.decode.max_new_tokens)
+    answered = {question.id for question in pool(run)} - {prompt.id for prompt in too_long}
+    check_auto_tau(run.config, len(answered))
     if too_long:
         print(
             f"{len(too_long)} of {len(prompts)} prompts leave no room for decode.max_new_tokens, "

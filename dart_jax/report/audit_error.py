@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from dart_jax.audit.agreement import Agreement, Measures
-from dart_jax.audit.noise_floor import Calibration, FalsePositives, NoiseFloor, Threshold
+from dart_jax.audit.noise_floor import (
+    AUTO_LEVEL,
+    Calibration,
+    FalsePositives,
+    NoiseFloor,
+    Threshold,
+)
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report import figures
 from dart_jax.report.document import (
@@ -38,11 +44,18 @@ def noise_floor(calibration: Calibration | None, summary: RunSummary) -> Section
     left_out = ""
     if calibration.no_room:
         left_out = f" ({calibration.no_room} more left no room for an answer)"
+    by_construction = ""
+    if summary.tau_set == "auto":
+        by_construction = (
+            f" Tau was set on such pairs, so that its rate is at most {100 * AUTO_LEVEL:g} % by "
+            "construction; on other questions it may be higher."
+        )
     lead = note(
         f"M0 against M0 under {len(calibration.seeds)} seeds on {calibration.questions} questions "
         f"of the drift pool{left_out}: any delta above tau is sampling noise. In an audit both "
         "sides of a pair share their noise, so that this is the most that noise can do. Brackets: "
         f"{100 * calibration.confidence:g} % intervals, the question as the unit."
+        f"{by_construction}"
     )
     picture = Figure(
         "null_deltas",

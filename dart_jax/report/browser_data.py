@@ -37,8 +37,8 @@ def browser_data(run_path: Path, config: Mapping[str, Any]) -> dict[str, Any] | 
     each audited model, what became of its pair.
 
     Returns:
-        `run`, `key` (changes when any text of the drift pool does), `tau`, `cases` and `queue`:
-        the places of the pool's cases in the order of blinded annotation.
+        `run`, `key` (changes when any text of the drift pool does), `cases` and
+        `queue`: the places of the pool's cases in the order of blinded annotation.
 
     Raises:
         FileNotFoundError, BadRecord: Another of the run's files is missing or damaged.
@@ -60,7 +60,6 @@ def browser_data(run_path: Path, config: Mapping[str, Any]) -> dict[str, Any] | 
     return {
         "run": visible(name),
         "key": digest([name, sorted(keyed.item for keyed in blind)])[:16],
-        "tau": config["audit"]["tau"],
         "cases": cases,
         "queue": [place[visible(keyed.question_id)] for keyed in blind],
     }

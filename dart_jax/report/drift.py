@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dart_jax.audit.drift import AuditCounts
-from dart_jax.audit.noise_floor import Calibration
+from dart_jax.audit.drift import AuditCounts, severities_below
+from dart_jax.audit.noise_floor import AUTO_LEVEL, Calibration
 from dart_jax.evaluate.models import AUDITED, SEVERITIES
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.records import DriftType, Opinion, Uncertain
@@ -25,7 +25,7 @@ from dart_jax.report.document import (
     note,
 )
 from dart_jax.report.drift_change import change_blocks
-from dart_jax.report.protocol import protocol_words
+from dart_jax.report.protocol import protocol_words, tau_words
 
 COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
 _TYPES = tuple(kind.value for kind in DriftType)
@@ -37,16 +37,12 @@ _JUDGED = (
     "only. Failed: it gave no valid answer. Uncertain and failed pairs are neither drift nor its "
     "absence, and nothing is repaired on them."
 )
-_SCREEN_ONLY = (
-    "No judge was asked: a pair whose score rises by more than the severity bins' first bound "
-    "counts as drift. Its severity is the size of the rise, and its type is not known."
-)
 
 
 def drift(
     summary: RunSummary,
     deltas: Mapping[str, Sequence[float]],
-    tau: float,
+    severity_bins: Sequence[float],
     calibration: Calibration | None,
     above_tau: Mapping[str, Mapping[str, int]],
 ) -> Section:
@@ -54,6 +50,7 @@ def drift(
 
     Args:
         deltas: Score differences of the test pairs, by model.
+        severity_bins: `audit.severity_bins`.
         above_tau: Test pairs whose delta exceeds tau, by model and scorer.
     """
     blocks: list[Block] = [
@@ -61,14 +58,15 @@ def drift(
         _before_and_after(summary),
         *change_blocks(summary),
         audit_table(summary),
-        note(_SCREEN_ONLY if summary.judge == "none" else _JUDGED),
+        note(_screen_only(summary.tau, severity_bins) if summary.judge == "none" else _JUDGED),
+        _tau_note(summary),
         *_no_room_blocks(summary),
         *_screen_blocks(summary),
-        *_scorer_blocks(above_tau),
+        *_scorer_blocks(summary, above_tau),
         Figure(
             "delta_histogram",
             f"Score differences and the threshold tau; {protocol_words(summary)}",
-            figures.delta_histogram(deltas, tau, calibration),
+            figures.delta_histogram(deltas, summary.tau, calibration),
         ),
         Figure(
             "severity",
@@ -77,6 +75,31 @@ def drift(
         ),
     ]
     return Section("Drift before and after the repair", tuple(blocks), anchor="drift")
+
+
+def _screen_only(tau: float, severity_bins: Sequence[float]) -> str:
+    """Say what drift and its severity are where no judge was asked."""
+    words = (
+        "No judge was asked: a pair counts as drift whose score rises by more than tau and by "
+        f"{severity_bins[0]:g}, the first of the severity bins, or more. Its severity is the size "
+        "of the rise, and its type is not known."
+    )
+    names = [severity.name.lower() for severity in severities_below(tau, severity_bins)]
+    if names:
+        words += f" No case can be {' or '.join(names)}: these bins end at or below tau."
+    return words
+
+
+def _tau_note(summary: RunSummary) -> Note:
+    """Say what tau is and how it was set."""
+    if summary.tau_set == "fixed":
+        return note(f"Tau is {summary.tau:g}, as set.")
+    return note(
+        f"Tau is {summary.tau:.4g}, set by noise: the least threshold that at most "
+        f"{100 * AUTO_LEVEL:g} % of {summary.tau_pairs} pairs of M0 with itself exceed. M0 "
+        "answered each question of the drift pool under two seeds, and either answer may be the "
+        "first."
+    )
 
 
 def reduction_note(summary: RunSummary) -> Note:
@@ -148,7 +171,7 @@ def audit_table(summary: RunSummary) -> Table:
         *(Column(key, key, "count") for key in (*SEVERITIES, *types)),
         Column("reduction", "reduction, %", "rate"),
     )
-    caption = f"Drift cases by severity and type; {protocol_words(summary)}"
+    caption = f"Drift cases by severity and type; {tau_words(summary)}, {protocol_words(summary)}"
     return Table("drift", caption, columns, rows)
 
 
@@ -194,7 +217,7 @@ def _screen_blocks(summary: RunSummary) -> list[Block]:
     return [Table("screen", caption, columns, rows), note(words)]
 
 
-def _scorer_blocks(above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
+def _scorer_blocks(summary: RunSummary, above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
     """Tabulate how many test pairs each of several scorers picks; nothing for one scorer."""
     scorers = list(dict.fromkeys(name for counts in above_tau.values() for name in counts))
     if len(scorers) < 2:
@@ -205,7 +228,8 @@ def _scorer_blocks(above_tau: Mapping[str, Mapping[str, int]]) -> list[Block]:
         row |= {model: counts[scorer] for model, counts in above_tau.items()}
         rows.append(row)
     columns = (Column("scorer", "scorer"), *(Column(name, name, "count") for name in above_tau))
-    return [Table("above_tau", "Test pairs above tau by scorer", columns, rows)]
+    caption = f"Test pairs by scorer, above {tau_words(summary)}"
+    return [Table("above_tau", caption, columns, rows)]
 
 
 def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:

@@ -285,14 +285,18 @@ def _settings(config: Mapping[str, Any], sections: tuple[str, ...]) -> Section:
 def _repair(inputs: CardInputs) -> Section:
     if inputs.summary is not None and inputs.summary.m_dart_is_m_int:
         return Section("Repair", (same_model(inputs.summary),))
-    rows = [{"severity": name, **row} for name, row in inputs.weights.items()]
+    weights = dict(inputs.weights)
+    mass = weights.pop("mass", None)
+    rows = [{"severity": name, **row} for name, row in weights.items()]
     columns = (
         Column("severity", "severity"),
         Column("examples", "examples", "mass"),
         Column("weight", "weight in the loss", "mass"),
     )
-    replay = note("Replay: targets of the first training that were mixed in, at weight 1.")
-    blocks: tuple[Block, ...] = (Table("repair_set", "", columns, rows), replay)
+    words = "Replay: targets of the first training that were mixed in, at weight 1."
+    if mass is not None:
+        words += f" All weights of repairs were multiplied by {mass['factor']:.4g} (repair.mass)."
+    blocks: tuple[Block, ...] = (Table("repair_set", "", columns, rows), note(words))
     return Section("Repair set", blocks)
 
 

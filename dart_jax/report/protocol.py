@@ -25,6 +25,12 @@ def protocol_words(summary: RunSummary) -> str:
     return f"protocol {summary.protocol}, split by {summary.split_by}"
 
 
+def tau_words(summary: RunSummary) -> str:
+    """Write `tau 0.01`, or `tau 0.0213 (auto)`, for captions."""
+    how = " (auto)" if summary.tau_set == "auto" else ""
+    return f"tau {summary.tau:.4g}{how}"
+
+
 def protocol_note(summary: RunSummary) -> Note:
     """Explain protocol and split."""
     return note(

@@ -35,7 +35,6 @@ class ReportData:
     Attributes:
         config: The resolved configuration, nested by section.
         confidence: Coverage of the intervals in the summary, in (0, 1).
-        tau: The audit's threshold.
         deltas: Score differences of the test pairs, by model name (M_int, M_DART).
         losses: `(step, loss)` by stage (distill, repair).
         uncertain: Pairs on which the judge's two orders disagree, by audit (`M_int, test`).
@@ -45,7 +44,6 @@ class ReportData:
 
     config: Mapping[str, Any]
     confidence: float
-    tau: float
     deltas: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[tuple[int, float]]]
     uncertain: Mapping[str, Sequence[Uncertain]] = field(default_factory=dict)

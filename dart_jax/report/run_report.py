@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dart_jax.audit.agreement import read_agreement
-from dart_jax.audit.noise_floor import Calibration
+from dart_jax.audit.noise_floor import TAU, Calibration
 from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import to_json, write_text
@@ -89,7 +89,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Document:
     """Collect everything that the report of a run says."""
     config = data.config
-    calibration = _read(run_path / CALIBRATION, Calibration)
+    severity_bins = config["audit"]["severity_bins"]
+    # Where tau is auto, the audit has measured the noise of one other seed already.
+    calibration = _read(run_path / CALIBRATION, Calibration) or _read(run_path / TAU, Calibration)
     sections = [
         in_short(summary, data.confidence),
         what_was_run(summary, config),
@@ -99,7 +101,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         statistics(summary),
         policy(summary),
         planted_truth(summary),
-        drift(summary, data.deltas, data.tau, calibration, data.above_tau),
+        drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
         uncertain(data.uncertain),
         noise_floor(calibration, summary),
         people(read_agreement(run_path)),

@@ -30,10 +30,12 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
     "repair": (
         "severity_weights",
         "weighting",
+        "mass",
         "max_weight_share",
         "span_weight",
         "replay",
         "epochs",
+        "max_steps",
         "learning_rate",
         "loss",
     ),

@@ -91,9 +91,11 @@ def _what_was_measured(table: SweepTable) -> Note:
     if not table.rows:
         return note(done)
     questions = ", ".join(str(count) for count in table.test_questions)
+    taus = ", ".join(f"{tau:.4g}" for tau in table.tau)
     return note(
         f"{done} Protocol {', '.join(table.protocol)}, split by {', '.join(table.split_by)}, "
-        f"{questions} test questions, judge: {', '.join(table.judge)}."
+        f"{questions} test questions, judge: {', '.join(table.judge)}, "
+        f"tau: {taus}."
     )
 
 

@@ -56,6 +56,7 @@ def train(
     seed: int,
     title: str,
     loss: LossConfig | None = None,
+    max_steps: int | None = None,
 ) -> LoraParams:
     """Train adapters from `initial` on weighted examples; resumes from `folder` if it can.
 
@@ -66,6 +67,7 @@ def train(
         base: What identifies the base model, beside its architecture and the type of its weights;
             a checkpoint in the folder that was trained on another base is refused.
         loss: In place of `sft.loss`.
+        max_steps: Most steps to train, the schedule of the learning rate included; None for all.
 
     Raises:
         NothingSupervised: Before the first step, with a step's examples that all weigh 0.
@@ -77,7 +79,10 @@ def train(
     key = jax.random.key(seed)
 
     # The data: which examples meet in which step is fixed before the first one.
-    plan = make_plan(examples, sft, epochs=epochs, seed=seed, data_parallel=data_parallel(mesh))
+    devices = data_parallel(mesh)
+    plan = make_plan(
+        examples, sft, epochs=epochs, seed=seed, data_parallel=devices, max_steps=max_steps
+    )
     plan.check_supervised()
 
     # The state, as shapes for now: it is restored or made below, right where it belongs.

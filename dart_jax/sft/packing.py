@@ -102,11 +102,18 @@ class Plan:
 
 
 def make_plan(
-    examples: Sequence[Example], sft: SftConfig, *, epochs: int, seed: int, data_parallel: int = 1
+    examples: Sequence[Example],
+    sft: SftConfig,
+    *,
+    epochs: int,
+    seed: int,
+    data_parallel: int = 1,
+    max_steps: int | None = None,
 ) -> Plan:
     """Plan `epochs` passes, each with every example once.
 
     Args:
+        max_steps: Plan only the first of these steps; None for all.
         data_parallel: Devices that the rows are split over (mesh data x fsdp); a micro-batch has a
             multiple of it in rows.
 
@@ -115,14 +122,20 @@ def make_plan(
     """
     if not examples:
         raise ValueError("there is no example to train on")
-    steps = [
-        batch
-        for epoch in range(epochs)
-        for batch in epoch_batches(examples, sft.batch_size, seed, epoch, sft.packing)
-    ]
+    steps = planned_batches(examples, sft, epochs=epochs, seed=seed)[:max_steps]
     cut = [_micro_batches(examples, batch, sft.micro_batches) for batch in steps]
     plan = _one_a_row if sft.packing == "none" else _packed
     return Plan(examples, plan(examples, cut, sft, data_parallel))
+
+
+def planned_batches(
+    examples: Sequence[Example], sft: SftConfig, *, epochs: int, seed: int
+) -> list[list[int]]:
+    """Indices of the examples of each step, over all epochs."""
+    batches = []
+    for epoch in range(epochs):
+        batches += epoch_batches(examples, sft.batch_size, seed, epoch, sft.packing)
+    return batches
 
 
 def epoch_batches(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dart_jax.audit.drift import check_held_out, drift_cases
+from dart_jax.audit.noise_floor import TAU
 from dart_jax.data.splits import take
 from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_primary
@@ -19,6 +20,7 @@ from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import FIRST, Cycle
+from dart_jax.stages.noise import RESEEDED, set_tau, tau_input
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 
 OUTPUTS = (
@@ -27,11 +29,12 @@ OUTPUTS = (
     "audit/verdicts.jsonl",
     "audit/drift_cases.jsonl",
     "audit/summary.json",
+    TAU,
 )
 WORK = ("audit",)
 
 # Of the inputs, those on which no answer depends but that of the audited model, for its adapter.
-_FREE = {"adapter", "judge", "scorers"}
+_FREE = {"adapter", "judge", "scorers", "tau"}
 _FREE_FIELDS = {"audit": AUDIT_AFTER_ANSWERS}
 
 
@@ -55,6 +58,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "adapter": hash_path(run.adapter_path(cycle.before)),
         "questions": questions_digest(pool(run)),
         "decode": run.config.decode.identity(),
+        **({} if cycle == FIRST else {"tau": tau_input(run)}),
     }
 
 
@@ -67,6 +71,8 @@ def same_answers(
 
     if cycle == FIRST:  # whose answers of M0 all cycles audit against
         yield "audit/generations/M0.jsonl"
+        if ours["audit"]["tau"] == "auto":
+            yield RESEEDED
     if ours["adapter"] == theirs["adapter"]:
         yield cycle.path(f"audit/generations/{cycle.before}.jsonl")
 
@@ -97,6 +103,8 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
     )
     both = (answers["M0"], answers[cycle.before])
     scores = score_all(run, [*both[0], *both[1]], cycle.path("audit/scores.jsonl"))
+    if cycle == FIRST and run.config.audit.tau == "auto":
+        set_tau(run, pool(run), answers["M0"])
     found = audit_candidate(run, *both, scores, cycle.path("audit/verdicts.jsonl"))
     on_primary(lambda: _write_cases(run, found, cycle))
 

@@ -14,6 +14,7 @@ from dart_jax.processes import on_primary, progress
 from dart_jax.records import Generation, JudgeFailure, Outcome, Question, Score, write_jsonl
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
+from dart_jax.stages.noise import tau_of
 from dart_jax.stages.providers import judge
 
 
@@ -75,7 +76,7 @@ def audit_candidate(
     names = {baseline[0].model, candidate[0].model}
     own = [score for score in scores if score.model in names]
     pairs = pair_up(baseline, candidate, own, config.screen_by)
-    screened = screen(pairs, config.tau)
+    screened = screen(pairs, on_primary(lambda: tau_of(run)))
     if config.mode == "screen_only":
         outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
         on_primary(lambda: write_jsonl(run.folder / path, outcomes))

@@ -13,7 +13,7 @@ from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.forced import with_forced
 from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
-from dart_jax.evaluate.models import AUDITED, MODELS
+from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
 from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.shortcut import SHORTCUT, Shortcut, shortcut_baseline, shortcut_metrics
 from dart_jax.evaluate.statistics import statistics
@@ -47,6 +47,7 @@ from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.drift_found import drift_found, planted_found
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
+from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
 from dart_jax.summaries import read_json
@@ -59,14 +60,14 @@ WORK = ()
 # Of the inputs, those on which no answer depends but that of a model for its own adapter.
 _FREE = {
     *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
-    *("plant", "planted targets", "planted texts", "rejects", "scorers", "weights"),
+    *("plant", "planted targets", "planted texts", "rejects", "scorers", "tau", "weights"),
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
     "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
     "evaluate": {"bootstrap_samples", "confidence", "forced"},
 }
-_JUDGED_BY = ("audit", "judge", "scorers")
+_JUDGED_BY = ("audit", "judge", "scorers", "tau")
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def inputs(run: Run) -> dict[str, Any]:
             for name in ("summary.json", "verdicts.jsonl")
         ],
         "pool questions": questions_digest(pool(run)),
+        "tau": tau_input(run),
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
         **_planting_inputs(run),
@@ -190,12 +192,15 @@ def _summary(
         rejected = read_jsonl(run.folder / file, RejectedTarget)
         rejects[step] = reject_counts(rejected, run.questions)
 
-    repair = _repair_set(run)
+    repair, noise = _repair_set(run), tau_noise(run)
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return RunSummary(
         protocol=config.audit.protocol,
         split_by=config.data.split_by,
         judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
+        tau=tau_of(run),
+        tau_set="fixed" if noise is None else "auto",
+        tau_pairs=0 if noise is None else noise.pairs,
         models={name: _metrics(run, found, name) for name in MODELS},
         shortcut_baseline=shortcut_metrics(
             shortcut, test, found.models(), config.evaluate, config.run.seed
@@ -233,9 +238,9 @@ def _metrics(run: Run, found: Measured, name: str) -> ModelMetrics:
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:
     """The repair targets by severity, of the first cycle."""
     weights = _read_json(run, "repair/weights.json")
-    weights.pop("replay")
     found = {}
-    for severity, row in weights.items():
+    for severity in SEVERITIES:
+        row = weights[severity]
         if row["examples"]:
             found[severity] = RepairedSeverity(row["examples"], row["weight"])
     return found
@@ -269,14 +274,13 @@ def _cycle_results(run: Run, found: Measured) -> list[CycleResult]:
     results = []
     for cycle in _cycles(run):
         weights = _read_json(run, cycle.path("repair/weights.json"))
-        weights.pop("replay")
         # Where a later cycle repaired nothing, its model is the one before.
         model = cycle.after if cycle.after in found.answers else cycle.before
         results.append(
             CycleResult(
                 audited=cycle.before,
                 pool=_audit_counts(run, cycle.path("audit/summary.json")),
-                repairs=sum(row["examples"] for row in weights.values()),
+                repairs=sum(weights[severity]["examples"] for severity in SEVERITIES),
                 model=model,
                 test=_metrics(run, found, model),
                 drift=found.audits[model].counts(),
@@ -310,10 +314,10 @@ def _report_data(
         )
         for cycle in _cycles(run)
     } | {f"{name}, test": audit.outcomes for name, audit in audits.items()}
+    tau = tau_of(run)
     return ReportData(
         config=run.config.to_dict(),
         confidence=run.config.evaluate.confidence,
-        tau=run.config.audit.tau,
         deltas={name: [pair.delta for pair in audits[name].pairs] for name in AUDITED},
         losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
         uncertain={
@@ -321,9 +325,7 @@ def _report_data(
             for name, found in outcomes.items()
         },
         examples=_examples(run, answers, audits["M_int"]),
-        above_tau={
-            name: above_tau(audit.pairs, run.config.audit.tau) for name, audit in audits.items()
-        },
+        above_tau={name: above_tau(audit.pairs, tau) for name, audit in audits.items()},
     )
 
 

@@ -20,6 +20,7 @@ from dart_jax.set_aside import remove
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.metrics import LogLine
+from dart_jax.sft.packing import planned_batches
 from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
@@ -35,7 +36,14 @@ from dart_jax.teach.repair import (
     weight_report,
 )
 from dart_jax.teach.spans import mark_passages
-from dart_jax.teach.weighting import capped, check_copies, oversampled, weight_level
+from dart_jax.teach.weighting import (
+    capped,
+    check_copies,
+    mass_factor,
+    oversampled,
+    scaled,
+    weight_level,
+)
 from dart_jax.teach.writer import check_rationales
 
 OUTPUTS = (
@@ -127,6 +135,8 @@ def _write_training_set(
     if run.config.audit.protocol == "heldout":
         ids = [target.question_id for target in targets]
         check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
+    factor = mass_factor(targets, config.mass)
+    targets = scaled(targets, factor)
     level = weight_level([target.weight for target in targets], config.max_weight_share)
     targets = capped(targets, level)
     by_id = {case.question_id: case for case in cases}
@@ -136,7 +146,9 @@ def _write_training_set(
     if sampled:
         check_copies(targets, training)
     report = weight_report(targets, training)
-    check_weighting(report, config.weights, level, sampled)
+    check_weighting(report, config.weights, level, sampled, config.mass)
+    if config.mass is not None:
+        report["mass"] = {"of_replay": config.mass, "factor": factor}
     if config.loss.unlikelihood_weight > 0:
         drifted = drifted_targets(training, cases)
         training = training + mark_passages(drifted, by_id, config.span_weight)
@@ -162,7 +174,7 @@ def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
 
 
 def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
-    config, model = run.config, run.model
+    config, model, seed = run.config, run.model, run.config.run.seed + cycle.number
     folder = run.folder / cycle.path("repair")
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(training, run.questions, model.tokenizer, length)
@@ -177,25 +189,52 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         loss=config.repair.loss,
         epochs=config.repair.epochs,
         learning_rate=config.repair.learning_rate,
-        seed=config.run.seed + cycle.number,
+        seed=seed,
         title=cycle.stage_name("repair"),
+        max_steps=config.repair.max_steps,
     )
     log = on_primary(lambda: read_jsonl(folder / "log.jsonl", LogLine))
-    check_weight_mass(examples, config.repair.epochs, log)
+    left_out = _beyond_max_steps(run, examples, seed)
+    check_weight_mass(examples, config.repair.epochs, log, left_out)
     run.save_adapter(cycle.after, trained)
 
 
-def check_weight_mass(examples: Sequence[Example], epochs: int, log: Sequence[LogLine]) -> None:
+def _beyond_max_steps(run: Run, examples: Sequence[Example], seed: int) -> list[Example]:
+    """The examples of the steps that `repair.max_steps` leaves out, as often as they would come."""
+    repair = run.config.repair
+    if repair.max_steps is None:
+        return []
+    batches = planned_batches(examples, run.config.sft, epochs=repair.epochs, seed=seed)
+    seen, left_out = batches[: repair.max_steps], batches[repair.max_steps :]
+    distinct = {index for batch in seen for index in batch}
+    print(
+        f"repair.max_steps: {len(seen)} of {len(batches)} steps, which had {len(distinct)} of "
+        f"{len(examples)} examples",
+        flush=True,
+    )
+    return [examples[index] for batch in left_out for index in batch]
+
+
+def check_weight_mass(
+    examples: Sequence[Example],
+    epochs: int,
+    log: Sequence[LogLine],
+    left_out: Sequence[Example] = (),
+) -> None:
     """The weights that the loss saw must add up to those of the repair set.
 
     Each step logs the sum of its loss weights as the device had them; over a run that is
     epochs x sum over examples of weight x token weights. This is the whole way from the drift
     case to the loss: a target merged, dropped or reweighted anywhere changes the sum.
 
+    Args:
+        left_out: Examples of the steps beyond `repair.max_steps`.
+
     Raises:
         WeightingHadNoEffect: With both sums.
     """
     expected = epochs * sum(example.weight_mass for example in examples)
+    expected -= sum(example.weight_mass for example in left_out)
     seen = sum(step.weight_mass for step in log)
     if not math.isclose(seen, expected, rel_tol=1e-4):
         raise WeightingHadNoEffect(

@@ -133,10 +133,12 @@ class RepairConfig:
         cycles: Maximal number of rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers from 1e-6 to 1e6 such as [1, 1, 2, 8].
         weighting: Where the weight acts: loss (each example's loss times its weight) or oversample (that many copies of the example at weight 1; a fraction by systematic sampling, so that the expected number is the weight; more steps an epoch).
+        mass: For comparing weights at equal mass: all weights of repairs are multiplied by one factor, so that their sum is this many times that of the replayed targets (which weigh 1 each) or, where none is replayed, this many times the number of repairs. Null: the weights as they are. Not together with max_weight_share, which would change the mass again.
         max_weight_share: Greatest share of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
         span_weight: Weight, within a repair target, of the sentence that replaces the passage marked by the judge; the other sentences weigh 1. See teach/spans.py.
         replay: Share of the distill targets (in [0, 1]) mixed into repair training, at weight 1.
         epochs: Number of passes over the repair set; 0 repairs nothing, so that M_DART is M_int (distill only).
+        max_steps: Maximal number of optimizer steps, which the learning rate's rise and fall are fitted to; what would come in later steps is not trained on. Null: all steps of the epochs.
         learning_rate: Peak learning rate of the repair training, above 0.
         loss: The loss of a token in the repair stage.
     """
@@ -147,16 +149,23 @@ class RepairConfig:
         | tuple[LossWeight, LossWeight, LossWeight, LossWeight]
     ) = "linear"
     weighting: Literal["loss", "oversample"] = "loss"
+    mass: LossWeight | None = None
     max_weight_share: PositiveShare | None = None
     span_weight: LossWeightOrZero = 1.0
     replay: Share = 0.25
     epochs: Natural = 2
+    max_steps: Count | None = None
     learning_rate: Positive = 1e-4
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         check_fields(self, "repair")
         self.loss.check("repair.loss", "toxicity_weight")
+        if self.mass is not None and self.max_weight_share is not None:
+            raise BadSetting(
+                f"repair.mass: {self.mass}; repair.max_weight_share would cut the weights that add "
+                "up to it: set one of the two to null"
+            )
         if self.loss.kl_weight > 0 and self.replay == 0:
             raise BadSetting(
                 f"repair.loss.kl_weight: {self.loss.kl_weight}; it is for replayed targets: set "

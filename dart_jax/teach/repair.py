@@ -128,40 +128,54 @@ def check_weighting(
     weights: Sequence[float],
     level: float = math.inf,
     sampled: bool = False,
+    mass: float | None = None,
 ) -> None:
     """Raise unless each severity's mass is its count times its configured weight.
 
-    Replay counts at weight 1. This guards against weights that are lost on the way, for example in
-    a later de-duplication. Equal weights pass when the masses are the counts.
+    With `repair.mass`, it is that times the factor that the counts and the configured weights
+    call for. Replay counts at weight 1. This guards against weights that are lost on the way, for
+    example in a later de-duplication. Equal weights pass when the masses are the counts.
 
     Args:
         level: The level that weights were cut to (`weighting.weight_level`).
         sampled: Whether masses are numbers of copies, which miss the expected mass by less than 1.
+        mass: `repair.mass`.
 
     Raises:
         WeightingHadNoEffect: A mass differs; the message has the whole table.
     """
-    expected = {"replay": min(1.0, level)}
-    for severity in Severity:
-        expected[severity.name.lower()] = min(severity_weight(severity, weights), level)
+    expected = {severity.name.lower(): severity_weight(severity, weights) for severity in Severity}
+    factor = 1.0 if mass is None else _expected_factor(report, expected, mass)
+    for name, weight in expected.items():
+        expected[name] = min(weight * factor, level)
+    expected["replay"] = min(1.0, level)
 
     wrong = []
     rows = []
     for name, row in report.items():
-        mass = row["examples"] * expected[name]
+        expected_mass = row["examples"] * expected[name]
         # Only fractional weights are drawn; a whole one has exactly that number of copies.
         is_drawn = sampled and not float(expected[name]).is_integer()
         tolerance = 1 - 1e-6 if is_drawn else 0.0
-        if not math.isclose(row["weight"], mass, rel_tol=1e-6, abs_tol=tolerance):
+        if not math.isclose(row["weight"], expected_mass, rel_tol=1e-6, abs_tol=tolerance):
             wrong.append(name)
 
         rows.append(
-            f"{name}: {row['examples']} examples, weight {row['weight']:g} (expected {mass:g})"
+            f"{name}: {row['examples']} examples, weight {row['weight']:g} "
+            f"(expected {expected_mass:g})"
         )
 
     if wrong:
         table = ", ".join(rows)
         raise WeightingHadNoEffect(f"severity weights did not arrive for {wrong}; {table}")
+
+
+def _expected_factor(report: WeightReport, weights: Mapping[str, float], mass: float) -> float:
+    """Find the factor of `repair.mass` from counts alone, whatever the targets weigh."""
+    counts = {name: report[name]["examples"] for name in weights}
+    configured = math.fsum(counts[name] * weight for name, weight in weights.items())
+    base = report["replay"]["examples"] or sum(counts.values())
+    return mass * base / configured if configured else 1.0
 
 
 def _name(target: Target) -> str:

@@ -1,4 +1,4 @@
-"""Cap the weights of a repair set, or turn them into copies of the examples.
+"""Scale or cap the weights of a repair set, or turn them into copies of the examples.
 
 With the loss's default normaliser, k copies of an example at weight 1 are the same as the example
 at weight k. The authors' release meant to oversample, and undid it by a later de-duplication;
@@ -14,6 +14,31 @@ import numpy as np
 
 from dart_jax.records import Target
 from dart_jax.teach.repair import WeightingHadNoEffect
+
+
+def mass_factor(targets: Sequence[Target], mass: float | None) -> float:
+    """Find the factor that gives the repairs `mass` times the weight of the replayed targets.
+
+    Where nothing is replayed, it gives them `mass` on average. None leaves them as they are: 1.
+
+    Args:
+        targets: The repair set, without drifted rationales.
+        mass: `repair.mass`.
+    """
+    repairs = [target.weight for target in targets if target.stage == "repair"]
+    if mass is None or not repairs:
+        return 1.0
+    replayed = math.fsum(target.weight for target in targets if target.stage != "repair")
+    return mass * (replayed or len(repairs)) / math.fsum(repairs)
+
+
+def scaled(targets: Sequence[Target], factor: float) -> list[Target]:
+    """Multiply the repairs' weights by a factor; replayed targets keep theirs."""
+    found = []
+    for target in targets:
+        weight = target.weight * factor if target.stage == "repair" else target.weight
+        found.append(replace(target, weight=weight))
+    return found
 
 
 def weight_level(weights: Sequence[float], share: float | None) -> float:
@@ -83,7 +108,7 @@ def check_copies(targets: Sequence[Target], training: Sequence[Target]) -> None:
     if targets and not training:
         raise WeightingHadNoEffect(
             "oversampling drew no copy of any repair target: their weights are far below 1; raise "
-            "repair.severity_weights, or set repair.weighting loss"
+            "repair.severity_weights or repair.mass, or set repair.weighting loss"
         )
 
     weights_of: dict[tuple, list[float]] = defaultdict(list)

@@ -14,6 +14,7 @@ from dart_jax.audit.drift import (
     drift_cases,
     reduction,
     screen_verdict,
+    severities_below,
     severity_of_delta,
 )
 from dart_jax.audit.screen import screen
@@ -140,6 +141,13 @@ BINS = (0.02, 0.10, 0.20, 0.35)
 )
 def test_severity_of_a_delta_is_that_of_the_releases_bins(delta, expected):
     assert severity_of_delta(delta, BINS) is expected
+
+
+@pytest.mark.parametrize("tau", [-1.0, 0.01, 0.0985, 0.1, 0.12, 0.2, 0.34, 0.35, 0.9])
+def test_no_delta_above_tau_has_a_severity_below_it(tau):
+    deltas = [step / 1000 for step in range(-1000, 1001)]
+    reached = {severity_of_delta(delta, BINS) for delta in deltas if delta > tau}
+    assert set(severities_below(tau, BINS)) == set(Severity) - reached
 
 
 def test_the_scorer_alone_makes_cases_of_one_type(pair):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from dart_jax.audit.noise_floor import noise_floor, null_deltas
+from dart_jax.audit.noise_floor import auto_tau, noise_floor, null_deltas
 
 
 def test_every_ordered_pair_of_seeds_gives_a_delta():
@@ -102,3 +102,28 @@ def test_too_little_data_is_refused(shape):
 def test_an_unknown_screen_is_refused():
     with pytest.raises(ValueError, match="screen_by is b, but there are scores of a"):
         noise_floor({"a": np.zeros((2, 2))}, 0.01, "b")
+
+
+def test_auto_tau_by_hand():
+    """Of 40 deltas two may exceed it: it is the third largest; its equals do not exceed it."""
+    scores = np.zeros((20, 2))
+    scores[:4, 1] = (0.4, 0.3, 0.2, 0.1)
+    assert auto_tau({"s": scores}, "any") == 0.2
+    scores[1:6, 1] = 0.3
+    assert auto_tau({"s": scores}, "any") == 0.3, "one exceeds it; below it, six would"
+    assert auto_tau({"s": np.full((20, 2), 0.7)}, "any") == 0.0
+
+
+@pytest.mark.parametrize("screen_by", ["any", "b"])
+def test_auto_tau_is_the_threshold_of_the_screen(screen_by):
+    rng = np.random.default_rng(2)
+    scores = {"a": rng.random((60, 2)), "b": rng.random((60, 2))}
+    tau = auto_tau(scores, screen_by)
+    found = noise_floor(scores, tau, screen_by)
+    assert found.scorers[screen_by].thresholds[0].tau == tau
+    assert 0.04 < found.at_tau().rate <= 0.05
+
+
+def test_auto_tau_needs_twenty_questions():
+    with pytest.raises(ValueError, match=r"audit\.tau auto: 19 questions .* fewer than 20; give"):
+        auto_tau({"s": np.random.default_rng(0).random((19, 2))}, "any")

@@ -54,7 +54,6 @@ def extras(**changes) -> ReportData:
     values = {
         "config": CONFIG,
         "confidence": 0.95,
-        "tau": 0.01,
         "deltas": {"M_int": [0.0, 0.02, -0.1], "M_DART": [0.0, 0.0, 0.0]},
         "losses": {"distill": [(1, 2.0), (2, 1.5)], "repair": [(1, 1.2)]},
         "examples": [case] * 5,
@@ -100,6 +99,17 @@ def test_who_confirmed_drift_is_said(page):
     alone = page(made_up_summary(judge="none"), examples=())
     assert "No judge was asked" in alone and "The judge sees each pair" not in alone
     assert "elaborates" not in alone, "a scorer knows no types"
+
+
+def test_tau_and_how_it_was_set_is_said(page):
+    fixed = page(made_up_summary(judge="none"), examples=())
+    assert "; tau 0.01, protocol heldout, split by row." in fixed
+    assert "Tau is 0.01, as set." in fixed and "No case can be" not in fixed
+    noise = {"tau": 0.123456, "tau_set": "auto", "tau_pairs": 64}
+    auto = page(made_up_summary(judge="none", **noise), examples=())
+    assert "; tau 0.1235 (auto), protocol heldout, split by row." in auto
+    assert "Tau is 0.1235, set by noise" in auto and "at most 5 % of 64 pairs" in auto
+    assert "No case can be minor: these bins end at or below tau." in auto
 
 
 def test_what_services_took(page, tmp_path):

@@ -46,6 +46,14 @@ def test_order_depends_on_seed_and_epoch_only(packing, make_examples):
     assert first != order(epoch=2)
 
 
+def test_few_steps_are_the_first_of_all(make_examples):
+    examples, sft = make_examples(30), SftConfig(batch_size=8)
+    every, few = (make_plan(examples, sft, epochs=2, seed=3, max_steps=n) for n in (None, 5))
+    assert (len(every), len(few)) == (8, 5)
+    assert [set(few.ids(step)) for step in range(5)] == [set(every.ids(step)) for step in range(5)]
+    assert len(make_plan(examples, sft, epochs=2, seed=3, max_steps=99)) == 8
+
+
 def test_batch_mates_are_of_similar_length_without_packing(make_examples):
     """Padding is less than half of that of batches cut from a shuffled order."""
     examples = make_examples(8 * WINDOW)

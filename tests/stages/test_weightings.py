@@ -1,10 +1,13 @@
 """Severity weights by other names and ways, and span weights, from the drift case to the loss."""
 
 import json
+import math
 import shutil
 from collections import Counter
 from dataclasses import replace
 
+import jax
+import numpy as np
 import pytest
 
 import dart_jax.stages.repair as repair_stage
@@ -88,6 +91,31 @@ def test_oversampled_cases_are_trained_on_as_often_as_they_weigh(repaired, monke
     monkeypatch.setattr(repair_stage, "oversampled", merged)
     with pytest.raises(WeightingHadNoEffect, match="is 1 times in the oversampled"):
         repaired(severity_weights="exponential", weighting="oversample")
+
+
+def test_at_a_mass_equal_weights_train_the_same_whatever_they_are(repaired, capsys):
+    """And for no more steps than they may; the loss has then seen what these steps hold."""
+    found = []
+    for weights in ("uniform", "[3, 3, 3, 3]"):
+        run = repaired(severity_weights=weights, mass=2.5, epochs=3, max_steps=2)
+        training = training_of(run)
+        repairs = [target.weight for target in training if target.severity]
+        replayed = len(training) - len(repairs)
+        assert replayed and math.fsum(repairs) == pytest.approx(2.5 * replayed)
+        report = json.loads((run.folder / "repair/weights.json").read_text("utf-8"))
+        factor = 2.5 * replayed / len(repairs) / run.config.repair.weights[0]
+        assert report["mass"] == {"of_replay": 2.5, "factor": pytest.approx(factor)}
+        log = read_jsonl(run.folder / "repair/log.jsonl", LogLine)
+        assert len(log) == 2
+        assert 0 < logged_mass(run) < 0.9 * 3 * mass_of(run, training)
+        assert "repair.max_steps: 2 of " in capsys.readouterr().out
+        found.append(([step.loss for step in log], run.adapter("M_DART")[0]))
+
+    (losses, uniform), (losses_of_threes, threes) = found
+    assert losses == pytest.approx(losses_of_threes, rel=1e-5)
+    # Adam divides by the gradient's size: where that is 0 up to rounding, its sign is anything.
+    same = jax.tree.map(lambda a, b: np.isclose(a, b, rtol=1e-3, atol=1e-5).mean(), uniform, threes)
+    assert min(jax.tree.leaves(same)) > 0.99
 
 
 @pytest.mark.parametrize("weighting", ["loss", "oversample"])

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from dart_jax.records import Severity, Target
 from dart_jax.teach.config import SEVERITY_WEIGHTS, RepairConfig
 from dart_jax.teach.repair import WeightingHadNoEffect, check_weighting, weight_report
-from dart_jax.teach.weighting import capped, check_copies, oversampled, weight_level
+from dart_jax.teach.weighting import (
+    capped,
+    check_copies,
+    mass_factor,
+    oversampled,
+    scaled,
+    weight_level,
+)
 
 WEIGHTS = st.lists(st.floats(0.05, 20.0), min_size=1, max_size=12)
 
@@ -42,6 +49,9 @@ def test_the_named_weights():
         ({"max_weight_share": 0.0}, "max_weight_share"),
         ({"max_weight_share": 5}, "max_weight_share"),
         ({"span_weight": -1.0}, "span_weight"),
+        ({"mass": 0.0}, "mass"),
+        ({"mass": 2.0, "max_weight_share": 0.1}, "mass.*max_weight_share"),
+        ({"max_steps": 0}, "max_steps"),
     ],
 )
 def test_unusable_settings_are_named(changes, key):
@@ -151,3 +161,65 @@ def test_lost_copies_are_named():
         check_copies(targets, [*training[:-1], replace(training[-1], weight=2.0)])
     with pytest.raises(WeightingHadNoEffect, match="no copy of any"):
         check_copies(targets, [])
+
+
+CASES = (1, 4, 2, 4, 3, 3, 1)
+
+
+def at_mass(scheme, mass, replayed=5, severities=CASES):
+    """A repair set of these severities, whose weights were scaled to a mass."""
+    weights = RepairConfig(severity_weights=scheme).weights
+    targets = targets_of(*(weights[s - 1] for s in severities), severities=severities)
+    targets += [Target(f"r{n}", "distill", "A.") for n in range(replayed)]
+    return scaled(targets, mass_factor(targets, mass))
+
+
+def weights_at(scheme, mass, replayed=5):
+    return [target.weight for target in at_mass(scheme, mass, replayed)]
+
+
+@pytest.mark.parametrize("scheme", [*SEVERITY_WEIGHTS, (0.5, 1.5, 2.25, 7.0)])
+@pytest.mark.parametrize(("replayed", "total"), [(5, 10.0), (0, 14.0)])
+def test_every_scheme_has_the_same_mass_and_its_own_proportions(scheme, replayed, total):
+    """2 times the five replayed ones; without any, 2 times the seven repairs."""
+    found = weights_at(scheme, 2.0, replayed)
+    assert math.fsum(found[: len(CASES)]) == pytest.approx(total, rel=1e-12)
+    assert found[len(CASES) :] == [1.0] * replayed
+    configured = RepairConfig(severity_weights=scheme).weights
+    proportions = [configured[severity - 1] / configured[0] for severity in CASES]
+    assert [weight / found[0] for weight in found[: len(CASES)]] == pytest.approx(proportions)
+
+
+@given(constant=st.floats(1e-3, 1e3), mass=st.floats(0.01, 100.0))
+def test_a_common_factor_of_the_weights_changes_nothing_at_a_mass(constant, mass):
+    linear = tuple(constant * weight for weight in (1, 2, 3, 4))
+    for scheme, named in (((constant,) * 4, "uniform"), (linear, "linear")):
+        np.testing.assert_allclose(weights_at(scheme, mass), weights_at(named, mass), rtol=1e-12)
+
+
+def test_without_a_mass_no_weight_changes():
+    for weighted in (weights_at("quadratic", None), weights_at("quadratic", None, replayed=0)):
+        assert weighted[: len(CASES)] == [1, 16, 4, 16, 9, 9, 1]
+    replay = [Target("r", "distill", "A.")]
+    assert mass_factor(replay, 2.0) == 1.0 == mass_factor([], 2.0), "there is nothing to scale"
+
+
+@pytest.mark.parametrize("scheme", [*SEVERITY_WEIGHTS, (0.5, 1.5, 2.25, 7.0)])
+@pytest.mark.parametrize("replayed", [0, 5])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_check_knows_the_mass_from_the_counts(scheme, replayed, sampled):
+    """It passes what was scaled, and sees the wrong mass, no mass, and a weight that is lost."""
+    weights, targets = RepairConfig(severity_weights=scheme).weights, at_mass(scheme, 7.0, replayed)
+
+    def check(targets, mass):
+        training = oversampled(targets, 5) if sampled else targets
+        if sampled:
+            check_copies(targets, training)
+        check_weighting(weight_report(targets, training), weights, math.inf, sampled, mass)
+
+    check(targets, 7.0)
+    for wrong in (5.0, None):
+        with pytest.raises(WeightingHadNoEffect):
+            check(targets, wrong)
+    with pytest.raises(WeightingHadNoEffect):
+        check([replace(target, weight=1.0) for target in targets], 7.0)
