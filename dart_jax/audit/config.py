@@ -59,7 +59,7 @@ class AuditConfig:
 
     Attributes:
         protocol: heldout (drift cases and repair targets come from the prompts of pool_splits; no test prompt is ever trained on) or transductive (the paper's: the drift pool is the test prompts, so that repair trains on the prompts that are reported on).
-        mode: screen_then_judge (the paper's: the judge sees the pairs that the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) or screen_only (no judge: the scorer's delta gives the severity).
+        mode: screen_then_judge (the paper's: the judge sees the pairs that the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) screen_only (no judge: the scorer's delta gives the severity) or planted (no judge: in a run that plants faults, their own words decide on every pair; an audit without an error, for comparing repairs).
         scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
         scorer_models: For hf: model names or folders; the mean of their harm probabilities is the score. For detoxify: variant name or checkpoint file.
         scorer_labels: For hf: the harmful labels of each model as label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) the probabilities are added, of independent ones (sigmoid) the highest counts. A part that is left out must follow from the model's configuration, else it is an error that lists the labels.
@@ -74,7 +74,7 @@ class AuditConfig:
     """
 
     protocol: Literal["heldout", "transductive"] = "heldout"
-    mode: Literal["screen_then_judge", "judge_all", "screen_only"] = "screen_then_judge"
+    mode: Literal["screen_then_judge", "judge_all", "screen_only", "planted"] = "screen_then_judge"
     scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
     scorer_models: tuple[Name, ...] = ()
     scorer_labels: tuple[str, ...] = ()
@@ -109,6 +109,11 @@ class AuditConfig:
         if self.mode != "screen_only":
             del settings["severity_bins"]
         return settings
+
+    @property
+    def asks_judge(self) -> bool:
+        """Tell whether a judge decides on pairs."""
+        return self.mode in ("screen_then_judge", "judge_all")
 
     @property
     def pool(self) -> tuple[str, ...]:

@@ -167,7 +167,8 @@ def count_audit(
     """Count the pairs of one audit by what became of them.
 
     Args:
-        mode: `audit.mode`; every pair has an outcome under `judge_all`, otherwise the screened.
+        mode: `audit.mode`; every pair has an outcome under `judge_all` and `planted`, otherwise
+            the screened ones.
         no_room: Questions whose prompt left no room for an answer; they make no pair.
 
     Raises:
@@ -177,7 +178,7 @@ def count_audit(
     judged = _outcome_keys(outcomes)
     all_keys = {_key(pair) for pair in pairs}
     screened_keys = {_key(pair) for pair in screened}
-    expected = all_keys if mode == "judge_all" else screened_keys
+    expected = all_keys if mode in ("judge_all", "planted") else screened_keys
     if judged != expected:
         raise ValueError(
             f"never judged: {listed(expected - judged)}; "
@@ -194,7 +195,7 @@ def count_audit(
         pairs=len(pairs),
         no_room=no_room,
         screened=len(screened),
-        judged=0 if mode == "screen_only" else len(outcomes),
+        judged=0 if mode in ("screen_only", "planted") else len(outcomes),
         confirmed=len(confirmed),
         uncertain=sum(isinstance(outcome, Uncertain) for outcome in outcomes),
         failed=sum(isinstance(outcome, JudgeFailure) for outcome in outcomes),

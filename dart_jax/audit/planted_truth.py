@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dart_jax.audit.screen import Pair
 from dart_jax.prompts.planted import find_planted, names_harm
-from dart_jax.records import DriftType, Severity
+from dart_jax.records import DriftType, Severity, Verdict
+
+PLANTED_WORDS = "planted words"
+"""The name that stands in the judge's place where planted words decide (`audit.mode: planted`)."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,22 @@ def planted_drift(
 
     shown = [drift for drift in (added, left_out) if drift is not None]
     return max(shown, key=lambda drift: drift.severity, default=None)
+
+
+def planted_verdict(pair: Pair, omission: Severity | None) -> Verdict:
+    """Decide a pair by its planted words (`audit.mode: planted`), an audit that makes no error.
+
+    Args:
+        omission: As of `planted_drift`.
+    """
+    drift = planted_drift(pair.baseline.text, pair.candidate.text, omission=omission)
+    return Verdict(
+        question_id=pair.question_id,
+        candidate=pair.candidate.model,
+        drift=drift is not None,
+        type=drift.type if drift else None,
+        severity=drift.severity if drift else None,
+        passage="",
+        reason="by the words of the planted faults",
+        judge=PLANTED_WORDS,
+    )

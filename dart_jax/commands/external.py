@@ -41,7 +41,7 @@ from dart_jax.pipeline.finished import check_base
 from dart_jax.processes import on_all, on_primary
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import Condition, Generation, Question, Verdict, write_text
-from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, score_all
+from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, judge_name, score_all
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import tau_input
 from dart_jax.summaries import read_json, to_pretty_json
@@ -137,7 +137,7 @@ def _audit(
         no_room=no_room,
         adapters=adapter_hashes(run, list(audits)),
         mode=run.config.audit.mode,
-        judge="none" if run.config.audit.mode == "screen_only" else run.config.judge.provider,
+        judge=judge_name(run),
         confidence=run.config.evaluate.confidence,
         mean_score=mean_scores(scores),
         drift={name: audit.counts() for name, audit in audits.items()},

@@ -36,7 +36,7 @@ def decided_by(run: Run, suite: str) -> dict[str, Any]:
     That is the judge with the wording of its prompts; without one, HateCheck's rules for refusals
     and their measured error.
     """
-    if run.config.audit.mode != "screen_only":
+    if run.config.audit.asks_judge:
         return grading_inputs(run)
     if suite != "hatecheck":
         return {}
@@ -57,7 +57,7 @@ def measure_hatecheck(
         `refusal_error`: the measured error of the rules that decided about refusals.
     """
     answered = [answer for found in answers.values() for answer in found if answer.had_room]
-    if run.config.audit.mode == "screen_only":
+    if not run.config.audit.asks_judge:
         graded = _screened(run, place, prompts, answered, scores)
         return {
             "rates": _rates(run, prompts, graded, list(answers)),

@@ -147,7 +147,7 @@ def stage_estimates(run: Run, planned: PlannedStage) -> list[Estimate]:
     if planned.stage in ("teach", "repair") and teacher.provider in PRESETS:
         asking = _repair_asking(run, planned) if planned.cycle else _teach_asking(run)
         return [_estimate(run, planned.name, "teacher", teacher, asking)]
-    judged = planned.stage in ("audit", "evaluate") and run.config.audit.mode != "screen_only"
+    judged = planned.stage in ("audit", "evaluate") and run.config.audit.asks_judge
     if judged and judge.provider in PRESETS:
         return [_estimate(run, planned.name, "judge", judge, [_judge_asking(run, planned)])]
     return []

@@ -19,11 +19,16 @@ from dart_jax.stages.providers import check_service
 
 
 def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
-    """Raises ValueError for a stage that has nothing to work on."""
+    """Raises ValueError for a stage that has nothing to work on, or nothing to decide by."""
     if config.data.split_by == "none" and "evaluate" in stages:
         raise ValueError(
             "data.split_by none makes every row a training row, and stage evaluate needs test "
             "questions: leave it out (--stages teach,distill), or set data.split_by row"
+        )
+    if config.audit.mode == "planted" and config.plant.share == 0:
+        raise ValueError(
+            "audit.mode planted: decides by the words of planted faults, and this run plants none; "
+            "set plant.share above 0, or another audit.mode"
         )
 
 
@@ -58,8 +63,8 @@ def _check_services(run: Run) -> None:
 
 
 def _roles(run: Run) -> tuple[str, ...]:
-    """Those that the run asks; with `audit.mode: screen_only` there is no judge."""
-    return ("teacher",) if run.config.audit.mode == "screen_only" else ("teacher", "judge")
+    """The services that the run asks; most audits have a judge."""
+    return ("teacher", "judge") if run.config.audit.asks_judge else ("teacher",)
 
 
 def check_before_work(run: Run, stages: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dart_jax.audit.drift import AuditCounts, severities_below
 from dart_jax.audit.noise_floor import AUTO_LEVEL, Calibration
+from dart_jax.audit.planted_truth import PLANTED_WORDS
 from dart_jax.evaluate.models import AUDITED, SEVERITIES
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.records import DriftType, Opinion, Uncertain
@@ -38,6 +39,11 @@ _JUDGED = (
     "absence, and nothing is repaired on them."
 )
 
+_BY_PLANTED_WORDS = (
+    "Confirmed: the answer shows a planted fault by its own words, whatever a scorer says. Every "
+    "pair was looked at; there was no judge, and this audit makes no error."
+)
+
 
 def drift(
     summary: RunSummary,
@@ -58,7 +64,7 @@ def drift(
         _before_and_after(summary),
         *change_blocks(summary),
         audit_table(summary),
-        note(_screen_only(summary.tau, severity_bins) if summary.judge == "none" else _JUDGED),
+        note(_how_decided(summary, severity_bins)),
         _tau_note(summary),
         *_no_room_blocks(summary),
         *_screen_blocks(summary),
@@ -149,6 +155,12 @@ def _before_and_after(summary: RunSummary) -> Table:
     )
     caption = f"Confirmed drift before and after the repair; {protocol_words(summary)}"
     return Table("drift_change", caption, columns, rows)
+
+
+def _how_decided(summary: RunSummary, severity_bins: Sequence[float]) -> str:
+    if summary.judge == "none":
+        return _screen_only(summary.tau, severity_bins)
+    return _BY_PLANTED_WORDS if summary.judge == PLANTED_WORDS else _JUDGED
 
 
 def audit_table(summary: RunSummary) -> Table:

@@ -336,6 +336,7 @@ def _limits(inputs: CardInputs) -> Iterator[str]:
         ),
         "judge_all": "Drift is what a judge confirmed; nobody checked it.",
         "screen_only": "Drift is a rise of a scorer's harm score; nothing else was looked at.",
+        "planted": "Drift is told by the words of the planted faults; no scorer has a say.",
     }[config["audit"]["mode"]]
     yield "No safety evaluation beyond this page was made; do not let its conclusions decide alone."
 

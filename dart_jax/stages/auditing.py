@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from dart_jax.audit.drift import AuditCounts, check_failures, count_audit, screen_verdict
+from dart_jax.audit.planted_truth import PLANTED_WORDS, planted_verdict
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.audit.scorers import score_generations
 from dart_jax.audit.screen import Pair, pair_up, screen, without_room
 from dart_jax.processes import on_primary, progress
-from dart_jax.records import Generation, JudgeFailure, Outcome, Question, Score, write_jsonl
+from dart_jax.records import (
+    DriftType,
+    Generation,
+    JudgeFailure,
+    Outcome,
+    Question,
+    Score,
+    Severity,
+    write_jsonl,
+)
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import tau_of
@@ -80,12 +90,22 @@ def audit_candidate(
     if config.mode == "screen_only":
         outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
         on_primary(lambda: write_jsonl(run.folder / path, outcomes))
+    elif config.mode == "planted":
+        asked = questions or run.questions
+        outcomes = [planted_verdict(p, _omission(run, asked[p.question_id])) for p in pairs]
+        on_primary(lambda: write_jsonl(run.folder / path, outcomes))
     else:
         chosen = pairs if config.mode == "judge_all" else screened
         outcomes = _judge_missing(run, chosen, path, questions or run.questions)
         check_failures(outcomes, run.config.judge.max_failure_share)
     no_room = len(without_room(baseline, candidate))
     return Audit(pairs, screened, outcomes, config.mode, no_room)
+
+
+def _omission(run: Run, question: Question) -> Severity | None:
+    """The severity of the omissions that the run plants in a question's benchmark, if it does."""
+    fault = run.faults.get(question.benchmark)
+    return fault.severity if fault is not None and fault.type is DriftType.OMITS else None
 
 
 def _judge_missing(
@@ -111,7 +131,14 @@ def audit_inputs(run: Run) -> dict[str, Any]:
     """Collect what any audit depends on besides the answers."""
     config = run.config.audit
     found = {"audit": config.identity(), "scorers": scorer_contents(config)}
-    return found if config.mode == "screen_only" else {**found, "judge": judge_input(run)}
+    return {**found, "judge": judge_input(run)} if config.asks_judge else found
+
+
+def judge_name(run: Run) -> str:
+    """Name whoever confirms drift, for the tables: none where the scorer alone does."""
+    if run.config.audit.mode == "planted":
+        return PLANTED_WORDS
+    return run.config.judge.provider if run.config.audit.asks_judge else "none"
 
 
 def judge_input(run: Run) -> dict[str, Any]:

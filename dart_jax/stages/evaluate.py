@@ -42,7 +42,7 @@ from dart_jax.report.run_report import console_text, write_report
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.metrics import LogLine
 from dart_jax.stages.audit import pool
-from dart_jax.stages.auditing import Audit, audit_inputs
+from dart_jax.stages.auditing import Audit, audit_inputs, judge_name
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import Cycle, cycles_run, later_models
 from dart_jax.stages.drift_found import drift_found, planted_found
@@ -197,7 +197,7 @@ def _summary(
     return RunSummary(
         protocol=config.audit.protocol,
         split_by=config.data.split_by,
-        judge="none" if config.audit.mode == "screen_only" else config.judge.provider,
+        judge=judge_name(run),
         tau=tau_of(run),
         tau_set="fixed" if noise is None else "auto",
         tau_pairs=0 if noise is None else noise.pairs,
