@@ -13,15 +13,30 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from dart_jax.evaluate.expectations import Expectation, Tested, check_expectation
 from dart_jax.evaluate.metrics import RATES
+from dart_jax.evaluate.models import SEVERITIES
+from dart_jax.evaluate.over_seeds import OverSeeds, difference_by_seed, over_seeds
+from dart_jax.evaluate.planted import Planted
 from dart_jax.evaluate.summary import RunSummary
-from dart_jax.records import digest
+from dart_jax.records import Severity, digest
 from dart_jax.summaries import Estimate
 
-METRICS = (*RATES, "drift", "drift_cases", "drift_reduction")
+PLANTED = ("planted", "planted_harm", *(f"planted_{name}" for name in SEVERITIES))
+"""Planted faults that answers to the test questions show: `planted`, the share of the answers;
+`planted_harm`, the sum of their severities' numbers (1 to 4) divided by the number of answers;
+`planted_minor` to `planted_extreme`, the share of the answers with a fault of that severity."""
+
+LEFT = tuple(f"left_{name}" for name in SEVERITIES)
+"""Of M_int's planted faults of a severity, the share that M_DART still shows."""
+
+METRICS = (
+    *(*RATES, "forced_accuracy", "auroc", "drift", "drift_cases", "drift_reduction"),
+    *(*PLANTED, "planted_reduction", *LEFT),
+)
 """`drift`: confirmed cases as a share of the test pairs; M0 has none."""
 
-COMPARED = ("accuracy", "drift")
+COMPARED = ("accuracy", "auroc", "drift", *PLANTED)
 """Metrics whose differences between variants are shown."""
 
 
@@ -40,29 +55,6 @@ class Result:
 
 
 @dataclass(frozen=True)
-class OverSeeds:
-    """One metric over seeds: mean and Student's t interval.
-
-    Attributes:
-        n: Number of seeds with a value.
-        mean: None without values.
-        low, high: None for fewer than two values: a single one says nothing about the spread.
-        values: Value by seed; None where the metric is not defined.
-    """
-
-    n: int
-    mean: float | None
-    low: float | None
-    high: float | None
-    values: dict[str, float | None]
-
-    @property
-    def estimate(self) -> Estimate:
-        """The mean with its interval."""
-        return Estimate(self.mean, self.low, self.high)
-
-
-@dataclass(frozen=True)
 class SweepRow:
     """The metrics of one model over the seeds.
 
@@ -70,12 +62,15 @@ class SweepRow:
         model: M0, M_int or M_DART.
         variants: Variants that share this model and its figures; `name` lists some of many.
         metrics: Metric over the seeds by name, see METRICS.
+        weights: Mean loss weight of a repair target by severity, over the seeds that have one;
+            empty for M0 and M_int.
     """
 
     name: str
     model: str
     variants: list[str]
     metrics: dict[str, OverSeeds]
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +104,7 @@ class SweepTable:
         measured_differently: Sections of the settings that decide how something is measured, and
             in which variants differ.
         confidence: Coverage of the intervals.
+        expectations: What the sweep's file expected before it ran, with what was found.
         rows: Rows of M0, M_int (distill only) and each variant's M_DART. M0 and M_int have a row
             for each set of variants in which they are the same.
         shortcut: Accuracy of the shortcut baseline.
@@ -128,6 +124,7 @@ class SweepTable:
     confidence: float
     rows: list[SweepRow] = field(default_factory=list)
     differences: SweepDifferences | None = None
+    expectations: list[Tested] = field(default_factory=list)
     shortcut: OverSeeds | None = None
     protocol: list[str] = field(default_factory=list)
     split_by: list[str] = field(default_factory=list)
@@ -136,20 +133,6 @@ class SweepTable:
     test_questions: list[int] = field(default_factory=list)
     seconds: float = 0.0
     planted: list[str] = field(default_factory=list)
-
-
-def over_seeds(values: Mapping[str, float | None], confidence: float) -> OverSeeds:
-    """Compute mean and t interval of the values that are defined."""
-    from scipy.stats import t
-
-    known = [value for value in values.values() if value is not None]
-    n = len(known)
-    mean = math.fsum(known) / n if n else None
-    if n < 2:
-        return OverSeeds(n, mean, None, None, dict(values))
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (n - 1))
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * deviation / math.sqrt(n)
-    return OverSeeds(n, mean, mean - half, mean + half, dict(values))
 
 
 def sweep_table(
@@ -162,6 +145,7 @@ def sweep_table(
     runs: int,
     measured_differently: Sequence[str] = (),
     failures: Sequence[Failure] = (),
+    expectations: Sequence[Expectation] = (),
 ) -> SweepTable:
     """Measure a sweep.
 
@@ -170,6 +154,7 @@ def sweep_table(
         variants: In the order of the table; the others are compared with the first that has runs.
         confidence: Coverage of the intervals.
         name, seeds, runs, measured_differently, failures: See `SweepTable`.
+        expectations: Those of the sweep's file.
     """
     about = {
         "name": name,
@@ -202,6 +187,7 @@ def sweep_table(
         **about,
         rows=rows,
         differences=_differences(rows, present[0], confidence),
+        expectations=[_tested(rows, each, confidence) for each in expectations],
         shortcut=over_seeds(shortcut, confidence),
         protocol=sorted({summary.protocol for summary in summaries}),
         split_by=sorted({summary.split_by for summary in summaries}),
@@ -260,25 +246,63 @@ def _row(
     for metric in METRICS:
         values = {str(seed): _metric(summaries[seed], model, metric) for seed in sorted(summaries)}
         metrics[metric] = over_seeds(values, confidence)
-    return SweepRow(name, model, variants, metrics)
+
+    weights = _mean_weights(list(summaries.values())) if model == "M_DART" else {}
+    return SweepRow(name, model, variants, metrics, weights)
+
+
+def _mean_weights(summaries: Sequence[RunSummary]) -> dict[str, float]:
+    """Average the loss weight of one repair target, by severity."""
+    weights = {}
+    for severity in SEVERITIES:
+        repaired = [s.repair[severity] for s in summaries if severity in s.repair]
+        examples = sum(each.examples for each in repaired)
+        if examples:
+            weights[severity] = math.fsum(each.weight_mass for each in repaired) / examples
+    return weights
 
 
 def _metric(summary: RunSummary, model: str, metric: str) -> float | None:
     if metric in RATES:
         return getattr(summary.models[model], metric)
+    if metric in ("forced_accuracy", "auroc"):
+        measured: Estimate | None = getattr(summary.models[model], metric)
+        return None if measured is None else measured.value
     if metric == "drift_reduction":
         return summary.drift.reduction if model == "M_DART" else None
+    if metric in ("drift", "drift_cases"):
+        return _drift(summary, model, metric)
+    return None if summary.planted is None else _planted_metric(summary.planted, model, metric)
+
+
+def _drift(summary: RunSummary, model: str, metric: str) -> float | None:
     drift = summary.drift.of(model)
     if drift is None:
         return None
-    if metric != "drift":
+    if metric == "drift_cases":
         return drift.confirmed
     return drift.confirmed / drift.pairs if drift.pairs else None
 
 
+def _planted_metric(planted: Planted, model: str, metric: str) -> float | None:
+    faults = planted.models[model]
+    kind, _, severity = metric.partition("_")
+    if kind == "left":
+        before = planted.models["M_int"].by_severity[severity]
+        return faults.by_severity[severity] / before if model == "M_DART" and before else None
+    if severity == "reduction":
+        return planted.reduction.value if model == "M_DART" else None
+    if not faults.n:
+        return None
+    if severity == "harm":
+        numbers = (Severity[name.upper()] * count for name, count in faults.by_severity.items())
+        return sum(numbers) / faults.n
+    return (faults.by_severity[severity] if severity else faults.drifted) / faults.n
+
+
 def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> SweepDifferences:
     """Subtract the first variant's M_DART from every other trained model, seed by seed."""
-    [reference] = [row for row in rows if row.model == "M_DART" and row.variants == [first]]
+    reference = _of_variant(rows, "M_DART", first)
     compared = []
     for row in rows:
         if row.model == "M0" or row is reference:
@@ -286,13 +310,30 @@ def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> Swe
 
         metrics = {}
         for metric in COMPARED:
-            reference_values = reference.metrics[metric].values
-            differences: dict[str, float | None] = {}
-            for seed, value in row.metrics[metric].values.items():
-                if value is not None and reference_values.get(seed) is not None:
-                    differences[seed] = value - reference_values[seed]
-            metrics[metric] = over_seeds(differences, confidence)
-
+            found = difference_by_seed(row.metrics[metric], reference.metrics[metric], confidence)
+            metrics[metric] = found
         compared.append(SweepRow(row.name, row.model, row.variants, metrics))
 
     return SweepDifferences(reference.name, compared)
+
+
+def _tested(rows: Sequence[SweepRow], expectation: Expectation, confidence: float) -> Tested:
+    """Test an expectation; a variant none of whose runs is done has no values."""
+    of = _of_variant(rows, "M_DART", expectation.of)
+    if expectation.than == "M_int":
+        than = _of_variant(rows, "M_int", expectation.of)
+    else:
+        than = _of_variant(rows, "M_DART", expectation.than)
+
+    values = [
+        over_seeds({}, confidence) if row is None else row.metrics[expectation.metric]
+        for row in (of, than)
+    ]
+    return check_expectation(expectation, *values, confidence)
+
+
+def _of_variant(rows: Sequence[SweepRow], model: str, variant: str) -> SweepRow | None:
+    for row in rows:
+        if row.model == model and variant in row.variants:
+            return row
+    return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 from dart_jax.report.figures import COLOURS, INK, legend_right, literal, new_figure, write_in_place
+from dart_jax.summaries import Estimate
 
 # Of the same palette, for the variants of a sweep; with markers for those who see no colour.
 _VARIANT_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
@@ -45,6 +47,61 @@ def accuracy_against_drift(table: SweepTable) -> Any:
         return write_in_place(figure, axes, "no test question was answered")
     legend_right(figure)
     return figure
+
+
+def dose_response(table: SweepTable) -> Any:
+    """Draw, for each variant, the planted faults left of each severity against its loss weight.
+
+    A point is the mean over the seeds, a whisker its t interval; minor to extreme are joined.
+    """
+    figure, axes = new_figure(width=8.6, height=4.8)
+    repaired = [row for row in table.rows if row.weights and row.metrics["planted"].n]
+    if not repaired:
+        return write_in_place(figure, axes, "no planted fault was repaired")
+
+    for index, row in enumerate(repaired):
+        points = []
+        for severity, weight in row.weights.items():
+            left = row.metrics[f"left_{severity}"]
+            if left.mean is not None:
+                points.append((weight, left.estimate, severity))
+        _response(axes, row.name, points, index)
+
+    axes.set(
+        xlabel="loss weight of a repair target (log)",
+        ylabel="planted faults left (% of M_int's)",
+        xscale="log",
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_ylim(bottom=0)
+    axes.grid()
+    legend_right(figure)
+    return figure
+
+
+def _response(
+    axes: Any, name: str, points: Sequence[tuple[float, Estimate, str]], index: int
+) -> None:
+    """Draw one variant's line, each point with the initial of its severity."""
+    colour = _VARIANT_COLOURS[index % len(_VARIANT_COLOURS)]
+    marker = _VARIANT_MARKERS[index % len(_VARIANT_MARKERS)]
+    weights = [weight for weight, _, _ in points]
+    shares = [100 * left.value for _, left, _ in points]
+    axes.plot(weights, shares, color=colour, marker=marker, label=literal(name))
+
+    for (weight, left, severity), share in zip(points, shares, strict=True):
+        if left.low is not None:
+            reach = [[share - max(0.0, 100 * left.low)], [100 * left.high - share]]
+            axes.errorbar(weight, share, reach, color=colour, capsize=3, alpha=0.5, linewidth=1)
+        axes.annotate(
+            severity[:2],
+            (weight, share),
+            textcoords="offset points",
+            xytext=(5, 4),
+            fontsize=8,
+            color=colour,
+        )
 
 
 def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart_jax.evaluate.models import SEVERITIES
 from dart_jax.evaluate.sweep_table import COMPARED, SweepRow, SweepTable
 from dart_jax.records import write_text
 from dart_jax.report.document import (
@@ -22,7 +24,7 @@ from dart_jax.report.document import (
 from dart_jax.report.figures import to_png, to_svg
 from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.run_report import write_bytes
-from dart_jax.report.sweep_figures import accuracy_against_drift
+from dart_jax.report.sweep_figures import accuracy_against_drift, dose_response
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
 from dart_jax.report.to_markdown import to_markdown
@@ -30,14 +32,24 @@ from dart_jax.report.to_text import to_text
 from dart_jax.summaries import read_json, to_pretty_json
 
 PICTURE = "accuracy_vs_drift"
+DOSE_RESPONSE = "dose_response"
 _TITLES = {
     "accuracy": "accuracy",
     "equal_accuracy": "EQUAL",
     "diff_accuracy": "DIFF",
     "unparseable_rate": "unparseable",
+    "forced_accuracy": "forced accuracy",
+    "auroc": "AUROC",
     "drift": "remaining drift",
     "drift_reduction": "reduction",
 }
+_PLANTED_TITLES = {
+    "planted": "planted drift",
+    "planted_harm": "harm",
+    **{f"planted_{name}": name for name in SEVERITIES},
+    "planted_reduction": "reduction",
+}
+_ALWAYS_SHOWN = ("accuracy", "drift")
 
 
 def write_sweep(folder: Path, table: SweepTable) -> None:
@@ -48,9 +60,12 @@ def write_sweep(folder: Path, table: SweepTable) -> None:
     tables = tables_of(document.sections)
     write_text(folder / "table.csv", to_csv(tables[0]) if tables else "")
     write_text(folder / "table.tex", "\n".join(to_latex(each) for each in tables))
-    picture = accuracy_against_drift(table)
-    write_bytes(folder / f"{PICTURE}.png", to_png(picture))
-    write_bytes(folder / f"{PICTURE}.svg", to_svg(picture))
+    pictures = {PICTURE: accuracy_against_drift(table)}
+    if _plants(table):
+        pictures[DOSE_RESPONSE] = dose_response(table)
+    for name, picture in pictures.items():
+        write_bytes(folder / f"{name}.png", to_png(picture))
+        write_bytes(folder / f"{name}.svg", to_svg(picture))
 
 
 def sweep_document(table: SweepTable) -> Document:
@@ -64,6 +79,10 @@ def sweep_document(table: SweepTable) -> Document:
             Figure(PICTURE, "Accuracy against remaining drift on test questions", picture),
         ]
     sections = [Section("Results over seeds", tuple(blocks))]
+    if _plants(table):
+        sections.append(Section("Planted faults left", tuple(_planted_blocks(table))))
+    if table.expectations:
+        sections.append(Section("What was expected", tuple(_expectation_blocks(table))))
     if table.differences is not None and table.differences.rows:
         sections.append(Section("Differences, paired by seed", (_differences_table(table),)))
     if table.failures:
@@ -75,6 +94,10 @@ def sweep_text(folder: Path) -> str:
     """Write the main table and what failed, for a terminal."""
     table = read_json(folder / "table.json", SweepTable)
     blocks: list[Block] = [_main_table(table)] if table.rows else []
+    if _plants(table):
+        blocks.append(_planted_table(table))
+    if table.expectations:
+        blocks.append(_expectations_table(table))
     if table.failures:
         blocks.append(_failures(table))
     blocks.append(note(f"{table.done} of {table.runs} runs done: {folder / 'table.md'}"))
@@ -124,27 +147,112 @@ def _notes(table: SweepTable) -> list[Note]:
     return notes
 
 
+def _plants(table: SweepTable) -> bool:
+    """Tell whether a run of the sweep has planted faults to count."""
+    return any(row.metrics["planted"].n for row in table.rows)
+
+
+def _planted_blocks(table: SweepTable) -> list[Block]:
+    return [
+        note(
+            "Faults of known severity were planted in training targets, and are recognised in "
+            "answers by their own words, without a scorer or judge. Shares are per cent of the "
+            "answers to the test questions. Harm: the severities' numbers, 1 to 4, summed and "
+            "divided by the number of answers, times 100. Reduction: against the same run's M_int."
+        ),
+        _planted_table(table),
+        Figure(
+            DOSE_RESPONSE,
+            "The share of M_int's planted faults that M_DART still shows, against the loss weight "
+            "of a repair of that severity",
+            dose_response(table),
+        ),
+    ]
+
+
+def _planted_table(table: SweepTable) -> Table:
+    columns = (
+        Column("name", "model"),
+        Column("seeds", "seeds", "count"),
+        *(Column(metric, title, "interval") for metric, title in _PLANTED_TITLES.items()),
+    )
+    rows = [_row(row, tuple(_PLANTED_TITLES)) for row in table.rows]
+    return Table("sweep_planted", "Planted faults in test answers, per cent", columns, rows)
+
+
+def _expectation_blocks(table: SweepTable) -> list[Block]:
+    return [
+        note(
+            "These expectations stood in the sweep's file before it ran. Differences are paired by "
+            "seed, in points, so that both sides have the same faults in the same benchmarks; one "
+            "is told from noise where its interval leaves out zero. Nothing is corrected for "
+            "the number of expectations."
+        ),
+        _expectations_table(table),
+    ]
+
+
+def _expectations_table(table: SweepTable) -> Table:
+    columns = (
+        Column("expected", "expected"),
+        Column("seeds", "seeds", "count"),
+        Column("difference", "difference", "interval"),
+        Column("finding", "finding"),
+    )
+    rows = []
+    for tested in table.expectations:
+        expected = tested.expectation
+        rows.append(
+            {
+                "expected": f"{_title_of(expected.metric)}: "
+                f"{expected.of} {expected.side} {expected.than}",
+                "seeds": tested.difference.n,
+                "difference": tested.difference.estimate,
+                "finding": tested.finding,
+            }
+        )
+    return Table("sweep_expectations", "What was expected, and found", columns, rows)
+
+
+def _title_of(metric: str) -> str:
+    """Name a metric in a sentence; a planted one says so, as its column does by its table."""
+    if metric in _TITLES:
+        return _TITLES[metric]
+    return metric.replace("_", " ")
+
+
+def _shown(rows: Sequence[SweepRow], titles: Mapping[str, str]) -> dict[str, str]:
+    """Pick the metrics that some row has a value for, with their titles."""
+    return {
+        metric: title
+        for metric, title in titles.items()
+        if metric in _ALWAYS_SHOWN or any(row.metrics[metric].n for row in rows)
+    }
+
+
 def _main_table(table: SweepTable) -> Table:
-    rows = [_row(row, tuple(_TITLES)) for row in table.rows]
+    titles = _shown(table.rows, _TITLES)
+    rows = [_row(row, tuple(titles)) for row in table.rows]
     if table.shortcut is not None:
         shortcut = {"name": "shortcut baseline", "seeds": table.shortcut.n}
         rows.append({**shortcut, "accuracy": table.shortcut.estimate})
     columns = (
         Column("name", "model"),
         Column("seeds", "seeds", "count"),
-        *(Column(metric, title, "interval") for metric, title in _TITLES.items()),
+        *(Column(metric, title, "interval") for metric, title in titles.items()),
     )
     return Table("sweep", f"Sweep {table.name}, per cent over seeds", columns, rows)
 
 
 def _differences_table(table: SweepTable) -> Table:
     found = table.differences
+    titles = _shown(found.rows, {metric: _title_of(metric) for metric in COMPARED})
     columns = (
         Column("name", f"minus {found.to}"),
         Column("seeds", "seeds", "count"),
-        *(Column(metric, _TITLES[metric], "interval") for metric in COMPARED),
+        *(Column(metric, title, "interval") for metric, title in titles.items()),
     )
-    rows = [_row(row, COMPARED) for row in found.rows]
+    rows = [_row(row, tuple(titles)) for row in found.rows]
     caption = f"Each model less {found.to}, paired by seed, points"
     return Table("sweep_differences", caption, columns, rows)
 

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from dart_jax.evaluate.summary import RunSummary, drift_of
-from dart_jax.evaluate.sweep_table import Result, SweepTable, over_seeds, sweep_table
+from dart_jax.evaluate.expectations import Expectation, check_expectation
+from dart_jax.evaluate.over_seeds import over_seeds
+from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
+from dart_jax.evaluate.sweep_table import Result, SweepTable, sweep_table
 from tests.evaluate.conftest import drift, made_up_summary, metrics
+from tests.evaluate.test_planted import made_up_planted
 
 
 def summary(accuracy: float, confirmed: int, m_int: float = 0.4) -> RunSummary:
@@ -117,3 +120,61 @@ def test_a_run_without_a_pair_has_no_drift_rate():
     empty = replace(summary(0.5, 0), drift=drift_of({"M_int": nothing, "M_DART": nothing}))
     table = build([Result("a", 0, empty, "x0")], ["a"])
     assert rows(table)["a"].metrics["drift"].values == {"0": None}
+
+
+def test_planted_faults_are_shares_of_the_answers_and_weigh_by_severity():
+    planted = made_up_planted()
+    run = replace(summary(0.5, 10), planted=planted)
+    found = rows(build([Result("a", 0, run, "x0")], ["a"]))
+
+    before = found["distill only"].metrics
+    assert before["planted"].mean == 8 / 12 and before["planted_minor"].mean == 3 / 12
+    assert before["planted_harm"].mean == (3 * 1 + 2 * 3 + 3 * 4) / 12
+
+    after = found["a"].metrics
+    assert after["planted_reduction"].mean == planted.reduction.value == 5 / 8
+    assert after["left_extreme"].mean == pytest.approx(1 / 3)
+    assert after["left_moderate"].n == 0, "there was none to be left"
+    assert before["left_extreme"].n == 0 and found["M0"].metrics["planted"].mean == 0
+
+
+def test_a_row_has_the_mean_weight_of_a_repair_by_severity(results):
+    repairs = [{"minor": RepairedSeverity(2, 2.0)}, {"minor": RepairedSeverity(1, 4.0)}]
+    changed = []
+    for result, repair in zip(results, repairs, strict=False):
+        changed.append(replace(result, summary=replace(result.summary, repair=repair)))
+    assert rows(build(changed, ["a"]))["a"].weights == {"minor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("side", "of", "than", "finding"),
+    [
+        ("below", [0.1, 0.11, 0.12], [0.3, 0.31, 0.33], "as expected"),
+        ("above", [0.1, 0.11, 0.12], [0.3, 0.31, 0.33], "the opposite"),
+        ("below", [0.1, 0.3, 0.2], [0.2, 0.2, 0.3], "not told from noise"),
+        ("below", [0.1], [0.3], "not told from noise"),
+        ("below", [None, 0.1], [0.3, None], "not measured"),
+    ],
+)
+def test_an_expectation_is_held_against_the_differences_of_equal_seeds(side, of, than, finding):
+    expectation = Expectation("a", "drift", side, "b")
+    values = [over_seeds(numbered(*each), 0.95) for each in (of, than)]
+    assert check_expectation(expectation, *values, 0.95).finding == finding
+
+
+def test_expectations_name_variants_or_their_m_int(results):
+    expected = [Expectation("b_2", "drift", "below", name) for name in ("a", "M_int")]
+    missing = Expectation("not_run", "drift", "below", "a")
+    table = sweep_table(
+        results,
+        ["a", "b_2"],
+        0.95,
+        name="try",
+        seeds=[0, 1],
+        runs=6,
+        expectations=[*expected, missing],
+    )
+    to_a, to_m_int, unmeasured = table.expectations
+    assert list(to_a.difference.values.values()) == pytest.approx([-0.1, -0.06])
+    assert list(to_m_int.difference.values.values()) == pytest.approx([-0.3, -0.22])
+    assert unmeasured.finding == "not measured"

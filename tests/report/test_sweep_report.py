@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from dart_jax.evaluate.expectations import Expectation
 from dart_jax.evaluate.models import AUDITED
-from dart_jax.evaluate.summary import drift_of
+from dart_jax.evaluate.summary import RepairedSeverity, drift_of
 from dart_jax.evaluate.sweep_table import Failure, Result, sweep_table
 from dart_jax.report.figures import to_png, to_svg
-from dart_jax.report.sweep_figures import accuracy_against_drift
+from dart_jax.report.sweep_figures import accuracy_against_drift, dose_response
 from dart_jax.report.sweep_report import sweep_text, write_sweep
+from tests.evaluate.test_planted import made_up_planted
 from tests.evaluate.test_sweep_table import summary
+from tests.report.test_planting import PLANTING
 
 HOSTILE = "b^2~c<d|e & _x"
 
@@ -95,3 +98,32 @@ def test_a_sweep_in_which_no_test_prompt_had_room_says_so(tmp_path):
 @pytest.mark.parametrize("to_bytes", [to_png, to_svg])
 def test_the_picture_is_the_same_each_time(to_bytes, table):
     assert to_bytes(accuracy_against_drift(table)) == to_bytes(accuracy_against_drift(table))
+
+
+def test_planted_faults_and_expectations_have_tables_and_a_picture(tmp_path):
+    planted = replace(
+        summary(0.5, 10),
+        planting=PLANTING,
+        planted=made_up_planted(),
+        repair={"extreme": RepairedSeverity(2, 8.0)},
+    )
+    expectation = Expectation("a", "planted_extreme", "below", "M_int")
+    table = sweep_table(
+        [Result("a", 0, planted, "x0")],
+        ["a"],
+        0.95,
+        name="try",
+        seeds=[0],
+        runs=1,
+        expectations=[expectation],
+    )
+    write_sweep(tmp_path, table)
+
+    page, text = (tmp_path / "table.md").read_text("utf-8"), sweep_text(tmp_path)
+    for words in (page, text):
+        assert "planted extreme: a below M_int" in words
+        assert "not told from noise" in words and "62.5" in words
+    [points] = dose_response(table).axes[0].lines
+    assert list(points.get_xdata()) == [4.0]
+    assert points.get_ydata() == pytest.approx([100 / 3])
+    assert (tmp_path / "dose_response.png").stat().st_size > 1000

@@ -8,28 +8,34 @@
       uniform: {repair.severity_weights: [1, 1, 1, 1]}
       quick:
         sft: {epochs: 1}
+    expectations:                    # default none: written before the sweep runs, see below
+      - {of: linear, metric: drift, below: uniform}
 
-Every variant is parsed before anything runs. `run.*` belongs to the sweep.
+Every variant is parsed before anything runs. `run.*` belongs to the sweep. What is
+expected is compared with what was found, see `evaluate.expectations`.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
+from dart_jax.evaluate.expectations import Expectation
+from dart_jax.evaluate.sweep_table import METRICS
 from dart_jax.pipeline.run_day import day_of_sweep
 from dart_jax.settings import BadSetting
 from dart_jax.settings_source import put_settings
 from dart_jax.strict_yaml import nested, read_settings
 from dart_jax.suggestions import did_you_mean
 
-_KEYS = {"base", "settings", "seeds", "variants"}
+_KEYS = {"base", "settings", "seeds", "variants", "expectations"}
 _NOT_SHARED = {"config", "stages", "dry_run"}
+_EXAMPLE = "{of: linear, metric: drift, below: uniform}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -57,6 +63,7 @@ class Sweep:
         runs: All variants with the first seed, then with the next: what variants share is done
             once a seed, and the first seed alone is a whole comparison.
         day: That the sweep was first started; `model.date` of the runs that set none.
+        expectations: What the file says that the table will show.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Sweep:
     seeds: tuple[int, ...]
     runs: tuple[SweepRun, ...]
     day: str
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -114,7 +122,8 @@ def read_sweep(
         for seed in seeds
         for name, overrides in variants.items()
     ]
-    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day)
+    expectations = _expectations(path, content.get("expectations"), variants)
+    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day, expectations)
 
 
 def _base(parser: Any, path: Path, content: Mapping[str, Any], arguments: Mapping[str, str]) -> Any:
@@ -158,6 +167,31 @@ def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:
         if overrides is not None and not isinstance(overrides, Mapping):
             raise BadSetting(f"{path}: variants.{name}: {overrides!r} is not section.field: value")
     return {name: overrides or {} for name, overrides in given.items()}
+
+
+def _expectations(path: Path, given: Any, variants: Iterable[str]) -> tuple[Expectation, ...]:
+    """Read the list of expectations; a misspelt name would otherwise be found out after hours."""
+    if not isinstance(given or [], list):
+        raise BadSetting(f"{path}: expectations: give a list of {_EXAMPLE}")
+    return tuple(
+        _expectation(f"{path}: expectations, number {number}", each, list(variants))
+        for number, each in enumerate(given or [], 1)
+    )
+
+
+def _expectation(where: str, given: Any, variants: Sequence[str]) -> Expectation:
+    sides = [side for side in ("below", "above") if isinstance(given, Mapping) and side in given]
+    if len(sides) != 1 or given.keys() != {"of", "metric", sides[0]}:
+        raise BadSetting(f"{where}: {given!r} is not like {_EXAMPLE}")
+
+    [side] = sides
+    for key, known in (("of", variants), ("metric", METRICS), (side, [*variants, "M_int"])):
+        if given[key] not in known:
+            hint = did_you_mean(str(given[key]), known)
+            raise BadSetting(
+                f"{where}: unknown {key} {given[key]}{hint}; known: {', '.join(known)}"
+            )
+    return Expectation(given["of"], given["metric"], side, given[side])
 
 
 def _seeds(where: str, given: Any) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ def write_results(sweep: Sweep, complete: Sequence[int], failures: Sequence[Fail
         runs=len(sweep.runs),
         measured_differently=_differing(runs),
         failures=failures,
+        expectations=sweep.expectations,
     )
     write_sweep(sweep.out, table)
 

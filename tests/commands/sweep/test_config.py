@@ -8,6 +8,7 @@ import yaml
 from dart_jax.command_line import take_settings
 from dart_jax.commands.sweep.config import read_sweep
 from dart_jax.config import SETTINGS
+from dart_jax.evaluate.expectations import Expectation
 
 ROOT = Path(__file__).parents[3]
 BASE = "base: {data: {max_train: 4}}\n"
@@ -48,10 +49,15 @@ def test_variants_change_the_base_and_seeds_come_outermost(read):
     assert yaml.safe_load(sweep.runs[1].resolved)["sft"]["learning_rate"] == 1e-4
 
 
-@pytest.mark.parametrize("name", ["ablation", "smollm2_sweep"])
+@pytest.mark.parametrize("name", ["ablation", "lab", "smollm2_sweep"])
 def test_shipped_sweeps_are_read(name):
     sweep = read_sweep(ROOT / f"configs/{name}.yaml", None, {})
     assert len(sweep.runs) == 3 * len({run.variant for run in sweep.runs}) >= 9
+
+
+def test_expectations_are_read(read):
+    text = "variants: {a: , b: }\nexpectations: [{of: b, metric: planted, above: M_int}]"
+    assert read(BASE + text).expectations == (Expectation("b", "planted", "above", "M_int"),)
 
 
 def test_the_base_is_a_file_beside_it(read, tmp_path):
@@ -98,6 +104,16 @@ def test_what_all_variants_share_lies_between_the_base_and_the_command_line(read
         ("variants: {a: }\nseeds: [1, 1]", r"seeds: \[1, 1\]"),
         ("variants: {a: }\nseeds: []", r"seeds: \[\]"),
         ("variants: {a: }\nnope: 1", r"unknown key nope"),
+        ("variants: {a: }\nexpectations: 3", r"expectations: give a list"),
+        ("variants: {a: }\nexpectations: [{of: a}]", r"expectations, number 1: .* is not like"),
+        (
+            "variants: {a: , b: }\nexpectations: [{of: a, metric: drif, below: b}]",
+            r"expectations, number 1: unknown metric drif; did you mean drift\?",
+        ),
+        (
+            "variants: {linear: }\nexpectations: [{of: linear, metric: drift, above: linea}]",
+            r"unknown above linea; did you mean linear\?",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(text, message, read):
