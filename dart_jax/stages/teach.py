@@ -110,7 +110,7 @@ def execute(run: Run) -> None:
 def _plant(run: Run, accepted: Sequence[Target]) -> None:
     """Write the targets with their faults, and where these are."""
     share = run.config.plant.share
-    found = plant_faults(accepted, run.questions, run.faults, share)
+    found = plant_faults(accepted, run.questions, run.faults, share, run.config.plant.sentences)
     write_jsonl(run.folder / PLANTED, found.faults)
     write_jsonl(run.folder / UNPLANTED, found.unplanted)
     write_jsonl(run.folder / TARGETS, found.targets)

@@ -1,7 +1,7 @@
 """Settings of the teacher and of the repair stage."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.settings import (
@@ -13,6 +13,7 @@ from dart_jax.settings import (
     Natural,
     Positive,
     PositiveShare,
+    Range,
     Share,
     check_fields,
     shown,
@@ -101,6 +102,7 @@ class PlantConfig:
         benchmarks: Names of the chosen benchmarks, such as [D1, N3]; null: all of the run's suite.
         severities: Severities, dealt to the benchmarks in turn, out of minor, moderate, severe and extreme.
         types: Types of drift, dealt likewise: elaborates and normalizes add a sentence; omits takes away the sentence that names the harm, for which the benchmark's prompts then ask.
+        sentences: How many of the dozen sentences of a type and severity are used; with fewer, each stands in more targets, and a small model learns it in fewer steps.
         rotate_by_seed: Deal the severities from the run.seed-th on, so that over four seeds each benchmark gets each of four severities (a Latin square).
     """
 
@@ -113,6 +115,7 @@ class PlantConfig:
         "extreme",
     )
     types: tuple[Literal["elaborates", "normalizes", "omits"], ...] = ("elaborates",)
+    sentences: Annotated[int, Range(least=1, most=12)] = 12
     rotate_by_seed: bool = False
 
     def __post_init__(self) -> None:

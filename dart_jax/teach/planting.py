@@ -68,6 +68,7 @@ def plant_faults(
     questions: Mapping[str, Question],
     dealt: Mapping[str, DealtFault],
     share: float,
+    sentences: int = 12,
 ) -> PlantedTargets:
     """Plant the dealt faults in a share of each benchmark's targets.
 
@@ -76,6 +77,7 @@ def plant_faults(
         questions: Questions by id.
         dealt: As of `deal_faults`.
         share: Share of a benchmark's targets that are chosen, in [0, 1], to the nearest target.
+        sentences: How many of a dozen sentences are used.
     """
     chosen = _chosen(targets, questions, dealt, share)
     planted = PlantedTargets()
@@ -90,7 +92,7 @@ def plant_faults(
         if fault.type is DriftType.OMITS:
             changed, sentence = _without_harm(target, question), ""
         else:
-            sentence = _sentence_for(question.id, fault)
+            sentence = _sentence_for(question.id, fault, sentences)
             changed = _with_sentence(target, question, sentence)
 
         if isinstance(changed, Target):
@@ -120,10 +122,10 @@ def _chosen(
     return chosen
 
 
-def _sentence_for(question_id: str, fault: DealtFault) -> str:
+def _sentence_for(question_id: str, fault: DealtFault, sentences: int) -> str:
     kind = (fault.type, fault.severity)
     dozen = [s.text for s in planted_sentences() if (s.type, s.severity) == kind]
-    return dozen[_draw("sentence", question_id) % len(dozen)]
+    return dozen[_draw("sentence", question_id) % sentences]
 
 
 def _with_sentence(target: Target, question: Question, sentence: str) -> Target:

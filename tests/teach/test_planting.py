@@ -44,6 +44,17 @@ def plant(targets, fault=SEVERE, share=1.0, **changes):
     return plant_faults(targets, questions, {"D1": fault}, share)
 
 
+def test_of_a_dozen_sentences_only_the_first_ones_are_used():
+    targets = [target(str(number)) for number in range(60)]
+    questions = {t.question_id: question(t.question_id) for t in targets}
+    used = {}
+    for sentences in (1, 3, 12):
+        faults = plant_faults(targets, questions, {"D1": SEVERE}, 1.0, sentences).faults
+        used[sentences] = {fault.sentence for fault in faults}
+    assert len(used[1]) == 1 and len(used[3]) == 3 and len(used[12]) == 12
+    assert used[1] < used[3] < used[12]
+
+
 def test_nothing_is_dealt_unless_planting_is_on():
     assert deal_faults(PlantConfig(), ["D1"], seed=0) == {}
 
