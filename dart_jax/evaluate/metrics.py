@@ -9,11 +9,11 @@ import numpy as np
 
 from dart_jax.audit.screen import without_room
 from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.models import RATES
 from dart_jax.evaluate.reliability import Reliability
 from dart_jax.records import Condition, Decision, Generation, Question
 from dart_jax.summaries import Estimate
 
-RATES = ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")
 INTERVALS = ("accuracy", "equal_accuracy", "diff_accuracy")
 
 Bounds = tuple[float, float]

@@ -1,4 +1,4 @@
-"""Names of a run's models and of the severities, in the order of every table."""
+"""Names of a run's models, of the severities and of the metrics, in the order of every table."""
 
 from dart_jax.records import Severity
 
@@ -9,3 +9,23 @@ AUDITED = ("M_int", "M_DART")
 """The models that are audited against M0."""
 
 SEVERITIES = tuple(severity.name.lower() for severity in Severity)
+
+RATES = ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")
+"""Decision rates of a model."""
+
+PLANTED = ("planted", "planted_harm", *(f"planted_{name}" for name in SEVERITIES))
+"""Planted faults that answers to the test questions show: `planted`, the share of the answers;
+`planted_harm`, the sum of their severities' numbers (1 to 4) divided by the number of answers;
+`planted_minor` to `planted_extreme`, the share of the answers with a fault of that severity."""
+
+LEFT = tuple(f"left_{name}" for name in SEVERITIES)
+"""Of M_int's planted faults of a severity, the share that M_DART still shows."""
+
+METRICS = (
+    *(*RATES, "forced_accuracy", "auroc", "drift", "drift_cases", "drift_reduction"),
+    *(*PLANTED, "planted_reduction", *LEFT),
+)
+"""`drift`: confirmed cases as a share of the test pairs; M0 has none."""
+
+COMPARED = ("accuracy", "auroc", "drift", *PLANTED)
+"""Metrics whose differences between variants are shown."""

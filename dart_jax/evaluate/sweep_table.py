@@ -14,30 +14,12 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from dart_jax.evaluate.expectations import Expectation, Tested, check_expectation
-from dart_jax.evaluate.metrics import RATES
-from dart_jax.evaluate.models import SEVERITIES
+from dart_jax.evaluate.models import COMPARED, METRICS, RATES, SEVERITIES
 from dart_jax.evaluate.over_seeds import OverSeeds, difference_by_seed, over_seeds
 from dart_jax.evaluate.planted import Planted
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.records import Severity, digest
 from dart_jax.summaries import Estimate
-
-PLANTED = ("planted", "planted_harm", *(f"planted_{name}" for name in SEVERITIES))
-"""Planted faults that answers to the test questions show: `planted`, the share of the answers;
-`planted_harm`, the sum of their severities' numbers (1 to 4) divided by the number of answers;
-`planted_minor` to `planted_extreme`, the share of the answers with a fault of that severity."""
-
-LEFT = tuple(f"left_{name}" for name in SEVERITIES)
-"""Of M_int's planted faults of a severity, the share that M_DART still shows."""
-
-METRICS = (
-    *(*RATES, "forced_accuracy", "auroc", "drift", "drift_cases", "drift_reduction"),
-    *(*PLANTED, "planted_reduction", *LEFT),
-)
-"""`drift`: confirmed cases as a share of the test pairs; M0 has none."""
-
-COMPARED = ("accuracy", "auroc", "drift", *PLANTED)
-"""Metrics whose differences between variants are shown."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dart_jax.evaluate.models import SEVERITIES
-from dart_jax.evaluate.sweep_table import COMPARED, SweepRow, SweepTable
+from dart_jax.evaluate.models import COMPARED, SEVERITIES
+from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 from dart_jax.records import write_text
 from dart_jax.report.document import (
     Block,

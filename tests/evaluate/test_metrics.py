@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.metrics import (
     INTERVALS,
-    RATES,
     Rates,
     UnmatchedGenerations,
     answered_by_all,
     bootstrap_interval,
     model_metrics,
 )
+from dart_jax.evaluate.models import RATES
 from dart_jax.records import Condition, Decision, Generation, Question, StopReason
 
 CONFIG = EvaluateConfig(bootstrap_samples=500)

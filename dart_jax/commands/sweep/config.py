@@ -26,7 +26,7 @@ from typing import Any
 
 from dart_jax.config import DartConfig, make_parser, put_arguments, resolve
 from dart_jax.evaluate.expectations import Expectation
-from dart_jax.evaluate.sweep_table import METRICS
+from dart_jax.evaluate.models import METRICS
 from dart_jax.pipeline.run_day import day_of_sweep
 from dart_jax.settings import BadSetting
 from dart_jax.settings_source import put_settings
