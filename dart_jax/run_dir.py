@@ -272,17 +272,22 @@ class ResultFile(Generic[R]):
     Every process holds the records; the file is the first one's. If all processes make the records,
     all of them call `add`; if the first makes them alone, the others get them from `finish`.
 
+    Args:
+        path: None for no file: the records are held in memory alone.
+
     Attributes:
         records: The file's records and those added since.
     """
 
-    def __init__(self, path: Path, record_type: type[R]):
+    def __init__(self, path: Path | None, record_type: type[R]):
         self.path = path
-        self.records: list[R] = on_primary(lambda: resume_jsonl(path, record_type))
+        self.records: list[R] = []
+        if path is not None:
+            self.records = on_primary(lambda: resume_jsonl(path, record_type))
 
     def add(self, records: Sequence[R]) -> None:
         """Append records, which are on the disk when this returns."""
-        if is_primary():
+        if is_primary() and self.path is not None:
             append_jsonl(self.path, records)
         self.records.extend(records)
 
@@ -291,7 +296,8 @@ class ResultFile(Generic[R]):
 
         def write() -> list[R]:
             ordered = sorted(self.records, key=position)
-            write_jsonl(self.path, ordered)
+            if self.path is not None:
+                write_jsonl(self.path, ordered)
             return ordered
 
         self.records = on_primary(write)

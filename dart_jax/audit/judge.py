@@ -151,6 +151,8 @@ class _Session:
         on_result: OnVerdict | None,
     ) -> None:
         self._chat, self._config, self._on_result = chat, config, on_result
+        # Made once: it takes longer than the rest of a request.
+        self._schema = JudgeAnswer.model_json_schema()
         # Several models may be audited on one question, so that its id alone names no pair.
         self._cases = {f"{pair.candidate.model} {pair.question_id}": _Case(pair) for pair in pairs}
         self._open: dict[str, _Ask] = {}
@@ -197,7 +199,7 @@ class _Session:
             ask.messages,
             temperature=self._config.temperature,
             max_tokens=self._config.max_tokens,
-            json_schema=JudgeAnswer.model_json_schema(),
+            json_schema=self._schema,
         )
 
     def _note(self, ask: _Ask, answer: JudgeAnswer | str) -> None:

@@ -11,9 +11,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS usage (
   failures INTEGER NOT NULL, stored INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL, cost_usd REAL);
 """
+# As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
+_RESPONSE = "SELECT CAST(response AS BLOB) FROM responses WHERE key = ?"
 _ADD_FAILURE = """
 INSERT INTO failures VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
   reason = excluded.reason, attempts = attempts + excluded.attempts, failed_at = excluded.failed_at
@@ -96,10 +98,8 @@ class ResponseStore:
 
         A response that is no JSON object is damaged and discarded, so that it is asked for again.
         """
-        # As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
-        query = "SELECT CAST(response AS BLOB) FROM responses WHERE key = ?"
         with self._lock:
-            row = self._db.execute(query, (key,)).fetchone()
+            row = self._db.execute(_RESPONSE, (key,)).fetchone()
         if row is None:
             return None
         response = _read_object(row[0])
@@ -229,19 +229,27 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.executescript(f"{_TABLES} PRAGMA user_version = {FILE_VERSION};")
 
 
-def stored_keys(path: Path) -> set[str]:
-    """Read the keys with an answer without changing the file; none when it does not exist.
+@contextmanager
+def stored_answers(path: Path) -> Iterator[Callable[[str], dict[str, Any] | None]]:
+    """Open a store to look answers up by key without changing the file, which may be missing.
 
     Raises:
         BadStore: The file is no response store, or a damaged one.
     """
     if not path.exists():
-        return set()
+        yield lambda key: None
+        return
+
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        try:
-            return {key for (key,) in db.execute("SELECT key FROM responses")}
-        except sqlite3.DatabaseError as error:
-            raise damaged(path, KIND, error) from error
+
+        def get(key: str) -> dict[str, Any] | None:
+            try:
+                row = db.execute(_RESPONSE, (key,)).fetchone()
+            except sqlite3.DatabaseError as error:
+                raise damaged(path, KIND, error) from error
+            return None if row is None else _read_object(row[0])
+
+        yield get
 
 
 def copy_answers(source: Path, target: Path) -> None:

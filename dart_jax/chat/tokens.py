@@ -20,5 +20,9 @@ def estimate_prompt(messages: Sequence[Message]) -> int:
 
 def estimate_request(request: ChatRequest) -> int:
     """Estimate the upper bound of a request: its prompt, its schema and all new tokens."""
-    schema = estimate_tokens(str(request.json_schema)) if request.json_schema else 0
-    return estimate_prompt(request.messages) + schema + request.max_tokens
+    return estimate_prompt(request.messages) + estimate_schema(request) + request.max_tokens
+
+
+def estimate_schema(request: ChatRequest) -> int:
+    """Estimate the tokens of a request's schema; 0 without one."""
+    return estimate_tokens(str(request.json_schema)) if request.json_schema else 0

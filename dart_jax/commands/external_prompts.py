@@ -28,7 +28,6 @@ from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
 from dart_jax.stages.auditing import judge_input
 from dart_jax.stages.context import Run
-from dart_jax.stages.providers import open_service
 
 G = TypeVar("G")
 P = TypeVar("P")
@@ -173,7 +172,7 @@ def grade_missing(
         else:
 
             def ask_service() -> None:
-                with open_service(run, "judge") as chat:
+                with run.service("judge") as chat:
                     grade(missing, chat, config, schema, correction, keep)
 
             on_primary(ask_service)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
+from dart_jax.config import STAGES
 from dart_jax.processes import on_primary
 from dart_jax.stages import audit, distill, evaluate, repair, teach
 from dart_jax.stages.context import Run
@@ -26,6 +28,8 @@ class PlannedStage:
         check: Raises, before anything is touched, for inputs that `execute` would refuse; every
             process calls it.
         execute: Does the work.
+        ask: The part of `execute` in which a service may be asked, which the dry run goes through;
+            None where none is.
         outputs, work: As of `RunDir.stage`.
         same_answers: Names the files that say the same under two sets of recorded inputs; of the
             stages whose answers outlive a change that does not concern them.
@@ -37,6 +41,7 @@ class PlannedStage:
     inputs: Callable[[Run], dict[str, Any]]
     check: Callable[[Run], None]
     execute: Callable[[Run], None]
+    ask: Callable[[Run], object] | None
     outputs: tuple[str, ...]
     work: tuple[str, ...]
     same_answers: SameAnswers | None = None
@@ -60,21 +65,51 @@ def stages_of(run: Run) -> Iterator[PlannedStage]:
 
 def planned_stages(cycles: int) -> list[PlannedStage]:
     """The stages where every cycle repairs something."""
-    found = [_once("teach", teach), _once("distill", distill)]
+    found = [_once("teach", teach, teach.ask), _once("distill", distill)]
     for cycle in map(Cycle, range(1, cycles + 1)):
         same_answers = partial(audit.same_answers, cycle=cycle)
-        found.append(_in_cycle("audit", audit, cycle, (), same_answers))
-        found.append(_in_cycle("repair", repair, cycle, (f"adapters/{cycle.after}",)))
-    return [*found, _once("evaluate", evaluate, evaluate.same_answers)]
+        found.append(_in_cycle("audit", audit, audit.execute, cycle, (), same_answers))
+        found.append(_in_cycle("repair", repair, repair.ask, cycle, (f"adapters/{cycle.after}",)))
+    return [*found, _once("evaluate", evaluate, evaluate.ask, evaluate.same_answers)]
 
 
-def _once(name: str, module: Any, same_answers: SameAnswers | None = None) -> PlannedStage:
+def due_stages(run: Run, stages: Sequence[str]) -> list[PlannedStage]:
+    """List the stages from the first that is not up to date to the last that is asked for.
+
+    Args:
+        stages: Those that are asked for, of STAGES.
+    """
+    last = max(STAGES.index(stage) for stage in stages)
+    planned_to_last = takewhile(
+        lambda planned: STAGES.index(planned.stage) <= last,
+        planned_stages(run.config.repair.cycles),
+    )
+    wanted = list(planned_to_last)
+    names = [planned.name for planned in wanted]
+
+    for planned in stages_of(run):
+        if planned.name not in names:
+            break
+        # Inputs may be files that only an earlier stage writes, so that the manifest comes first.
+        manifest = run.folder / f"stages/{planned.name}.json"
+        if not manifest.exists() or not run.folder.is_current(planned.name, planned.inputs(run)):
+            return wanted[names.index(planned.name) :]
+    return []
+
+
+def _once(
+    name: str,
+    module: Any,
+    ask: Callable[[Run], object] | None = None,
+    same_answers: SameAnswers | None = None,
+) -> PlannedStage:
     return PlannedStage(
         name=name,
         stage=name,
         inputs=module.inputs,
         check=module.check,
         execute=module.execute,
+        ask=ask,
         outputs=module.OUTPUTS,
         work=module.WORK,
         same_answers=same_answers,
@@ -84,6 +119,7 @@ def _once(name: str, module: Any, same_answers: SameAnswers | None = None) -> Pl
 def _in_cycle(
     stage: str,
     module: Any,
+    ask: Callable[..., object],
     cycle: Cycle,
     further: tuple[str, ...],
     same_answers: SameAnswers | None = None,
@@ -99,6 +135,7 @@ def _in_cycle(
         inputs=partial(module.inputs, cycle=cycle),
         check=partial(module.check, cycle=cycle),
         execute=partial(module.execute, cycle=cycle),
+        ask=partial(ask, cycle=cycle),
         outputs=(*map(cycle.path, module.OUTPUTS), *further),
         work=tuple(map(cycle.path, module.WORK)),
         same_answers=same_answers,

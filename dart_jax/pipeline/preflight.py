@@ -15,7 +15,7 @@ from dart_jax.sft.token_losses import token_loss
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import check_auto_tau
-from dart_jax.stages.providers import check_service
+from dart_jax.stages.services import check_service
 
 
 def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def _check_models(run: Run) -> None:
 
 def _check_services(run: Run) -> None:
     for role in _roles(run):
-        check_service(run, role)
+        check_service(getattr(run.config, role), role)
 
 
 def _roles(run: Run) -> tuple[str, ...]:

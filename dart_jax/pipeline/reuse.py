@@ -23,7 +23,7 @@ from dart_jax.config import DartConfig
 from dart_jax.pipeline.plan import PlannedStage
 from dart_jax.run_dir import RunConfig, RunDir, as_recorded, copy_path
 from dart_jax.stages.context import SCORES, LoadedModels, Run
-from dart_jax.stages.providers import STORE
+from dart_jax.stages.services import STORE
 
 
 @dataclass

@@ -13,7 +13,6 @@ from typing import Any
 from dart_jax.audit.drift import check_held_out, drift_cases
 from dart_jax.audit.noise_floor import TAU
 from dart_jax.data.splits import take
-from dart_jax.generate.answers import answer_questions
 from dart_jax.processes import on_primary
 from dart_jax.records import Question, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
@@ -93,14 +92,7 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
         "M0": "audit/generations/M0.jsonl",
         cycle.before: cycle.path(f"audit/generations/{cycle.before}.jsonl"),
     }
-    answers = answer_questions(
-        run.model,
-        {cycle.before: run.adapter(cycle.before)},
-        pool(run),
-        {name: run.folder / file for name, file in files.items()},
-        run.decode,
-        run.config.run.seed,
-    )
+    answers = run.answers(files, pool(run))
     both = (answers["M0"], answers[cycle.before])
     scores = score_all(run, [*both[0], *both[1]], cycle.path("audit/scores.jsonl"))
     if cycle == FIRST and run.config.audit.tau == "auto":

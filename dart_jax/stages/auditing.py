@@ -22,7 +22,6 @@ from dart_jax.records import (
     Severity,
     write_jsonl,
 )
-from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import tau_of
 from dart_jax.stages.providers import judge
@@ -112,7 +111,7 @@ def _judge_missing(
     run: Run, pairs: Sequence[Pair], path: str, questions: Mapping[str, Question]
 ) -> list[Outcome]:
     """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again."""
-    outcomes = ResultFile(run.folder / path, Outcome)
+    outcomes = run.results(path, Outcome)
     outcomes.records = [o for o in outcomes.records if not isinstance(o, JudgeFailure)]
     judged = {outcome.question_id for outcome in outcomes.records}
     missing = [pair for pair in pairs if pair.question_id not in judged]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from dart_jax.audit.score_store import ScoreStore, StoredScorer
 from dart_jax.audit.scorer_protocol import Scorer
 from dart_jax.audit.scorers import make_scorers, single_scorer
+from dart_jax.chat.protocol import ChatModel
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
+from dart_jax.generate.answers import answer_questions
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import MeshConfig, ModelConfig
 from dart_jax.model.identity import checkpoint_identity
@@ -26,10 +29,13 @@ from dart_jax.processes import check_started, on_primary, to_devices
 from dart_jax.prompts.conclusion import RULE
 from dart_jax.prompts.planted import PLANTED_TEXTS, with_harm_request
 from dart_jax.prompts.templates import TEXTS
-from dart_jax.records import DriftType, Question, digest
-from dart_jax.run_dir import RunDir, hash_path
+from dart_jax.records import DriftType, Generation, Question, digest
+from dart_jax.run_dir import ResultFile, RunDir, hash_path
+from dart_jax.stages.services import open_service
 from dart_jax.teach.planted import DealtFault, mark_model, read_planting
 from dart_jax.teach.planting import deal_faults
+
+R = TypeVar("R")
 
 SCORES = "scores.sqlite"
 LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
@@ -37,6 +43,9 @@ LoadedModels = dict[tuple[ModelConfig, MeshConfig], Model]
 
 class Run:
     """One run in progress. Questions are loaded at once, the model when a stage needs it.
+
+    Stages get answers, scores, services and result files here alone, so that the dry run can give
+    them imagined ones.
 
     Args:
         loaded: Models that are loaded already, by their settings; runs of one sweep share it.
@@ -117,6 +126,34 @@ class Run:
     def adapter_path(self, name: str) -> Path:
         """Folder of an adapter, in PEFT's format."""
         return self.folder / f"adapters/{name}"
+
+    def answers(
+        self, files: Mapping[str, str], questions: Sequence[Question], policy: bool = False
+    ) -> dict[str, list[Generation]]:
+        """Have models answer questions, as far as their files do not hold the answers yet.
+
+        Args:
+            files: Where each model's answers are kept, relative to the run, by the model's name.
+            policy: Whether the explanation policy is in the system prompt.
+        """
+        return answer_questions(
+            self.model,
+            {name: self.adapter(name) for name in files if name != "M0"},
+            questions,
+            {name: self.folder / file for name, file in files.items()},
+            self.decode,
+            self.config.run.seed,
+            policy,
+        )
+
+    def service(self, role: str) -> AbstractContextManager[ChatModel]:
+        """Open the service behind `teacher` or `judge` for the stage that runs."""
+        config = self.config.teacher if role == "teacher" else self.config.judge
+        return open_service(self.folder, config, role, self.stage)
+
+    def results(self, file: str, record_type: type[R]) -> ResultFile[R]:
+        """Open a file of the run to which results are added as they come."""
+        return ResultFile(self.folder / file, record_type)
 
     def common_inputs(self) -> dict[str, Any]:
         """Inputs of every stage: the prompts' wording, how answers are read, and the seed."""

@@ -13,7 +13,6 @@ import jax
 
 from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
-from dart_jax.generate.answers import answer_questions
 from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import data_parallel
 from dart_jax.processes import on_primary
@@ -88,14 +87,7 @@ def _examples(run: Run, further: Sequence[Target] = ()) -> list[Example]:
 
 def _scored_targets(run: Run) -> list[Target]:
     """M0's rationales on the training questions, with the weights that their scores give."""
-    answers = answer_questions(
-        run.model,
-        {},
-        run.splits["train"],
-        {"M0": run.folder / "distill/M0.jsonl"},
-        run.decode,
-        run.config.run.seed,
-    )["M0"]
+    answers = run.answers({"M0": "distill/M0.jsonl"}, run.splits["train"])["M0"]
     asked = len(answers)
     answers = [answer for answer in answers if answer.had_room]
 

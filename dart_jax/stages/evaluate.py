@@ -142,12 +142,22 @@ def check(run: Run) -> None:
 def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and the report."""
     started = time.perf_counter()
+    found = ask(run)
+    on_primary(lambda: _report(run, found, started))
+
+
+def ask(run: Run) -> dict[str, Measured]:
+    """Have the models answer the test questions and the judge decide on the answers.
+
+    Returns:
+        What was found, by way of asking; the first is what the report's figures are of.
+    """
     later = on_primary(lambda: _later(run))
     policy = run.config.evaluate.policy
     found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
     if policy == "both":
         found["with"] = measure(run, (), True, WITH_POLICY)
-    on_primary(lambda: _report(run, found, started))
+    return found
 
 
 def _report(run: Run, found: dict[str, Measured], started: float) -> None:

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
-from dart_jax.generate.answers import answer_questions
 from dart_jax.generate.margins import answer_margins
 from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import Margin
@@ -74,15 +73,8 @@ def _answers(
 ) -> dict[str, list[Generation]]:
     copied = on_primary(lambda: _m_dart_is_m_int(run))
     names = ("M0", "M_int") if copied else (*MODELS, *later)
-    answers = answer_questions(
-        run.model,
-        {name: run.adapter(name) for name in names if name != "M0"},
-        run.splits["test"],
-        {name: run.folder / f"{folder}/{name}.jsonl" for name in names},
-        run.decode,
-        run.config.run.seed,
-        policy,
-    )
+    files = {name: f"{folder}/{name}.jsonl" for name in names}
+    answers = run.answers(files, run.splits["test"], policy)
     if copied:
         # The same adapter under the same noise writes the same answers.
         answers["M_DART"] = _as_m_dart(run, answers["M_int"], f"{folder}/M_DART.jsonl")

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dart_jax.audit.config import JudgeConfig
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.screen import Pair
-from dart_jax.chat.endpoint import PRESETS, Endpoint, resolve_endpoint
 from dart_jax.chat.local import LocalChat
-from dart_jax.chat.openai_client import OpenAIChat
-from dart_jax.chat.store import ResponseStore
-from dart_jax.chat.usage import USAGE, write_usage
 from dart_jax.data.mini_suite import file_rationales, file_safer
 from dart_jax.data.suites import custom_items
 from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.records import Outcome, PredictedLabel, Question
 from dart_jax.stages.context import Run
-from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.labels import ask_labels, likely_labels
 from dart_jax.teach.rules import rule_targets
 from dart_jax.teach.writer import TargetRequest, TargetResult, file_targets, write_targets
@@ -67,7 +60,7 @@ def make_targets(
 
         def ask() -> None:
             safer = partial(is_safer, run)
-            with open_service(run, "teacher") as chat:
+            with run.service("teacher") as chat:
                 write_targets(requests, chat, config, is_safer=safer, on_result=on_result)
 
         on_primary(ask)
@@ -94,7 +87,7 @@ def predict_labels(
     else:
 
         def ask() -> None:
-            with open_service(run, "teacher") as chat:
+            with run.service("teacher") as chat:
                 ask_labels(questions, chat, config, on_result)
 
         on_primary(ask)
@@ -123,59 +116,7 @@ def judge(
     else:
 
         def ask() -> None:
-            with open_service(run, "judge") as chat:
+            with run.service("judge") as chat:
                 judge_pairs(pairs, questions, chat, config, on_result)
 
         on_primary(ask)
-
-
-STORE = "responses.sqlite"
-
-
-def check_service(run: Run, role: str) -> Endpoint | None:
-    """The endpoint of `teacher` or `judge`; None where it is no service.
-
-    Raises:
-        ValueError, MissingKey: the model's name or the key is not set.
-    """
-    config = run.config.teacher if role == "teacher" else run.config.judge
-    if config.provider not in PRESETS:
-        return None
-    check_model_name(config, role)
-    return resolve_endpoint(config.provider, config.base_url, config.api_key_env)
-
-
-def check_model_name(config: TeacherConfig | JudgeConfig, role: str) -> None:
-    """Raises ValueError where a service has no model's name."""
-    if not config.model:
-        raise ValueError(
-            f"{role}.provider {config.provider} needs {role}.model: the server's model name"
-        )
-
-
-@contextmanager
-def open_service(run: Run, role: str) -> Iterator[OpenAIChat]:
-    """The client of `teacher` or `judge` for the stage that runs.
-
-    What the stage spends is counted as `<stage>/<role>`; `usage.json` of the run is up to date
-    when this ends, however it ends.
-
-    Raises:
-        ValueError, MissingKey, BadStore: see `check_service`, `OpenAIChat` and `ResponseStore`.
-    """
-    endpoint = check_service(run, role)
-    config = run.config.teacher if role == "teacher" else run.config.judge
-    with ResponseStore(run.folder / STORE) as store:
-        try:
-            with OpenAIChat(
-                endpoint,
-                config.model,
-                store,
-                concurrency=config.concurrency,
-                timeout=config.timeout,
-                limits=config.limits,
-                account=f"{run.stage}/{role}",
-            ) as chat:
-                yield chat
-        finally:
-            write_usage(run.folder / USAGE, store.usage())

@@ -101,8 +101,7 @@ def _cases(run: Run, cycle: Cycle) -> list[DriftCase]:
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
     """Write `adapters/M_DART`; a copy of M_int when nothing is repaired."""
     cases = on_primary(lambda: _cases(run, cycle))
-    # Without epochs, nobody is asked for targets that nothing would be trained on.
-    repairs = _repair_targets(run, cases if run.config.repair.epochs else [], cycle)
+    repairs = ask(run, cycle)
     training = on_primary(lambda: _write_training_set(run, repairs, cases, cycle))
     if not training:
         on_primary(lambda: _nothing_to_repair(run, len(cases), cycle))
@@ -110,7 +109,10 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
     _train(run, training, cycle)
 
 
-def _repair_targets(run: Run, cases: Sequence[DriftCase], cycle: Cycle) -> list[Target]:
+def ask(run: Run, cycle: Cycle = FIRST) -> list[Target]:
+    """Have the teacher write a safer target for each drift case."""
+    # Without epochs, nobody is asked for targets that nothing would be trained on.
+    cases = on_primary(lambda: _cases(run, cycle)) if run.config.repair.epochs else []
     folder = cycle.path("repair")
     asked = [run.questions[case.question_id] for case in cases]
     questions, unlabelled = label_questions(run, asked, folder)

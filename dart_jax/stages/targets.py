@@ -9,7 +9,6 @@ from typing import Any
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.processes import progress
 from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
-from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import make_targets, predict_labels
 from dart_jax.teach.labels import with_labels, without_label
@@ -30,7 +29,7 @@ def label_questions(
     if run.config.teacher.label == "gold":
         labelled = [question for question in questions if question.condition is not None]
         return labelled, {q.id: UNLABELLED for q in questions if q.condition is None}
-    labels = ResultFile(run.folder / f"{folder}/labels.jsonl", PredictedLabel)
+    labels = run.results(f"{folder}/labels.jsonl", PredictedLabel)
     decided = {label.question_id for label in labels.records}
     missing = [question for question in questions if question.id not in decided]
     with progress("labels", len(questions), len(decided)) as bar:
@@ -59,8 +58,8 @@ def collect_targets(
         unlabelled: Why a question has no label, by id; these are rejected unasked.
         file: Where the accepted targets go, in the folder.
     """
-    accepted = ResultFile(run.folder / f"{folder}/{file}", Target)
-    rejected = ResultFile(run.folder / f"{folder}/rejected.jsonl", RejectedTarget)
+    accepted = run.results(f"{folder}/{file}", Target)
+    rejected = run.results(f"{folder}/rejected.jsonl", RejectedTarget)
     decided = {result.question_id for result in [*accepted.records, *rejected.records]}
     stage = "distill" if folder == "teach" else "repair"
     rejected.add(

@@ -9,7 +9,7 @@ from typing import Any
 from dart_jax.data.mini_suite import MINI_DIR
 from dart_jax.data.suites import custom_items
 from dart_jax.processes import on_primary
-from dart_jax.records import Question, Target, digest, write_jsonl
+from dart_jax.records import Question, RejectedTarget, Target, digest, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import own_texts
@@ -80,12 +80,8 @@ def check(run: Run) -> None:
     check_rationales([q.id for q in [*given, *labelled]], own_texts(run, "distill"))
 
 
-def execute(run: Run) -> None:
-    """Write `teach/targets.jsonl`, with faults where `plant` says so.
-
-    Raises:
-        RuntimeError: Not one target was accepted, or not one could get its fault.
-    """
+def ask(run: Run) -> tuple[list[Target], list[RejectedTarget]]:
+    """Have the teacher label the questions, where it is to, and write their targets."""
     own = {item.question.id: item for item in custom_items(run.config.data)}
     given, open_ones = as_written(run)
     questions, unlabelled = label_questions(run, open_ones, "teach")
@@ -94,7 +90,16 @@ def execute(run: Run) -> None:
     ordered = [by_id[q.id] for q in run.splits["train"] if q.id in by_id]
     requests = distill_requests(ordered, run.config.teacher.examples, own)
     file = CLEAN if run.faults else "targets.jsonl"
-    accepted, rejected = collect_targets(run, requests, "teach", unlabelled, file)
+    return collect_targets(run, requests, "teach", unlabelled, file)
+
+
+def execute(run: Run) -> None:
+    """Write `teach/targets.jsonl`, with faults where `plant` says so.
+
+    Raises:
+        RuntimeError: Not one target was accepted, or not one could get its fault.
+    """
+    accepted, rejected = ask(run)
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)

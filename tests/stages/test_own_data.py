@@ -3,7 +3,7 @@
 import json
 
 from dart_jax.config import parse
-from dart_jax.pipeline.dry_run import due_stages, stage_estimates
+from dart_jax.pipeline.dry_run import estimates
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunDir
 from dart_jax.stages import teach
@@ -90,8 +90,8 @@ def test_a_service_is_asked_for_labelled_rows_only(tmp_path):
 
     def asked(*more):
         run = opened(tmp_path, [*unlabelled(), *rows(weight=1.0)], *service, *more)
-        (step,) = due_stages(run, ["teach"])
-        return sum(estimate.most for estimate in stage_estimates(run, step))
+        [(_, estimate)] = estimates(run, ["teach"])
+        return estimate.most
 
     assert asked("--teacher.correction_rounds=0") == 20
     assert asked("--teacher.correction_rounds=0", "--teacher.label=predicted") == 30 + 30
