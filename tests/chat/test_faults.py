@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dart_jax.chat.openai_client import answer_key
-from dart_jax.chat.store import ResponseStore, stored_keys
+from dart_jax.chat.store import ResponseStore
 from tests.chat.client_process import question
 from tests.chat.fault_proxy import RATES, FaultProxy, completion
 from tests.chat.loopback import Server
@@ -57,9 +57,7 @@ def story(proxy, tmp_path_factory):
     found = {"folder": folder, "ends": []}
 
     def note() -> None:
-        found["ends"].append(
-            (len(proxy.seen), items(stored_keys(folder / "store.sqlite"), proxy), failed(folder))
-        )
+        found["ends"].append((len(proxy.seen), stored(folder, proxy), failed(folder)))
 
     client = start(proxy, folder)
     proxy.wait_for(KILLED_AFTER)
@@ -75,9 +73,11 @@ def story(proxy, tmp_path_factory):
     return found
 
 
-def items(keys: set[str], proxy: FaultProxy) -> set[str]:
-    """The requests behind these keys of the store."""
+def stored(folder: Path, proxy: FaultProxy) -> set[str]:
+    """The requests that the store has answers to."""
     named = {answer_key(f"{proxy.url}/", "m", question): question.id for question in QUESTIONS}
+    with ResponseStore(folder / "store.sqlite") as store:
+        keys = store.keys()
     return {named[key] for key in keys}
 
 

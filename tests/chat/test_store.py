@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dart_jax.chat.store import BadStore, ResponseStore, copy_answers, request_key, stored_keys
+from dart_jax.chat.store import (
+    BadStore,
+    ResponseStore,
+    copy_answers,
+    request_key,
+    stored_answers,
+)
 from dart_jax.chat.usage import Usage
 
 BASE = {
@@ -148,14 +154,18 @@ def test_a_newer_store_and_another_file_are_refused(tmp_path):
         ResponseStore(path)
 
 
-def test_keys_are_read_without_writing(tmp_path):
+def test_answers_are_read_without_writing(tmp_path):
     path = tmp_path / "s.sqlite"
-    assert stored_keys(path) == set() and not path.exists()
+    with stored_answers(path) as get:
+        assert get("a") is None and not path.exists()
     with ResponseStore(path) as store:
-        store.put("a", {}, prompt_tokens=1, completion_tokens=1).result()
-        assert stored_keys(path) == {"a"}
+        store.put("a", {"text": "b"}, prompt_tokens=1, completion_tokens=1).result()
+        with stored_answers(path) as get:
+            assert get("a") == {"text": "b"} and get("b") is None
     before = path.read_bytes()
-    assert stored_keys(path) == {"a"} and path.read_bytes() == before
+    with stored_answers(path) as get:
+        assert get("a") == {"text": "b"}
+    assert path.read_bytes() == before
 
 
 def test_answers_are_copied_and_what_they_took_is_not(tmp_path):
@@ -175,7 +185,8 @@ def test_answers_are_copied_and_what_they_took_is_not(tmp_path):
         assert store.get("both") == {"text": "ours"}
         assert store.get("new") == {"text": "theirs"}
         assert store.usage() == {} and store.failures() == {}
-    assert stored_keys(source) == {"both", "new"}
+    with ResponseStore(source) as store:
+        assert store.keys() == {"both", "new"}
 
 
 def with_answer(path: Path, text: str | bytes) -> ResponseStore:
@@ -232,11 +243,11 @@ def test_a_damaged_file_is_refused_by_name_before_anything_is_asked(tmp_path, da
     assert path.read_bytes() == before, "it may still be of use to somebody"
 
 
-def test_the_keys_of_a_file_that_is_no_store_are_an_error_with_its_name(tmp_path):
+def test_an_answer_of_a_file_that_is_no_store_is_an_error_with_its_name(tmp_path):
     path = tmp_path / "s.sqlite"
     path.write_text("no database")
-    with pytest.raises(BadStore, match=r"s\.sqlite is no response store"):
-        stored_keys(path)
+    with stored_answers(path) as get, pytest.raises(BadStore, match=r"s\.sqlite is no response"):
+        get("a")
 
 
 @pytest.mark.parametrize("odd", ["half \ud800", "pair \U0001f600", "zero \x00 end", "\u2028"])
