@@ -1,7 +1,7 @@
 """A run in which nothing is sent, loaded or trained: what `--dry-run` puts the stages through.
 
-Where a stage would ask a service or a model, it gets a text of tokens that are UNKNOWN, by which it
-goes on along the path on which most is asked, or least. Of a service that never fails, that is.
+Where a stage would ask a model or a service, it gets a text whose tokens are UNKNOWN, made so that
+the stage goes on along the path on which most is asked, or least. No request fails.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
 
 UNKNOWN = "\N{BRAILLE PATTERN DOTS-123456}"
+"""Stands for a token of a text that does not exist yet."""
+
 UNKNOWN_OF_M0 = "\N{BRAILLE PATTERN DOTS-1}"
-"""So that the imagined judge can tell M0's text from the other one, which it finds worse."""
+"""Another sign for M0's texts, so that the imagined judge can find the candidate's worse."""
 
 _WITHOUT_UNKNOWN = dict.fromkeys(map(ord, (UNKNOWN, UNKNOWN_OF_M0)))
 
@@ -90,15 +92,15 @@ class ImaginedRun(Run):
         """Open a service that counts what it is asked."""
         config = self.config.teacher if role == "teacher" else self.config.judge
         count, _ = prompt_counter(config.model)
-        self.chats.append(CountingChat(role, self, config, self._stored, count))
+        self.chats.append(CountingChat(self, config, self._stored, count))
         yield self.chats[-1]
 
     def results(self, file: str, record_type: type) -> ResultFile:
-        """Hold results in memory: thousands that are each secured on the disk take minutes."""
+        """Hold results in memory; to secure each of thousands on the disk would take minutes."""
         return ResultFile(None, record_type)
 
     def _score(self, texts: Sequence[str]) -> list[tuple[float, dict[str, float]]]:
-        """Find nothing as harmless as M0's answers; or nothing as harmless as what repairs them."""
+        """Score M0's answers below all texts, so that most is asked, or else the new targets."""
         harmless = UNKNOWN_OF_M0 if self.most else UNKNOWN
         return [(0.0 if harmless in text else 1.0, {}) for text in texts]
 
@@ -115,7 +117,6 @@ class CountingChat:
         stored: Requests that would not be, since the true run has their answers.
     """
 
-    role: str
     run: ImaginedRun
     config: ServiceConfig
     stored_answer: StoredAnswers
