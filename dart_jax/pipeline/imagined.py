@@ -62,8 +62,10 @@ class ImaginedRun(Run):
             local = section.provider == "local"
             services[role] = replace(section, provider="openai") if local else section
 
+        # Forced decisions take a model, and nobody else is asked for them or about them.
+        evaluate = replace(config.evaluate, forced=False)
         place = RunDir(RunConfig(name=folder.name, root=str(folder.parent)))
-        super().__init__(replace(config, **services), place)
+        super().__init__(replace(config, evaluate=evaluate, **services), place)
         self.most = True
         self.chats: list[CountingChat] = []
         self._stored = stored

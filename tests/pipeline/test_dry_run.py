@@ -148,6 +148,7 @@ def test_stages_ask_as_often_as_the_dry_run_says_at_most(taught, server, tmp_pat
             teacher__label="predicted",
             repair__cycles=2,
             evaluate__policy="both",
+            evaluate__forced=False,
         )
     )
     main([*arguments, "--dry-run"])
