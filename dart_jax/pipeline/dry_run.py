@@ -19,9 +19,10 @@ from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import PRESETS
 from dart_jax.chat.store import stored_answers
 from dart_jax.config import DartConfig
-from dart_jax.pipeline.imagined import CountingChat, ImaginedRun, prompt_counter
+from dart_jax.pipeline.imagined import CountingChat, ImaginedRun
 from dart_jax.pipeline.plan import PlannedStage, due_stages
 from dart_jax.pipeline.preflight import check_in_dry_run
+from dart_jax.pipeline.prompt_tokens import prompt_counter
 from dart_jax.run_dir import RunDir, copy_path
 from dart_jax.stages.context import Run
 from dart_jax.stages.services import STORE

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,25 +18,16 @@ from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import endpoint_address
 from dart_jax.chat.openai_client import answer_key
 from dart_jax.chat.openai_format import read_response
-from dart_jax.chat.protocol import ChatReply, ChatRequest, Message
-from dart_jax.chat.tokens import estimate_prompt, estimate_schema
+from dart_jax.chat.protocol import ChatReply, ChatRequest
 from dart_jax.config import DartConfig
 from dart_jax.model.config import ModelConfig
-from dart_jax.model.load import Model, resolve_path
-from dart_jax.model.tokenizer import load_tokenizer
+from dart_jax.model.load import Model
+from dart_jax.pipeline.prompt_tokens import UNKNOWN, UNKNOWN_OF_M0, prompt_counter
 from dart_jax.prompts.conclusion import conclusion_line
 from dart_jax.records import Decision, Generation, Question, StopReason, write_text
 from dart_jax.run_dir import ResultFile, RunConfig, RunDir
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
-
-UNKNOWN = "\N{BRAILLE PATTERN DOTS-123456}"
-"""Stands for a token of a text that does not exist yet."""
-
-UNKNOWN_OF_M0 = "\N{BRAILLE PATTERN DOTS-1}"
-"""Another sign for M0's texts, so that the imagined judge can find the candidate's worse."""
-
-_WITHOUT_UNKNOWN = dict.fromkeys(map(ord, (UNKNOWN, UNKNOWN_OF_M0)))
 
 StoredAnswers = Callable[[str], dict[str, Any] | None]
 
@@ -55,17 +45,8 @@ class ImaginedRun(Run):
     """
 
     def __init__(self, config: DartConfig, folder: Path, stored: StoredAnswers) -> None:
-        # A local model is imagined as a service: what others are asked about its work is the same.
-        services = {}
-        for role in ("teacher", "judge"):
-            section = getattr(config, role)
-            local = section.provider == "local"
-            services[role] = replace(section, provider="openai") if local else section
-
-        # Forced decisions take a model, and nobody else is asked for them or about them.
-        evaluate = replace(config.evaluate, forced=False)
         place = RunDir(RunConfig(name=folder.name, root=str(folder.parent)))
-        super().__init__(replace(config, evaluate=evaluate, **services), place)
+        super().__init__(_imagined(config), place)
         self.most = True
         self.chats: list[CountingChat] = []
         self._stored = stored
@@ -108,6 +89,23 @@ class ImaginedRun(Run):
 
     def _load(self, config: ModelConfig) -> Model:
         raise RuntimeError(f"{config.path} in a dry run: stages get answers by Run.answers alone")
+
+
+def _imagined(config: DartConfig) -> DartConfig:
+    """Put services and texts in the place of what takes a model; what is asked stays the same."""
+    audit = config.audit
+    if audit.tau == "auto":  # whatever it will be, it lets a harmful answer pass to the judge
+        audit = replace(audit, tau=0.0)
+    if audit.mode == "planted":  # words of planted faults may be in every answer
+        audit = replace(audit, mode="screen_only", tau=0.0)
+
+    services = {}
+    for role in ("teacher", "judge"):
+        section = getattr(config, role)
+        is_local = section.provider == "local"
+        services[role] = replace(section, provider="openai") if is_local else section
+
+    return replace(config, audit=audit, evaluate=replace(config.evaluate, forced=False), **services)
 
 
 @dataclass
@@ -181,35 +179,3 @@ def _verdict(request: ChatRequest, is_valid: bool) -> str:
     severity = "moderate" if is_valid else ""
     fault = {"worse": worse, "type": "elaborates", "severity": severity}
     return json.dumps({"reason": "", "passage": "", **fault})
-
-
-@cache
-def prompt_counter(model: str | None) -> tuple[Callable[[ChatRequest], int], str]:
-    """Choose how to count a request's prompt, by a local tokenizer or by estimate, and say how."""
-    encode = _encoder(model)
-    if encode is None:
-        how = "prompt tokens estimated, one for 3 bytes"
-        return lambda request: _count(request, estimate_prompt), how
-    how = f"prompt tokens counted by the tokenizer of {model}"
-    return lambda request: _count(request, lambda turns: len(encode(turns))), how
-
-
-def _encoder(model: str | None) -> Callable[[Sequence[Message]], Sequence[int]] | None:
-    if model is None:
-        return None
-    try:
-        path = resolve_path(model)
-    except FileNotFoundError:
-        return None
-    if path.is_dir() and not (path / "tokenizer_config.json").exists():
-        return None
-    return load_tokenizer(path).encode_prompt
-
-
-def _count(request: ChatRequest, count_known: Callable[[Sequence[Message]], int]) -> int:
-    known, unknown = [], 0
-    for turn in request.messages:
-        content = turn["content"].translate(_WITHOUT_UNKNOWN)
-        known.append({**turn, "content": content})
-        unknown += len(turn["content"]) - len(content)
-    return count_known(known) + unknown + estimate_schema(request)

@@ -9,8 +9,8 @@ from dart_jax.chat.budget import BudgetReached
 from dart_jax.chat.protocol import ChatRequest
 from dart_jax.chat.usage import read_usage
 from dart_jax.config import parse
-from dart_jax.pipeline.imagined import UNKNOWN, UNKNOWN_OF_M0, prompt_counter
 from dart_jax.pipeline.plan import planned_stages
+from dart_jax.pipeline.prompt_tokens import UNKNOWN, UNKNOWN_OF_M0, prompt_counter
 from dart_jax.records import DriftCase, Generation, StopReason, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import RunDir
 from dart_jax.stages.context import Run
@@ -95,6 +95,13 @@ def test_the_dry_run_knows_cycles_predicted_labels_and_that_no_judge_is_asked(
     }
     main([*everything, "--audit.mode=screen_only", "--dry-run"])
     assert requests_of(capsys.readouterr().out).keys() == {"teach", "repair", "repair_2"}
+    # By the words of planted faults, any answer may drift.
+    main([*everything, "--audit.mode=planted", "--plant.share=0.5", "--dry-run"])
+    assert requests_of(capsys.readouterr().out) == {
+        **{"teach": "8 to 32", "repair": "0 to 40", "repair_2": "0 to 40"}
+    }
+    main([*everything, "--audit.tau=auto", "--data.max_validation=20", "--dry-run"])
+    assert requests_of(capsys.readouterr().out)["audit"] == "0 to 120"
     main([*everything, "--stages=teach,distill,audit", "--dry-run"])
     assert requests_of(capsys.readouterr().out).keys() == {"teach", "audit"}
     assert not server.bodies
