@@ -13,7 +13,7 @@ from dart_jax.config import STAGES, DartConfig, read_config
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
-from dart_jax.stages.cycles import cycles_run, later_models
+from dart_jax.stages.cycles import audited_adapters, cycles_run, later_models
 from dart_jax.teach.planted import Planting, read_planting
 
 
@@ -74,20 +74,18 @@ def read_finished(folder: RunDir) -> FinishedRun:
     config = read_config(path / "config.yaml")
     stages = STAGES[:-1] if config.data.split_by == "none" else STAGES
     later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
-    manifests = {stage: _manifest(folder, stage) for stage in (stages if later else STAGES[:2])}
-    for stage, manifest in manifests.items():
-        _check_settings(path, stage, manifest["inputs"], config)
+    for stage in stages if later else STAGES[:2]:
+        check_stage(folder, stage, config)
     if not later:
         return _finished(path, config, None, {})
     for cycle in cycles_run(path, config.repair.cycles):
-        for stage in (cycle.stage_name(stage) for stage in ("audit", "repair")):
-            _check_settings(path, stage, _manifest(folder, stage)["inputs"], config)
+        for stage in ("audit", "repair"):
+            check_stage(folder, cycle.stage_name(stage), config)
     weights = _read_json(path / "repair/weights.json")
-    if "evaluate" not in manifests:
+    if "evaluate" not in stages:
         return _finished(path, config, None, weights)
-    evaluated = manifests["evaluate"]["inputs"]["adapters"]
-    names = ("M_int", "M_DART", *later_models(path, config.repair.cycles))
-    if evaluated != [hash_path(path / f"adapters/{name}") for name in names]:
+    evaluated = _inputs(folder, "evaluate")["adapters"]
+    if evaluated != audited_adapters(path, config.repair.cycles):
         raise _stale(path, "evaluate", "was run on other adapters")
     summary = read_summary(path / SUMMARY)
     return _finished(path, config, summary, weights)
@@ -113,10 +111,11 @@ def _finished(
 
 def check_stage(folder: RunDir, stage: str, config: DartConfig) -> None:
     """Raises StaleStage unless a stage is finished, untouched since, and ran on these settings."""
-    _check_settings(folder.path, stage, _manifest(folder, stage)["inputs"], config)
+    _check_settings(folder.path, stage, _inputs(folder, stage), config)
 
 
-def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
+def _inputs(folder: RunDir, stage: str) -> dict[str, Any]:
+    """Read what a stage ran on. Raises StaleStage if it is not finished, or changed since."""
     path = folder / f"stages/{stage}.json"
     if not path.exists():
         raise _stale(folder.path, stage, "is not finished")
@@ -124,7 +123,7 @@ def _manifest(folder: RunDir, stage: str) -> dict[str, Any]:
     for name, expected in manifest["outputs"].items():
         if hash_path(folder / name) != expected:
             raise _stale(folder.path, stage, f"left {name}, which has changed or gone since")
-    return manifest
+    return manifest["inputs"]
 
 
 def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: DartConfig) -> None:
@@ -152,7 +151,7 @@ def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
     from dart_jax.model.load import resolve_path
     from dart_jax.model.weights import BadCheckpoint
 
-    recorded = _manifest(folder, stage)["inputs"]["model"]
+    recorded = _inputs(folder, stage)["model"]
     if not isinstance(recorded, dict):
         raise _stale(folder.path, stage, "was run by a version that did not look into its base")
     base = resolve_path(config.model.path)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dart_jax.evaluate.models import AUDITED
 from dart_jax.run_dir import hash_path
 
 
@@ -66,3 +67,13 @@ def later_models(folder: Path, planned: int) -> list[str]:
     """The models of the cycles after the first, as far as they differ from the ones before."""
     cycles = [cycle for cycle in cycles_run(folder, planned) if cycle.number > 1]
     return [cycle.after for cycle in cycles if not cycle.repaired_nothing(folder)]
+
+
+def audited_models(folder: Path, planned: int) -> list[str]:
+    """The models that the evaluation audits against M0: after distillation, and of each cycle."""
+    return [*AUDITED, *later_models(folder, planned)]
+
+
+def audited_adapters(folder: Path, planned: int) -> list[str | None]:
+    """Hash the adapters of `audited_models`, by which the evaluation's inputs know the models."""
+    return [hash_path(folder / f"adapters/{name}") for name in audited_models(folder, planned)]

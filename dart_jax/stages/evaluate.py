@@ -44,7 +44,13 @@ from dart_jax.sft.metrics import LogLine
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs, judge_name
 from dart_jax.stages.context import Run, questions_digest
-from dart_jax.stages.cycles import Cycle, cycles_run, later_models
+from dart_jax.stages.cycles import (
+    Cycle,
+    audited_adapters,
+    audited_models,
+    cycles_run,
+    later_models,
+)
 from dart_jax.stages.drift_found import drift_found, planted_found
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
@@ -76,7 +82,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **run.common_inputs(),
         **audit_inputs(run),
         **run.model_inputs(),
-        "adapters": [hash_path(run.adapter_path(name)) for name in (*AUDITED, *_later(run))],
+        "adapters": audited_adapters(run.folder.path, run.config.repair.cycles),
         "cycles": run.config.repair.cycles,
         "distill only": run.config.repair.epochs == 0,
         "questions": run.split_input("train", "test"),
@@ -109,7 +115,7 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
     if _deciding(ours) != _deciding(theirs):
         return
 
-    names = (*AUDITED, *_later(run))
+    names = audited_models(run.folder.path, run.config.repair.cycles)
     pairs = zip(names, ours["adapters"], theirs["adapters"], strict=False)
     same = [name for name, one, other in pairs if one == other]
 
@@ -152,7 +158,7 @@ def ask(run: Run) -> dict[str, Measured]:
     Returns:
         What was found, by way of asking; the first is what the report's figures are of.
     """
-    later = on_primary(lambda: _later(run))
+    later = on_primary(lambda: later_models(run.folder.path, run.config.repair.cycles))
     policy = run.config.evaluate.policy
     found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
     if policy == "both":
@@ -262,10 +268,6 @@ def _audit_counts(run: Run, name: str) -> AuditCounts:
 
 def _cycles(run: Run) -> list[Cycle]:
     return list(cycles_run(run.folder.path, run.config.repair.cycles))
-
-
-def _later(run: Run) -> list[str]:
-    return later_models(run.folder.path, run.config.repair.cycles)
 
 
 def _step_names(run: Run) -> list[str]:
