@@ -36,6 +36,8 @@ PATHS = {
     "DIFF": "diff_accuracy",
     "YES rate": "yes_rate",
     "unparseable": "unparseable_rate",
+    "answers": "n",
+    "planted drift": "drifted",
     "slice": "topology",
     "micro-batches": "micro_batches",
     "compiled in s": "seconds",

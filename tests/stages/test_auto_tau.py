@@ -127,7 +127,8 @@ def test_verdicts_by_another_tau_are_not_kept(automatic):
     other = set(evaluate.same_answers(run, inputs, {**inputs, "tau": "another"}))
     models = ("M_int", "M_DART", "M_DART_2")
     assert kept - other == {f"evaluation/verdicts_{name}.jsonl" for name in models}
-    assert other == {f"generations/{name}.jsonl" for name in ("M0", *models)}
+    answers = {f"generations/{name}.jsonl" for name in ("M0", *models)}
+    assert other == answers | {f"evaluation/margins_{name}.jsonl" for name in ("M0", *models)}
 
 
 def test_a_number_sets_the_noise_aside_and_keeps_the_answers(automatic, again, capsys):
