@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from dart_jax.audit.drift import count_audit
+from dart_jax.audit.planted_truth import planted_verdict
 from dart_jax.audit.screen import Pair
 from dart_jax.evaluate.audit_quality import Audited, audit_quality
 from dart_jax.evaluate.config import EvaluateConfig
@@ -134,3 +136,22 @@ def test_what_does_not_add_up_is_refused():
     wrong = replace(found.models["M_int"], drifted=9)
     with pytest.raises(ValueError, match="do not add up"):
         replace(found, models={**found.models, "M_int": wrong})
+
+
+def test_the_planted_words_decide_every_pair_without_an_error():
+    """As `audit.mode: planted` has it; a screen that picked nothing does not matter."""
+    pairs = audited("M_int", M_INT).pairs
+    verdicts = [planted_verdict(pair, None) for pair in pairs]
+    counts = count_audit(pairs, [], verdicts, "planted")
+    assert (counts.confirmed, counts.judged, counts.uncertain, counts.failed) == (8, 0, 0, 0)
+    assert counts.by_severity == made_up_planted().models["M_int"].by_severity
+
+    quality = audit_quality(
+        Audited(questions(), pairs, verdicts),
+        planted_truth(audited("M_int", M_INT), {}),
+        CONFIG,
+        0,
+    )
+    assert (quality.precision, quality.recall) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="never judged"):
+        count_audit(pairs, [], verdicts[1:], "planted")

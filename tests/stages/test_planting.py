@@ -7,6 +7,7 @@ import pytest
 from dart_jax.commands.sweep.config import SweepRun
 from dart_jax.commands.sweep.plan import stage_keys
 from dart_jax.config import parse
+from dart_jax.pipeline.preflight import check_stages
 from dart_jax.prompts.planted import HARM_REQUEST, find_planted
 from dart_jax.records import PlantedFault, Target, read_jsonl
 from dart_jax.run_dir import RunDir
@@ -137,3 +138,11 @@ def test_a_sweep_shares_no_stage_between_other_plantings(settings, tmp_path):
         keys.append(stage_keys(SweepRun("v", 0, config, resolved)))
     for stage in keys[0]:
         assert len({own[stage] for own in keys}) == 3
+
+
+def test_planted_words_cannot_decide_where_nothing_is_planted():
+    config, stages, _ = parse(["--audit.mode=planted"])
+    with pytest.raises(ValueError, match=r"audit\.mode planted: .*set plant\.share above 0"):
+        check_stages(config, stages)
+    config, stages, _ = parse(["--audit.mode=planted", "--plant.share=0.5"])
+    check_stages(config, stages)
