@@ -15,7 +15,7 @@ from tests.compiling import QUICKLY
 
 PROGRAM = Path(__file__).with_name("killed_runs.py")
 KILLS = {
-    "teach": ("teach/targets.jsonl", 3),
+    "teach": ("teach/rejected.jsonl.tmp", 1),
     "distill": ("distill/log.jsonl", 2),
     "audit": ("audit/generations/M_int.jsonl", 2),
     "audit, judging": ("audit/verdicts.jsonl", 3),

@@ -125,7 +125,9 @@ def candidate(swept, tmp_path):
     return taken
 
 
-GENERATED = {"generations/M0.jsonl", "generations/M_int.jsonl"}
+GENERATED = {f"generations/{name}.jsonl" for name in ("M0", "M_int")} | {
+    f"evaluation/margins_{name}.jsonl" for name in ("M0", "M_int")
+}
 
 
 def test_answers_of_equal_models_are_taken(candidate):
