@@ -39,6 +39,7 @@ class Options:
         config: YAML of base, variants, seeds.
         out: Where to write; without it, <run.root>/sweep/<name of the file>.
         seeds: These instead of the file's, such as 0.
+        variants: These of the file's alone, such as linear uniform; without it, all.
         dry_run: Print which stages would run; run none.
         settings: The texts of `--section.field value`, by name.
     """
@@ -46,6 +47,7 @@ class Options:
     config: Path
     out: Path | None = None
     seeds: tuple[Natural, ...] | None = None
+    variants: tuple[str, ...] | None = None
     dry_run: bool = False
     settings: Mapping[str, str]
 
@@ -59,7 +61,9 @@ def main(arguments: Sequence[str], today: datetime.date | None = None) -> int:
     options = call("python -m dart_jax sweep", Options, arguments, SETTINGS)
     from dart_jax.commands.sweep.config import read_sweep
 
-    sweep = read_sweep(options.config, options.out, options.settings, options.seeds, today)
+    sweep = read_sweep(
+        options.config, options.out, options.settings, options.seeds, options.variants, today
+    )
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.commands.sweep.plan import make_plan, plan_text

@@ -85,6 +85,7 @@ def read_sweep(
     out: Path | None,
     settings: Mapping[str, str],
     seeds: Sequence[int] | None = None,
+    chosen: Sequence[str] | None = None,
     today: datetime.date | None = None,
 ) -> Sweep:
     """Read a sweep's file.
@@ -93,6 +94,8 @@ def read_sweep(
         out: Where to write; default `<run.root>/sweep/<name of the file>`.
         settings: Texts by name, for every variant that does not set them.
         seeds: Instead of the file's.
+        chosen: Variants of the file to run, in its order; default all. What it expects of the
+            others stays unmeasured.
         today: The clock's day by default; see `pipeline.run_day` for what it is used for.
 
     Raises:
@@ -113,6 +116,7 @@ def read_sweep(
         seeds = _seeds(f"{path}: seeds", content.get("seeds", [0]))
     else:
         seeds = _seeds("command line: --seeds", list(seeds))
+    selected = _selected(chosen, variants)
     where = out or Path(base.run.root) / "sweep" / path.stem
     day = day_of_sweep(where, today or datetime.date.today())
     if base.model.date is None:
@@ -121,9 +125,10 @@ def read_sweep(
         _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
         for seed in seeds
         for name, overrides in variants.items()
+        if name in selected
     ]
     expectations = _expectations(path, content.get("expectations"), variants)
-    return Sweep(path.stem, where, tuple(variants), seeds, tuple(runs), day, expectations)
+    return Sweep(path.stem, where, selected, seeds, tuple(runs), day, expectations)
 
 
 def _base(parser: Any, path: Path, content: Mapping[str, Any], arguments: Mapping[str, str]) -> Any:
@@ -167,6 +172,17 @@ def _variants(path: Path, given: Any) -> dict[str, Mapping[str, Any]]:
         if overrides is not None and not isinstance(overrides, Mapping):
             raise BadSetting(f"{path}: variants.{name}: {overrides!r} is not section.field: value")
     return {name: overrides or {} for name, overrides in given.items()}
+
+
+def _selected(chosen: Sequence[str] | None, variants: Iterable[str]) -> tuple[str, ...]:
+    known = tuple(variants)
+    for name in chosen or ():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise BadSetting(
+                f"command line: --variants: unknown variant {name}{hint}; known: {', '.join(known)}"
+            )
+    return known if chosen is None else tuple(name for name in known if name in chosen)
 
 
 def _expectations(path: Path, given: Any, variants: Iterable[str]) -> tuple[Expectation, ...]:

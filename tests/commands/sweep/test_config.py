@@ -143,6 +143,17 @@ def test_seeds_of_the_command_line_replace_the_files(tmp_path):
         read_sweep(path, None, {}, [1, 1])
 
 
+def test_variants_of_the_command_line_are_run_in_the_files_order(tmp_path):
+    path = tmp_path / "try.yaml"
+    expected = "expectations: [{of: b, metric: drift, below: a}]"
+    path.write_text(BASE + "variants: {a: , b: , c: }\n" + expected)
+    sweep = read_sweep(path, None, {}, None, ["c", "a"])
+    assert [run.variant for run in sweep.runs] == ["a", "c"] == list(sweep.variants)
+    assert sweep.expectations[0].of == "b"  # which is then not measured
+    with pytest.raises(ValueError, match="command line: --variants: unknown variant d"):
+        read_sweep(path, None, {}, None, ["d"])
+
+
 def test_a_wrong_argument_is_named(read):
     with pytest.raises(ValueError, match=r"there is no setting --sft\.nope$"):
         read(BASE + "variants: {a: }", "--sft.nope=1")
