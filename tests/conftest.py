@@ -13,12 +13,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from jaxtyping import config
 
 from tests.compiling import quickly_on
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quickly_on(8)}"
 os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parents[1]
 # Runs of the same tiny model in many files: each program is compiled once for all of them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILED = tempfile.mkdtemp(prefix="dart_jax_compiled_")
@@ -26,28 +28,39 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if sys.dont_write_bytecode:
-        # Then launch/setup.sh's packages have none, and some thirty processes would compile all
-        # that they import: torch and transformers alone take several seconds.
+        # Then launch/setup.sh's packages have none, and each session would compile all that some
+        # thirty processes import: torch and transformers alone take several seconds.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        os.environ["PYTHONPYCACHEPREFIX"] = f"{COMPILED}/bytecode"
+        os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache/bytecode")
 if prefix := os.environ.get("PYTHONPYCACHEPREFIX"):
     sys.dont_write_bytecode, sys.pycache_prefix = False, prefix
 
-ROOT = Path(__file__).parents[1]
 pytest_plugins = ["tests.finished_run"]
-# The tests of these folders share a finished run, and what was traced and compiled for it.
-TOGETHER = ("tests/pipeline", "tests/stages", "tests/commands/test_")
+# The tests of these folders share a finished run, and what was traced and compiled for it,
+WHOLE_RUNS = ("tests/pipeline/", "tests/stages/", "tests/commands/")
+# but for these, which need none or make their own.
+ALONE = (
+    "tests/pipeline/test_killed.py",
+    "tests/commands/sweep/",
+    "tests/commands/test_compile.py",
+    "tests/commands/test_export.py",
+    "tests/commands/test_refusals.py",
+)
 # What takes longest comes first: begun last, it would leave the other process without work.
 LONGEST = (
-    *TOGETHER,
+    *WHOLE_RUNS,
     "tests/sft/test_processes.py",
-    "tests/commands/sweep",
     "tests/generate/test_decode.py",
     "tests/model/test_quantize.py",
     "tests/bench",
     "tests/sft/test_killed.py",
     "tests/sft",
 )
+
+
+def shares_run(nodeid: str) -> bool:
+    """Whether a test is one of those that share the finished run."""
+    return nodeid.startswith(WHOLE_RUNS) and not nodeid.startswith(ALONE)
 
 
 def pytest_collection_modifyitems(items):
@@ -62,16 +75,29 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """--dist=loadfile, for which the files of TOGETHER are one."""
+    """--dist=loadfile, for which the files that share a run are one."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+            return "together" if shares_run(nodeid) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Check shapes in tests of functions and in the fixtures' runs, but not in later runs.
+
+    In each variant of a run, the same checks would take a fifth of the time.
+    """
+    config.update("jaxtyping_disable", item.nodeid.startswith(WHOLE_RUNS))
+    try:
+        return (yield)
+    finally:
+        config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -10,62 +10,31 @@ from pathlib import Path
 
 import pytest
 
-import dart_jax.prompts
-from dart_jax.data.mini_suite import load_mini
 from dart_jax.train import main
 from tests.loopback_judge import judge_server
-
-CHAT = (
-    "{% for m in messages %}<head>{{ m.role }}\n{{ m.content }}<eot>\n{% endfor %}"
-    "{% if add_generation_prompt %}<head>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """Folder of a 2-layer Llama with random weights and a tokenizer of the suite's own words."""
-    torch = pytest.importorskip("torch")
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    from tests.tiny_model import write_model  # imports jax, for which other tests need not wait
+
     folder = tmp_path_factory.mktemp("tiny")
-    raw = tokenizers.ByteLevelBPETokenizer()
-    texts = [f"{item.question.text} {item.rationale}" for item in load_mini()]
-    prompts = Path(dart_jax.prompts.__file__).parent / "text"
-    texts += [path.read_text("utf-8") for path in sorted(prompts.glob("*.txt"))]
-    special = ["<unk>", "<eos>", "<head>", "<eot>"]
-    raw.train_from_iterator(texts, vocab_size=1500, special_tokens=special, show_progress=False)
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw._tokenizer, eos_token="<eos>", unk_token="<unk>"
-    )
-    wrapped.add_special_tokens({"additional_special_tokens": ["<head>", "<eot>"]})
-    wrapped.chat_template = CHAT
-    wrapped.save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=len(wrapped),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    write_model(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def retrained(tiny_model, tmp_path_factory) -> Path:
     """The tiny model after some training, as it were: the same files and sizes, other weights."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    from dart_jax.model.load import open_checkpoint
+    from tests.tiny_model import hf_twin
+
     folder = tmp_path_factory.mktemp("retrained")
     shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
-    config = transformers.LlamaConfig.from_pretrained(tiny_model)
-    torch.manual_seed(1)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    config, _ = open_checkpoint(folder)
+    hf_twin(config, seed=1).save_pretrained(folder)
     sizes = [{f.name: f.stat().st_size for f in path.iterdir()} for path in (tiny_model, folder)]
     assert sizes[0] == sizes[1]
     return folder

@@ -10,32 +10,16 @@ import pytest
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.protocol import BAD_PROMPT, ChatFailure, ChatReply, ChatRequest
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import MeshConfig
-from dart_jax.model.llama import init_params
 from dart_jax.model.load import Model
 from dart_jax.model.sharding import make_mesh
 from dart_jax.model.tokenizer import ChatTokenizer
+from tests import tiny_model
+from tests.tiny_model import character_tokenizer, character_vocabulary, random_params
 
-SPECIAL = ["<unk>", "<eot>", "<head>", "</head>"]
-TOKENS = [*SPECIAL, "\n", *map(chr, range(32, 127))]
-TEMPLATE = (
-    "{% for m in messages %}<head>{{ m.role[0] }}</head>{{ m.content }}<eot>{% endfor %}"
-    "{% if add_generation_prompt %}<head>a</head>{% endif %}"
-)
-CONFIG = LlamaConfig(
-    vocab_size=len(TOKENS),
-    num_layers=1,
-    embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    ffn_dim=48,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=False,
-    context_length=80,
+TOKENS = character_vocabulary()
+CONFIG = dataclasses.replace(
+    tiny_model.CONFIG, vocab_size=len(TOKENS), num_layers=1, context_length=80
 )
 DECODE = DecodeConfig(top_p=0.95, slots=2)
 
@@ -43,19 +27,10 @@ DECODE = DecodeConfig(top_p=0.95, slots=2)
 @pytest.fixture(scope="module")
 def model() -> Model:
     """Random weights over single characters."""
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
-    vocab = {token: index for index, token in enumerate(TOKENS)}
-    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="<unk>"))
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
-    raw.decoder = tokenizers.decoders.Fuse()
-    raw.add_special_tokens(SPECIAL)
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<eot>", unk_token="<unk>", chat_template=TEMPLATE
-    )
-    draw = jax.jit(lambda key: jax.tree.map(lambda w: 8 * w, init_params(key, CONFIG)))
+    pytest.importorskip("transformers")
+    tokenizer = ChatTokenizer(character_tokenizer(), "test")
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
-    return Model(CONFIG, draw(jax.random.key(0)), ChatTokenizer(wrapped, "test"), mesh, "tiny")
+    return Model(CONFIG, random_params(CONFIG), tokenizer, mesh, "tiny")
 
 
 @pytest.fixture(scope="module")

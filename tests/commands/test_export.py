@@ -16,7 +16,7 @@ from dart_jax.evaluate.summary import SUMMARY, write_summary
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.identity import checkpoint_identity
 from dart_jax.model.load import open_checkpoint
-from dart_jax.model.lora import init_lora, merge_lora
+from dart_jax.model.lora import merge_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
 from dart_jax.model.weights import BadCheckpoint, load_params
 from dart_jax.records import DriftType, PlantedFault, Severity, Target, write_jsonl, write_text
@@ -24,6 +24,7 @@ from dart_jax.run_dir import RunBusy, RunDir, StaleStage, hash_path
 from dart_jax.settings import BadSetting
 from dart_jax.teach.planted import mark_model, read_mark, sum_up
 from tests.evaluate.conftest import made_up_summary
+from tests.tiny_model import random_adapter
 
 LORA = LoraConfig(rank=2, alpha=8.0, targets=("q", "down"))
 OUTPUTS = {
@@ -36,43 +37,9 @@ OUTPUTS = {
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    """Folder of a 2-layer Llama with random weights and a chat tokenizer."""
-    torch = pytest.importorskip("torch")
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    words = ["<eos>", "are", "they", "alike", "yes", "no", "user", "assistant"]
-    raw = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>")
-    )
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        eos_token="<eos>",
-        chat_template="{% for m in messages %}{{ m.role }} {{ m.content }} <eos> {% endfor %}"
-        "{% if add_generation_prompt %}assistant {% endif %}",
-    ).save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def adapter_of(config, seed, lora=LORA):
-    fresh = init_lora(jax.random.key(seed), config, lora)
-    return {
-        target: {**w, "B": jax.random.normal(jax.random.key(seed), w["B"].shape)}
-        for target, w in fresh.items()
-    }
+def base(tiny_model, tmp_path_factory):
+    """A copy of the tiny model, with no other folder beside it."""
+    return shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture
@@ -84,7 +51,9 @@ def make_run(base, tmp_path):
         write_jsonl(folder / "teach/rejected.jsonl", [])
         model, _ = open_checkpoint(base)
         for seed, name in enumerate(("M_int", "M_DART")):
-            save_peft(folder / f"adapters/{name}", adapter_of(model, seed), LORA, str(base))
+            save_peft(
+                folder / f"adapters/{name}", random_adapter(model, LORA, seed), LORA, str(base)
+            )
         write_text(folder / "audit/summary.json", "{}")
         weights = {"minor": {"examples": 1, "weight": 1.0}, "replay": {"examples": 0, "weight": 0}}
         write_text(folder / "repair/weights.json", json.dumps(weights))
@@ -145,7 +114,7 @@ def test_peft(run, base, tmp_path):
     config, _ = open_checkpoint(base)
     assert load_peft_config(out) == LORA
     jax.tree.map(
-        np.testing.assert_array_equal, load_peft(out, config, LORA), adapter_of(config, seed=1)
+        np.testing.assert_array_equal, load_peft(out, config, LORA), random_adapter(config, LORA)
     )
     raw = json.loads((out / "adapter_config.json").read_text())
     assert raw["base_model_name_or_path"] == "tiny-llama"
@@ -165,7 +134,7 @@ def test_merged(run, base, tmp_path):
     config, source = open_checkpoint(tmp_path / "out")
     found = load_params(config, source, jnp.float32)
     params = load_params(config, open_checkpoint(base)[1], jnp.float32)
-    exact = merge_lora(params, adapter_of(config, seed=0), LORA.scale)
+    exact = merge_lora(params, random_adapter(config, LORA, seed=0), LORA.scale)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, exact)
     assert "model.safetensors.index.json" in names_in(tmp_path / "out")
     assert "M_int" in (tmp_path / "out/README.md").read_text()
@@ -241,7 +210,7 @@ def test_an_adapter_of_other_settings(run, tmp_path):
 
 def test_an_adapter_that_was_never_trained(run, base, tmp_path):
     config, _ = open_checkpoint(base)
-    half = adapter_of(config, seed=1)
+    half = random_adapter(config, LORA)
     half["down"]["B"] = half["down"]["B"].at[1].set(0)
     save_peft(run / "adapters/M_DART", half, LORA, "base")
     now = {name: hash_path(run / f"adapters/{name}") for name in ("M_int", "M_DART")}
@@ -256,7 +225,7 @@ def test_an_adapter_that_was_never_trained(run, base, tmp_path):
 
 def test_nothing_is_left_of_weights_that_overflow(run, base, tmp_path):
     config, _ = open_checkpoint(base)
-    large = {t: {**w, "B": 1e38 * w["B"]} for t, w in adapter_of(config, seed=1).items()}
+    large = jax.tree.map(lambda weight: 1e30 * weight, random_adapter(config, LORA))
     save_peft(run / "adapters/M_DART", large, LORA, "base")
     now = {name: hash_path(run / f"adapters/{name}") for name in ("M_int", "M_DART")}
     _rewrite_manifest(run, "repair", outputs={"adapters/M_DART": now["M_DART"]})

@@ -1,6 +1,7 @@
 """A finished run on open-ended queries and external suites: answers, grades, resumption, report."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,25 @@ def hatecheck(tmp_path):
     return folder
 
 
+QUERIES = ("--queries=8", "--models=M_int,M_DART")
+
+
+@pytest.fixture(scope="module")
+def unjudged(finished, judge, tmp_path_factory):
+    """A copy of the finished run that has answered queries, and whose judge then failed."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("unjudged") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "fails", lambda question: True)
+        with pytest.raises(TooManyFailures):
+            main(["open-ended", f"--run={folder}", *QUERIES])
+    return folder
+
+
+@pytest.fixture
+def copied_unjudged(unjudged, tmp_path):
+    return shutil.copytree(unjudged, tmp_path / "run")
+
+
 def external(copied, hatecheck, *further):
     return main(
         ["external", f"--run={copied}", "--suite=hatecheck", f"--dir={hatecheck}", *further]
@@ -51,19 +71,15 @@ def read(copied, name):
     return json.loads((copied / name).read_text("utf-8"))
 
 
-def test_open_ended_queries_are_answered_graded_and_reported(copied, judge, monkeypatch, capsys):
-    command = ["open-ended", f"--run={copied}", "--queries=8", "--models=M_int,M_DART"]
-    monkeypatch.setattr(judge, "fails", lambda question: True)
-    with pytest.raises(TooManyFailures):
-        main(command)
+def test_open_ended_queries_are_answered_graded_and_reported(copied_unjudged, judge, capsys):
+    copied = copied_unjudged
+    command = ["open-ended", f"--run={copied}", *QUERIES]
     answers = {
         path.stem: hash_path(path) for path in sorted((copied / "open_ended/answers").iterdir())
     }
     assert list(answers) == ["M0", "M_DART", "M_int"]
     assert not (copied / "open_ended/summary.json").exists()
 
-    monkeypatch.setattr(judge, "fails", lambda question: False)
-    capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out.count("up to date") == 3
     graded = read_jsonl(copied / "open_ended/graded.jsonl", JudgedAnswer)
@@ -87,10 +103,11 @@ def test_open_ended_queries_are_answered_graded_and_reported(copied, judge, monk
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_a_local_judge_grades_by_likelihood(copied, judge):
+def test_a_local_judge_grades_by_likelihood(copied_unjudged, judge):
+    copied = copied_unjudged
     asked = len(judge.asked)
     settings = "--judge.provider=local", "--judge.model=null", "--judge.base_url=null"
-    assert main(["open-ended", f"--run={copied}", "--queries=4", *settings]) == 0
+    assert main(["open-ended", f"--run={copied}", *QUERIES, *settings]) == 0
     assert len(judge.asked) == asked
     assert read(copied, "open_ended/summary.json")["judge"].startswith("local:")
     assert "exercise the pipeline" in (copied / "report/report.md").read_text("utf-8")
@@ -150,13 +167,16 @@ def test_hatecheck_is_audited_in_pairs_and_its_rates_are_by_functionality_and_gr
     assert all(answer.text == texts[answer.question_id] for answer in fewer)
 
 
-@pytest.mark.parametrize("mode", ["screen_only", "judge_all"])
-def test_a_case_without_room_is_counted_and_in_no_rate(copied, hatecheck, mode):
+def test_a_case_without_room_is_counted_and_in_no_rate(copied, hatecheck):
     long = f"ident_neutral_nh,6,{'I am a woman. ' * 1500},non-hateful,women"
     text = "\n".join([HEADER, *CASES, long]) + "\n"
     (hatecheck / "test_suite_cases.csv").write_text(text)
-    assert external(copied, hatecheck, f"--audit.mode={mode}") == 0
+    for mode in ("screen_only", "judge_all"):
+        assert external(copied, hatecheck, f"--audit.mode={mode}") == 0
+        assert_one_case_has_no_room(copied)
 
+
+def assert_one_case_has_no_room(copied):
     summary = read(copied, "external/hatecheck/summary.json")
     assert (summary["prompts"], summary["no_room"]) == (6, {"M0": 1, "M_DART": 1})
     drift = summary["drift"]["M_DART"]
@@ -182,14 +202,14 @@ def test_a_suite_without_any_room_says_so(copied, hatecheck):
 def test_a_query_without_room_is_counted_and_in_no_share(copied, monkeypatch):
     def queries():
         first, *others = load_open_ended()
-        return [replace(first, query=first.query + " Please answer." * 1500), *others]
+        return [replace(first, query=first.query + " Please answer." * 1500), *others[::40]]
 
     monkeypatch.setattr("dart_jax.commands.open_ended.load_open_ended", queries)
     assert main(["open-ended", f"--run={copied}"]) == 0
     summary = read(copied, "open_ended/summary.json")
-    assert (summary["queries"], summary["no_room"]) == (280, 1)
-    assert {parts["all"]["n"] for parts in summary["models"].values()} == {279}
-    assert summary["against_M0"]["M_DART"]["all"]["pairs"] == 279
+    assert (summary["queries"], summary["no_room"]) == (8, 1)
+    assert {parts["all"]["n"] for parts in summary["models"].values()} == {7}
+    assert summary["against_M0"]["M_DART"]["all"]["pairs"] == 7
     report = (copied / "report/report.md").read_text("utf-8")
     assert "1 of the prompts left no room for an answer" in report
 

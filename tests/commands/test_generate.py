@@ -67,6 +67,16 @@ def test_settings_are_the_runs_unless_given(finished, prompts, tmp_path):
         assert answer.new_tokens == count
 
 
+@pytest.fixture(scope="module")
+def answered(finished, tmp_path_factory):
+    """Folder of M0's answers to the first two lines."""
+    folder = tmp_path_factory.mktemp("answered")
+    path = folder / "prompts.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES[:2]))
+    assert ask(finished, "--models", "M0", "--prompts", path, "--out", folder / "out.jsonl") == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     ("options", "lines", "named"),
     [
@@ -78,21 +88,30 @@ def test_settings_are_the_runs_unless_given(finished, prompts, tmp_path):
     ids=["temperature", "seed", "question", "a message in a question's place"],
 )
 def test_answers_made_from_something_else_are_refused(
-    options, lines, named, finished, prompts, tmp_path
+    options, lines, named, finished, answered, prompts, tmp_path
 ):
     """What changed is named, and the answers stay as they are."""
-    out = tmp_path / "out.jsonl"
-    ask(finished, "--models", "M0", "--prompts", prompts(LINES[:2]), "--out", out)
+    out = shutil.copytree(answered, tmp_path / "out") / "out.jsonl"
     whole = out.read_bytes()
     command = ("--models", "M0", "--prompts", prompts(lines), "--out", out, *options)
     with pytest.raises(ValueError, match=rf"made from something else: {named}; give another --out"):
         ask(finished, *command)
     assert out.read_bytes() == whole
-    (tmp_path / "out.jsonl.inputs.json").unlink()
+
+
+def test_answers_of_unknown_origin_are_refused_until_they_are_removed(
+    finished, answered, prompts, tmp_path
+):
+    out = shutil.copytree(answered, tmp_path / "out") / "out.jsonl"
+    whole = out.read_bytes()
+    command = ("--models", "M0", "--prompts", prompts(LINES[:2]), "--out", out)
+    out.with_name("out.jsonl.inputs.json").unlink()
     with pytest.raises(ValueError, match=r"out\.jsonl\.inputs\.json, .* is missing or damaged"):
         ask(finished, *command)
+    assert out.read_bytes() == whole
     out.unlink()
     assert ask(finished, *command) == 0
+    assert out.read_bytes() == whole
 
 
 def test_further_prompts_and_models_are_added(finished, prompts, tmp_path):

@@ -10,54 +10,30 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LoraConfig, MeshConfig
-from dart_jax.model.llama import forward, init_params, logits_of, param_axes, param_shapes
+from dart_jax.model.llama import forward, logits_of, param_axes, param_shapes
 from dart_jax.model.load import Model
-from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer
+from tests import tiny_model
+from tests.tiny_model import (
+    character_tokenizer,
+    character_vocabulary,
+    random_adapter,
+    random_params,
+)
 
-SPECIAL = ["<unk>", "<eos>", "<eot>", "<head>", "</head>"]
-CHARACTERS = ["\n", *map(chr, range(32, 127))]
 WORDS = ["They", " are", " alike", " and", "\nConclusion", ": ", "YES", "NO\n", " go", " on", "..."]
-TOKENS = SPECIAL + CHARACTERS + WORDS
-TEMPLATE = (
-    "{% for m in messages %}<head>{{ m.role }}</head>{{ m.content }}<eot>{% endfor %}"
-    "{% if add_generation_prompt %}<head>assistant</head>{% endif %}"
-)
-CONFIG = LlamaConfig(
-    vocab_size=len(TOKENS),
-    num_layers=2,
-    embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    ffn_dim=48,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=False,
-    context_length=1024,
-)
+TOKENS = character_vocabulary(WORDS)
+CONFIG = dataclasses.replace(tiny_model.CONFIG, vocab_size=len(TOKENS), context_length=1024)
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> ChatTokenizer:
     """One id a character; WORDS are only ever decoded."""
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
-    vocab = {token: index for index, token in enumerate(TOKENS)}
-    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="<unk>"))
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
-    raw.decoder = tokenizers.decoders.Fuse()
-    raw.add_special_tokens(SPECIAL)
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<eos>", unk_token="<unk>"
-    )
-    wrapped.chat_template = TEMPLATE
-    return ChatTokenizer(wrapped, "test")
+    pytest.importorskip("transformers")
+    return ChatTokenizer(character_tokenizer(WORDS), "test")
 
 
 @pytest.fixture(scope="session")
@@ -74,26 +50,14 @@ def one_device() -> Mesh:
 @pytest.fixture(scope="session")
 def model(tokenizer, one_device) -> Model:
     """Random weights of a size that makes every token depend on the whole prompt."""
-    params = jax.jit(lambda key: jax.tree.map(lambda w: 8 * w, init_params(key, CONFIG)))(
-        jax.random.key(0)
-    )
+    params = random_params(CONFIG)
     return Model(CONFIG, params, tokenizer, one_device, "random")
 
 
 @pytest.fixture(scope="session")
 def lora_params():
     """An adapter on every projection that changes what the model says."""
-    shapes = jax.eval_shape(lambda: init_lora(jax.random.key(1), CONFIG, LoraConfig(rank=4)))
-    rng = np.random.default_rng(1)  # jax would compile each shape's numbers
-
-    def draw(kind, shape):
-        size = 0.6 * shape[1] ** -0.5 if kind == "A" else 0.2
-        return jnp.asarray(size * rng.normal(size=shape), jnp.float32)
-
-    return {
-        target: {kind: draw(kind, leaf.shape) for kind, leaf in weights.items()}
-        for target, weights in shapes.items()
-    }
+    return random_adapter(CONFIG, LoraConfig(rank=4), size_of_b=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -10,28 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.model.architecture import LlamaConfig, RopeScaling, to_hf_config
+from dart_jax.model.architecture import RopeScaling
 from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.config import LoraConfig
-from dart_jax.model.llama import forward, init_params, logits_of
+from dart_jax.model.llama import forward, logits_of
 from dart_jax.model.load import EMBEDDED, resolve_path
-from dart_jax.model.lora import init_lora
 from dart_jax.model.tokenizer import ChatTokenizer
+from tests.tiny_model import CONFIG, hf_twin, random_adapter, random_params
 
-GQA = LlamaConfig(
-    vocab_size=67,
-    num_layers=3,
-    embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    ffn_dim=48,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=False,
-    context_length=256,
-)
+GQA = dataclasses.replace(CONFIG, num_layers=3)
 SHAPES = {
     "mha_untied": dataclasses.replace(GQA, num_kv_heads=4),
     "gqa_tied": dataclasses.replace(GQA, tied_head=True),
@@ -57,17 +44,7 @@ def config():
 
 @pytest.fixture(scope="session")
 def params(config):
-    """Random weights, with norms that are not all ones."""
-
-    def spread(path, leaf):
-        noise = jax.random.normal(jax.random.key(len(path)), leaf.shape)
-        return 1 + 0.2 * noise if path[-1].key.endswith("norm") else 8 * leaf
-
-    @jax.jit
-    def draw(key):
-        return jax.tree_util.tree_map_with_path(spread, init_params(key, config))
-
-    return draw(jax.random.key(0))
+    return random_params(config)
 
 
 @pytest.fixture(scope="session")
@@ -77,15 +54,7 @@ def lora():
 
 @pytest.fixture(scope="session")
 def lora_params(config, lora):
-    """An adapter whose B is not zero anywhere."""
-    fresh = init_lora(jax.random.key(1), config, lora)
-    return {
-        target: {
-            "A": weights["A"],
-            "B": 0.1 * jax.random.normal(jax.random.key(index), weights["B"].shape),
-        }
-        for index, (target, weights) in enumerate(fresh.items())
-    }
+    return random_adapter(config, lora)
 
 
 @pytest.fixture(scope="session")
@@ -116,20 +85,9 @@ def logits():
 
 @pytest.fixture(scope="session")
 def hf_model():
-    """A function: a random `LlamaForCausalLM` of a configuration, with logits of order 1."""
-    torch = pytest.importorskip("torch")
-    import transformers
-
-    def make(config):
-        torch.manual_seed(0)
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**to_hf_config(config)))
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                spread = 0.2 if "norm" in name else weight.shape[-1] ** -0.5
-                weight.copy_(("norm" in name) + spread * torch.randn(weight.shape))
-        return model.eval()
-
-    return make
+    """`hf_twin`; without torch the test is skipped."""
+    pytest.importorskip("torch")
+    return hf_twin
 
 
 @pytest.fixture(scope="session")

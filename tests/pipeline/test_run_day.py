@@ -15,7 +15,7 @@ from dart_jax.pipeline.run_day import day_of_run, day_of_sweep
 from dart_jax.run_dir import RunDir
 from dart_jax.stages.context import Run
 from dart_jax.train import main
-from tests.finished_run import CHAT
+from tests.tiny_model import TEMPLATE
 
 FIRST = datetime.date(2025, 3, 31)
 LATER = datetime.date(2025, 4, 1)
@@ -26,8 +26,22 @@ STAGES = "--stages=teach,distill"
 def dated_model(tiny_model, tmp_path_factory):
     """The tiny model with a template that writes today's date before the first message."""
     folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("dated") / "model")
-    rewrite_template(folder, "{{ 'Today: ' + strftime_now('%d %b %Y') }}" + CHAT)
+    rewrite_template(folder, "{{ 'Today: ' + strftime_now('%d %b %Y') }}" + TEMPLATE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def begun_first(dated_model, settings, tmp_path_factory):
+    """A run with that model, begun on the first day."""
+    root = tmp_path_factory.mktemp("begun")
+    assert main([*settings(root, model__path=dated_model), STAGES], today=FIRST) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def dated_run(begun_first, tmp_path):
+    """A copy of it, to go on with; its root is `tmp_path`."""
+    return shutil.copytree(begun_first, tmp_path / "run")
 
 
 def rewrite_template(folder, template):
@@ -49,18 +63,15 @@ def begun(printed):
     return [name for name in ("teach", "distill") if f"{name}: up to date" not in printed]
 
 
-def test_a_run_of_two_days_is_one_run(dated_model, settings, tmp_path, capsys):
+def test_a_run_of_two_days_is_one_run(dated_run, dated_model, settings, tmp_path, capsys):
     """The second start finds everything up to date, and prompts with the same ids."""
     arguments = [*settings(tmp_path, model__path=dated_model), STAGES]
-    assert main(arguments, today=FIRST) == 0
-    run, before = prompts_of(tmp_path / "run")
+    run, before = prompts_of(dated_run)
     assert "Today: 31 Mar 2025" in run.model.tokenizer.decode(before[0])
     assert run.config.model.date == "2025-03-31"
-    capsys.readouterr()
-
     assert main(arguments, today=LATER) == 0
     assert begun(capsys.readouterr().out) == []
-    assert prompts_of(tmp_path / "run")[1] == before
+    assert prompts_of(dated_run)[1] == before
 
 
 def test_what_the_first_day_began_goes_on_with_its_day(dated_model, settings, tmp_path):
@@ -71,34 +82,30 @@ def test_what_the_first_day_began_goes_on_with_its_day(dated_model, settings, tm
     assert inputs["model.date"] == "2025-03-31"
 
 
-def test_another_date_runs_again_what_depends_on_it(dated_model, settings, tmp_path, capsys):
+def test_another_date_runs_again_what_depends_on_it(
+    dated_run, dated_model, settings, tmp_path, capsys
+):
     """Not the teacher's texts; and the new date is the one that is kept."""
     arguments = [*settings(tmp_path, model__path=dated_model), STAGES]
-    assert main(arguments, today=FIRST) == 0
-    capsys.readouterr()
     assert main([*arguments, "--model.date=2024-02-29"], today=FIRST) == 0
     printed = capsys.readouterr().out
     assert begun(printed) == ["distill"] and "model.date" in printed
     assert main(arguments, today=LATER) == 0
     assert begun(capsys.readouterr().out) == []
-    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    config = yaml.safe_load((dated_run / "config.yaml").read_text())
     assert config["model"]["date"] == "2024-02-29"
 
 
-def test_without_a_date_in_the_template_any_date_will_do(settings, tmp_path, capsys):
-    arguments = [*settings(tmp_path), STAGES]
-    assert main(arguments, today=FIRST) == 0
-    inputs = json.loads((tmp_path / "run/stages/distill.json").read_text())["inputs"]
+def test_without_a_date_in_the_template_any_date_will_do(copied, settings, tmp_path, capsys):
+    inputs = json.loads((copied / "stages/distill.json").read_text())["inputs"]
     assert "model.date" not in inputs
-    capsys.readouterr()
+    arguments = [*settings(tmp_path), STAGES]
     assert main([*arguments, "--model.date=2024-02-29"], today=LATER) == 0
     assert begun(capsys.readouterr().out) == []
 
 
-def test_the_dry_run_knows_the_day_of_the_run(dated_model, settings, tmp_path, capsys):
+def test_the_dry_run_knows_the_day_of_the_run(dated_run, dated_model, settings, tmp_path, capsys):
     arguments = [*settings(tmp_path, model__path=dated_model), STAGES]
-    assert main(arguments, today=FIRST) == 0
-    capsys.readouterr()
     assert main([*arguments, "--dry-run"], today=LATER) == 0
     assert "distill:" not in capsys.readouterr().out
 
@@ -108,7 +115,7 @@ def test_a_refusing_template_stops_the_run_before_the_teacher_is_asked(
 ):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     refusal = "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    rewrite_template(folder, CHAT.replace("<head>", refusal + "<head>", 1))
+    rewrite_template(folder, TEMPLATE.replace("<head>", refusal + "<head>", 1))
     with pytest.raises(ValueError, match=r"^mini-.*: the chat template refuses .*no system role"):
         main([*settings(tmp_path, model__path=folder), STAGES], today=FIRST)
     assert not (tmp_path / "run/teach/targets.jsonl").exists()
@@ -137,7 +144,7 @@ def test_a_config_without_a_date_is_a_first_start(tmp_path):
 def test_a_template_that_asks_is_known_without_its_tokenizer(tiny_model, dated_model, tmp_path):
     assert asks_for_date(dated_model) and not asks_for_date(tiny_model)
     gguf = pytest.importorskip("gguf")
-    for name, template in (("dated", "{{ strftime_now('%Y') }}"), ("plain", CHAT)):
+    for name, template in (("dated", "{{ strftime_now('%Y') }}"), ("plain", TEMPLATE)):
         writer = gguf.GGUFWriter(tmp_path / name, "llama")
         writer.add_chat_template(template)
         writer.write_header_to_file()

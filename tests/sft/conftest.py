@@ -1,38 +1,22 @@
 """A two-layer decoder with an adapter, a byte tokenizer, and examples, for the sft tests."""
 
-from functools import partial
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig, MeshConfig
-from dart_jax.model.llama import init_params
 from dart_jax.model.load import Model
-from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import make_mesh
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import TrainSpec, gradients
+from tests.tiny_model import CONFIG, random_adapter, random_params
 
-CONFIG = LlamaConfig(
-    vocab_size=131,
-    num_layers=2,
-    embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    ffn_dim=48,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=False,
-    context_length=256,
-)
 CHAT = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -42,14 +26,13 @@ SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 @pytest.fixture(scope="session")
 def config():
-    return CONFIG
+    """Its vocabulary holds the byte tokenizer's; no axis of a mesh divides it."""
+    return dataclasses.replace(CONFIG, vocab_size=263)
 
 
 @pytest.fixture(scope="session")
 def params(config):
-    """Random weights, large enough that the logits are of order 1."""
-    drawn = jax.jit(partial(init_params, config=config))(jax.random.key(0))
-    return jax.tree.map(lambda leaf: leaf if (leaf == 1).all() else 8 * leaf, drawn)
+    return random_params(config)
 
 
 @pytest.fixture(scope="session")
@@ -59,15 +42,7 @@ def lora():
 
 @pytest.fixture(scope="session")
 def lora_params(config, lora):
-    """An adapter whose B is not zero anywhere, so that A gets a gradient, too."""
-    fresh = init_lora(jax.random.key(1), config, lora)
-    return {
-        target: {
-            "A": weights["A"],
-            "B": 0.1 * jax.random.normal(jax.random.key(index), weights["B"].shape),
-        }
-        for index, (target, weights) in enumerate(fresh.items())
-    }
+    return random_adapter(config, lora)
 
 
 @pytest.fixture(scope="session")

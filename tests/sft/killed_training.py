@@ -21,36 +21,19 @@ import threading
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tensorboardX.event_file_writer  # noqa: F401
 import tqdm  # noqa: F401
 
 from dart_jax import processes
-from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig, MeshConfig
-from dart_jax.model.llama import param_shapes
 from dart_jax.model.load import Model
-from dart_jax.model.lora import init_lora
 from dart_jax.model.sharding import make_mesh
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
 from dart_jax.sft.loop import train
+from tests.tiny_model import CONFIG, random_adapter, random_params
 
-CONFIG = LlamaConfig(
-    vocab_size=67,
-    num_layers=2,
-    embed_dim=16,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=8,
-    ffn_dim=24,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=True,
-    context_length=128,
-)
 LORA = LoraConfig(rank=2, alpha=4.0, dropout=0.1, targets=("q", "down"))
 SFT = SftConfig(
     batch_size=2, micro_batch_size=1, checkpoint_every=2, loss_chunk=8, epochs=2, remat="none"
@@ -106,21 +89,13 @@ def signal_at(number: int, event: str, text: str, times: int) -> None:
     sys.addaudithook(watch)
 
 
-def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> jax.Array:
-    """Weights from numpy: to compile jax's generators would take as long as the step."""
-    return jnp.asarray(rng.normal(0, 0.3, shape).astype(np.float32))
-
-
 def run(folder: Path, examples: list[Example]) -> None:
     """Train to the end, or from where the last start was stopped."""
     jax.config.update("jax_compilation_cache_dir", str(folder.parent / "cache"))
-    rng = np.random.default_rng(4)
-    params = jax.tree.map(lambda leaf: draw(rng, leaf.shape), param_shapes(CONFIG))
-    adapter = jax.eval_shape(lambda: init_lora(jax.random.key(0), CONFIG, LORA))
     trained = train(
         examples,
-        Model(CONFIG, params, None, make_mesh(MeshConfig()), "tiny"),
-        jax.tree.map(lambda leaf: draw(rng, leaf.shape), adapter),
+        Model(CONFIG, random_params(CONFIG), None, make_mesh(MeshConfig()), "tiny"),
+        random_adapter(CONFIG, LORA),
         folder,
         base={"weights": "tiny"},
         lora=LORA,

@@ -6,6 +6,7 @@ PLAN is a JSON list of [packing, [data, fsdp, tensor]]. Each process writes what
 into FILE.<its number>.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -15,10 +16,8 @@ import jax
 import numpy as np
 
 from dart_jax import processes
-from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig, MeshConfig
-from dart_jax.model.llama import param_axes, param_shapes
-from dart_jax.model.lora import init_lora
+from dart_jax.model.llama import param_axes
 from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
@@ -32,21 +31,9 @@ from dart_jax.sft.step import (
     state_shardings,
     train_spec,
 )
+from tests import tiny_model
 
-CONFIG = LlamaConfig(
-    vocab_size=96,
-    num_layers=2,
-    embed_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    ffn_dim=48,
-    rope_theta=10000.0,
-    rope_scaling=None,
-    norm_eps=1e-5,
-    tied_head=False,
-    context_length=128,
-)
+CONFIG = dataclasses.replace(tiny_model.CONFIG, vocab_size=96)
 LORA = LoraConfig(rank=4, alpha=8.0, dropout=0.1, targets=("q", "down"))
 LEARNING_RATE = 0.01
 EPOCHS = 2
@@ -73,16 +60,8 @@ def make_examples() -> list[Example]:
 
 def weights():
     """Base weights and adapter as host arrays; B is not zero, so that dropout matters at once."""
-    rng = np.random.default_rng(1)
-
-    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        norm = leaf.ndim < 2 or (leaf.shape[0] == CONFIG.num_layers and leaf.ndim == 2)
-        return np.ones(leaf.shape, np.float32) if norm else 0.16 * rng.normal(size=leaf.shape)
-
-    base = jax.tree.map(draw, param_shapes(CONFIG))
-    lora = jax.eval_shape(lambda: init_lora(jax.random.key(0), CONFIG, LORA))
-    lora = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape), lora)
-    return jax.tree.map(lambda leaf: leaf.astype(np.float32), (base, lora))
+    drawn = tiny_model.random_params(CONFIG), tiny_model.random_adapter(CONFIG, LORA)
+    return jax.tree.map(np.asarray, drawn)
 
 
 def plan_for(packing, mesh):

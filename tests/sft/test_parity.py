@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from dart_jax.data.mini_suite import load_mini
-from dart_jax.model.architecture import to_hf_config
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import EMBEDDED, open_checkpoint, resolve_path
 from dart_jax.model.lora import init_lora
@@ -22,6 +21,7 @@ from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import TrainSpec, gradients
+from tests.tiny_model import hf_twin
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -68,12 +68,7 @@ def _assert_equal(ours, theirs, num_layers, targets):
 
 def test_tiny_llama(config, lora, lora_params, make_examples, tmp_path):
     """Weights 1, 2, 3; seven targets; no B is zero."""
-    torch.manual_seed(0)
-    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**to_hf_config(config)))
-    with torch.no_grad():
-        for name, weight in twin.named_parameters():
-            if "norm" not in name:
-                weight.normal_(std=weight.shape[-1] ** -0.5)
+    twin = hf_twin(config)
     twin.save_pretrained(tmp_path / "base")
     save_peft(tmp_path / "adapter", lora_params, lora, "tiny")
     found, source = open_checkpoint(tmp_path / "base")

@@ -3,16 +3,13 @@
 import dataclasses
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from dart_jax import sft
 from dart_jax.config import parse
-from dart_jax.model.llama import init_params
 from dart_jax.records import Condition, DriftCase, DriftType, Question, Severity, Target, Turn
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import tokenize
@@ -32,23 +29,14 @@ def blocks(readme, language):
     return re.findall(rf"```{language}\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def readable(model):
-    """The decoder with the byte tokenizer's vocabulary; its logits are of order 1."""
-    config = dataclasses.replace(model.config, vocab_size=260)
-    params = jax.jit(partial(init_params, config=config))(jax.random.key(0))
-    larger = jax.tree.map(lambda leaf: leaf if (leaf == 1).all() else 8 * leaf, params)
-    return dataclasses.replace(model, config=config, base_params=larger)
-
-
 @pytest.mark.parametrize("severity", Severity)
-def test_a_severity_becomes_a_loss_weight(severity, readable, lora, lora_params):
+def test_a_severity_becomes_a_loss_weight(severity, model, lora, lora_params):
     """Weight in at the drift case, weight out in the loss: weight k is k copies, and not fewer."""
     (code,) = [block for block in blocks(SFT, "python") if "DriftCase" in block]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     given = {
         "question": Question("q", "own", Condition.DIFF, "", -1, "s", (Turn("user", "Hi."),)),
-        "model": readable,
+        "model": model,
         "adapter": lora_params,
         "lora": lora,
         "np": np,

@@ -15,6 +15,7 @@ from dart_jax.train import main
 
 CHAT = [{"role": "system", "content": "You sell tea."}, {"role": "user", "content": "Which tea?"}]
 TEXT = "Mint and black tea. Which one may I bring?"
+WEIGHTS = [1, 1, 1, 1, 0, 0, 0, 0, 3]
 LABELLED = "The rule asks the same of both groups. Nobody is left out by it."
 
 
@@ -22,70 +23,66 @@ def chats(count, **more):
     return [{"id": f"chat-{n}", "messages": CHAT, "completion": TEXT, **more} for n in range(count)]
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(rows):
-        path = tmp_path / "own.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return path
-
-    return write
+def write(folder, rows):
+    """A file of rows in a folder."""
+    path = folder / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
-@pytest.fixture
-def tuned(settings, tmp_path, written):
-    """A function: the folder of a fine-tuning on rows."""
+def tune(settings, root, rows, *more):
+    """Fine-tune on rows in a folder."""
+    args = settings(
+        root,
+        data__suite="jsonl",
+        data__file=write(root, rows),
+        data__split_by="none",
+        sft__epochs=3,
+    )
+    args = [arg for arg in args if not arg.startswith("--data.max_")]
+    return main([*args, "--stages=teach,distill", *more])
 
-    def run(rows, *more, **overrides):
-        args = settings(
-            tmp_path,
-            data__suite="jsonl",
-            data__file=written(rows),
-            data__split_by="none",
-            **overrides,
-        )
-        args = [arg for arg in args if not arg.startswith("--data.max_")]
-        assert main([*args, "--stages=teach,distill", *more]) == 0
-        return tmp_path / "run"
 
-    return run
+@pytest.fixture(scope="module")
+def tuned(settings, tmp_path_factory):
+    """The folder of a fine-tuning on eight rows; one weighs its tokens."""
+    root = tmp_path_factory.mktemp("tuned")
+    rows = chats(7, weight=2.5)
+    rows.append({"id": "q", "question": "Open?", "completion": TEXT, "token_weights": WEIGHTS})
+    assert tune(settings, root, rows) == 0
+    return root / "run"
 
 
 def test_every_row_is_trained_on_as_written(tuned, tiny_model):
-    weights = [1, 1, 1, 1, 0, 0, 0, 0, 3]
-    rows = chats(7, weight=2.5)
-    rows.append({"id": "q", "question": "Open?", "completion": TEXT, "token_weights": weights})
-    run = tuned(rows, sft__epochs=3)
-    targets = {t.question_id: t for t in read_jsonl(run / "teach/targets.jsonl", Target)}
+    targets = {t.question_id: t for t in read_jsonl(tuned / "teach/targets.jsonl", Target)}
     assert len(targets) == 8
     assert {t.completion for t in targets.values()} == {TEXT}
     assert {id: t.weight for id, t in targets.items()} == {
         **{f"chat-{n}": 2.5 for n in range(7)},
         "q": 1.0,
     }
-    assert [span.weight for span in targets["q"].spans] == weights
-    log = read_jsonl(run / "distill/log.jsonl", LogLine)
+    assert [span.weight for span in targets["q"].spans] == WEIGHTS
+    log = read_jsonl(tuned / "distill/log.jsonl", LogLine)
     assert log[-1].loss < log[0].loss
-    questions = {item.question.id: item.question for item in load_file(run.parent / "own.jsonl")}
+    questions = {item.question.id: item.question for item in load_file(tuned.parent / "own.jsonl")}
     examples = tokenize(targets.values(), questions, load_tokenizer(tiny_model), 1024)
     mass = sum(example.weight_mass for example in examples)
     learnt = sum(len(e.tokens) - e.prompt_length for e in examples)
     learnt -= next(e.token_weights.count(0) for e in examples if e.token_weights)
     assert [line.weight_mass for line in log] == pytest.approx([mass] * 3)
     assert [line.supervised_tokens for line in log] == [learnt] * 3
-    assert not (run / "evaluation").exists()
+    assert not (tuned / "evaluation").exists()
 
 
 def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
-    run = tuned(chats(8))
     for form in ("peft", "merged"):
-        export(run, "M_int", form, tmp_path / form)
+        export(tuned, "M_int", form, tmp_path / form)
         card = (tmp_path / form / "README.md").read_text()
         assert "fine-tuned with dart_jax on 8 examples" in card
         assert "measured neither" in card and '"role": "user"' in card
-        assert "DART" not in card and str(tmp_path) not in card and "datasets" not in card
+        assert "DART" not in card and str(tuned.parent) not in card and "datasets" not in card
     with pytest.raises(ValueError, match=r"--adapter M_DART: .* has M_int$"):
-        export(run, "M_DART", "peft", tmp_path / "none")
+        export(tuned, "M_DART", "peft", tmp_path / "none")
 
 
 def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_path):
@@ -107,12 +104,12 @@ def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_pat
     assert hash_path(adapters[0]) != hash_path(adapters[1])
 
 
-def test_nothing_to_evaluate_on_is_said_at_once(tuned):
+def test_nothing_to_evaluate_on_is_said_at_once(settings, tmp_path):
     with pytest.raises(ValueError, match=r"data\.split_by none .*\(--stages teach,distill\)"):
-        tuned(chats(2), "--stages=teach,distill,evaluate")
+        tune(settings, tmp_path, chats(2), "--stages=teach,distill,evaluate")
 
 
-def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, written, summary_of):
+def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, summary_of):
     """Trained on with a completion; decoded, audited and counted; in no accuracy."""
     rows = chats(10) + [{"id": f"bare-{n}", "question": f"Why {n}?"} for n in range(10)]
     for n, row in enumerate(rows[:10]):  # rows of the same words would stay together
@@ -128,7 +125,7 @@ def test_unlabelled_rows_go_through_every_stage(settings, tmp_path, written, sum
         for label in ("YES", "NO")
         for n in range(10)
     ]
-    args = settings(tmp_path, data__suite="jsonl", data__file=written(rows), audit__tau=1)
+    args = settings(tmp_path, data__suite="jsonl", data__file=write(tmp_path, rows), audit__tau=1)
     args = [arg for arg in args if not arg.startswith("--data.max_")]
     assert main(args) == 0
     run = tmp_path / "run"
