@@ -1,10 +1,10 @@
-"""Keep the figures of a finished run in configs/results/, for the documents that show them.
+"""Keep the figures of a finished run or sweep in configs/results/, for the documents that show them.
 
     .venv/bin/python -m tests.record_run runs/quickstart --command "bash launch/local.sh"
 
-writes configs/results/quickstart.json: the run's summary less what no table shows, with the
-command, the commit and the machine. tests/test_documents.py then names each cell of README.md and
-configs/README.md that says otherwise.
+writes configs/results/quickstart.json: the run's summary less what no table shows, or a sweep's
+table, with the command, the commit and the machine. tests/test_documents.py then names each cell of
+README.md and configs/README.md that says otherwise.
 """
 
 import argparse
@@ -14,8 +14,11 @@ import subprocess
 from pathlib import Path
 
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
+from dart_jax.evaluate.sweep_table import SweepTable
 from dart_jax.machine import machine
 from dart_jax.records import write_text
+from dart_jax.report.sweep_report import expectation_text
+from dart_jax.summaries import read_json
 
 RESULTS = Path(__file__).parents[1] / "configs/results"
 LEFT_OUT = ("statistics", "cycles", "labels", "policy")
@@ -28,6 +31,19 @@ def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object
         for field in dataclasses.fields(summary)
         if field.name not in LEFT_OUT
     }
+    return {"command": command, "commit": commit, "machine": machine(), **figures}
+
+
+def recorded_sweep(table: SweepTable, command: str, commit: str) -> dict[str, object]:
+    """The content of a sweep's file in configs/results/: its table, rows and findings by name."""
+    figures = dataclasses.asdict(table)
+    figures["rows"] = {row.name: row.metrics for row in table.rows}
+    figures["expectations"] = {
+        expectation_text(tested.expectation): tested for tested in table.expectations
+    }
+    if table.differences is not None:
+        differences = {row.name: row.metrics for row in table.differences.rows}
+        figures["differences"] = {"to": table.differences.to, "rows": differences}
     return {"command": command, "commit": commit, "machine": machine(), **figures}
 
 
@@ -55,13 +71,17 @@ def head() -> str:
 def main() -> None:
     """Read the command line, write the file, say where it is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("run", type=Path, help="folder of a finished run or sweep")
     parser.add_argument("--command", required=True, help="the command that made the run")
     parser.add_argument("--commit", help="the commit that made it (default: this tree's)")
     options = parser.parse_args()
 
-    summary = read_summary(options.run / SUMMARY)
-    content = recorded(summary, options.command, options.commit or head())
+    commit = options.commit or head()
+    if (options.run / "table.json").exists():
+        table = read_json(options.run / "table.json", SweepTable)
+        content = recorded_sweep(table, options.command, commit)
+    else:
+        content = recorded(read_summary(options.run / SUMMARY), options.command, commit)
     path = RESULTS / f"{options.run.resolve().name}.json"
     write_text(path, to_json(content))
     print(path)

@@ -45,6 +45,15 @@ PATHS = {
     **{name: f"by_severity.{name}" for name in SEVERITIES},
 }
 
+# The same for the rows of a sweep, whose records have a metric a name.
+SWEEP_PATHS = {
+    "AUROC": "auroc",
+    "planted drift": "planted",
+    "harm": "planted_harm",
+    "reduction": "planted_reduction",
+    **{name: f"planted_{name}" for name in SEVERITIES},
+}
+
 
 def cells(line: str) -> list[str]:
     """The cells of a table's line: between bars, or, in a block of text, two spaces apart."""
@@ -83,12 +92,16 @@ def percent(rate: float) -> str:
 def shown(value: object, bounds: list[float] | None = None) -> str:
     """A figure as a table writes it: a rate in per cent, a count as it is."""
     match value:
-        case None:
+        case None | {"mean": None}:
             return ""
         case float() if bounds:
             return f"{percent(value)} [{percent(bounds[0])}, {percent(bounds[1])}]"
         case float():
             return percent(value)
+        case {"mean": float(mean), "low": None}:
+            return percent(mean)
+        case {"mean": float(mean), "low": low, "high": high}:
+            return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
         case {"mean": mean, "half_interval": half}:
             return f"{percent(mean)} ± {percent(half)}"
         case list():
@@ -107,7 +120,7 @@ def expected_cell(document: dict, records: str, row: str, column: str) -> str:
     record = at(document, records).get(row)
     if record is None:
         record = document[row.replace(" ", "_")]
-    path = PATHS.get(column, column)
+    path = (SWEEP_PATHS if "planted_harm" in record else PATHS).get(column, column)
     if column.startswith("GiB"):
         return f"{record['gib']:.2f} of {record['gib_of_chip']:.2f}"
     return shown(at(record, path), at(record, f"intervals.{path}"))

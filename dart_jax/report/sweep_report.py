@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart_jax.evaluate.expectations import Expectation
 from dart_jax.evaluate.models import COMPARED, SEVERITIES
 from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 from dart_jax.records import write_text
@@ -201,17 +202,20 @@ def _expectations_table(table: SweepTable) -> Table:
     )
     rows = []
     for tested in table.expectations:
-        expected = tested.expectation
         rows.append(
             {
-                "expected": f"{_title_of(expected.metric)}: "
-                f"{expected.of} {expected.side} {expected.than}",
+                "expected": expectation_text(tested.expectation),
                 "seeds": tested.difference.n,
                 "difference": tested.difference.estimate,
                 "finding": tested.finding,
             }
         )
     return Table("sweep_expectations", "What was expected, and found", columns, rows)
+
+
+def expectation_text(expected: Expectation) -> str:
+    """Write an expectation as its table does, such as `planted extreme: linear below uniform`."""
+    return f"{_title_of(expected.metric)}: {expected.of} {expected.side} {expected.than}"
 
 
 def _title_of(metric: str) -> str:
