@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart_jax.model.hub import is_hub_name
 from dart_jax.model.load import EMBEDDED
 
 OWN_SUITES = ("jsonl", "hub")
@@ -24,6 +25,8 @@ def public_name(path: str) -> str:
     """Name a model alone: `owner/name` where that is known, else its path's last part."""
     if path == EMBEDDED:
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    if is_hub_name(path) and not Path(path).exists():
+        return path
     parts = Path(os.path.abspath(Path(path).expanduser())).parts
     for part in parts:
         if part.startswith("models--"):  # a hub's cache, where the last part is a commit

@@ -176,6 +176,7 @@ def test_several_scorers_are_named_without_their_places(data):
     ("path", "name"),
     [
         ("smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("meta-llama/Llama-3-8B", "meta-llama/Llama-3-8B"),
         ("/models/Llama-3-8B/", "Llama-3-8B"),
         ("../somewhere/model.gguf", "model.gguf"),
         ("/c/hub/models--org--some--name/snapshots/0a1b", "org/some--name"),
