@@ -34,8 +34,13 @@ def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object
     return {"command": command, "commit": commit, "machine": machine(), **figures}
 
 
-def recorded_sweep(table: SweepTable, command: str, commit: str) -> dict[str, object]:
-    """The content of a sweep's file in configs/results/: its table, rows and findings by name."""
+def recorded_sweep(folder: Path, command: str, commit: str) -> dict[str, object]:
+    """The content of a sweep's file in configs/results/: its table, rows and findings by name.
+
+    `audits` holds, by run, the audit of M_int against what was planted; also of runs of which the
+    table says nothing.
+    """
+    table = read_json(folder / "table.json", SweepTable)
     figures = dataclasses.asdict(table)
     figures["rows"] = {row.name: row.metrics for row in table.rows}
     figures["expectations"] = {
@@ -44,6 +49,11 @@ def recorded_sweep(table: SweepTable, command: str, commit: str) -> dict[str, ob
     if table.differences is not None:
         differences = {row.name: row.metrics for row in table.differences.rows}
         figures["differences"] = {"to": table.differences.to, "rows": differences}
+    figures["audits"] = {}
+    for path in sorted(folder.glob(f"runs/*/{SUMMARY}")):
+        planted = read_summary(path).planted
+        if planted is not None:
+            figures["audits"][path.relative_to(folder / "runs").parts[0]] = planted.audit["M_int"]
     return {"command": command, "commit": commit, "machine": machine(), **figures}
 
 
@@ -78,8 +88,7 @@ def main() -> None:
 
     commit = options.commit or head()
     if (options.run / "table.json").exists():
-        table = read_json(options.run / "table.json", SweepTable)
-        content = recorded_sweep(table, options.command, commit)
+        content = recorded_sweep(options.run, options.command, commit)
     else:
         content = recorded(read_summary(options.run / SUMMARY), options.command, commit)
     path = RESULTS / f"{options.run.resolve().name}.json"
