@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dart_jax.evaluate.models import SEVERITIES
+from dart_jax.evaluate.over_seeds import OverSeeds
 from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 from dart_jax.report.figures import COLOURS, INK, legend_right, literal, new_figure, write_in_place
-from dart_jax.summaries import Estimate
 
 # Of the same palette, for the variants of a sweep; with markers for those who see no colour.
 _VARIANT_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
@@ -50,58 +51,68 @@ def accuracy_against_drift(table: SweepTable) -> Any:
 
 
 def dose_response(table: SweepTable) -> Any:
-    """Draw, for each variant, the planted faults left of each severity against its loss weight.
+    """Draw the planted faults left against the loss weight, a panel a severity, a mark a variant.
 
-    A point is the mean over the seeds, a whisker its t interval; minor to extreme are joined.
+    Within a panel the faults are the same and only the weight differs. Small marks are seeds, the
+    large one their mean; the intervals are the table's.
     """
-    figure, axes = new_figure(width=8.6, height=4.8)
     repaired = [row for row in table.rows if row.weights and row.metrics["planted"].n]
     if not repaired:
-        return write_in_place(figure, axes, "no planted fault was repaired")
+        return write_in_place(*new_figure(width=8.6, height=4.8), "no planted fault was repaired")
 
-    for index, row in enumerate(repaired):
-        points = []
-        for severity, weight in row.weights.items():
-            left = row.metrics[f"left_{severity}"]
-            if left.mean is not None:
-                points.append((weight, left.estimate, severity))
-        _response(axes, row.name, points, index)
+    figure, panels = new_figure(width=11, height=4.2, columns=len(SEVERITIES))
+    for axes, severity in zip(panels, SEVERITIES, strict=True):
+        for index, row in enumerate(repaired):
+            if severity in row.weights:
+                left = row.metrics[f"left_{severity}"]
+                _response(axes, row.name, row.weights[severity], left, index)
+        axes.set(title=severity, xscale="log", ylim=(-3, _most_left(repaired)))
+        _write_weights(axes, [row.weights[severity] for row in repaired if severity in row.weights])
+        axes.tick_params(labelleft=severity == SEVERITIES[0])
+        axes.grid()
 
-    axes.set(
-        xlabel="loss weight of a repair target (log)",
-        ylabel="planted faults left (% of M_int's)",
-        xscale="log",
-    )
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-    axes.set_ylim(bottom=0)
-    axes.grid()
-    legend_right(figure)
+    panels[0].set_ylabel("planted faults left (% of M_int's)")
+    figure.supxlabel("mean loss weight of a repair target (log)")
+    marks: dict[str, Any] = {}
+    for axes in panels:
+        drawn, names = axes.get_legend_handles_labels()
+        marks |= dict(zip(names, drawn, strict=True))
+    figure.legend(marks.values(), marks, loc="outside right upper", frameon=False)
     return figure
 
 
-def _response(
-    axes: Any, name: str, points: Sequence[tuple[float, Estimate, str]], index: int
-) -> None:
-    """Draw one variant's line, each point with the initial of its severity."""
-    colour = _VARIANT_COLOURS[index % len(_VARIANT_COLOURS)]
-    marker = _VARIANT_MARKERS[index % len(_VARIANT_MARKERS)]
-    weights = [weight for weight, _, _ in points]
-    shares = [100 * left.value for _, left, _ in points]
-    axes.plot(weights, shares, color=colour, marker=marker, label=literal(name))
+def _most_left(rows: Sequence[SweepRow]) -> float:
+    """The upper end of all panels, in per cent: above 100 where a severity has more than before."""
+    shares = [1.0]
+    for row in rows:
+        for severity in SEVERITIES:
+            values = row.metrics[f"left_{severity}"].values.values()
+            shares += [share for share in values if share is not None]
+    return 105 * max(shares)
 
-    for (weight, left, severity), share in zip(points, shares, strict=True):
-        if left.low is not None:
-            reach = [[share - max(0.0, 100 * left.low)], [100 * left.high - share]]
-            axes.errorbar(weight, share, reach, color=colour, capsize=3, alpha=0.5, linewidth=1)
-        axes.annotate(
-            severity[:2],
-            (weight, share),
-            textcoords="offset points",
-            xytext=(5, 4),
-            fontsize=8,
-            color=colour,
-        )
+
+def _write_weights(axes: Any, weights: Sequence[float]) -> None:
+    """Write each weight once; a log axis has no ticks between 1 and 4 of itself."""
+    shown: list[float] = []
+    for weight in sorted(weights):
+        if not shown or weight > 1.15 * shown[-1]:
+            shown.append(weight)
+    axes.set_xticks(shown, [f"{weight:.2g}" for weight in shown])
+    axes.set_xticks([], minor=True)
+    axes.margins(x=0.25)
+
+
+def _response(axes: Any, name: str, weight: float, left: OverSeeds, index: int) -> None:
+    """Draw one variant in a panel: its seeds, and their mean."""
+    shares = [100 * share for share in left.values.values() if share is not None]
+    if not shares:
+        return
+    mark = {
+        "color": _VARIANT_COLOURS[index % len(_VARIANT_COLOURS)],
+        "marker": _VARIANT_MARKERS[index % len(_VARIANT_MARKERS)],
+    }
+    axes.scatter([weight] * len(shares), shares, s=14, alpha=0.4, linewidths=0, **mark)
+    axes.plot([weight], [100 * left.mean], markersize=9, ls="none", label=literal(name), **mark)
 
 
 def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:

@@ -164,8 +164,9 @@ def _planted_blocks(table: SweepTable) -> list[Block]:
         _planted_table(table),
         Figure(
             DOSE_RESPONSE,
-            "The share of M_int's planted faults that M_DART still shows, against the loss weight "
-            "of a repair of that severity",
+            "The share of M_int's planted faults of a severity that M_DART still shows, against "
+            "the mean loss weight of repairs to which the audit gave that severity; small marks "
+            "are seeds",
             dose_response(table),
         ),
     ]

@@ -123,7 +123,9 @@ def test_planted_faults_and_expectations_have_tables_and_a_picture(tmp_path):
     for words in (page, text):
         assert "planted extreme: a below M_int" in words
         assert "not told from noise" in words and "62.5" in words
-    [points] = dose_response(table).axes[0].lines
+    *milder, extreme = dose_response(table).axes
+    assert not [line for axes in milder for line in axes.lines]
+    [points] = extreme.lines
     assert list(points.get_xdata()) == [4.0]
     assert points.get_ydata() == pytest.approx([100 / 3])
     assert (tmp_path / "dose_response.png").stat().st_size > 1000
