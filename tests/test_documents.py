@@ -35,6 +35,8 @@ PATHS = {
     "EQUAL": "equal_accuracy",
     "DIFF": "diff_accuracy",
     "YES rate": "yes_rate",
+    "forced accuracy": "forced_accuracy",
+    "AUROC": "auroc",
     "unparseable": "unparseable_rate",
     "answers": "n",
     "planted drift": "drifted",
@@ -100,8 +102,12 @@ def shown(value: object, bounds: list[float] | None = None) -> str:
             return percent(value)
         case {"mean": float(mean), "low": None}:
             return percent(mean)
-        case {"mean": float(mean), "low": low, "high": high}:
-            return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
+        case {"mean": float(figure), "low": low, "high": high} | {
+            "value": float(figure),
+            "low": float(low),
+            "high": float(high),
+        }:
+            return f"{percent(figure)} [{percent(low)}, {percent(high)}]"
         case {"mean": mean, "half_interval": half}:
             return f"{percent(mean)} ± {percent(half)}"
         case list():

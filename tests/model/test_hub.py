@@ -23,7 +23,6 @@ def cached(tmp_path, monkeypatch):
     folder = repository / "snapshots" / ("0" * 40)
     write_model(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
     return folder
 
 
