@@ -211,6 +211,7 @@ def test_a_config_says_how_it_runs_and_what_to_expect(path: Path) -> None:
     [
         ("quickstart", "models", "M_DART"),
         ("smollm2_suite", "models", "M_DART"),
+        ("rules_suite", "models", "M_int"),
         ("sweep_by_scenario", "models", "M_DART, heldout, linear weights"),
     ],
 )
