@@ -59,7 +59,7 @@ LONGEST = (
 
 
 def shares_run(nodeid: str) -> bool:
-    """Whether a test is one of those that share the finished run."""
+    """Tell whether a test is one of those that share the finished run."""
     return nodeid.startswith(WHOLE_RUNS) and not nodeid.startswith(ALONE)
 
 

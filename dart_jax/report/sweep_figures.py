@@ -61,13 +61,15 @@ def dose_response(table: SweepTable) -> Any:
         return write_in_place(*new_figure(width=8.6, height=4.8), "no planted fault was repaired")
 
     figure, panels = new_figure(width=11, height=4.2, columns=len(SEVERITIES))
+    most_left = _most_left(repaired)
     for axes, severity in zip(panels, SEVERITIES, strict=True):
+        weights = []
         for index, row in enumerate(repaired):
             if severity in row.weights:
-                left = row.metrics[f"left_{severity}"]
-                _response(axes, row.name, row.weights[severity], left, index)
-        axes.set(title=severity, xscale="log", ylim=(-3, _most_left(repaired)))
-        _write_weights(axes, [row.weights[severity] for row in repaired if severity in row.weights])
+                weights.append(row.weights[severity])
+                _response(axes, row.name, weights[-1], row.metrics[f"left_{severity}"], index)
+        axes.set(title=severity, xscale="log", ylim=(-3, most_left))
+        _write_weights(axes, weights)
         axes.tick_params(labelleft=severity == SEVERITIES[0])
         axes.grid()
 

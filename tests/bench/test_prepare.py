@@ -13,6 +13,7 @@ from dart_jax.records import Target, write_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
 from dart_jax.sft.packing import make_plan
+from tests.tiny_model import CONFIG
 
 
 def make_job(lengths, **sft):
@@ -60,8 +61,8 @@ def test_tuning_examples_are_spread_over_the_lengths():
     assert len(tune_job(make_job([3, 9]), 4).examples) == 2
 
 
-def test_random_examples_pack_without_a_gap(tiny_config):
-    job = random_job(tiny_config, rows=2, row_length=512, steps=3, epochs=2, lora=LoraConfig())
+def test_random_examples_pack_without_a_gap():
+    job = random_job(CONFIG, rows=2, row_length=512, steps=3, epochs=2, lora=LoraConfig())
     plan = make_plan(job.examples, job.sft, epochs=2, seed=0)
     assert len(plan) == 2 * job.steps_per_epoch == len(job.learning_rates) == 6
     assert plan[0].batch.tokens.shape == (1, 2, 512)

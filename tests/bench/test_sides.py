@@ -14,6 +14,7 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
 from dart_jax.sft.examples import Example
+from tests.tiny_model import CONFIG
 
 ADDED = ["Ages", " differ", "\n\n", "Conclusion:", " YES"]
 NEWLINE = "\u010a"  # as byte-level vocabularies write it
@@ -112,10 +113,10 @@ def test_the_peer_pads_prompts_on_the_left_and_labels_completions_only():
     assert found["labels"] == [[-100, -100, 3, 4], [-100, 2, -100, -100]]
 
 
-def test_the_peer_trains_with_gradient_checkpointing_and_a_fresh_adapter(tiny_config):
+def test_the_peer_trains_with_gradient_checkpointing_and_a_fresh_adapter():
     pytest.importorskip("peft")
     lora = LoraConfig()
-    job = random_job(tiny_config, rows=1, row_length=128, steps=2, epochs=2, lora=lora)
+    job = random_job(CONFIG, rows=1, row_length=128, steps=2, epochs=2, lora=lora)
     session = hf.Training(job, Variant("hf", "bfloat16", 4, "layer"))
     first, second = session.round(0), session.round(1)
     assert first.result.padded_tokens == 256 and first.peak_device_bytes is None

@@ -17,6 +17,7 @@ from dart_jax.bench.train import add_utilisation, measure
 from dart_jax.bench.worker import WorkerDied, memory_bytes
 from dart_jax.model.config import LoraConfig
 from tests.compiling import QUICKLY
+from tests.tiny_model import CONFIG
 
 ROOT = Path(__file__).parents[2]
 # No micro-batch size, which the peer needs.
@@ -24,8 +25,8 @@ BROKEN = Variant("hf", "float32")
 
 
 @pytest.fixture(scope="module")
-def job(tiny_config):
-    return random_job(tiny_config, rows=1, row_length=128, steps=2, epochs=2, lora=LoraConfig())
+def job():
+    return random_job(CONFIG, rows=1, row_length=128, steps=2, epochs=2, lora=LoraConfig())
 
 
 def test_a_variant_that_fails_is_reported_and_the_others_go_on(job, tmp_path, monkeypatch, capsys):
