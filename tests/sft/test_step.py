@@ -185,7 +185,7 @@ def test_micro_batches_drop_different_features(one_step, fresh, make_examples, m
         return float(one_step(fresh, *batch, jax.random.key(0), rate)[1].loss)
 
     assert loss(1.0, 0.0, rate=0.0) == pytest.approx(loss(0.0, 1.0, rate=0.0), rel=1e-6)
-    assert loss(1.0, 0.0, rate=0.3) != pytest.approx(loss(0.0, 1.0, rate=0.3), rel=1e-3)
+    assert loss(1.0, 0.0, rate=0.3) != pytest.approx(loss(0.0, 1.0, rate=0.3), rel=1e-4)
 
 
 def _three_steps(sizes, packing, make_spec, optimizer, params, fresh, examples):
