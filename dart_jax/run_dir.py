@@ -63,6 +63,12 @@ class RunConfig:
         check_fields(self, "run")
         if Path(self.name).name != self.name or self.name == "..":
             raise BadSetting(f"run.name: {self.name}; give a plain folder name, without a path")
+        if "://" in self.root:
+            raise BadSetting(
+                f"run.root: {self.root}; a run needs locks, renaming and SQLite, which a bucket "
+                "does not have: give a folder on a disk or an NFS share (launch/tpu.md), and copy "
+                "the finished run to the bucket"
+            )
 
 
 class RunBusy(RuntimeError):

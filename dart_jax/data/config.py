@@ -15,7 +15,7 @@ class DataConfig:
 
     Attributes:
         suite: mini (embedded), difference_awareness (needs data.dir), jsonl (your own questions; needs data.file) or hub (a data set of the Hugging Face hub; needs data.hub).
-        dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl.
+        dir: Folder with D1.jsonl..N4.jsonl, or with the original D1_1k.pkl..N4_1k.pkl (python -m dart_jax fetch gets them); gs://BUCKET/FOLDER is copied to this machine once.
         file: JSONL file of your own questions, one {id?, question | messages | prompt, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
         hub: Name of a data set, or its local folder, with the same columns.
         hub_split: The data set's split that holds the questions; training, validation and test questions are all taken from it.

