@@ -31,6 +31,9 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "train": Entry("dart_jax.train", "run the stages: teach, distill, audit, repair, evaluate"),
+    "fetch": Entry(
+        "dart_jax.commands.fetch", "download models, scorers and suite for a run without a network"
+    ),
     "sweep": Entry("dart_jax.commands.sweep.command", "run variants and seeds, side by side"),
     "generate": Entry("dart_jax.commands.generate", "ask a run's models, typed or from a file"),
     "audit": Entry("dart_jax.commands.audit", "measure what the audit of a run gets wrong"),

@@ -49,6 +49,7 @@ def test_the_list_has_every_command(capsys):
         (["audit", "calibrate"], "--seeds"),
         (["evaluate"], "open-ended"),
         (["evaluate", "external"], "--suite"),
+        (["fetch"], "--to"),
         (["export"], "--max-shard-gb"),
         (["compile"], "--topology"),
         (["bench"], "quantize"),

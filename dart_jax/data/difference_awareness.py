@@ -59,7 +59,7 @@ def load(folder: Path) -> list[Question]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; data.dir names the suite's folder")
-    missing = [name for name in BENCHMARKS if not _present(folder, name)]
+    missing = [name for name in BENCHMARKS if not present_files(folder, name)]
     if missing:
         raise FileNotFoundError("; ".join(_missing(folder, name) for name in missing))
     return [question for name in BENCHMARKS for question in load_benchmark(folder, name)]
@@ -67,7 +67,7 @@ def load(folder: Path) -> list[Question]:
 
 def load_benchmark(folder: Path, name: str) -> list[Question]:
     """Load the 2,000 questions of one benchmark, e.g. `N3`; raises as `load`."""
-    present = _present(folder, name)
+    present = present_files(folder, name)
     if not present:
         raise FileNotFoundError(_missing(folder, name))
     path = present[0]
@@ -80,7 +80,8 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
     return Path(folder) / f"{name}.jsonl", Path(folder) / f"{name}_1k.pkl"
 
 
-def _present(folder: Path, name: str) -> list[Path]:
+def present_files(folder: Path, name: str) -> list[Path]:
+    """List the files of a benchmark that are in the folder, the one to be read first."""
     return [path for path in _files(folder, name) if path.is_file()]
 
 

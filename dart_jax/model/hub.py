@@ -7,6 +7,8 @@ cache's place from `HF_HOME`; both are huggingface_hub's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dart_jax.model.safetensors_file import INDEX_FILE, safetensors_source
@@ -40,26 +42,55 @@ def hub_folder(name: str) -> Path:
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
 
-    try:
-        cached = Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
-        if _is_complete(cached):
-            return cached
-    except LocalEntryNotFoundError:
-        pass  # which is why it is downloaded
+    cached = _cached(name)
+    if cached is not None:
+        return cached
 
     print(f"downloading {name} into {HF_HUB_CACHE}", flush=True)
-    try:
+    with _saying_what_to_do(name):
         downloaded = Path(snapshot_download(name, allow_patterns=_FILES))
         # Without a network the library takes whatever the cache has.
         if not _is_complete(downloaded):
             raise FileNotFoundError(f"{downloaded} is not whole")
-        return downloaded
+    return downloaded
+
+
+def bytes_to_download(name: str) -> int:
+    """Ask the hub how many bytes of a model are not in the cache; 0 for a complete copy.
+
+    Raises:
+        FileNotFoundError: As `hub_folder`.
+    """
+    from huggingface_hub import snapshot_download
+
+    if _cached(name) is not None:
+        return 0
+    with _saying_what_to_do(name):
+        files = snapshot_download(name, allow_patterns=_FILES, dry_run=True)
+    return sum(file.file_size or 0 for file in files if file.will_download)
+
+
+def _cached(name: str) -> Path | None:
+    """Find a complete copy in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if _is_complete(folder) else None
+
+
+@contextmanager
+def _saying_what_to_do(name: str) -> Iterator[None]:
+    """Turn what the hub refuses into FileNotFoundError with a sentence for the user."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        yield
     except GatedRepoError as error:  # a RepositoryNotFoundError, too
         raise FileNotFoundError(
             f"model.path: {name} is gated: accept its licence at https://huggingface.co/{name}, "
@@ -71,11 +102,11 @@ def hub_folder(name: str) -> Path:
             "see; for a private one set HF_TOKEN"
         ) from error
     except OSError as error:
-        folder = f"models--{name.replace('/', '--')}"
         raise FileNotFoundError(
             f"model.path: {name} is no folder here and not whole in the hub's cache, and the hub "
-            f"did not give it ({error}); on a machine with a network run `hf download {name}`, and "
-            f"copy {folder} from its cache to {HF_HUB_CACHE}"
+            f"did not give it ({error}); on a machine with a network run `dart-jax fetch --to DIR` "
+            f"with the same settings, or `hf download {name}`, whose folder "
+            f"models--{name.replace('/', '--')} belongs into {HF_HUB_CACHE}"
         ) from error
 
 
