@@ -86,7 +86,7 @@ def make_parser() -> CommandParser:
         action="store_true",
         default=SUPPRESS,
         help="Check what the run would check; print how many requests, tokens and dollars the "
-        "stages would take; send nothing.",
+        "stages would take, and what memory and time the devices; send nothing.",
     )
     for section in dataclasses.fields(DartConfig):
         parser.add_class_arguments(section.default_factory, section.name)

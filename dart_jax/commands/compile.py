@@ -29,18 +29,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dart_jax.command_line import call
 from dart_jax.config import SETTINGS, DartConfig, read_config
+from dart_jax.pipeline.footprint import GIB, batch_shape
 from dart_jax.records import write_text
 from dart_jax.settings import Count
 from dart_jax.strict_json import read_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
-    from jaxtyping import PyTree
 
     from dart_jax.model.architecture import LlamaConfig
-    from dart_jax.sft.config import SftConfig
 
-GIB = 2**30
 # What the compiler grants a program of one chip's 16, 95 and 32 GB (libtpu 0.0.52).
 HBM_BYTES = {"v5e": int(15.75 * GIB), "v5p": int(95.73 * GIB), "v6e": int(31.24 * GIB)}
 
@@ -111,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     _prepare_environment()
     mesh = _mesh(config, job.topology, chips)
     architecture = _architecture(job.architecture, config.model.path)
-    lower = _lower if job.program == "train" else _lower_decode
+    lower = _lower_train if job.program == "train" else _lower_decode
     lowered, shape = lower(job, config, architecture, mesh)
     devices = mesh.size
     hbm_bytes = HBM_BYTES[generation]
@@ -194,73 +192,15 @@ def _read_architecture(path: Path) -> LlamaConfig:
     return from_hf_config(read_json(file), str(file))
 
 
-def _base(config: DartConfig, architecture: LlamaConfig) -> PyTree:
-    """Give the base weights' shapes and types, as `load_model` would place them on a TPU."""
-    import jax
-    import jax.numpy as jnp
-
-    from dart_jax.model.llama import param_shapes
-    from dart_jax.model.quantize import quantize_params
-
-    dtype = jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
-
-    def typed(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        is_norm = path[-1].key.endswith("norm")
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32 if is_norm else dtype)
-
-    plain = jax.tree_util.tree_map_with_path(typed, param_shapes(architecture))
-    return jax.eval_shape(lambda params: quantize_params(params, config.model.quantize), plain)
-
-
-def _batch_shape(job: Job, sft: SftConfig, devices: int) -> tuple[int, int, int]:
-    """Count the micro-batches, rows and tokens of the step."""
-    packed = sft.packing != "none"
-    length = job.length or (sft.row_length if packed else sft.max_length)
-    # First-fit leaves fewer than this in one row at most: there was room for the next example.
-    in_a_row = max(1, length // sft.max_length) if packed else 1
-    needed = -(-sft.batch_size // sft.micro_batches // in_a_row)
-    rows = job.rows or -(-needed // devices) * devices
-    if rows % devices:
-        raise ValueError(f"--rows: {rows} over mesh data x fsdp = {devices}; give a multiple")
-    return sft.micro_batches, rows, length
-
-
-def _lower(
+def _lower_train(
     job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
 ) -> tuple[Any, tuple[int, int, int]]:
     """Lower the training step; returns it and the shape [A, B, T] of its batches."""
-    import jax
-    import jax.numpy as jnp
-
-    from dart_jax.model.lora import init_lora
-    from dart_jax.model.packed_attention import Layout
     from dart_jax.model.sharding import data_parallel
-    from dart_jax.sft.batch import Batch, OriginBatch
-    from dart_jax.sft.jitted_step import jit_step
-    from dart_jax.sft.step import TrainState, make_optimizer, make_schedule, train_spec
+    from dart_jax.pipeline.lowered_step import lower_step
 
-    # The schedule's figures are constants in the program; the number of steps changes no shape.
-    schedule = make_schedule(config.sft.learning_rate, config.sft, total_steps=1000)
-    optimizer = make_optimizer(schedule, config.sft)
-
-    def initial(key: jax.Array) -> TrainState:
-        lora_params = init_lora(key, architecture, config.lora)
-        return TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(initial, key)
-    shape = _batch_shape(job, config.sft, data_parallel(mesh))
-    ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.float32))
-    batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
-    layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
-    spec = train_spec(architecture, config.lora, config.sft, mesh)
-    if spec.token_loss:
-        origins = jax.ShapeDtypeStruct((*shape[:2], layout.segments), jnp.int32)
-        batch = OriginBatch(*batch, origins, origins)
-    reference = state.lora_params if spec.needs_reference else None
-    base_params = _base(config, architecture)
-    update = jit_step(spec, optimizer, state, base_params)
-    return update.lower(state, base_params, batch, key, reference, layout), shape
+    shape = batch_shape(config.sft, data_parallel(mesh), job.rows, job.length)
+    return lower_step(config, architecture, mesh, shape), shape
 
 
 def _lower_decode(
@@ -268,9 +208,10 @@ def _lower_decode(
 ) -> tuple[Any, tuple[int, int, int]]:
     """Lower a block of decode steps; returns it and 1, its slots and the tokens of each."""
     from dart_jax.generate.lowering import lower_block
+    from dart_jax.pipeline.lowered_step import base_shapes
 
     rows, length = job.rows or config.decode.slots, job.length or 1024
-    base_params = _base(config, architecture)
+    base_params = base_shapes(config.model, architecture)
     lowered = lower_block(architecture, base_params, config.lora, config.decode, mesh, rows, length)
     return lowered, (1, rows, length)
 
@@ -282,6 +223,8 @@ def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
     """
     import jax
 
+    from dart_jax.pipeline.lowered_step import memory_of
+
     started = time.perf_counter()
     try:
         compiled = lowered.compile()
@@ -290,12 +233,9 @@ def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
             raise
         return {**dict.fromkeys(_MEASURED), "fits": False, "problem": str(error).splitlines()[0]}
     seconds = time.perf_counter() - started
-    memory = compiled.memory_analysis()
-    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    outputs, aliased = memory.output_size_in_bytes, memory.alias_size_in_bytes
-    total = arguments + temporaries + outputs - aliased
-    values = (arguments, temporaries, outputs, aliased, total, round(seconds, 1))
-    return {**dict(zip(_MEASURED, values, strict=True)), "fits": total <= hbm_bytes}
+    memory = memory_of(compiled)
+    values = (*memory, memory.total, round(seconds, 1))
+    return {**dict(zip(_MEASURED, values, strict=True)), "fits": memory.total <= hbm_bytes}
 
 
 def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:

@@ -41,6 +41,21 @@ class LlamaConfig:
     context_length: int
 
 
+def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
+    """(in, out) features of each projection that can carry an adapter."""
+    D, F = config.embed_dim, config.ffn_dim
+    q_dim, kv_dim = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    return {
+        "q": (D, q_dim),
+        "k": (D, kv_dim),
+        "v": (D, kv_dim),
+        "o": (q_dim, D),
+        "gate": (D, F),
+        "up": (D, F),
+        "down": (F, D),
+    }
+
+
 _REQUIRED = (
     "vocab_size",
     "num_hidden_layers",

@@ -15,7 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 from qwix import QArray
 
-from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.architecture import LlamaConfig, projection_shapes
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.dense import trained_matmul
 
@@ -23,21 +23,6 @@ LoraParams = dict[str, dict[str, Array]]
 
 # Checkpoint name of dropout's noise, which a rematerialisation policy of `llama` keeps.
 KEPT = "kept"
-
-
-def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
-    """(in, out) features of each projection that can carry an adapter."""
-    D, F = config.embed_dim, config.ffn_dim
-    q_dim, kv_dim = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    return {
-        "q": (D, q_dim),
-        "k": (D, kv_dim),
-        "v": (D, kv_dim),
-        "o": (q_dim, D),
-        "gate": (D, F),
-        "up": (D, F),
-        "down": (F, D),
-    }
 
 
 def init_lora(key: Array, config: LlamaConfig, lora: LoraConfig) -> LoraParams:

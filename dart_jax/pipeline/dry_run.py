@@ -1,4 +1,6 @@
-"""`--dry-run`: what the stages would ask of services, and what it would cost. Nothing is sent.
+"""`--dry-run`: what the stages would ask of services, what it would cost, and what devices need.
+
+Nothing is sent.
 
 The stages' own code runs, on imagined services, models and scorers (see `imagined`). What a stage
 asks about texts that are not written yet is counted as its upper bound: every pair is screened,
@@ -20,6 +22,7 @@ from dart_jax.chat.endpoint import PRESETS
 from dart_jax.chat.store import stored_answers
 from dart_jax.config import DartConfig
 from dart_jax.pipeline.imagined import CountingChat, ImaginedRun
+from dart_jax.pipeline.needs import needs
 from dart_jax.pipeline.plan import PlannedStage, due_stages
 from dart_jax.pipeline.preflight import check_in_dry_run
 from dart_jax.pipeline.prompt_tokens import prompt_counter
@@ -57,7 +60,7 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
         ValueError, FileNotFoundError, RuntimeError: What would stop the run before its first stage.
     """
     run = Run(config, RunDir(config.run))
-    check_in_dry_run(run, stages)
+    model = check_in_dry_run(run, stages)
     print("dry run: nothing is sent, nothing is written", flush=True)
 
     found = []
@@ -69,6 +72,8 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
     costs = [estimate.cost_usd for estimate in found]
     total = "unknown" if None in costs else f"at most {sum(costs):.2f} US dollars"
     print(f"all: at most {sum(estimate.most for estimate in found):,} requests, {total}")
+    if model is not None:
+        print(*needs(run, model, stages), sep="\n")
 
 
 def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate | None]]:

@@ -87,8 +87,11 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
     _check_room(run, run.model)
 
 
-def check_in_dry_run(run: Run, stages: Sequence[str]) -> None:
+def check_in_dry_run(run: Run, stages: Sequence[str]) -> Model | None:
     """`check_settings` and `check_before_work`, without loading weights or writing scores.
+
+    Returns:
+        The model without its weights; None where targets are written and nothing else is done.
 
     Raises:
         ValueError, FileNotFoundError, ScorerUnavailable, PromptTooLong: As the run would.
@@ -96,14 +99,14 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> None:
     check_stages(run.config, stages)
     check_settings(run, stages)
     if set(stages) == {"teach"}:
-        return
+        return None
     model, _ = outline(run.config.model, make_mesh(run.config.mesh))
     if "distill" in stages:
         answer_prompts(run.splits["train"], model)
-    if _scores_nothing(stages):
-        return
-    make_scorers(run.config.audit)
-    _check_room(run, model)
+    if not _scores_nothing(stages):
+        make_scorers(run.config.audit)
+        _check_room(run, model)
+    return model
 
 
 def _scores_nothing(stages: Sequence[str]) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.architecture import LlamaConfig, projection_shapes
 from dart_jax.model.config import LoraConfig
-from dart_jax.model.lora import projection_shapes
 
 # Dense bfloat16 peak of one device in FLOP/s, by the start of its name in lower case; of two
 # names that fit, the longer counts. From the makers' data sheets.
@@ -27,6 +27,28 @@ PEAK_BF16 = {
     "nvidia h100 pcie": 756e12,
     "nvidia h100 nvl": 835e12,
     "nvidia h200": 989e12,
+    "nvidia l4": 121e12,
+    "nvidia l40": 181e12,
+    "nvidia l40s": 362e12,
+}
+
+# Bytes a second between one device and its memory, from the same sheets; names as above.
+BANDWIDTH = {
+    "tpu v4": 1228e9,
+    "tpu v5": 2765e9,
+    "tpu v5p": 2765e9,
+    "tpu v5 lite": 819e9,
+    "tpu v5e": 819e9,
+    "tpu v6 lite": 1640e9,
+    "tpu v6e": 1640e9,
+    "nvidia a100": 1555e9,
+    "nvidia h100": 3350e9,
+    "nvidia h100 pcie": 2000e9,
+    "nvidia h100 nvl": 3900e9,
+    "nvidia h200": 4800e9,
+    "nvidia l4": 300e9,
+    "nvidia l40": 864e9,
+    "nvidia l40s": 864e9,
 }
 
 
@@ -91,6 +113,15 @@ def train_flops(config: LlamaConfig, lora: LoraConfig, counts: Counts) -> int:
 
 def peak_flops(device_kind: str) -> float | None:
     """Look up the bfloat16 peak of one device in FLOP/s; None where unknown (every CPU)."""
+    return _look_up(PEAK_BF16, device_kind)
+
+
+def bandwidth(device_kind: str) -> float | None:
+    """Look up the bytes a second that one device reads from its memory; None where unknown."""
+    return _look_up(BANDWIDTH, device_kind)
+
+
+def _look_up(figures: Mapping[str, float], device_kind: str) -> float | None:
     kind = device_kind.lower()
-    fitting = [name for name in PEAK_BF16 if kind.startswith(name)]
-    return PEAK_BF16[max(fitting, key=len)] if fitting else None
+    fitting = [name for name in figures if kind.startswith(name)]
+    return figures[max(fitting, key=len)] if fitting else None

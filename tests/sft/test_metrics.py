@@ -132,6 +132,8 @@ def test_train_flops_of_a_large_model_are_about_4n_a_token():
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", 362e12),
         ("NVIDIA GeForce RTX 3090", None),
         ("cpu", None),
     ],

@@ -1,0 +1,112 @@
+"""`--dry-run`: the memory of a device and the time that a run's own computing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+from jax.sharding import Mesh
+
+from dart_jax.generate.answers import answer_prompts
+from dart_jax.generate.engine import BLOCK, aligned
+from dart_jax.model.architecture import LlamaConfig
+from dart_jax.model.load import Model
+from dart_jax.model.sharding import data_parallel
+from dart_jax.pipeline import duration
+from dart_jax.pipeline.duration import Work
+from dart_jax.pipeline.footprint import (
+    GIB,
+    Devices,
+    Footprint,
+    batch_shape,
+    decode_footprint,
+    train_footprint,
+)
+from dart_jax.pipeline.lowered_step import lower_step, memory_of
+from dart_jax.stages.audit import pool
+from dart_jax.stages.context import Run
+
+# For which the time is given where the run's own device is none of the known ones.
+_EXAMPLES = ("NVIDIA A100", "NVIDIA H100", "TPU v5e")
+
+
+def needs(run: Run, model: Model, stages: Sequence[str]) -> Iterator[str]:
+    """Say what training and decoding take of one device, and about how long they take.
+
+    On a CPU this is said for accelerators, too: the run may be planned for another machine.
+
+    Args:
+        model: With its architecture, tokenizer and mesh; its weights are not looked at.
+    """
+    settings, config, mesh = run.config, model.config, model.mesh
+    accelerators = Devices(**mesh.shape)
+    places = {"": accelerators}
+    if jax.default_backend() == "cpu":
+        places = {" on this CPU": Devices(**mesh.shape, is_cpu=True), " elsewhere": accelerators}
+
+    lengths = [request.length for request in answer_prompts(run.splits["train"], model)]
+    if {"distill", "repair"} & set(stages):
+        parts = []
+        for place, devices in places.items():
+            taken = train_footprint(config, settings.model, settings.lora, settings.sft, devices)
+            parts.append(f"{taken}{place}")
+        compiled = "" if len(places) > 1 else _compiled(run, config, mesh)
+        yield f"memory, training: {compiled}by formula {'; '.join(parts)}"
+    if {"audit", "evaluate"} & set(stages):
+        parts = []
+        for place, devices in places.items():
+            parts.append(f"{_decoding(run, config, devices, max(lengths))}{place}")
+        yield f"memory, decoding: by formula {'; '.join(parts)}"
+
+    work = _work(run, config, round(sum(lengths) / len(lengths)), stages)
+    kinds = [jax.devices()[0].device_kind]
+    if duration.peak_flops(kinds[0]) is None:
+        kinds = list(_EXAMPLES)
+    read = _decoding(run, config, accelerators, max(lengths)).read_in_a_step
+    slots = run.decode.slots
+    estimates = [duration.hours(work, kind, mesh.size, slots, read) for kind in kinds]
+    yield f"time: {duration.described(work, kinds, estimates)}"
+
+
+def _compiled(run: Run, config: LlamaConfig, mesh: Mesh) -> str:
+    """Compile the step for the accelerators that are there, and say what it takes."""
+    shape = batch_shape(run.config.sft, data_parallel(mesh))
+    memory = memory_of(lower_step(run.config, config, mesh, shape).compile())
+    return (
+        f"as compiled {memory.total / GIB:.2f} GiB a device ({memory.arguments / GIB:.2f} "
+        f"arguments + {memory.temporaries / GIB:.2f} temporaries); "
+    )
+
+
+def _decoding(run: Run, config: LlamaConfig, devices: Devices, longest: int) -> Footprint:
+    settings = run.config
+    positions = aligned(longest) + aligned(run.decode.max_new_tokens) + BLOCK
+    adapters = 1 + settings.repair.cycles  # the evaluation asks all models side by side
+    return decode_footprint(
+        config, settings.model, settings.lora, devices, run.decode.slots, positions, adapters
+    )
+
+
+def _work(run: Run, config: LlamaConfig, prompt: int, stages: Sequence[str]) -> Work:
+    """Bound what the stages compute: every question has a target, every pair is a drift case.
+
+    Args:
+        prompt: Mean length of a prompt in tokens.
+    """
+    settings = run.config
+    completion = min(settings.teacher.max_tokens, settings.sft.max_length - prompt)
+    one = duration.example_flops(config, settings.lora, prompt, max(1, completion))
+    targets, asked, cycles = len(run.splits["train"]), len(pool(run)), settings.repair.cycles
+
+    examples = answers = 0
+    if "distill" in stages:
+        examples += targets * settings.sft.epochs
+    if "audit" in stages:
+        answers += asked * (1 + cycles)
+    if "repair" in stages:
+        replayed = round(settings.repair.replay * targets)
+        examples += (asked + replayed) * settings.repair.epochs * cycles
+    if "evaluate" in stages:
+        ways = 2 if settings.evaluate.policy == "both" else 1
+        answers += len(run.splits["test"]) * (2 + cycles) * ways
+    return Work(examples * one, answers, run.decode.max_new_tokens)
