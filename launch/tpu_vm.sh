@@ -4,7 +4,7 @@
 #   export PROJECT=my-project ZONE=us-west4-a TPU_NAME=dart TPU_TYPE=v5litepod-8
 #   bash launch/tpu_vm.sh create
 #   bash launch/tpu_vm.sh install          # this working tree and its environment, on every worker
-#   bash launch/tpu_vm.sh run --config configs/llama3_8b.yaml --run.name try1
+#   bash launch/tpu_vm.sh run --config configs/llama3_8b_v5e_2x4.yaml --run.name try1
 #   bash launch/tpu_vm.sh follow           # what the first worker prints, until the run ends
 #   bash launch/tpu_vm.sh fetch try1       # the run's folder, to runs/try1 here
 #   bash launch/tpu_vm.sh stop             # training saves and ends; run goes on from there
