@@ -71,7 +71,7 @@ def test_the_formula_meets_a_decoder_compiled_for_tpus():
     assert found.total / GIB == pytest.approx(COMPILED["other"][name]["gib"], rel=0.03)
 
 
-@pytest.mark.parametrize("remat", ["layer", "projections"])
+@pytest.mark.parametrize("remat", ["projections", pytest.param("layer", marks=pytest.mark.slow)])
 def test_the_formula_meets_a_program_compiled_for_this_machine(remat, tmp_path):
     """On a CPU, which schedules in its own way, within 40 %."""
     file = tmp_path / "small.yaml"
