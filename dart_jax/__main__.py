@@ -35,7 +35,7 @@ COMMANDS = {
         "dart_jax.commands.fetch", "download models, scorers and suite for a run without a network"
     ),
     "sweep": Entry("dart_jax.commands.sweep.command", "run variants and seeds, side by side"),
-    "generate": Entry("dart_jax.commands.generate", "ask a run's models, typed or from a file"),
+    "generate": Entry("dart_jax.commands.generate", "talk to models, or answer a file of prompts"),
     "audit": Entry("dart_jax.commands.audit", "measure what the audit of a run gets wrong"),
     "evaluate": Entry("dart_jax.commands.evaluate", "compare runs, or ask them further suites"),
     "export": Entry(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.changes import describe_changes, enumerated
+from dart_jax.commands.models_to_ask import Choice
 from dart_jax.commands.prompt_file import PromptLine
-from dart_jax.config import DartConfig
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.identity import checkpoint_identity
 from dart_jax.model.load import loading_inputs, resolve_path
@@ -23,28 +23,19 @@ from dart_jax.run_dir import hash_path
 
 
 def answer_inputs(
-    run: Path,
-    names: Sequence[str],
-    config: DartConfig,
-    prompts: Sequence[PromptLine],
-    settings: DecodeConfig,
-    seed: int,
+    choice: Choice, prompts: Sequence[PromptLine], settings: DecodeConfig, seed: int
 ) -> dict[str, Any]:
-    """Collect all that the answers of a run's models depend on.
-
-    Args:
-        names: Of models; the base, M0, has no adapter.
-        config: The run's.
-        settings: How is decoded, the run's own or not.
-    """
-    path = resolve_path(config.model.path)
+    """Collect all that the models' answers depend on; `settings` may differ from the run's."""
+    model, folders = choice.config.model, choice.folders
+    path = resolve_path(model.path)
     base = checkpoint_identity(path)
     return {
         "seed": seed,
         "decode": settings.identity(),
         "conclusion": RULE,
-        "base": {**base, **loading_inputs(config.model, path)},
-        "models": {name: hash_path(run / "adapters" / name) for name in names},
+        "base": {**base, **loading_inputs(model, path)},
+        # The base model is recorded above, and has no folder.
+        "models": {n: hash_path(folders[n]) if n in folders else None for n in choice.names},
         "prompts": {prompt.id: _prompt_digest(prompt) for prompt in prompts},
     }
 

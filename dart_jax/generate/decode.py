@@ -15,27 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.engine import (
-    BLOCK,
-    DecodeSpec,
-    Prompts,
-    Slots,
-    Weights,
-    aligned,
-    programs,
-)
+from dart_jax.generate.engine import BLOCK, DecodeSpec, Prompts, Slots, aligned, programs
 from dart_jax.generate.pages import PAGE, PageTable
 from dart_jax.generate.plan import Plan, Request, make_plan
 from dart_jax.generate.sampling import row_keys
 from dart_jax.generate.stats import DecodeStats
+from dart_jax.generate.weights import joint_weights
 from dart_jax.model.kv_cache import KVCache, Pages
-from dart_jax.model.llama import unstack
 from dart_jax.model.load import Model
-from dart_jax.model.lora import LoraParams, mix_adapters
+from dart_jax.model.lora import LoraParams
 from dart_jax.model.sharding import sharding_of
 from dart_jax.processes import to_devices, to_host
 from dart_jax.records import StopReason
@@ -47,7 +38,8 @@ class Continuation:
 
     Attributes:
         tokens: New tokens, without the stop token.
-        stop: Why decoding ended; None for a prompt that leaves no room for an answer.
+        stop: Why decoding ended; None while it goes on, and for a prompt that leaves no room for
+            an answer.
         problem: Why decoding could not begin; '' where it did.
     """
 
@@ -57,6 +49,9 @@ class Continuation:
     text: str
     stop: StopReason | None
     problem: str = ""
+
+
+Receiver = Callable[[list[Continuation]], None]
 
 
 class PromptTooLong(ValueError):
@@ -95,7 +90,9 @@ def decode(
     seed: int,
     min_new_tokens: int = 0,
     prefix: Sequence[int] | None = None,
-    on_finished: Callable[[list[Continuation]], None] | None = None,
+    on_finished: Receiver | None = None,
+    on_growing: Receiver | None = None,
+    few_shapes: bool = False,
     stats: DecodeStats | None = None,
 ) -> list[Continuation]:
     """Continue every prompt under its model.
@@ -107,6 +104,9 @@ def decode(
         min_new_tokens: Stop tokens cannot be sampled before this many tokens.
         prefix: Tokens with which all prompts begin, to be computed once; None finds them.
         on_finished: Called with the rows that have ended since the last call.
+        on_growing: Called after each block of tokens, and after `on_finished`, with what the
+            running rows have written so far. An error that it raises ends decoding.
+        few_shapes: Round lengths up to powers of two: for calls in a row whose lengths all differ.
         stats: Counters to add to.
 
     Returns:
@@ -139,9 +139,9 @@ def decode(
 
     settle(refused)
     if fitting:
-        plan = make_plan(fitting, config, model.mesh, prefix)
+        plan = make_plan(fitting, config, model.mesh, prefix, few_shapes)
         batch = _Batch(model, adapters, plan, config, seed, min_new_tokens, stats)
-        batch.run(settle)
+        batch.run(settle, on_growing)
     return [continuations[key] for key in keys]
 
 
@@ -176,7 +176,7 @@ class _Batch:
         # Number 0 is the base model, whether any request is for it or not.
         names = [name for name in plan.adapters if adapters.get(name, ({}, 0.0))[0]]
         self._numbers = {name: 1 + index for index, name in enumerate(names)}
-        self._weights = _weights(model, [adapters[name] for name in names])
+        self._weights = joint_weights(model, [adapters[name] for name in names])
 
         self._waiting = deque(plan.order)
         self._ended_after: dict[str, list[int]] = defaultdict(list)
@@ -184,7 +184,7 @@ class _Batch:
         self._texts: list[list[int]] = [[] for _ in range(plan.slots)]
         self._pages = PageTable(plan.slots, plan.pages) if plan.pages > 1 else None
 
-    def run(self, settle: Callable[[list[Continuation]], None]) -> None:
+    def run(self, settle: Receiver, on_growing: Receiver | None) -> None:
         """Decode until no request waits and none runs; `settle` gets those that have ended."""
         prefix = self._prefix()
         pool = (self._plan.slots, self._plan.positions)
@@ -203,6 +203,8 @@ class _Batch:
                 slots, more = self._advance(slots, prefix)
                 finished += more
             settle(finished)
+            if on_growing is not None:
+                on_growing(self._unfinished())
 
     def _prefix(self) -> KVCache | None:
         """Prefill the shared prefix under every model; None where there is none."""
@@ -364,6 +366,15 @@ class _Batch:
         self._stats.finished(len(continuation.tokens))
         return [continuation]
 
+    def _unfinished(self) -> list[Continuation]:
+        """What the running rows have written so far, up to the last whole character."""
+        written = []
+        for row, tokens in zip(self._rows, self._texts, strict=True):
+            if row is not None:
+                text = self._model.tokenizer.decode(tokens).rstrip("\ufffd")
+                written.append(Continuation(row.id, row.adapter, tuple(tokens), text, None))
+        return written
+
     def _ended(self, request: Request, new: list[int]) -> Continuation | None:
         """The finished answer, or None while the model's turn and its limit have not ended."""
         tokenizer = self._model.tokenizer
@@ -382,16 +393,3 @@ class _Batch:
         """Replicate a host array over the mesh."""
         axes = (None,) * array.ndim
         return to_devices(array, sharding_of(self._model.mesh, axes, array.shape))
-
-
-def _weights(model: Model, adapters: Sequence[tuple[LoraParams, float]]) -> Weights:
-    """The base's weights, and all adapters as one, whose scales tell the models apart."""
-    base = model.decode_params
-    if not adapters:
-        return Weights(base, {}, jnp.zeros((1, 0)))
-    joint, scales = mix_adapters(adapters, model.config)
-    dtype = base["embed"].dtype
-    # The products cast their operands to this type anyway: casting once saves memory traffic.
-    joint = jax.tree.map(lambda weight: weight.astype(dtype), joint)
-    layers = unstack(joint) if isinstance(base["layers"], tuple) else joint
-    return Weights(base, layers, jnp.concatenate([jnp.zeros((1, scales.shape[1])), scales]))

@@ -20,6 +20,8 @@ _PREFIX_STEP = 16
 _PREFILL_TOKENS = 512
 # At most one slot in so many waits to be refilled together with others.
 _SHARE = 4
+# Few shapes begin with this length: shorter ones are hardly faster.
+_LEAST_POWER = 128
 # A batch does not shrink below so many slots: fewer rows are hardly faster.
 _LEAST_SLOTS = 4
 
@@ -56,6 +58,7 @@ class Plan:
         positions: Tokens that a row has room for in the row cache.
         pages: Pages of a row that needs all positions; 1 where rows have no pages.
         data_parallel: Devices over which rows are spread.
+        few_shapes: Lengths are rounded up to powers of two.
     """
 
     order: tuple[Request, ...]
@@ -65,11 +68,13 @@ class Plan:
     positions: int
     pages: int
     data_parallel: int
+    few_shapes: bool = False
 
     def prefill_shape(self, waiting: Iterable[Request]) -> tuple[int, int]:
         """Padded length of the next prompts without prefix, and how many are prefilled at once."""
         most = max(self.data_parallel, self.slots // _SHARE)
-        T = bucket(max(r.length for r in islice(waiting, most)) - len(self.prefix))
+        longest = max(r.length for r in islice(waiting, most)) - len(self.prefix)
+        T = _rounded(longest, self.few_shapes)
         rows = 1 << max(1, _PREFILL_TOKENS // T).bit_length() - 1
         return T, min(rows * self.data_parallel, most)
 
@@ -93,11 +98,19 @@ def bucket(length: int) -> int:
     return -(-length // step) * step
 
 
+def _rounded(length: int, few_shapes: bool) -> int:
+    """Round a length up to a size that is compiled: a power of two for few shapes, or `bucket`."""
+    if not few_shapes:
+        return bucket(length)
+    return max(_LEAST_POWER, 1 << (length - 1).bit_length())
+
+
 def make_plan(
     requests: Sequence[Request],
     config: DecodeConfig,
     mesh: Mesh,
     prefix: Sequence[int] | None = None,
+    few_shapes: bool = False,
 ) -> Plan:
     """Plan a call of `decode`, whose arguments these are."""
     shared = common_prefix([request.tokens for request in requests])
@@ -109,7 +122,9 @@ def make_plan(
     order = sorted(requests, key=lambda r: (-r.length, r.id, names.index(r.adapter)))
 
     longest = order[0].length - shared
-    room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, bucket(longest))
+    padded = _rounded(longest, few_shapes)
+    room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, padded)
+    room = _rounded(room, few_shapes) if few_shapes else room
     pages = -(-room // PAGE)
     # On several devices a row stays on its own one, and on an accelerator it is read whole: whether
     # pages would be faster there has not been measured.
@@ -124,6 +139,7 @@ def make_plan(
         positions=pages * PAGE,
         pages=pages if paged else 1,
         data_parallel=devices,
+        few_shapes=few_shapes,
     )
 
 

@@ -117,6 +117,21 @@ def load_peft_config(folder: Path) -> LoraConfig:
     return LoraConfig(rank, alpha, dropout, tuple(t for t in LORA_TARGETS if t in targets))
 
 
+def base_name(folder: Path) -> str:
+    """Name or path of the base model in an adapter's settings; '' where they name none.
+
+    Raises:
+        BadCheckpoint: The settings are not JSON.
+        FileNotFoundError: The folder has no adapter configuration.
+    """
+    try:
+        settings = read_json(folder / CONFIG_FILE)
+    except BadRecord as error:
+        raise BadCheckpoint(str(error)) from error
+    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def _refuse_beyond(raw: dict[str, Any], path: Path) -> None:
     """Raise BadCheckpoint for an adapter that is not plain LoRA."""
     unsupported = {key: raw[key] for key in _BEYOND if raw.get(key)}

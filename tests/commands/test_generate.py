@@ -2,12 +2,12 @@
 
 import io
 import json
+import os
 import shutil
 
 import pytest
 
 from dart_jax.commands import generate
-from dart_jax.commands.chat import side_by_side
 from dart_jax.commands.prompt_file import read_prompts
 from dart_jax.records import BadRecord, Generation, read_jsonl
 from dart_jax.settings import BadSetting
@@ -140,22 +140,36 @@ def test_another_adapter_under_the_same_name_is_refused(copied, prompts, tmp_pat
         ask(copied, *options)
 
 
+def test_adapters_without_their_run_answer_as_with_it(finished, tiny_model, prompts, tmp_path):
+    """Their base is the one that they name, or --model.path."""
+    rows, decode = prompts(LINES[:2]), ("--max-new-tokens", 8, "--slots", 8)
+    ask(finished, "--models", "M0,M_int", "--prompts", rows, "--out", tmp_path / "run.jsonl")
+    folder = shutil.copytree(finished / "adapters/M_int", tmp_path / "M_int")
+    for out, base in ("named.jsonl", ()), ("given.jsonl", ("--model.path", tiny_model)):
+        command = ("--adapter", folder, *base, "--prompts", rows, "--out", tmp_path / out, *decode)
+        assert generate.main([*map(str, command)]) == 0
+        assert (tmp_path / out).read_bytes() == (tmp_path / "run.jsonl").read_bytes()
+
+
+def test_a_conversation_at_a_terminal(finished, monkeypatch, capsys):
+    """The second line is put to each model behind the first one and its own answer."""
+    typed = iter(["May old people vote?", "Why?", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    controller, terminal = os.openpty()
+    with open(terminal) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert ask(finished, "--models", "M0,M_DART") == 0
+    os.close(controller)
+    shown = capsys.readouterr().out
+    assert shown.count("M0:\n") == shown.count("M_DART:\n") == 2
+    assert next(typed, None) is None
+
+
 def test_typed_lines_are_answered_side_by_side(finished, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("May old people vote?\n\nAnd young ones?\n"))
     assert ask(finished, "--models", "M0,M_DART") == 0
     shown = capsys.readouterr().out
     assert sum(line.split() == ["M0", "|", "M_DART"] for line in shown.splitlines()) == 2
-
-
-def test_columns():
-    shown = side_by_side({"M0": "one two three four five six", "M_DART": "a\n\nb"}, width=43)
-    assert shown.splitlines() == [
-        "M0                   | M_DART",
-        "--                   | ------",
-        "one two three four   | a",
-        "five six             |",
-        "                     | b",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,33 @@ def test_near_the_end_the_model_that_writes_more_is_first(writer, ids):
     assert order[0] == ("q0", "short") and order[-2:] == [("q2", "short"), ("q3", "short")]
 
 
+def test_what_rows_have_written_is_told_after_each_block(writer, ids):
+    """It grows to the answer, which is the same; an error of the listener ends decoding."""
+    prompts = [Request(first, ids("z", first)) for first in "abcfg"]
+    told = {}
+
+    def listen(rows):
+        for row in rows:
+            assert row.stop is None
+            told.setdefault(row.id, []).append(row)
+
+    found = decode(writer, {}, prompts, SAMPLED, seed=0, on_growing=listen, few_shapes=True)
+    assert found == decode(writer, {}, prompts, SAMPLED, seed=0)
+    assert {id: [len(row.tokens) for row in rows] for id, rows in told.items()} == {
+        id: [9, 17] for id in "abg"
+    }
+    for whole in found:
+        for part in told.get(whole.id, []):
+            assert whole.tokens[: len(part.tokens)] == part.tokens
+            assert whole.text.startswith(part.text) and part.text
+
+    def leave(rows):
+        raise LookupError(len(rows))
+
+    with pytest.raises(LookupError, match="3"):
+        decode(writer, {}, prompts, SAMPLED, seed=0, on_growing=leave)
+
+
 def test_two_requests_of_one_id_and_model_are_refused(model):
     with pytest.raises(ValueError, match="two requests for q0 under M0"):
         decode(model, {}, [PROMPTS[0], PROMPTS[0]], GREEDY, seed=0)
