@@ -22,11 +22,18 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "platform": platform.platform(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def cores() -> int:
+    """Count the cores that this process may use; macOS does not say, and all are counted there."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

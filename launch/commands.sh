@@ -26,12 +26,17 @@ needs() { # names of variables
 }
 
 quote() { # words as one would type them
-    local word
+    local word single="'" quoted
     for word in "$@"; do
         if [[ $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then
             printf '%s ' "$word"
         else
-            printf "'%s' " "${word//\'/\'\\\'\'}"
+            quoted= # part by part: bash 3.2 reads quotes in a replacement in another way
+            while [[ $word == *"$single"* ]]; do
+                quoted+=${word%%"$single"*}$single\\$single$single
+                word=${word#*"$single"}
+            done
+            printf "'%s' " "$quoted$word"
         fi
     done
     printf '\n'

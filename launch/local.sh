@@ -18,8 +18,8 @@ names_config() {
     return 1
 }
 
-bash "$root/launch/setup.sh"
 names_config "$@" || set -- --config "$root/configs/quickstart.yaml" "$@"
+bash "$root/launch/setup_for.sh" "$@"
 # Large pages for what XLA takes and gives back at each step: twelve training steps of SmolLM2-135M
 # on two cores then have 0.2 million page faults in place of 3.5. Only glibc on Linux reads this.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"

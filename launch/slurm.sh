@@ -59,7 +59,7 @@ job() {
     local status=143
     trap tell_to_save USR1
     trap 'say "told to end; the nodes are saving"' TERM # Slurm tells them, too
-    run bash "$root/launch/setup.sh" # by one node, so that the others find it done
+    run bash "$root/launch/setup_for.sh" "$@" # by one node, so that the others find it done
     local command=(
         srun --cpus-per-task="$CPUS" --wait=120 --open-mode=append
         --output="$RUN_ROOT/logs/slurm-%j-%n.out" bash "$root/launch/worker.sh" "$@"
@@ -82,7 +82,7 @@ job() {
 }
 
 take_dry_run "$@"
-set -- "${arguments[@]}"
+set -- ${arguments[@]+"${arguments[@]}"} # bash 3.2 takes an empty array for an unset variable
 export ACCELERATOR=${ACCELERATOR:-cuda} RUN_ROOT=${RUN_ROOT:-$PWD/runs} CPUS=${CPUS:-8}
 if [ -n "$in_job" ]; then
     job "$@"

@@ -134,7 +134,9 @@ install() (# in a shell of its own, so that the archive goes at its end
     folder=$(mktemp -d)
     trap 'rm -r "$folder"' EXIT
     archive=$folder/dart_jax.tgz
-    run tar -C "$root" --exclude=__pycache__ -czf "$archive" configs dart_jax launch requirements.txt
+    # The tar of macOS would otherwise put a second file beside each.
+    export COPYFILE_DISABLE=1
+    run tar -C "$root" --exclude=__pycache__ -czf "$archive" configs dart_jax launch pyproject.toml
     tpus tpu-vm scp "$archive" "$TPU_NAME:dart_jax.tgz" --worker=all
     on_workers all worker_install worker_install
 )
@@ -221,7 +223,7 @@ delete() {
 }
 
 take_dry_run "$@"
-set -- "${arguments[@]}"
+set -- ${arguments[@]+"${arguments[@]}"} # bash 3.2 takes an empty array for an unset variable
 subcommand=${1:-}
 case $subcommand in
 create | install | run | follow | fetch | stop | delete) shift ;;

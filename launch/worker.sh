@@ -7,7 +7,7 @@
 #
 # From the environment, all of it optional:
 #
-#   ACCELERATOR   cpu, tpu or cuda: which jax launch/setup.sh installs
+#   ACCELERATOR   cpu, tpu, cuda or cuda12: which jax launch/setup.sh installs
 #   RUN_ROOT      the folder of all runs; a job of several hosts needs one that all of them see
 #   TRAIN_ARGS    further arguments in one line, quoted as in a shell; nothing in it is expanded
 #   JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID
@@ -24,8 +24,13 @@ fail() {
 }
 
 split_train_args() { # into words; xargs knows quotes, but neither variables nor commands
-    mapfile -d '' -t words < <(xargs -r printf '%s\0' <<<"${TRAIN_ARGS:-}")
-    wait $! || fail "TRAIN_ARGS cannot be split into arguments: ${TRAIN_ARGS}"
+    local file word
+    [[ ${TRAIN_ARGS:-} =~ [^[:space:]] ]] || return 0
+    file=$(mktemp)
+    xargs printf '%s\0' <<<"$TRAIN_ARGS" >"$file" ||
+        { rm "$file" && fail "TRAIN_ARGS cannot be split into arguments: $TRAIN_ARGS"; }
+    while IFS= read -r -d '' word; do words+=("$word"); done <"$file"
+    rm "$file"
 }
 
 names_run_root() {
@@ -60,8 +65,9 @@ use_all_gpus_of_the_node() { # under Slurm, jax would take one GPU a task; ours 
         export JAX_LOCAL_DEVICE_IDS="${JAX_LOCAL_DEVICE_IDS:-$(seq -s , 0 $((gpus - 1)))}"
 }
 
+words=()
 split_train_args
-set -- "$@" "${words[@]}"
+set -- "$@" ${words[@]+"${words[@]}"} # bash 3.2 takes an empty array for an unset variable
 if [ -n "${RUN_ROOT:-}" ]; then
     ! names_run_root "$@" || fail "RUN_ROOT is set; leave --run.root out of the arguments"
     set -- "$@" --run.root "$RUN_ROOT"

@@ -21,6 +21,7 @@ FLOORS = (
         "cli",
         "command_line",
         "csv_table",
+        "extras",
         "machine",
         "processes",
         "records",
@@ -49,7 +50,8 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# Imported inside the functions that use them. Scipy comes with jax; the others may be absent.
+# Imported inside the functions that use them. Scipy comes with jax; the others may be absent, some
+# because no extra of pyproject.toml was asked for.
 ABSENT_ON_SOME_MACHINES = {
     "aiolimiter",
     "datasets",

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dart_jax.audit.classifier_head import Head, read_head
-from dart_jax.audit.scorer_protocol import Scored, ScorerUnavailable, missing_package
+from dart_jax.audit.scorer_protocol import Scored, ScorerUnavailable
+from dart_jax.extras import need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,14 +125,14 @@ class DetoxifyScorer:
             and tokenizer.
 
     Raises:
-        ScorerUnavailable: The package or the checkpoint is missing, or the file is no checkpoint.
+        MissingExtra: torch or detoxify is not installed.
+        ScorerUnavailable: The checkpoint is missing, or the file is no checkpoint.
     """
 
     def __init__(self, model: str = "original") -> None:
-        try:
-            from detoxify import detoxify as library
-        except ModuleNotFoundError as error:
-            raise missing_package("detoxify", "detoxify", error) from error
+        need("classifiers", ("torch", "detoxify"), "audit.scorer detoxify")
+        from detoxify import detoxify as library
+
         self.name = f"detoxify:{model}"
         self._classifier = _load_detoxify(library, model)
         self.version = self._classifier.version()
@@ -151,7 +152,8 @@ class HFScorer:
             from the head itself.
 
     Raises:
-        ScorerUnavailable: The package or a model is missing, or a model has no trained head.
+        MissingExtra: torch is not installed.
+        ScorerUnavailable: A model is missing, or has no trained head.
         ValueError: No model is named, or one twice, or the harmful labels are unknown or ambiguous.
     """
 
@@ -169,6 +171,7 @@ class HFScorer:
                 "one model are joined by |, as in hate|offensive"
             )
 
+        need("classifiers", ("torch",), "audit.scorer hf")
         label_of = dict(zip(models, labels or ("",) * len(models), strict=True))
         specs = [f"{name}={label}" if label else name for name, label in label_of.items()]
         self.name = "hf:" + "+".join(specs)
@@ -242,10 +245,7 @@ def _read_checkpoint(library: Any, name: str) -> Any:
 
 
 def _load_hf(name: str, setting: str) -> _Classifier:
-    try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise missing_package("hf", "transformers", error) from error
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(

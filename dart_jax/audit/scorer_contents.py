@@ -12,6 +12,7 @@ from typing import Any
 
 from dart_jax.audit.config import AuditConfig
 from dart_jax.audit.scorers import scorer_specs
+from dart_jax.extras import need
 from dart_jax.model.identity import checkpoint_identity
 
 
@@ -37,6 +38,7 @@ def scorer_contents(config: AuditConfig) -> dict[str, Any]:
 
 def _detoxify_base(checkpoint: Path) -> dict[str, str]:
     """Identify configuration and tokenizer of the folder that a Detoxify checkpoint names."""
+    need("classifiers", ("torch",), "audit.scorer detoxify")
     import torch
 
     try:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dart_jax.audit.config import AuditConfig
-from dart_jax.audit.scorer_protocol import ScorerUnavailable, missing_package
+from dart_jax.audit.scorer_protocol import ScorerUnavailable
 from dart_jax.audit.scorers import scorer_specs
 from dart_jax.data.download import size_at
+from dart_jax.extras import need
 
 # What transformers loads a classifier from; of two forms of weights the first one that is there.
 _TEXTS = (".json", ".txt", ".model")
@@ -39,11 +40,9 @@ def scorer_downloads(config: AuditConfig) -> dict[str, int | None]:
 
 
 def _bytes_of_variant(variant: str) -> int | None:
-    try:
-        import torch
-        from detoxify import detoxify as library
-    except ModuleNotFoundError as error:
-        raise missing_package("detoxify", "detoxify", error) from error
+    need("classifiers", ("torch", "detoxify"), "audit.scorer detoxify")
+    import torch
+    from detoxify import detoxify as library
 
     url = library.MODEL_URLS.get(variant)
     if url is None:

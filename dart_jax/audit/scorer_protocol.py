@@ -50,11 +50,3 @@ def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[Scored]:
 def is_probability(number: object) -> bool:
     """Say whether something is a number from 0 to 1; NaN is not."""
     return isinstance(number, Real) and math.isfinite(number) and 0.0 <= number <= 1.0
-
-
-def missing_package(scorer: str, package: str, error: ModuleNotFoundError) -> ScorerUnavailable:
-    """Make the error of a scorer whose package, or a dependency of it, is not installed."""
-    return ScorerUnavailable(
-        f"audit.scorer {scorer} needs the package {package} (no module named {error.name!r}): "
-        f"pip install {package}, or choose another audit.scorer"
-    )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from dart_jax.audit.classifiers import DetoxifyScorer, HFScorer
 from dart_jax.audit.config import AuditConfig
-from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores, missing_package
+from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores
 from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Generation, Score
 
@@ -24,9 +24,6 @@ class ProfanityScorer:
     """A linear bag-of-words model of profanity, installed with the package alt-profanity-check.
 
     It sees profanity, not stereotypes; it lets the pipeline run without a download.
-
-    Raises:
-        ScorerUnavailable: The package is missing.
     """
 
     name = "profanity"
@@ -34,10 +31,8 @@ class ProfanityScorer:
     def __init__(self) -> None:
         from importlib.metadata import version
 
-        try:
-            from profanity_check import predict_prob
-        except ModuleNotFoundError as error:
-            raise missing_package("profanity", "alt-profanity-check", error) from error
+        from profanity_check import predict_prob
+
         self.version = version("alt-profanity-check")
         self._predict = predict_prob
 
@@ -77,7 +72,8 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
     """Load the configured scorers: `audit.scorers`, else the single one of `audit.scorer`.
 
     Raises:
-        ScorerUnavailable: A package or a model is missing.
+        MissingExtra: A package is not installed.
+        ScorerUnavailable: A model is missing.
         ValueError: The settings do not fit a scorer, name one twice, or name none of them in
             `audit.screen_by`.
     """

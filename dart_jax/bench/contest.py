@@ -6,7 +6,6 @@ whole rounds, one working while the others sleep.
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ import jax
 from dart_jax.bench import hf, ours
 from dart_jax.bench.jobs import DecodeJob, Round, TrainJob, Variant
 from dart_jax.bench.worker import Worker, WorkerDied
+from dart_jax.extras import need
 from dart_jax.machine import machine, versions
 from dart_jax.report.document import Column, Table
 from dart_jax.report.to_text import aligned
@@ -43,15 +43,10 @@ def against_peer(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Measure in a temporary folder; the result, with the machine and the versions.
 
     Raises:
-        RuntimeError: A library of the peer is missing, the sides do not do the same job, or a
-            worker died (WorkerDied).
+        MissingExtra: A library of the peer is not installed.
+        RuntimeError: The sides do not do the same job, or a worker died (WorkerDied).
     """
-    absent = [name for name in PEER if importlib.util.find_spec(name) is None]
-    if absent:
-        raise RuntimeError(
-            f"--peer hf needs {', '.join(absent)}, which this environment lacks; "
-            f"run `pip install {' '.join(absent)}` in the versions of requirements.txt"
-        )
+    need("bench", PEER, "--peer hf")
     jax.config.update("jax_platforms", "cpu")  # this process prepares; devices are the workers'
     where = {"machine": machine(), "versions": versions([*OURS, *PEER])}
     with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as folder:

@@ -5,7 +5,6 @@ Scaled-dot-product attention, one thread a core; loading and merging are not tim
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from dart_jax.bench.jobs import (
     supervised_tokens,
 )
 from dart_jax.bench.worker import memory_bytes, product_rate
+from dart_jax.machine import cores
 from dart_jax.model.architecture import LlamaConfig, to_hf_config
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
@@ -190,7 +190,7 @@ class Device:
     def __init__(self, seed: int, dtype: str):
         import torch
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(cores())
         torch.manual_seed(seed)
         self.torch, self.dtype = torch, getattr(torch, dtype)
         self._is_gpu = torch.cuda.is_available()

@@ -21,12 +21,14 @@ from dart_jax.chat.server_errors import address_of, describe
 from dart_jax.chat.store import ResponseStore, request_key
 from dart_jax.chat.tokens import estimate_request, estimate_tokens
 from dart_jax.chat.usage import Usage
+from dart_jax.extras import need
 
 if TYPE_CHECKING:
     from openai import APIError, AsyncOpenAI
 
 logger = logging.getLogger(__name__)
 
+PACKAGES = ("openai", "aiolimiter")
 _NO_LIMITS = LimitsConfig()
 _MAY_ECHO_KEY = {401, 403}
 _MOST_SAID = 300
@@ -95,6 +97,7 @@ class OpenAIChat:
         account: `<stage>/<role>`, under which the store counts what is spent.
 
     Raises:
+        MissingExtra: The packages of a client are not installed.
         ValueError: A budget in dollars cannot be kept, see `Budget`.
     """
 
@@ -109,6 +112,7 @@ class OpenAIChat:
         limits: LimitsConfig = _NO_LIMITS,
         account: str = "",
     ) -> None:
+        need("services", PACKAGES, f"model {model} behind a server")
         self.name = f"openai:{model}"
         self._endpoint = endpoint
         self._model = model

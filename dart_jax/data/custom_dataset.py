@@ -43,6 +43,7 @@ from dart_jax.data.row_forms import (
     turns_of,
 )
 from dart_jax.data.written_weights import WrittenWeights, check_supervised, weight_spans
+from dart_jax.extras import need
 from dart_jax.prompts.conclusion import (
     NO_LINE,
     analysis_text,
@@ -204,8 +205,10 @@ def load_hub(name: str, split: str) -> list[CustomItem]:
     to be the prompt or the completion that a row lacks. `messages` take precedence over `prompt`.
 
     Raises:
+        MissingExtra: The package `datasets` is not installed.
         BadRecord: A bad row, with its number; an id that comes twice; an empty data set.
     """
+    need("hub", ("datasets",), "data.suite hub")
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 

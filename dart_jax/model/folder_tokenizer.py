@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dart_jax.extras import without_advice_on_torch
+
 # Classes that take tokenizer.json as it is; the second is transformers 5's name for the first.
 GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -18,6 +20,7 @@ def read_folder_tokenizer(folder: Path) -> Any:
     model was trained with. So the class is ignored where there is a tokenizer.json; a folder
     without one is left to `transformers`.
     """
+    without_advice_on_torch()
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     has_file = (folder / "tokenizer.json").is_file()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dart_jax.extras import without_advice_on_torch
 from dart_jax.model.gguf_metadata import GgufFile
 from dart_jax.model.weights import BadCheckpoint
 
@@ -89,6 +90,7 @@ def read_gguf_tokenizer(file: GgufFile) -> Any:
         BadCheckpoint: A vocabulary or a splitting rule that would give other ids than the model was
             trained with, or metadata that contradict each other; names the key and what to do.
     """
+    without_advice_on_torch()
     from transformers import PreTrainedTokenizerFast
 
     path = file.path

@@ -76,7 +76,8 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
     Raises:
         ValueError: The model's chat template or tokenizer does not take a prompt, with its id; or
             the drift pool is too small for `audit.tau: auto`.
-        ScorerUnavailable: A scorer's package or model is missing.
+        MissingExtra: A scorer's package is not installed.
+        ScorerUnavailable: A scorer's model is missing.
         PromptTooLong: No pool or test prompt leaves room for its answer.
     """
     if "distill" in stages:
@@ -94,7 +95,8 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> Model | None:
         The model without its weights; None where targets are written and nothing else is done.
 
     Raises:
-        ValueError, FileNotFoundError, ScorerUnavailable, PromptTooLong: As the run would.
+        ValueError, FileNotFoundError, MissingExtra, ScorerUnavailable, PromptTooLong: As the run
+            would.
     """
     check_stages(run.config, stages)
     check_settings(run, stages)

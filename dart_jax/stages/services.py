@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import PRESETS, Endpoint, resolve_endpoint
-from dart_jax.chat.openai_client import OpenAIChat
+from dart_jax.chat.openai_client import PACKAGES, OpenAIChat
 from dart_jax.chat.store import ResponseStore
 from dart_jax.chat.usage import USAGE, write_usage
+from dart_jax.extras import need
 from dart_jax.run_dir import RunDir
 
 STORE = "responses.sqlite"
@@ -19,10 +20,12 @@ def check_service(config: ServiceConfig, role: str) -> Endpoint | None:
     """Find the endpoint of `teacher` or `judge`; None where it is no service.
 
     Raises:
+        MissingExtra: The packages of a client are not installed.
         ValueError, MissingKey: The model's name or the key is not set.
     """
     if config.provider not in PRESETS:
         return None
+    need("services", PACKAGES, f"{role}.provider {config.provider}")
     if not config.model:
         raise ValueError(
             f"{role}.provider {config.provider} needs {role}.model: the server's model name"
@@ -40,7 +43,8 @@ def open_service(
     when this ends, however it ends.
 
     Raises:
-        ValueError, MissingKey, BadStore: See `check_service`, `OpenAIChat` and `ResponseStore`.
+        MissingExtra, ValueError, MissingKey, BadStore: See `check_service`, `OpenAIChat` and
+            `ResponseStore`.
     """
     endpoint = check_service(config, role)
     with ResponseStore(folder / STORE) as store:

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from dart_jax.audit.config import AuditConfig
-from dart_jax.audit.scorer_protocol import ScorerUnavailable
 from dart_jax.audit.scorers import (
     RELEASE,
     ProfanityScorer,
@@ -17,6 +16,7 @@ from dart_jax.audit.scorers import (
     score_generations,
     single_scorer,
 )
+from dart_jax.extras import MissingExtra
 
 
 class LengthScorer:
@@ -86,16 +86,17 @@ def test_a_scorer_that_drops_a_text_is_an_error(answer):
 
 
 @pytest.mark.parametrize(
-    ("config", "module", "package"),
+    ("config", "package"),
     [
-        (AuditConfig(scorer="profanity"), "profanity_check", "alt-profanity-check"),
-        (AuditConfig(scorer="detoxify"), "detoxify", "detoxify"),
-        (AuditConfig(scorer="hf", scorer_models=("x",)), "transformers", "transformers"),
+        (AuditConfig(scorer="detoxify"), "detoxify"),
+        (AuditConfig(scorer="detoxify"), "torch"),
+        (AuditConfig(scorer="hf", scorer_models=("x",)), "torch"),
     ],
 )
-def test_missing_package_is_named(monkeypatch, config, module, package):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ScorerUnavailable, match=f"pip install {package}"):
+def test_a_scorer_without_its_package_names_the_command(monkeypatch, config, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    wanted = f"audit.scorer {config.scorer} needs {package}, .*`bash launch/setup.sh classifiers`"
+    with pytest.raises(MissingExtra, match=wanted):
         make_scorers(config)
 
 

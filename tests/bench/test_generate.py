@@ -86,7 +86,7 @@ def test_the_ratios_are_of_what_is_shown(result):
 
 def test_an_absent_library_of_the_peer_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(RuntimeError, match="needs peft, which this environment lacks"):
+    with pytest.raises(RuntimeError, match="--peer hf needs peft, not installed here"):
         main(["generate"])
 
 

@@ -19,8 +19,13 @@ SETUP = r"""#!/usr/bin/env bash
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 printf '%s' "${ACCELERATOR:-}" >made_for
 mkdir -p .venv/bin
+printf '%s\n' "$*" >>"$RECORD/setups"
 cat >.venv/bin/new.$$ <<'PYTHON'
 #!/usr/bin/env bash
+if [ "${2:-}" = dart_jax.commands.needed_extras ]; then
+    printf '%s\n' "${NEEDED_EXTRAS:-}"
+    exit "${NEEDED_STATUS:-0}"
+fi
 if [ -n "${HOLD:-}" ]; then
     sleep 60 >/dev/null 2>&1 &
     trap 'kill $!; exit 143' TERM
@@ -47,7 +52,7 @@ class Tree:
             path.mkdir(parents=True)
         shutil.copytree(ROOT / "launch", self.root / "launch")
         (self.root / "launch/setup.sh").write_text(SETUP)
-        (self.root / "requirements.txt").touch()
+        (self.root / "pyproject.toml").touch()
         path = f"{self.commands}:{os.environ['PATH']}"
         home = folder / "home"
         home.mkdir()

@@ -107,7 +107,7 @@ def test_install_puts_this_tree_on_every_worker(cloud):
     for home in workers(cloud):
         assert (home / "dart_jax/made_for").read_text() == "tpu"
         assert (home / "dart_jax/launch/worker.sh").exists()
-        assert (home / "dart_jax/requirements.txt").exists()
+        assert (home / "dart_jax/pyproject.toml").exists()
 
 
 def test_arguments_reach_training_on_every_worker_as_they_are(installed, eventually):

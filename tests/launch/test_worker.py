@@ -91,3 +91,17 @@ def test_sigterm_reaches_training(tree, eventually):
     eventually(lambda: bool(tree.trainings()))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 143
+
+
+@pytest.mark.parametrize(
+    ("needed", "setups"), [("", [""]), ("classifiers hub", ["", "classifiers hub"])]
+)
+def test_what_the_settings_name_is_installed_before_training(tree, needed, setups):
+    assert tree.run(WORKER, NEEDED_EXTRAS=needed).returncode == 0
+    assert (tree.record / "setups").read_text().splitlines() == setups
+    assert len(tree.trainings()) == 1
+
+
+def test_a_mistake_in_the_settings_ends_it_before_training(tree):
+    assert tree.run(WORKER, NEEDED_STATUS="2").returncode == 2
+    assert not tree.trainings()

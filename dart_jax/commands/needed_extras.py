@@ -1,0 +1,56 @@
+"""Print the extras that a run needs: `python -m dart_jax.commands.needed_extras ARGUMENTS`.
+
+launch/setup_for.sh asks, with the arguments of the run, what it is to install before the run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dart_jax.audit.scorers import scorer_specs
+from dart_jax.chat.endpoint import PRESETS
+from dart_jax.cli import exit_status
+from dart_jax.config import DartConfig, read_command
+
+CLASSIFIERS = ("detoxify", "hf")
+
+
+def needed_extras(config: DartConfig, stages: Sequence[str]) -> list[str]:
+    """List the extras that the stages of a run import, in the order of the alphabet.
+
+    Raises:
+        ValueError: An entry of `audit.scorers` names no scorer.
+    """
+    extras = set()
+    if config.data.suite == "hub":
+        extras.add("hub")
+
+    roles = [config.teacher, config.judge] if config.audit.asks_judge else [config.teacher]
+    if any(role.provider in PRESETS for role in roles):
+        extras.add("services")
+
+    scores = not set(stages) <= {"teach", "distill"}
+    if scores and any(kind in CLASSIFIERS for kind, _, _ in scorer_specs(config.audit)):
+        extras.add("classifiers")
+
+    return sorted(extras)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the extras on one line; nothing where none is needed or the run only prints its help.
+
+    Raises:
+        BadSetting: As the run would.
+    """
+    if {"-h", "--help"} & set(arguments):
+        return 0
+    command = read_command(arguments)
+    extras = needed_extras(command.config, command.stages)
+    if extras:
+        print(*extras)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:]), stopped=""))
