@@ -1,4 +1,4 @@
-"""Hand a run's model on: `python -m dart_jax export --run runs/x --adapter M_DART --format merged`.
+"""Hand a run's model on: `python -m dart_jax export --run runs/x --format merged --out DIR`.
 
     peft     the adapter as the Hugging Face `peft` library reads it
     merged   base and adapter in one folder, for `transformers` and for `model.path` here
@@ -20,7 +20,7 @@ from dart_jax.command_line import call
 from dart_jax.model.config import MergedDtype
 from dart_jax.records import write_text
 from dart_jax.set_aside import remove
-from dart_jax.settings import BadSetting, Positive
+from dart_jax.settings import BadSetting, Name, Positive
 
 if TYPE_CHECKING:
     from dart_jax.model.merged import MergeReport
@@ -37,7 +37,7 @@ class PlantedFaults(ValueError):
 
 def export(
     run: Path,
-    adapter: str,
+    adapter: str | None,
     form: Form,
     out: Path,
     *,
@@ -50,14 +50,14 @@ def export(
 
     Args:
         run: `runs/<name>`, all of its stages done.
-        adapter: `M_int` or `M_DART`.
+        adapter: `M_int`, `M_DART`, or that of a later cycle; None for the last there is.
         dtype: How merged weights are stored; `checkpoint` keeps each tensor's own type.
         max_shard_bytes: Largest file of merged weights.
         overwrite: Replace `out` when it is an earlier export.
         planted_is_known: Export a model although faults were planted in its training targets.
 
     Returns:
-        What was written, in a line.
+        Which adapter was taken and what was written, in a line.
 
     Raises:
         StaleStage, RunBusy: The run is not finished, or at work.
@@ -74,13 +74,20 @@ def export(
     folder = run_folder(run)
     with folder.lock():
         finished = read_finished(folder)
+        name = adapter or finished.adapters[-1]
+        finished.adapter(name)  # a name that is none is refused before the base is read
         base = resolve_path(finished.config.model.path)
         if not planted_is_known:
             _check_planted(finished, base)
         _check_out(out, overwrite, (folder.path, base))
         check_base(folder, "distill", finished.config)
         with _new_folder(out) as partial:
-            return _write(finished, adapter, form, base, partial, dtype, max_shard_bytes)
+            line = _write(finished, name, form, base, partial, dtype, max_shard_bytes)
+
+    others = [other for other in finished.adapters if other != name]
+    if adapter is None and others:
+        name += f" (the last; --adapter takes {' or '.join(others)})"
+    return f"{name}, {line}"
 
 
 def _check_planted(run: FinishedRun, base: Path) -> None:
@@ -234,7 +241,7 @@ def _export(
     run: Path,
     format: Form,
     out: Path,
-    adapter: str = "M_DART",
+    adapter: Name | None = None,
     dtype: MergedDtype = "checkpoint",
     max_shard_gb: Positive = SHARD_BYTES / 1e9,
     overwrite: bool = False,
@@ -246,7 +253,7 @@ def _export(
         run: The run's folder, runs/<name>.
         format: The adapter alone (peft), or a whole model for transformers (merged).
         out: The folder to write.
-        adapter: M_int or M_DART.
+        adapter: M_int, M_DART, or M_DART_2 of a second cycle; without it, the last that there is.
         dtype: How merged weights are stored; checkpoint keeps each tensor's own type, float32 for
             a GGUF base.
         max_shard_gb: Largest file of merged weights in 10^9 bytes.

@@ -41,13 +41,17 @@ class FinishedRun:
     rejected: int
     planting: Planting | None
 
+    @property
+    def adapters(self) -> list[str]:
+        """The names of its adapters, in the order in which they were trained."""
+        if not self.weights:
+            return ["M_int"]
+        return ["M_int", "M_DART", *later_models(self.path, self.config.repair.cycles)]
+
     def adapter(self, name: str) -> Path:
         """An adapter's folder. Raises ValueError with the names that exist for any other."""
-        found = ["M_int"]
-        if self.weights:
-            found = ["M_DART", "M_int", *later_models(self.path, self.config.repair.cycles)]
-        if name not in found:
-            raise ValueError(f"--adapter {name}: {self.path} has {', '.join(found)}")
+        if name not in self.adapters:
+            raise ValueError(f"--adapter {name}: {self.path} has {', '.join(self.adapters)}")
         return self.path / "adapters" / name
 
 

@@ -42,6 +42,7 @@ from dart_jax.teach.planted import Planting
 
 _REPAIRED = ("lora", "sft", "repair", "data", "teacher", "judge", "audit", "decode", "evaluate")
 _TUNED = ("lora", "sft", "data", "teacher")
+_WITHOUT_JUDGE = ("screen_only", "planted")
 # A merged folder names the class that reads its tokenizer.json as it is; a base may name another.
 _TOKENIZER_CLASS = {"merged": "AutoTokenizer", "peft": "PreTrainedTokenizerFast"}
 
@@ -137,8 +138,8 @@ def _fine_tune(inputs: CardInputs) -> Document:
         f"and each token's times its own where the data gives any. {_form(inputs)}"
     )
     unmeasured = note(
-        "None: this run measured neither what the model learned nor what it unlearned, and no "
-        "safety evaluation was made."
+        "There is none: this run measured neither what the model learned nor what it unlearned, "
+        "and no safety evaluation was made."
     )
     own_data = config["data"]["suite"] in OWN_SUITES
     sections = [
@@ -279,7 +280,15 @@ def _data(inputs: CardInputs, summary: RunSummary) -> Section:
 def _settings(config: Mapping[str, Any], sections: tuple[str, ...]) -> Section:
     if plants(config):
         sections = (*sections, "plant")
-    return Section("Settings", (section_rows(public_settings(config, sections)),))
+    shown = public_settings(config, sections)
+    if config["audit"]["mode"] in _WITHOUT_JUDGE:
+        shown.pop("judge", None)  # defaults of somebody whom nobody asked
+    provider = config["teacher"]["provider"]
+    if provider == "file" and config["data"]["suite"] in OWN_SUITES:
+        del shown["teacher"]  # the completions are the rows' own
+    elif provider in ("file", "rules"):
+        shown["teacher"] = {"provider": provider}
+    return Section("Settings", (section_rows(shown),))
 
 
 def _repair(inputs: CardInputs) -> Section:

@@ -16,22 +16,27 @@ OWN_SUITES = ("jsonl", "hub")
 _HIDDEN = {
     "data": ("dir", "file"),
     "sft": ("checkpoint_every", "profile_steps"),
-    "teacher": ("base_url", "api_key_env", "concurrency", "timeout"),
-    "judge": ("base_url", "api_key_env", "concurrency", "timeout"),
+    "teacher": ("base_url", "api_key_env", "concurrency", "timeout", "limits"),
+    "judge": ("base_url", "api_key_env", "concurrency", "timeout", "limits"),
 }
 
 
-def public_name(path: str) -> str:
-    """Name a model alone: `owner/name` where that is known, else its path's last part."""
+def name_on_hub(path: str) -> str | None:
+    """Give the name `owner/name` under which the hub has a model; None where none is known."""
     if path == EMBEDDED:
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
     if is_hub_name(path) and not Path(path).exists():
         return path
-    parts = Path(os.path.abspath(Path(path).expanduser())).parts
-    for part in parts:
-        if part.startswith("models--"):  # a hub's cache, where the last part is a commit
+    place = Path(os.path.abspath(Path(path).expanduser()))
+    for part in (*place.parts, *place.resolve().parts):  # a link may lead into the hub's cache
+        if part.startswith("models--"):  # the last part is a commit there
             return part.removeprefix("models--").replace("--", "/", 1)
-    return parts[-1]
+    return None
+
+
+def public_name(path: str) -> str:
+    """Name a model alone: `owner/name` where that is known, else its path's last part."""
+    return name_on_hub(path) or Path(os.path.abspath(Path(path).expanduser())).name
 
 
 def hub_name(model: str) -> str:

@@ -92,7 +92,9 @@ def listed(values: Mapping[str, Any]) -> str:
 
 
 def value_words(value: Any) -> str:
-    """Write one setting in words."""
+    """Write one setting in words; null as in the run's config.yaml."""
+    if value is None:
+        return "null"
     if isinstance(value, Mapping) and "fn" in value:
         return loss_words(value)
     if isinstance(value, list | tuple):

@@ -30,6 +30,7 @@ from dart_jax.prompts.conclusion import RULE
 from dart_jax.prompts.planted import PLANTED_TEXTS, with_harm_request
 from dart_jax.prompts.templates import TEXTS
 from dart_jax.records import DriftType, Generation, Question, digest
+from dart_jax.report.public import name_on_hub
 from dart_jax.run_dir import ResultFile, RunDir, hash_path
 from dart_jax.stages.services import open_service
 from dart_jax.teach.planted import DealtFault, mark_model, read_planting
@@ -119,7 +120,7 @@ class Run:
         def save() -> None:
             # Before the adapter, which is complete once its configuration is there.
             mark_model(path, read_planting(self.folder.path))
-            save_peft(path, whole, self.config.lora, model.name)
+            save_peft(path, whole, self.config.lora, name_on_hub(model.name) or model.name)
 
         on_primary(save)
 

@@ -236,7 +236,7 @@ def test_nothing_is_left_of_weights_that_overflow(run, base, tmp_path):
 
 
 def test_unknown_adapter(run, tmp_path):
-    with pytest.raises(ValueError, match=r"--adapter M_dart: .* has M_DART, M_int"):
+    with pytest.raises(ValueError, match=r"--adapter M_dart: .* has M_int, M_DART$"):
         export(run, "M_dart", "peft", tmp_path / "out")
 
 
@@ -303,7 +303,9 @@ def test_a_run_at_work_or_no_run(run, tmp_path):
 def test_command_line(run, tmp_path, capsys):
     args = ["--run", str(run), "--format", "merged", "--out", str(tmp_path / "out")]
     assert main([*args, "--max-shard-gb", "0.000002", "--dtype", "bfloat16"]) == 0
-    assert "files; rounding to bfloat16" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "out: M_DART (the last; --adapter takes M_int), " in said
+    assert "files; rounding to bfloat16" in said
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 1
     assert command(["export", *args]) == 1
     assert "error: --out" in capsys.readouterr().err

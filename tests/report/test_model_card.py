@@ -172,6 +172,25 @@ def test_several_scorers_are_named_without_their_places(data):
     assert "knows profanity" in model_card(dataclasses.replace(data, config=alone))
 
 
+def test_settings_of_whom_nobody_asked_are_left_out(data):
+    """The card of a fresh run: nothing is None, and neither limits nor an idle judge are told."""
+    config = _config(teacher__provider="file", audit__mode="screen_only")
+    card = model_card(dataclasses.replace(data, config=config))
+    assert "None" not in card and "limits" not in card
+    assert "| teacher | provider file |" in card and "| judge |" not in card
+    asked = _config(teacher__provider="local", audit__mode="judge_all")
+    card = model_card(dataclasses.replace(data, config=asked))
+    assert "| teacher | provider local, temperature" in card and "| judge | provider" in card
+    assert "None" not in card
+
+
+def test_a_link_into_the_hubs_cache_has_the_name_of_the_hub(tmp_path):
+    snapshot = tmp_path / "models--owner--name/snapshots/0a1b"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "model").symlink_to(snapshot)
+    assert public_name(str(tmp_path / "model")) == "owner/name"
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [

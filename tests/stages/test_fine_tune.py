@@ -76,11 +76,12 @@ def test_every_row_is_trained_on_as_written(tuned, tiny_model):
 
 def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
     for form in ("peft", "merged"):
-        export(tuned, "M_int", form, tmp_path / form)
+        assert export(tuned, None, form, tmp_path / form).startswith("M_int, ")
         card = (tmp_path / form / "README.md").read_text()
         assert "fine-tuned with dart_jax on 8 examples" in card
         assert "measured neither" in card and '"role": "user"' in card
-        assert "DART" not in card and str(tuned.parent) not in card and "datasets" not in card
+        for absent in ("DART", str(tuned.parent), "datasets", "None", "teacher"):
+            assert absent not in card
     with pytest.raises(ValueError, match=r"--adapter M_DART: .* has M_int$"):
         export(tuned, "M_DART", "peft", tmp_path / "none")
 
@@ -97,7 +98,7 @@ def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_pat
         export(run, name, "peft", tmp_path / name)
         card = (tmp_path / name / "README.md").read_text()
         assert ("audited on questions" in card, "## Repair set" in card) == (said, said)
-        assert "## Evaluation\n\nNone" in card
+        assert "## Evaluation\n\nThere is none" in card and "None" not in card
     adapters = [tmp_path / name / "adapter_model.safetensors" for name in ("M_int", "M_DART")]
     repaired = json.loads((run / "repair/weights.json").read_text())
     assert sum(row["examples"] for row in repaired.values()) > 0
