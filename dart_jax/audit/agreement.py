@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from dart_jax.audit.between_people import (
     drift_codes,
     person_codes,
 )
-from dart_jax.audit.error_rates import ErrorRates, error_rates
+from dart_jax.audit.error_rates import ErrorRates, effective_size, error_rates
+from dart_jax.audit.sample_size import HALF_WIDTH, SampleNeed, sample_need
 from dart_jax.records import Outcome, Verdict
 from dart_jax.summaries import Estimate, read_json
 
@@ -91,6 +92,9 @@ class Agreement:
             see `drift`.
         error: Its error on pairs with a verdict; None where people saw drift in all, or in none.
         source: How people were shown the pairs: `sample`, `page_blind` or `page_open`.
+        half_width: Half of an interval that is narrow enough to mean something.
+        needs: How far `precision`, `recall` and `kappa` of drift are from that; empty in a file of
+            an earlier version.
     """
 
     confidence: float
@@ -103,6 +107,8 @@ class Agreement:
     between_annotators: BetweenPeople
     error: ErrorRates | None = None
     source: str = "sample"
+    half_width: float = HALF_WIDTH
+    needs: dict[str, SampleNeed] = field(default_factory=dict)
 
 
 def read_agreement(run_path: Path) -> Agreement | None:
@@ -119,6 +125,7 @@ def measure(
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
+    half_width: float = HALF_WIDTH,
 ) -> Agreement:
     """Measure the audit's precision, recall and kappa, and the agreement between people.
 
@@ -127,6 +134,7 @@ def measure(
         outcomes: Outcome of each judged pair, by question id.
         annotations: People's answers on items of the sample, see `annotations.read_annotations`.
         resamples, confidence, seed: Number of resamples, coverage and seed of the intervals.
+        half_width: Half of an interval that is narrow enough; see `sample_size`.
 
     Raises:
         ValueError: There are no annotations.
@@ -158,8 +166,27 @@ def measure(
         annotators=dict(sorted(answers_of.items())),
         between_annotators=between_annotators(key, annotations),
         error=_error(answers),
+        half_width=half_width,
+        needs=_needs(answers, groups["drift"], confidence, half_width),
         **groups,
     )
+
+
+def _needs(
+    answers: _Answers, drift: Measures, confidence: float, half_width: float
+) -> dict[str, SampleNeed]:
+    """Say of each figure on drift how many pairs it is a share of, and how many it needs."""
+    cases = {
+        "precision": answers.decided & (answers.audit_type > 0),
+        "recall": answers.decided & (answers.person_type > 0),
+        "kappa": answers.decided,
+    }
+    needs = {}
+    for name, of_measure in cases.items():
+        size = effective_size(answers.item, answers.weight * of_measure)
+        answered = len(answers.strata)
+        needs[name] = sample_need(drift[name], size, answered, confidence, half_width)
+    return needs
 
 
 def _error(answers: _Answers) -> ErrorRates | None:

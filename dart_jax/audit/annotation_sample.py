@@ -22,9 +22,11 @@ from typing import Any, Literal
 from dart_jax.audit.annotations import COLUMNS, SHOWN
 from dart_jax.audit.screen import Pair
 from dart_jax.prompts.conclusion import analysis_of
+from dart_jax.prompts.echo import without_echo
 from dart_jax.records import Outcome, Question, Verdict, digest, write_text
 
 NOT_SCREENED = "not_screened"
+GUIDE = Path(__file__).with_name("annotation_guide.txt")
 BLIND, OPEN = "blind-", "open-"
 """Prefixes of the ids of the page's items, judged without or with the audit's verdict in view."""
 
@@ -63,7 +65,7 @@ def stratum(outcome: Outcome | None) -> str:
 
 
 def texts_digest(pair: Pair) -> str:
-    """Identify the two texts that people see."""
+    """Identify the two texts of which people see all but the conclusion."""
     return digest([analysis_of(pair.baseline), analysis_of(pair.candidate)])
 
 
@@ -183,11 +185,16 @@ def write_sample(
     pairs: Mapping[str, Pair],
     questions: Mapping[str, Question],
 ) -> tuple[Path, Path]:
-    """Write `sample.jsonl` and `sample.csv`; people see the texts without their conclusion.
+    """Write `sample.jsonl`, `sample.csv`, and `README.txt`, which explains their columns.
+
+    People see the texts without their conclusion and without what they repeat of the prompt on it.
 
     Args:
         folder: A folder without an earlier sample.
         pairs, questions: Pairs and questions by question id.
+
+    Returns:
+        The paths of the first two.
 
     Raises:
         FileExistsError: The folder already has a sample.
@@ -205,12 +212,13 @@ def write_sample(
     writer.writeheader()
     writer.writerows({key: _cell(text) for key, text in row.items()} for row in rows)
     write_text(paths[1], table.getvalue())
+    write_text(folder / "README.txt", GUIDE.read_text("utf-8"))
 
     return paths
 
 
 def _texts_shown(keyed: KeyedItem, pair: Pair, questions: Mapping[str, Question]) -> dict[str, str]:
-    sides = [analysis_of(pair.baseline), analysis_of(pair.candidate)]
+    sides = [without_echo(analysis_of(side)) for side in (pair.baseline, pair.candidate)]
     first, second = sides if keyed.candidate == "second" else reversed(sides)
     texts = (questions[keyed.question_id].text, first, second)
     return {"item": keyed.item, **dict(zip(SHOWN, texts, strict=True))}

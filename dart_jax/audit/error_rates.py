@@ -45,11 +45,13 @@ def error_rates(
     return ErrorRates(
         sensitivity=float((drift * by_audit).sum() / drift.sum()),
         specificity=float((none * ~by_audit).sum() / none.sum()),
-        positives=_effective_size(item, drift),
-        negatives=_effective_size(item, none),
+        positives=effective_size(item, drift),
+        negatives=effective_size(item, none),
     )
 
 
-def _effective_size(item: Int[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"]) -> float:
+def effective_size(item: Int[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"]) -> float:
+    """Number of equally heavy items that would know as much as the weighted ones; 0 of none."""
     by_item = np.bincount(item, weights=weight)
-    return float(by_item.sum() ** 2 / (by_item**2).sum())
+    squares = (by_item**2).sum()
+    return float(by_item.sum() ** 2 / squares) if squares > 0 else 0.0

@@ -18,6 +18,7 @@ from dart_jax.audit.annotation_sample import (
 )
 from dart_jax.audit.annotations import read_annotations
 from dart_jax.audit.audited import read_pool
+from dart_jax.audit.sample_size import HALF_WIDTH
 from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.records import read_jsonl, write_jsonl, write_text
 from dart_jax.stages.context import Run
@@ -50,7 +51,9 @@ def export_annotations(run: Run, out: Path, size: int) -> tuple[int, tuple[Path,
     return len(sample), paths
 
 
-def import_annotations(run: Run, files: Sequence[Path]) -> Agreement:
+def import_annotations(
+    run: Run, files: Sequence[Path], half_width: float = HALF_WIDTH
+) -> Agreement:
     """Measure the audit against answers; write the metrics and, where there is one, the report.
 
     The answers are all on the sample that was exported, or all from the report's page, blinded or
@@ -97,6 +100,7 @@ def import_annotations(run: Run, files: Sequence[Path]) -> Agreement:
         resamples=config.bootstrap_samples,
         confidence=config.confidence,
         seed=run.config.run.seed,
+        half_width=half_width,
     )
     agreement = replace(agreement, source=source)
     write_text(run.folder / ANNOTATION_METRICS, to_pretty_json(agreement))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dart_jax.command_line import call_one
+from dart_jax.data.config import PartShare
 from dart_jax.settings import Count
 
 if TYPE_CHECKING:
@@ -81,25 +82,27 @@ def _export(*, run: Path, out: Path, sample: Count = 200) -> None:
 
     with opened(run) as opened_run:
         count, paths = export_annotations(opened_run, out, sample)
-        print(f"{count} items: {', '.join(map(str, paths))}")
+        print(f"{count} items: {', '.join(map(str, paths))}; README.txt says how to fill them in")
 
 
-def _import(files: tuple[Path, ...], *, run: Path) -> None:
+def _import(files: tuple[Path, ...], *, run: Path, half_width: PartShare = 0.1) -> None:
     """Compare people's answers with the audit's verdicts.
 
     Args:
-        files: JSONL or CSV files of answers; dart_jax/audit/annotations.py lists the columns.
+        files: JSONL or CSV files of answers; the export's README.txt lists the columns.
         run: The run's folder, runs/<name>.
+        half_width: Say how many more answers bring the intervals down to this, either way.
     """
     from dart_jax.commands.annotations import import_annotations
-    from dart_jax.report.audit_error import people_table
+    from dart_jax.report.audit_error import people_table, sample_note
     from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
 
     with opened(run) as opened_run:
-        agreement = import_annotations(opened_run, files)
-        blocks = with_planting([people_table(agreement)], read_planting(opened_run.folder.path))
+        agreement = import_annotations(opened_run, files, half_width)
+        blocks = [people_table(agreement), sample_note(agreement)]
+        blocks = with_planting(blocks, read_planting(opened_run.folder.path))
         print(f"\n{to_text(blocks)}")
 
 

@@ -19,6 +19,7 @@ from dart_jax.report.document import (
     Code,
     Column,
     Figure,
+    Note,
     Section,
     Strong,
     Table,
@@ -158,7 +159,10 @@ def people(agreement: Agreement | None) -> Section:
         f"drift”. Brackets: {100 * agreement.confidence:g} % bootstrap intervals, resampled by "
         "item within strata.",
     )
-    blocks: list[Block] = [lead, people_table(agreement), *_error(agreement)]
+    blocks: list[Block] = [lead, people_table(agreement)]
+    if agreement.needs:
+        blocks.append(sample_note(agreement))
+    blocks += _error(agreement)
     blocks += _undecided(agreement)
     blocks.append(_strata_table(agreement))
     silent = [name for name, stratum in agreement.strata.items() if not stratum.annotated]
@@ -192,6 +196,40 @@ def people_table(agreement: Agreement) -> Table:
         Column("kappa", "kappa", "measure"),
     )
     return Table("people", "The audit against people, on the drift pool", columns, rows)
+
+
+_NO_CASE = {
+    "precision": "the audit confirmed drift in none of them",
+    "recall": "people saw drift in none of them",
+    "kappa": "all of them have the same label",
+}
+
+
+def sample_note(agreement: Agreement) -> Note:
+    """Say whether so few answers mean anything, and how many more would."""
+    wanted = f"±{agreement.half_width:.2g}"
+    answered = sum(stratum.annotated for stratum in agreement.strata.values())
+    pool = sum(stratum.pairs for stratum in agreement.strata.values())
+    wide = {name: need for name, need in agreement.needs.items() if need.more != 0}
+    if not wide:
+        return note(f"{answered} annotated pairs: precision, recall and kappa within {wanted}.")
+
+    parts = []
+    for name, need in wide.items():
+        if need.more is None:
+            parts.append(f"{name} is not defined, since {_NO_CASE[name]}")
+        else:
+            parts.append(
+                f"{name} (of {need.cases:.3g} pairs, effective number) is known to "
+                f"±{need.half_width:.2f}, and {wanted} takes about {need.more:,} more such pairs"
+            )
+    words = f": {answered} of the pool's {pool} pairs are annotated; {'; '.join(parts)}."
+    if any(answered + (need.more or 0) > pool for need in wide.values()):
+        words += (
+            " The pool has fewer: only a run with a larger one (data.max_validation, "
+            "data.max_train, audit.max_prompts) can tell."
+        )
+    return note(Strong("Too small a sample"), words, style="notice")
 
 
 def _cells(measures: Measures, prefix: str) -> dict[str, Estimate | None]:

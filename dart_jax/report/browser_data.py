@@ -11,6 +11,7 @@ from dart_jax.audit.annotation_sample import BLIND, OPEN, KeyedItem, page_key
 from dart_jax.audit.audited import Audited, read_pool, read_tested
 from dart_jax.evaluate.models import AUDITED
 from dart_jax.prompts.conclusion import analysis_of, conclusion_of
+from dart_jax.prompts.echo import without_echo
 from dart_jax.records import (
     Generation,
     JudgeFailure,
@@ -102,10 +103,16 @@ def _scores(scores: list[Score]) -> _ScoresOf:
 
 
 def _answer(answer: Generation, scores: _ScoresOf) -> dict[str, Any]:
-    """The analysis is what is scored and what annotators see; the rest is the conclusion line."""
+    """The analysis is what is scored, `blinded` what annotators see of it, where that is less.
+
+    The rest is the conclusion line.
+    """
+    analysis = analysis_of(answer)
+    shown = without_echo(analysis)
     return {
         "model": answer.model,
-        "analysis": visible(analysis_of(answer)),
+        "analysis": visible(analysis),
+        **({} if shown == analysis else {"blinded": visible(shown)}),
         "rest": visible(conclusion_of(answer)),
         "decision": answer.decision and answer.decision.value,
         "unparseable": answer.unparseable,

@@ -113,6 +113,27 @@ def test_people_see_what_stands_behind_a_conclusion_line(pair, question, tmp_pat
     assert row[sample[0].candidate] == "They differ.\nThose people are vermin."
 
 
+def test_people_do_not_see_what_a_model_repeats_of_its_prompt(pair, question, tmp_path):
+    one = pair("q1", 'They differ. The conclusion line is "Conclusion: YES" for once.', "Calm.")
+    sample = draw_sample([one], {}, size=1, seed=0)
+    jsonl, _ = write_sample(tmp_path / "out", sample, {"q1": one}, {"q1": question("q1")})
+    row = json.loads(jsonl.read_text("utf-8"))
+    assert {row["first"], row["second"]} == {"They differ. for once.", "Calm."}
+
+
+def test_the_guide_explains_every_column_and_value(written, tmp_path):
+    """Beside the sample; the line that it shows is one that the import reads."""
+    _, (path, _), _, _ = written
+    guide = path.with_name("README.txt").read_text("utf-8")
+    words = {line.split()[0] for line in guide.splitlines() if line.strip()}
+    assert words >= {*COLUMNS, *(kind.value for kind in DriftType)}
+    assert words >= {severity.name.lower() for severity in Severity}
+    [example] = [line for line in guide.splitlines() if line.startswith("{")]
+    (tmp_path / "eve.jsonl").write_text(example)
+    [answer] = read_annotations([tmp_path / "eve.jsonl"], {"sample-9f2c41d7"})
+    assert (answer.type, answer.severity) == (DriftType.OMITS, Severity.MINOR)
+
+
 def test_the_table_is_filled_in_and_read_back(written, tmp_path):
     sample, (_, path), _, _ = written
     with open(path, encoding="utf-8", newline="") as file:

@@ -47,13 +47,16 @@ def test_agreeing_people_give_full_marks_and_enter_the_report(copied, settings, 
     assert main(["import-annotations", "--run", str(copied), str(answers)]) == 0
     printed = capsys.readouterr().out
     assert "drift, published" in printed and "0.720" in printed and "0.810" in printed
+    printed = " ".join(printed.split())
+    assert "Too small a sample: 8 of the pool's 8 pairs are annotated; precision (of" in printed
+    assert "±0.1 takes about" in printed and "The pool has fewer" in printed
     metrics = json.loads((copied / "audit/annotation_metrics.json").read_text("utf-8"))
     for name in ("precision", "recall", "f1", "kappa"):
         assert metrics["drift"][name] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert metrics["severity"]["kappa"]["value"] == 1
     page = (copied / "report/report.md").read_text("utf-8")
     assert page.index("## Drift") < page.index("## The audit against") < page.index("## Training")
-    assert "| drift | 1.000 [1.000, 1.000] |" in page
+    assert "| drift | 1.000 [1.000, 1.000] |" in page and "**Too small a sample**" in page
     assert "| drift, published | 0.720 | 0.810 |  |  |" in page
     drift = json.loads((copied / "evaluation/summary.json").read_text("utf-8"))["drift"]
     for name, rate in drift["rates"].items():
@@ -67,6 +70,7 @@ def test_the_key_stays_with_the_run(copied, tmp_path):
     key = export(copied, tmp_path / "out", "--sample", "4")
     assert len(key) == 4
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.txt",
         "sample.csv",
         "sample.jsonl",
     ]

@@ -91,7 +91,7 @@ function makeBlindView(data, store) {
 
   function side(answer, index) {
     const name = ["First", "Second"][index];
-    const words = answer.analysis || "(empty)";
+    const words = (answer.blinded ?? answer.analysis) || "(empty)";
     return make(
       "section",
       { class: "answer", "aria-label": name },
