@@ -155,6 +155,7 @@ def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
             targets=run.targets,
             rejected=run.rejected,
             planting=run.planting,
+            validation=run.validation,
         )
     )
 

@@ -89,7 +89,7 @@ class CustomItem:
 class _Row:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
-    id: str | None = None
+    id: str | int | None = None
     question: str | None = None
     messages: list[Turn] | None = None
     prompt: TextOrTurns | None = None
@@ -194,8 +194,25 @@ def load_file(path: Path) -> list[CustomItem]:
         written = parse_line(line, where)
         if isinstance(written, dict):
             refuse_other_names(written, _KEYS, OTHER_PROMPTS | OTHER_COMPLETIONS, where)
+            line = json.dumps(_as_meant(written))
         rows.append(from_json(line, _Row, where))
     return _items(rows, str(path))
+
+
+def _as_meant(written: dict[str, Any]) -> dict[str, Any]:
+    """Drop what the export of a data set says without meaning: nulls, and a prompt said twice."""
+    row = _without_nulls(written)
+    messages = row.get("messages")
+    first_texts = []
+    if isinstance(messages, list):
+        first_texts = [turn["content"] for turn in messages[:2] if _is_users(turn)]
+    if row.get("prompt") in first_texts:
+        del row["prompt"]
+    return row
+
+
+def _is_users(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") == "user" and "content" in turn
 
 
 def load_hub(name: str, split: str) -> list[CustomItem]:
@@ -255,7 +272,7 @@ def _without_nulls(value: Any) -> Any:
 def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
     """Make items with ids; raise BadRecord for an id that comes twice, or without any row."""
     ids = ids_of(
-        [row.id for row in rows],
+        [None if row.id is None else str(row.id) for row in rows],
         [row.question or [vars(turn) for turn in row.conversation()] for row in rows],
     )
     items = [_item(row, row_id) for row, row_id in zip(rows, ids, strict=True)]

@@ -74,11 +74,13 @@ def turns_of(prompt: str | Sequence[Turn]) -> tuple[Turn, ...]:
     return (Turn("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
 
 
-def check_id(row_id: str | None) -> None:
+def check_id(row_id: str | int | None) -> None:
     """Raise ValueError for an id that is empty or has a control character."""
-    if row_id is not None and not row_id.strip():
+    if not isinstance(row_id, str):
+        return
+    if not row_id.strip():
         raise ValueError("id is empty; leave it out, and the row gets one")
-    if row_id is not None and any(ord(character) < 32 for character in row_id):
+    if any(ord(character) < 32 for character in row_id):
         raise ValueError(f"id {row_id!r} has a control character")
 
 

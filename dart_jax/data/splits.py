@@ -124,6 +124,39 @@ def take(questions: Iterable[Question], limit: int | None, seed: int) -> list[Qu
     return [entry[-1] for entry in turns[:limit]]
 
 
+def hold_out(questions: Iterable[Question], share: float, seed: int) -> set[str]:
+    """Choose questions that are not trained on, whole scenarios and the same words together.
+
+    Groups are taken in the order of their hash, each that still fits, so that the share is met from
+    below, but for one question of very few; most keep their side when others are added.
+
+    Args:
+        share: Of the questions, above 0 and below 1.
+
+    Returns:
+        Their ids.
+
+    Raises:
+        ValueError: No group is small enough, as with very few questions.
+    """
+    questions = list(questions)
+    room = min(max(round(share * len(questions)), 1), len(questions) - 1)
+    groups = _groups(questions, "scenario", seed)
+    held_out: set[str] = set()
+    for group in sorted(
+        groups, key=lambda group: _hash("hold out", seed, min(q.id for q in group))
+    ):
+        if len(held_out) + len(group) <= room:
+            held_out.update(q.id for q in group)
+
+    if not held_out:
+        raise ValueError(
+            f"sft.validation_share: {share:g} of {len(questions)} questions is {room}, and "
+            "no scenario is so small; give more rows, a larger share, or 0"
+        )
+    return held_out
+
+
 def _deal_order(stratum: Stratum) -> tuple[int, int, str]:
     """Sort key of strata: D1 diff, D2 equal, D3 diff, ...; then D1 equal, D2 diff, ...
 

@@ -13,6 +13,7 @@ from dart_jax.config import STAGES, DartConfig, read_config
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, StaleStage, as_recorded, hash_path
+from dart_jax.sft.validation import read_validation
 from dart_jax.stages.cycles import audited_adapters, cycles_run, later_models
 from dart_jax.teach.planted import Planting, read_planting
 
@@ -30,6 +31,7 @@ class FinishedRun:
         targets: Training targets of the distill stage.
         rejected: Training questions for which the teacher had no acceptable target.
         planting: What was planted in the targets; None where nothing was.
+        validation: `(epoch, loss)` of the held-out rows; empty where none were held out.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class FinishedRun:
     targets: int
     rejected: int
     planting: Planting | None
+    validation: list[tuple[int, float]]
 
     @property
     def adapters(self) -> list[str]:
@@ -110,6 +113,7 @@ def _finished(
         targets=len(read_jsonl(path / "teach/targets.jsonl", Target)),
         rejected=len(read_jsonl(path / "teach/rejected.jsonl", RejectedTarget)),
         planting=read_planting(path),
+        validation=[(line.epoch, line.loss) for line in read_validation(path / "distill")],
     )
 
 

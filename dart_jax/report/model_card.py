@@ -6,7 +6,7 @@ Nothing in it names a place on the machine that made it, a server or a key.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ from dart_jax.report.planting import planted_document
 from dart_jax.report.protocol import protocol_note
 from dart_jax.report.public import OWN_SUITES, public_name, public_settings
 from dart_jax.report.results import benchmarks, results, same_model
-from dart_jax.report.run_sections import limit_sentences
+from dart_jax.report.run_sections import limit_sentences, validation_note
 from dart_jax.report.settings import plants, section_rows
 from dart_jax.report.to_markdown import to_markdown
 from dart_jax.teach.planted import Planting
@@ -62,6 +62,7 @@ class CardInputs:
         versions: Packages that the run used, and `platform`, which is not shown.
         targets, rejected: Training questions with and without an acceptable target.
         planting: What was planted in the training targets; None where nothing was.
+        validation: `(epoch, loss)` of held-out rows.
     """
 
     adapter: str
@@ -74,6 +75,7 @@ class CardInputs:
     targets: int
     rejected: int
     planting: Planting | None = None
+    validation: Sequence[tuple[int, float]] = ()
 
     @property
     def base(self) -> str:
@@ -137,10 +139,14 @@ def _fine_tune(inputs: CardInputs) -> Document:
         "loss is the next-token cross-entropy of the completions, each example's times its weight "
         f"and each token's times its own where the data gives any. {_form(inputs)}"
     )
-    unmeasured = note(
+    unmeasured = (
         "There is none: this run measured neither what the model learned nor what it unlearned, "
         "and no safety evaluation was made."
     )
+    measured = [note(unmeasured)]
+    if inputs.validation:
+        rest = note("Nothing else was measured, and no safety evaluation was made.")
+        measured = [validation_note(inputs.validation), rest]
     own_data = config["data"]["suite"] in OWN_SUITES
     sections = [
         Section("What it is", (trained, *_storage_notes(inputs))),
@@ -150,7 +156,7 @@ def _fine_tune(inputs: CardInputs) -> Document:
         sections.append(_repair(inputs))
     sections += [
         _settings(config, _REPAIRED if repaired else _TUNED),
-        Section("Evaluation", (unmeasured,)),
+        Section("Evaluation", tuple(measured)),
         _versions(inputs),
     ]
     return Document(f"{inputs.base}, fine-tuned", tuple(sections))

@@ -106,7 +106,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         noise_floor(calibration, summary),
         people(read_agreement(run_path)),
         *external_sections(run_path),
-        training(summary, data.losses),
+        training(summary, data.losses, data.validation),
         cycles(summary, config["repair"]["cycles"]),
         cost(summary, read_usage(run_path / USAGE)),
         examples(data.examples),

@@ -15,6 +15,7 @@ from dart_jax.report.document import (
     Column,
     Figure,
     Fold,
+    Note,
     Section,
     Table,
     Verbatim,
@@ -44,11 +45,16 @@ def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
     return Section("What was run", tuple(blocks), anchor="run")
 
 
-def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float]]]) -> Section:
+def training(
+    summary: RunSummary,
+    losses: Mapping[str, Sequence[tuple[int, float]]],
+    validation: Sequence[tuple[int, float]] = (),
+) -> Section:
     """Write the section on the repair set, the rejected targets and the loss curves.
 
     Args:
         losses: `(step, loss in nats a token)` by stage, distill and repair.
+        validation: `(epoch, loss)` of the distill targets that were held out.
     """
     blocks: list[Block] = [*repair_blocks(summary), *_reject_blocks(summary)]
     if summary.labels is not None:
@@ -63,7 +69,21 @@ def training(summary: RunSummary, losses: Mapping[str, Sequence[tuple[int, float
         )
     caption = f"Training loss by step; {protocol_words(summary)}"
     blocks.append(Figure("loss", caption, figures.loss_curves(losses)))
+    if validation:
+        blocks.append(validation_note(validation))
     return Section("Training", tuple(blocks), anchor="training")
+
+
+def validation_note(validation: Sequence[tuple[int, float]]) -> Note:
+    """Say how the loss of the held-out rows went, by epoch, and where it was least."""
+    [(_, before), *after] = validation
+    losses = ", ".join(f"{loss:.3f}" for _, loss in after)
+    least = min(validation, key=lambda entry: entry[1])
+    best = "before training" if least[0] == 0 else f"after epoch {least[0]}"
+    return note(
+        "Loss of the held-out rows (sft.validation_share; weighted cross-entropy, nats): "
+        f"{before:.3f} before training, then by epoch {losses}; least {best}."
+    )
 
 
 def repair_blocks(summary: RunSummary) -> list[Block]:

@@ -84,6 +84,7 @@ class SftConfig:
         packing: How examples share a row: none (one each, padded); segments (several, each seeing itself only); shared_prefix (the same, and what all prompts begin with is there once). Loss and gradients are those of none; with lora.dropout, the shared prefix of a row has one noise.
         row_length: Longest packed row in tokens.
         attention: xla; cudnn (NVIDIA); splash (TPU); auto takes what the devices have.
+        validation_share: Share of the distill targets, from 0 to below 1, that is held out of that training and of repair.replay; their loss is measured before the first step and after each epoch. Rows of one scenario, or with the same words, stay together.
         warmup_share: Share of the steps, from 0 to 1, over which the learning rate rises, then a cosine falls.
         weight_decay: Decoupled weight decay (AdamW), from 0.
         clip_norm: Global gradient norm limit, above 0; null for none.
@@ -103,6 +104,7 @@ class SftConfig:
     packing: Literal["none", "segments", "shared_prefix"] = "shared_prefix"
     row_length: Length = 2048
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    validation_share: Annotated[float, Range(least=0, below=1)] = 0.0
     warmup_share: Share = 0.03
     weight_decay: NotNegative = 0.0
     clip_norm: Positive | None = 1.0
@@ -134,7 +136,10 @@ class SftConfig:
         With `lora.dropout`, the layout decides which features the noise drops, as another seed
         would, and not how much noise there is: the layout is left out there, too.
         """
-        return {key: value for key, value in asdict(self).items() if key not in _LAYOUT}
+        settings = {key: value for key, value in asdict(self).items() if key not in _LAYOUT}
+        if not self.validation_share:
+            del settings["validation_share"]  # as before there was such a setting
+        return settings
 
     @property
     def micro_batches(self) -> int:

@@ -26,7 +26,7 @@ from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.sft.examples import Example
 from dart_jax.sft.metrics import workload
 from dart_jax.sft.monitor import Monitor, ProfilerTrace
-from dart_jax.sft.packing import Plan, make_plan
+from dart_jax.sft.packing import Plan, make_plan, steps_of_epoch
 from dart_jax.sft.preemption import EXIT_STATUS, Preemption, Terminated
 from dart_jax.sft.sinks import open_sinks
 from dart_jax.sft.step import (
@@ -40,6 +40,7 @@ from dart_jax.sft.step import (
     train_step,
 )
 from dart_jax.sft.token_losses import loss_identity
+from dart_jax.sft.validation import open_validation
 
 
 def train(
@@ -57,17 +58,20 @@ def train(
     title: str,
     loss: LossConfig | None = None,
     max_steps: int | None = None,
+    held_out: Sequence[Example] = (),
 ) -> LoraParams:
     """Train adapters from `initial` on weighted examples; resumes from `folder` if it can.
 
     The examples are taken as they are: nothing is merged, dropped or reweighted here. In the
-    folder: `log.jsonl` (`metrics.LogLine`), `tensorboard/` and `checkpoint/`.
+    folder: `log.jsonl` (`metrics.LogLine`), `tensorboard/`, `checkpoint/`, and with held-out
+    examples `validation.jsonl` (`validation.ValidationLine`).
 
     Args:
         base: What identifies the base model, beside its architecture and the type of its weights;
             a checkpoint in the folder that was trained on another base is refused.
         loss: In place of `sft.loss`.
         max_steps: Most steps to train, the schedule of the learning rate included; None for all.
+        held_out: Examples whose loss is measured before the first step and after each epoch.
 
     Raises:
         NothingSupervised: Before the first step, with a step's examples that all weigh 0.
@@ -118,6 +122,11 @@ def train(
         rates = jax.vmap(schedule)(jnp.arange(len(plan))).tolist()
         sinks = open_sinks(folder, title, len(plan), finished)
         trace = ProfilerTrace(folder / "tensorboard", sft.profile_steps)
+        validation = open_validation(held_out, model, spec, sft, shardings, folder, finished)
+        epoch = steps_of_epoch(examples, sft)
+        if validation and not finished:
+            _say(f"{title}: {validation.measure(0, 0, state.lora_params)}")
+
         stopping = False
         with Monitor(plan, work, rates, sinks, trace) as monitor:
             for step in range(finished + 1, len(plan) + 1):
@@ -130,6 +139,11 @@ def train(
                     state, model.base_params, batches, key, reference, planned.layout
                 )
                 monitor.after(metrics)
+
+                if validation and (step % epoch == 0 or step == len(plan)):
+                    monitor.flush()
+                    measured = validation.measure(step, -(-step // epoch), state.lora_params)
+                    _say(f"{title}: {measured}")
 
                 stopping = preemption.agreed()
                 if stopping or step % sft.checkpoint_every == 0 or step == len(plan):

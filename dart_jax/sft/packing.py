@@ -138,6 +138,11 @@ def planned_batches(
     return batches
 
 
+def steps_of_epoch(examples: Sequence[Example], sft: SftConfig) -> int:
+    """Number of steps of an epoch, which is that of every other one, too."""
+    return len(epoch_batches(examples, sft.batch_size, 0, 0, sft.packing))
+
+
 def epoch_batches(
     examples: Sequence[Example], batch_size: int, seed: int, epoch: int, packing: str
 ) -> list[list[int]]:

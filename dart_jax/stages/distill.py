@@ -23,7 +23,7 @@ from dart_jax.sft.loop import train
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
-from dart_jax.stages.targets import scorer_input
+from dart_jax.stages.targets import scorer_input, validation_ids
 from dart_jax.teach.joint import scored_targets
 
 OUTPUTS = ("adapters/M_int", "distill/log.jsonl")
@@ -50,14 +50,16 @@ def check(run: Run) -> None:
     """Raises ValueError for targets that cannot be trained on: test questions', or too long."""
     config = run.config
     devices = data_parallel(run.model.mesh)
-    make_plan(_examples(run), config.sft, epochs=1, seed=config.run.seed, data_parallel=devices)
+    for examples in _examples(run):
+        if examples:
+            make_plan(examples, config.sft, epochs=1, seed=config.run.seed, data_parallel=devices)
 
 
 def execute(run: Run) -> None:
     """Train and write `adapters/M_int`."""
     config, model = run.config, run.model
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
-    examples = _examples(run, further)
+    examples, held_out = _examples(run, further)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
     trained = train(
         examples,
@@ -71,18 +73,29 @@ def execute(run: Run) -> None:
         learning_rate=config.sft.learning_rate,
         seed=config.run.seed,
         title="distill",
+        held_out=held_out,
     )
     run.save_adapter("M_int", trained)
 
 
-def _examples(run: Run, further: Sequence[Target] = ()) -> list[Example]:
-    """The teacher's targets and further ones, as they are trained on."""
+def _examples(run: Run, further: Sequence[Target] = ()) -> tuple[list[Example], list[Example]]:
+    """The teacher's targets and further ones, as they are trained on; and those held out."""
     model = run.model
     targets = on_primary(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
     ids = [target.question_id for target in (*targets, *further)]
     check_held_out("among the distill targets", ids, run.splits["test"])
     length = min(run.config.sft.max_length, model.config.context_length)
-    return tokenize([*targets, *further], run.questions, model.tokenizer, length)
+
+    validation = validation_ids(run, targets)
+    trained_on, held_out = [], []
+    for target in (*targets, *further):
+        (held_out if target.question_id in validation else trained_on).append(target)
+    # M0's own rationales (joint regularisation) are no targets to validate on.
+    held_out = [target for target in held_out if target.stage == "distill"]
+    return (
+        tokenize(trained_on, run.questions, model.tokenizer, length),
+        tokenize(held_out, run.questions, model.tokenizer, length),
+    )
 
 
 def _scored_targets(run: Run) -> list[Target]:

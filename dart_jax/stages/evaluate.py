@@ -41,6 +41,7 @@ from dart_jax.report.report_data import DriftExample, ReportData
 from dart_jax.report.run_report import console_text, write_report
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.metrics import LogLine
+from dart_jax.sft.validation import read_validation
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit, audit_inputs, judge_name
 from dart_jax.stages.context import Run, questions_digest
@@ -338,6 +339,7 @@ def _report_data(
         },
         examples=_examples(run, answers, audits["M_int"]),
         above_tau={name: above_tau(audit.pairs, tau) for name, audit in audits.items()},
+        validation=[(line.epoch, line.loss) for line in read_validation(run.folder / "distill")],
     )
 
 

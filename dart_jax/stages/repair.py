@@ -25,7 +25,12 @@ from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
 from dart_jax.stages.providers import own_texts
-from dart_jax.stages.targets import collect_targets, label_questions, scorer_input
+from dart_jax.stages.targets import (
+    collect_targets,
+    label_questions,
+    scorer_input,
+    validation_ids,
+)
 from dart_jax.stages.teach import teacher_input
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
@@ -133,6 +138,8 @@ def _write_training_set(
     """
     config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
+    validation = validation_ids(run, distill)
+    distill = [target for target in distill if target.question_id not in validation]
     targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
     if run.config.audit.protocol == "heldout":
         ids = [target.question_id for target in targets]

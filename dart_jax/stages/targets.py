@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dart_jax.audit.scorer_contents import scorer_contents
+from dart_jax.data.splits import hold_out
 from dart_jax.processes import progress
 from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
 from dart_jax.stages.context import Run
@@ -82,6 +83,15 @@ def collect_targets(
         return order[result.question_id]
 
     return accepted.finish(position), rejected.finish(position)
+
+
+def validation_ids(run: Run, targets: Sequence[Target]) -> set[str]:
+    """Ids of the questions whose distill targets are held out (`sft.validation_share`)."""
+    share = run.config.sft.validation_share
+    if share == 0:
+        return set()
+    questions = [run.questions[target.question_id] for target in targets]
+    return hold_out(questions, share, run.config.data.seed)
 
 
 def scorer_input(run: Run) -> dict[str, Any]:

@@ -188,6 +188,32 @@ def test_a_conclusion_that_is_rewritten_takes_no_token_weights(tmp_path):
     load_file(written(tmp_path, {key: row[key] for key in row if key != "token_weights"}))
 
 
+def test_chat_rows_of_trl_are_read_as_they_are(tmp_path):
+    """Its two forms of a conversation and the plain one; nulls, as a data set's export has them."""
+    user, reply = {"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}
+    rows = [
+        {"prompt": [user], "completion": [reply]},
+        {"prompt": "Hello?", "completion": "Hi."},
+        {"messages": [user, reply | {"tool_calls": None}], "completion": None, "weight": None},
+        {"id": 7, "prompt": "Hello?", "messages": [user, reply]},
+    ]
+    items = load_file(written(tmp_path, *rows))
+    assert {(item.question.messages, item.rationale) for item in items} == {
+        ((Turn("user", "Hello?"),), "Hi.")
+    }
+    ids = [item.question.id for item in items]
+    assert len(set(ids)) == 4 and ids[3] == "7" and ids[1] == f"{ids[0]}-2"
+    longer = [user, reply, user, reply | {"content": "Yes?"}]
+    [item] = load_file(written(tmp_path, {"messages": longer}))
+    assert ([turn.role for turn in item.question.messages], item.rationale) == (
+        ["user", "assistant", "user"],
+        "Yes?",
+    )
+    both = {"prompt": "Another?", "messages": [user, reply]}
+    with pytest.raises(BadRecord, match=r"own\.jsonl:2: .*give either question or messages"):
+        load_file(written(tmp_path, rows[0], both))
+
+
 def test_no_split_keeps_every_row_for_training(tmp_path):
     rows = [CHAT | {"id": str(n)} for n in range(3)] + [PLAIN, FULL]
     config = DataConfig(suite="jsonl", file=str(written(tmp_path, *rows)), split_by="none")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dart_jax.data.config import DataConfig
 from dart_jax.data.mini_suite import load_mini
-from dart_jax.data.splits import PAPERS_SHARES, SPLITS, make_splits, split, take
+from dart_jax.data.splits import PAPERS_SHARES, SPLITS, hold_out, make_splits, split, take
 from dart_jax.records import Condition, Question, digest
 
 FAMILIES = ("D1", "D2", "D3", "D4", "N1", "N2", "N3", "N4")
@@ -180,6 +180,23 @@ def test_take_goes_on_where_a_stratum_runs_dry():
     assert take(questions, 1000, seed=0) == everything
     with pytest.raises(ValueError, match="limit is -1"):
         take(questions, -1, seed=0)
+
+
+def test_what_is_held_out_is_whole_scenarios_and_no_order_changes_it():
+    questions = _suite(rows=20, scenarios=10, families=("D1", "N2"))
+    held_out = hold_out(questions, 0.2, seed=1)
+    assert len(held_out) == 16
+    scenarios = {(q.benchmark, q.scenario_id): set() for q in questions}
+    for question in questions:
+        scenarios[question.benchmark, question.scenario_id].add(question.id in held_out)
+    assert all(len(sides) == 1 for sides in scenarios.values())
+    assert hold_out(questions[::-1], 0.2, seed=1) == held_out != hold_out(questions, 0.2, seed=2)
+
+
+def test_rows_of_the_same_words_are_not_divided_and_too_few_are_refused():
+    same = [replace(question, text="Hello?") for question in _suite(rows=5, families=("D1",))]
+    with pytest.raises(ValueError, match=r"sft\.validation_share: 0\.5 of 10 questions is 5"):
+        hold_out(same, 0.5, seed=0)
 
 
 def test_make_splits():

@@ -11,6 +11,7 @@ from dart_jax.records import Generation, RejectedTarget, Target, read_jsonl
 from dart_jax.run_dir import StaleStage, hash_path
 from dart_jax.sft.examples import tokenize
 from dart_jax.sft.metrics import LogLine
+from dart_jax.sft.validation import read_validation
 from dart_jax.train import main
 
 CHAT = [{"role": "system", "content": "You sell tea."}, {"role": "user", "content": "Which tea?"}]
@@ -84,6 +85,19 @@ def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
             assert absent not in card
     with pytest.raises(ValueError, match=r"--adapter M_DART: .* has M_int$"):
         export(tuned, "M_DART", "peft", tmp_path / "none")
+
+
+def test_held_out_rows_are_measured_and_not_trained_on(settings, tmp_path):
+    rows = [{"prompt": f"Which tea for guest {n}?", "completion": TEXT} for n in range(8)]
+    assert tune(settings, tmp_path, rows, "--sft.validation_share=0.25") == 0
+    log = read_jsonl(tmp_path / "run/distill/log.jsonl", LogLine)
+    assert [line.examples for line in log] == [6, 6, 6]
+    measured = read_validation(tmp_path / "run/distill")
+    assert [(line.epoch, line.examples) for line in measured] == [(n, 2) for n in range(4)]
+    assert measured[-1].loss < measured[0].loss
+    export(tmp_path / "run", None, "peft", tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"{measured[0].loss:.3f} before training, then by epoch {measured[1].loss:.3f}" in card
 
 
 def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_path):
