@@ -19,6 +19,7 @@ class DataConfig:
         file: JSONL file of your own questions, one {id?, question | messages | prompt, label?, completion?, weight?, token_weights?, benchmark?, scenario?} a line.
         hub: Name of a data set, or its local folder, with the same columns.
         hub_split: The data set's split that holds the questions; training, validation and test questions are all taken from it.
+        learn_turns: Of unlabelled own rows with several turns of the assistant's: learn the last, or all of them (TRL's assistant_only_loss), each as a row of its own after the turns before it.
         split_by: Split single rows, or whole scenarios (no template shared between splits); none: every row is for training, and nothing is held back to evaluate on.
         shares: Shares of training, validation and test questions; the paper's are 0.8, 0.1, 0.1.
         max_train: Largest number of training questions, spread evenly over benchmarks and conditions.
@@ -32,6 +33,7 @@ class DataConfig:
     file: Name | None = None
     hub: Name | None = None
     hub_split: Name = "train"
+    learn_turns: Literal["last", "all"] = "last"
     split_by: Literal["row", "scenario", "none"] = "row"
     shares: tuple[PartShare, PartShare, PartShare] = (0.8, 0.1, 0.1)
     max_train: Count | None = None

@@ -9,7 +9,8 @@
     {"prompt": "Hello?", "completion": "Hi."}
 
 A `question` is put within our instructions; `messages` and `prompt` are used as the whole prompt (a
-text is the user's turn). If the last turn of `messages` is the assistant's, it is the completion.
+text is the user's turn). If the last turn of `messages` is the assistant's, it is the completion;
+earlier turns of the assistant's are items of their own where `data.learn_turns` is `all`.
 `row_forms` says how a row without an id gets one.
 
 A row with a label (YES: a difference must be recognised) is treated as a benchmark question. With
@@ -182,8 +183,11 @@ class _Row:
 _KEYS = frozenset(_Row.__dataclass_fields__)
 
 
-def load_file(path: Path) -> list[CustomItem]:
+def load_file(path: Path, learn_turns: str = "last") -> list[CustomItem]:
     """Load all items of a JSONL file, in its order.
+
+    Args:
+        learn_turns: `last` or `all`, see `DataConfig`.
 
     Raises:
         BadRecord: A bad line, with file and line; an id that comes twice; an empty file.
@@ -196,7 +200,7 @@ def load_file(path: Path) -> list[CustomItem]:
             refuse_other_names(written, _KEYS, OTHER_PROMPTS | OTHER_COMPLETIONS, where)
             line = json.dumps(_as_meant(written))
         rows.append(from_json(line, _Row, where))
-    return _items(rows, str(path))
+    return _items(rows, str(path), learn_turns)
 
 
 def _as_meant(written: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def _is_users(turn: Any) -> bool:
     return isinstance(turn, dict) and turn.get("role") == "user" and "content" in turn
 
 
-def load_hub(name: str, split: str) -> list[CustomItem]:
+def load_hub(name: str, split: str, learn_turns: str = "last") -> list[CustomItem]:
     """Load all items of a data set that `datasets.load_dataset` finds by name or local path.
 
     Columns are those of the JSONL form. Other columns and null values are ignored, unless they seem
@@ -238,7 +242,7 @@ def load_hub(name: str, split: str) -> list[CustomItem]:
         raise BadRecord(f"{where}: {error.__cause__ or error}") from error
     except UnicodeDecodeError as error:  # Arrow does not check that a text is UTF-8
         raise BadRecord(f"{where}, row {len(rows) + 1}: not UTF-8 ({error.reason})") from error
-    return _items(rows, where)
+    return _items(rows, where, learn_turns)
 
 
 def _hub_row(columns: dict[str, Any], where: str) -> _Row:
@@ -269,13 +273,17 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
+def _items(rows: Sequence[_Row], where: str, learn_turns: str) -> list[CustomItem]:
     """Make items with ids; raise BadRecord for an id that comes twice, or without any row."""
     ids = ids_of(
         [None if row.id is None else str(row.id) for row in rows],
         [row.question or [vars(turn) for turn in row.conversation()] for row in rows],
     )
-    items = [_item(row, row_id) for row, row_id in zip(rows, ids, strict=True)]
+    items: list[CustomItem] = []
+    for row, row_id in zip(rows, ids, strict=True):
+        if learn_turns == "all" and row.label is None:
+            items += _earlier_turns(row, row_id)
+        items.append(_item(row, row_id))
     if not items:
         raise BadRecord(f"{where}: no question in it")
 
@@ -284,6 +292,26 @@ def _items(rows: Sequence[_Row], where: str) -> list[CustomItem]:
         if item.question.id in seen:
             raise BadRecord(f"{where}: the id {item.question.id} comes twice")
         seen.add(item.question.id)
+    return items
+
+
+def _earlier_turns(row: _Row, row_id: str) -> list[CustomItem]:
+    """Make an item of each turn of the assistant's within a row's prompt."""
+    turns = row.conversation()
+    items = []
+    for place, turn in enumerate(turns):
+        if place == 0 or turn.role != "assistant" or not turn.content.strip():
+            continue
+        question = Question(
+            id=f"{row_id}/turn-{place + 1}",
+            benchmark=row.benchmark,
+            condition=None,
+            text=_transcript(turns[:place]),
+            answer=NO_OPTIONS,
+            scenario_id=row.scenario or row_id,
+            messages=turns[:place],
+        )
+        items.append(CustomItem(question, turn.content, row.weight))
     return items
 
 

@@ -36,9 +36,9 @@ def custom_items(config: DataConfig) -> list[CustomItem]:
     if config.suite == "jsonl":
         if config.file is None:
             raise ValueError("data.suite jsonl needs data.file: the JSONL file with your questions")
-        return custom_dataset.load_file(Path(config.file))
+        return custom_dataset.load_file(Path(config.file), config.learn_turns)
     if config.suite == "hub":
         if config.hub is None:
             raise ValueError("data.suite hub needs data.hub: the name of the data set")
-        return custom_dataset.load_hub(config.hub, config.hub_split)
+        return custom_dataset.load_hub(config.hub, config.hub_split, config.learn_turns)
     return []

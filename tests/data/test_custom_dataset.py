@@ -209,6 +209,10 @@ def test_chat_rows_of_trl_are_read_as_they_are(tmp_path):
         ["user", "assistant", "user"],
         "Yes?",
     )
+    first, last = load_file(written(tmp_path, {"id": "a", "messages": longer}), "all")
+    assert (last.question.messages, last.rationale) == (item.question.messages, "Yes?")
+    assert (first.question.messages, first.rationale) == ((Turn("user", "Hello?"),), "Hi.")
+    assert (first.question.id, first.question.scenario_id) == ("a/turn-2", "a")
     both = {"prompt": "Another?", "messages": [user, reply]}
     with pytest.raises(BadRecord, match=r"own\.jsonl:2: .*give either question or messages"):
         load_file(written(tmp_path, rows[0], both))
