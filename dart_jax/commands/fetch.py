@@ -68,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
             os.environ[variable] = str(job.to.resolve() / folder)
 
     items = list(_items(job, config))
+    if not items:
+        print("nothing to download: the run needs only what is installed or on this machine")
+        return 0
     for item in items:
         print(f"{item.name}: {_size(item.size)}")
     known = sum(item.size or 0 for item in items)

@@ -69,10 +69,16 @@ def described(work: Work, kinds: Sequence[str], estimates: Sequence[Hours | None
     parts = []
     for kind, estimate in zip(kinds, estimates, strict=True):
         if estimate is not None:
-            training, decoding = estimate.training, estimate.decoding
-            parts.append(f"{kind} {training:.1f} h of training and {decoding:.1f} h of decoding")
+            training, decoding = _shown(estimate.training), _shown(estimate.decoding)
+            parts.append(f"{kind} {training} of training and {decoding} of decoding")
     return (
         f"at most {work.train_flops / 1e15:,.1f} PFLOP of training and {work.answers:,} answers of "
         f"{work.answer_tokens} tokens; calculated, at {TRAINING_SHARE:.0%} of the peak and "
         f"{DECODING_SHARE:.0%} of the bandwidth: {'; '.join(parts) or 'no device is known here'}"
     )
+
+
+def _shown(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{60 * hours:.0f} min" if hours >= 1 / 60 else "under 1 min"

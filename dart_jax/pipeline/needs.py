@@ -51,7 +51,7 @@ def needs(run: Run, model: Model, stages: Sequence[str]) -> Iterator[str]:
             taken = train_footprint(config, settings.model, settings.lora, settings.sft, devices)
             parts.append(f"{taken}{place}")
         compiled = "" if len(places) > 1 else _compiled(run, config, mesh)
-        yield f"memory, training: {compiled}by formula {'; '.join(parts)}"
+        yield f"memory, training (rows of full length): {compiled}by formula {'; '.join(parts)}"
     if {"audit", "evaluate"} & set(stages):
         parts = []
         for place, devices in places.items():

@@ -73,6 +73,11 @@ def test_a_file_of_another_content_is_named_and_kept(suite, config, tmp_path):
     assert suite.asked == []
 
 
+def test_a_run_on_what_is_installed_needs_nothing(capsys):
+    assert fetch.main(["--config", str(ROOT / "configs/quickstart.yaml")]) == 0
+    assert "nothing to download" in capsys.readouterr().out
+
+
 def test_the_suite_needs_a_place(config):
     with pytest.raises(BadSetting, match=r"--data.dir DIR, or --to DIR"):
         fetch.main(["--config", str(config)])

@@ -15,6 +15,7 @@ from dart_jax.model.lora import init_lora
 from dart_jax.model.presets import PRESETS
 from dart_jax.model.quantize import stored_bytes
 from dart_jax.model.sharding import make_mesh
+from dart_jax.pipeline import duration
 from dart_jax.pipeline.footprint import (
     GIB,
     Devices,
@@ -119,3 +120,16 @@ def test_decoding_holds_the_cache_of_every_slot():
 def test_the_recorded_tables_are_those_of_the_formula():
     """`python -m tests.record_memory` writes them anew."""
     assert json.loads(record_memory.FILE.read_text("utf-8")) == record_memory.document()
+
+
+def test_the_time_is_work_over_a_share_of_the_devices():
+    config, lora = PRESETS["llama-3-8b"], LoraConfig()
+    one = duration.example_flops(config, lora, 200, 56)
+    work = duration.Work(train_flops=1000 * one, answers=640, answer_tokens=100)
+    found = duration.hours(work, "NVIDIA A100-SXM4-40GB", 2, 32, 15.55e9)
+    # Two devices of 312 TFLOP/s at 40 %; 2,000 steps that read a hundredth of 1,555 GB/s at 50 %.
+    assert found.training * 3600 == pytest.approx(1000 * one / (2 * 312e12 * 0.4))
+    assert found.decoding * 3600 == pytest.approx(2000 * 0.02)
+    assert duration.hours(work, "cpu", 1, 32, 1.0) is None
+    shown = duration.described(work, ["NVIDIA A100", "cpu"], [found, None])
+    assert "640 answers of 100 tokens" in shown and "under 1 min of decoding" in shown
