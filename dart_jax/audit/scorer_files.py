@@ -23,7 +23,8 @@ def scorer_downloads(config: AuditConfig) -> dict[str, int | None]:
     machine are left out, and so is Detoxify's tokenizer, less than a megabyte.
 
     Raises:
-        ScorerUnavailable: A package is missing, or the hub does not give a model.
+        MissingExtra: A package is missing.
+        ScorerUnavailable: The hub does not give a model, or Detoxify has no such variant.
         BadDownload: The server of Detoxify's checkpoints does not answer.
     """
     sizes: dict[str, int | None] = {}
