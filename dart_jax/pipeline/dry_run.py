@@ -72,8 +72,9 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
     costs = [estimate.cost_usd for estimate in found]
     total = "unknown" if None in costs else f"at most {sum(costs):.2f} US dollars"
     print(f"all: at most {sum(estimate.most for estimate in found):,} requests, {total}")
-    if model is not None:
-        print(*needs(run, model, stages), sep="\n")
+    due = {planned.stage for planned in due_stages(run, stages)} & set(stages)
+    if model is not None and due:
+        print(*needs(run, model, due), sep="\n")
 
 
 def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -30,12 +30,13 @@ from dart_jax.stages.context import Run
 _EXAMPLES = ("NVIDIA A100", "NVIDIA H100", "TPU v5e")
 
 
-def needs(run: Run, model: Model, stages: Sequence[str]) -> Iterator[str]:
+def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
     """Say what training and decoding take of one device, and about how long they take.
 
     On a CPU this is said for accelerators, too: the run may be planned for another machine.
 
     Args:
+        stages: Those that are still to run.
         model: With its architecture, tokenizer and mesh; its weights are not looked at.
     """
     settings, config, mesh = run.config, model.config, model.mesh
@@ -87,7 +88,7 @@ def _decoding(run: Run, config: LlamaConfig, devices: Devices, longest: int) -> 
     )
 
 
-def _work(run: Run, config: LlamaConfig, prompt: int, stages: Sequence[str]) -> Work:
+def _work(run: Run, config: LlamaConfig, prompt: int, stages: Collection[str]) -> Work:
     """Bound what the stages compute: every question has a target, every pair is a drift case.
 
     Args:
