@@ -143,7 +143,8 @@ def test_models_answer_in_one_pass_as_they_do_alone(full, model, lora_params, tm
     assert both["M0"] == plain
     assert all(answer.model == "M_DART" for answer in both["M_DART"])
     assert {a.text for a in both["M_DART"]}.isdisjoint({a.text for a in both["M0"]})
-    files["M0"].write_bytes(files["M0"].read_bytes()[:-20])
+    # All of M0's are asked again, in shapes that are compiled for `full`.
+    files["M0"].write_bytes(files["M0"].read_bytes()[:20])
     assert answer_questions(model, adapters, QUESTIONS, files, CONFIG, seed=1) == both
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.generate.scoring import conclusion_margins, continuation_log_probs
+from dart_jax.generate.scoring import continuation_log_probs
 from dart_jax.model.attention import segment_mask
 from dart_jax.model.lora import merge_lora
 
@@ -81,29 +81,10 @@ def test_mask_of_the_docstring():
     np.testing.assert_array_equal(mask, [[cell == "x" for cell in row] for row in expected])
 
 
-def test_an_adapter_scores_as_its_merged_weights(model, lora_params):
+def test_an_adapter_scores_as_its_merged_weights(scores, model, lora_params):
     merged = dataclasses.replace(model, base_params=merge_lora(model.base_params, lora_params, 3.0))
     adapted = continuation_log_probs(model, PROMPTS, CONTINUATIONS, 4, (lora_params, 3.0))
     np.testing.assert_allclose(
         adapted, continuation_log_probs(merged, PROMPTS, CONTINUATIONS, 4), rtol=1e-4
     )
-    plain = continuation_log_probs(model, PROMPTS, CONTINUATIONS, 4)
-    assert (np.abs(adapted - plain) > 0.01).mean() > 0.9
-
-
-def test_the_margin_is_the_difference_of_the_two_answers(model, logits):
-    """Each answer scored by itself, from its first token on."""
-    encode = model.tokenizer.encode_text
-    analyses = ["They differ.", "", "Alike,\nin law."]
-
-    def whole(prompt, answer):
-        row = [*prompt, *encode(answer)]
-        p = jax.nn.log_softmax(logits(model, row), axis=-1)
-        return sum(float(p[i - 1, row[i]]) for i in range(len(prompt), len(row)))
-
-    found = conclusion_margins(model, PROMPTS[:3], analyses, batch_size=2)
-    for prompt, analysis, margin in zip(PROMPTS, analyses, found, strict=False):
-        lead = f"{analysis}\n" if analysis else ""
-        yes, no = (whole(prompt, f"{lead}Conclusion: {word}") for word in ("YES", "NO"))
-        assert margin == pytest.approx(yes - no, abs=1e-3)
-    assert len(set(np.round(found, 3))) == 3
+    assert (np.abs(adapted - scores) > 0.01).mean() > 0.9
