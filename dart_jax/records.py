@@ -273,7 +273,8 @@ class Verdict(_Record):
     Attributes:
         candidate: The audited model's name; the baseline is M0.
         drift: Whether the candidate's rationale is worse.
-        type, severity: Given exactly when `drift` is true.
+        type, severity: Given exactly when `drift` is true. Where the scorer alone decided, the type
+            is `elaborates` by convention, see `judged_type`.
         passage: The candidate's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
         judge: Provider and model; `screen` where the scorer alone decided.
@@ -294,6 +295,11 @@ class Verdict(_Record):
     def __post_init__(self) -> None:
         if self.drift != (self.type is not None) or self.drift != (self.severity is not None):
             raise ValueError("type and severity are given exactly when drift is true")
+
+    @property
+    def judged_type(self) -> DriftType | None:
+        """The type as a judge told it; None where the scorer alone decided, which sees no types."""
+        return None if self.judge == "screen" else self.type
 
 
 @dataclass(frozen=True)

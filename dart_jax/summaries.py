@@ -12,6 +12,9 @@ from dart_jax.records import from_json
 
 T = TypeVar("T")
 
+Bounds = tuple[float, float]
+"""Low and high end of an interval."""
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -101,7 +101,8 @@ def _import(files: tuple[Path, ...], *, run: Path, half_width: PartShare = 0.1) 
 
     with opened(run) as opened_run:
         agreement = import_annotations(opened_run, files, half_width)
-        blocks = [people_table(agreement), sample_note(agreement)]
+        table = people_table(agreement, judged=opened_run.config.audit.mode != "screen_only")
+        blocks = [table, sample_note(agreement)]
         blocks = with_planting(blocks, read_planting(opened_run.folder.path))
         print(f"\n{to_text(blocks)}")
 

@@ -12,7 +12,7 @@ from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.decisions import QuestionDecisions
 from dart_jax.pipeline.finished import read_finished, run_folder
 from dart_jax.records import read_jsonl, write_text
-from dart_jax.report.comparison import paired_table, runs_table
+from dart_jax.report.comparison import paired_table, parts_of, runs_table
 from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
@@ -28,12 +28,13 @@ def compare(paths: Sequence[Path], csv: Path | None, latex: Path | None) -> None
         FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
     """
     runs = read_runs(paths)
-    tables = [runs_table(runs)]
+    whole = runs_table(runs)
+    tables = parts_of(whole)
     paired = paired_runs(runs, EvaluateConfig(), _SEED)
     if paired:
         tables.append(paired_table(paired))
     planted = [run.name for run in runs if run.summary.planting is not None]
-    tables = with_remark(tables, planted_in_some(planted, len(runs)))
+    whole, *tables = with_remark([whole, *tables], planted_in_some(planted, len(runs)))
     print(to_text(tables))
     for name, how in other_questions(runs).items():
         print(
@@ -42,7 +43,7 @@ def compare(paths: Sequence[Path], csv: Path | None, latex: Path | None) -> None
             file=sys.stderr,
         )
     if csv is not None:
-        write_text(csv, to_csv(tables[0]))
+        write_text(csv, to_csv(whole))
     if latex is not None:
         write_text(latex, "\n".join(to_latex(table) for table in tables))
 

@@ -11,9 +11,10 @@ from dart_jax.audit.planted_truth import PlantedDrift
 from dart_jax.audit.screen import Pair
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.drift_change import audited_drift
-from dart_jax.evaluate.metrics import Bounds, scenario_of
+from dart_jax.evaluate.metrics import scenario_of
 from dart_jax.evaluate.ratios import ratio_interval
 from dart_jax.records import Outcome, Question, Severity
+from dart_jax.summaries import Bounds
 
 Truth = Mapping[str, PlantedDrift | None]
 """The planted drift that each answer shows, by question id."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dart_jax.evaluate.models import POSSIBLE
 from dart_jax.evaluate.over_seeds import OverSeeds, difference_by_seed
 
 Finding = Literal["as expected", "the opposite", "not told from noise", "not measured"]
@@ -52,7 +53,7 @@ def check_expectation(
     expectation: Expectation, of: OverSeeds, than: OverSeeds, confidence: float
 ) -> Tested:
     """Take the difference seed by seed, and say on which side of zero its interval lies."""
-    difference = difference_by_seed(of, than, confidence)
+    difference = difference_by_seed(of, than, confidence, POSSIBLE[expectation.metric])
     return Tested(expectation, difference, _finding(expectation, difference))
 
 

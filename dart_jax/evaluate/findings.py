@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from dart_jax.evaluate.metrics import estimate
@@ -18,6 +18,9 @@ COIN = "coin"
 
 POWER = 0.8
 """Chance of finding a difference that is there, for which `Finding.needed` is computed."""
+
+MOSTLY = 0.5
+"""A model that writes no conclusion line in a larger share of its answers differs by form."""
 
 _TOLD_ABOUT = (("M_int", "M0"), ("M_DART", "M_int"), ("M_DART", SHORTCUT))
 
@@ -36,6 +39,8 @@ class Finding:
             1 - confidence.
         needed: Number of questions with which a difference of this size would stand out with a
             chance of POWER; None where it stands out already, or where none was observed.
+        unparseable: The one of the two models most of whose answers have no conclusion line; the
+            difference is then about form. None where both write one.
     """
 
     what: str
@@ -46,6 +51,19 @@ class Finding:
     questions: int
     stands_out: bool
     needed: int | None
+    unparseable: str | None = None
+
+
+def mostly_unparseable(summary: RunSummary) -> list[str]:
+    """Name the models most of whose answers have no conclusion line.
+
+    Such an answer is wrong whatever its model knows, so that their accuracy tells of form.
+    """
+    names = []
+    for name, metrics in summary.models.items():
+        if metrics.unparseable_rate is not None and metrics.unparseable_rate > MOSTLY:
+            names.append(name)
+    return names
 
 
 def findings(summary: RunSummary, confidence: float) -> list[Finding]:
@@ -62,12 +80,19 @@ def _of_accuracy(summary: RunSummary, confidence: float) -> Iterator[Finding]:
         return
     [overall] = [row for row in summary.statistics.accuracy if row.by == "all"]
     tests = {(test.candidate, test.baseline): test for test in overall.comparisons}
-    for pair in _TOLD_ABOUT:
-        if pair in tests:
-            test = tests[pair]
-            difference = estimate(test.difference, test.interval)
-            yield _finding("accuracy", *pair, difference, _larger_p(test), overall.n, confidence)
-    yield _against_a_coin(overall, confidence)
+    mostly = mostly_unparseable(summary)
+    for candidate, baseline in _TOLD_ABOUT:
+        test = tests.get((candidate, baseline))
+        if test is None or (summary.m_dart_is_m_int and baseline == "M_int"):
+            continue
+        difference = estimate(test.difference, test.interval)
+        names = ("accuracy", candidate, baseline)
+        found = _finding(*names, difference, _larger_p(test), overall.n, confidence)
+        either = [name for name in (candidate, baseline) if name in mostly]
+        yield replace(found, unparseable=either[0] if either else None)
+
+    against_a_coin = _against_a_coin(overall, confidence)
+    yield replace(against_a_coin, unparseable="M_DART" if "M_DART" in mostly else None)
 
 
 def _larger_p(test: Difference) -> float:
@@ -87,6 +112,9 @@ def _against_a_coin(overall: GroupAccuracy, confidence: float) -> Finding:
 
 def _of_drift(summary: RunSummary, confidence: float) -> Iterator[Finding]:
     drift = summary.drift
+    # One model has nothing to differ from itself by.
+    if summary.m_dart_is_m_int:
+        return
     if drift.reduction is not None:
         pair, questions = ("M_DART", "M_int"), drift.M_int.pairs
         p = drift.reduction_p

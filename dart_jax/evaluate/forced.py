@@ -9,20 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import (
-    Bounds,
-    ModelMetrics,
+from dart_jax.evaluate.bootstrap import (
+    SHARE,
+    agreed_interval,
     bootstrap_interval,
-    estimate,
-    labelled,
     percentiles,
     resampled_clusters,
-    scenario_of,
 )
+from dart_jax.evaluate.config import EvaluateConfig
+from dart_jax.evaluate.metrics import ModelMetrics, estimate, labelled, scenario_of
 from dart_jax.evaluate.reliability import reliability
 from dart_jax.prompts.conclusion import Margin
 from dart_jax.records import Condition, Question
+from dart_jax.summaries import Bounds
 
 
 def with_forced(
@@ -106,7 +105,9 @@ def auroc_interval(
 ) -> Bounds | None:
     """Compute the percentile bootstrap interval of `auroc`, by whole clusters.
 
-    A resample in which one kind of question is missing has no area and is left out.
+    A resample in which one kind of question is missing has no area and is left out. Where the
+    scores set all questions of one kind above all of the other, the interval is
+    `bootstrap.agreed_interval` for the kind that has fewer clusters.
 
     Args:
         clusters: [n] cluster of each question.
@@ -118,6 +119,11 @@ def auroc_interval(
     count = len(np.unique(index))
     if count < 2:
         return None
+
+    area = auroc(scores, is_positive)
+    if area in (0.0, 1.0):
+        fewer = min(len(np.unique(index[is_positive])), len(np.unique(index[~is_positive])))
+        return agreed_interval(area, fewer, config.confidence, SHARE)
 
     areas = []
     for batch in resampled_clusters(count, config, seed):

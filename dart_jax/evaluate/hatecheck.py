@@ -11,14 +11,10 @@ import numpy as np
 from dart_jax.audit.refusals import Refusal
 from dart_jax.audit.responses import GradedResponse
 from dart_jax.data.external.prompts import ExternalPrompt
+from dart_jax.evaluate.bootstrap import bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import (
-    Bounds,
-    UnmatchedGenerations,
-    bootstrap_interval,
-    estimate,
-)
-from dart_jax.summaries import Estimate
+from dart_jax.evaluate.metrics import UnmatchedGenerations, estimate
+from dart_jax.summaries import Bounds, Estimate
 
 RATES: Mapping[str, tuple[str, Callable[[GradedResponse], bool]]] = {
     "over_refusal": ("non-hateful", lambda graded: graded.refusal is Refusal.FULL),

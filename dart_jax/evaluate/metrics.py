@@ -1,25 +1,21 @@
 """Difference-awareness metrics of one model on one set of questions, with intervals."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dart_jax.audit.screen import without_room
+from dart_jax.evaluate.bootstrap import bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.models import RATES
 from dart_jax.evaluate.reliability import Reliability
 from dart_jax.records import Condition, Decision, Generation, Question
-from dart_jax.summaries import Estimate
+from dart_jax.summaries import Bounds, Estimate
 
 INTERVALS = ("accuracy", "equal_accuracy", "diff_accuracy")
-
-Bounds = tuple[float, float]
-"""Low and high end of an interval."""
-
-_BATCH_CELLS = 4_000_000  # resampled values held at once: about 64 MB with their indices
 
 
 class UnmatchedGenerations(ValueError):
@@ -46,7 +42,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Bootstrap intervals of three rates; None where there is nothing to resample."""
+    """Intervals of three rates, see `bootstrap`; None where there is nothing to resample."""
 
     accuracy: Bounds | None
     equal_accuracy: Bounds | None
@@ -123,72 +119,6 @@ def model_metrics(
         intervals=Intervals(**intervals),
         by_benchmark={name: _rates_of_benchmark(rows, name) for name in benchmarks},
     )
-
-
-def bootstrap_interval(
-    values: np.ndarray,
-    config: EvaluateConfig,
-    seed: int,
-    clusters: np.ndarray | None = None,
-) -> Bounds | None:
-    """Compute the percentile bootstrap interval of a mean over questions, by whole clusters.
-
-    Questions made from one scenario resemble each other: resampled one by one, they would give an
-    interval that is too narrow.
-
-    Args:
-        values: [n] one value for each question.
-        config: Number of resamples and coverage of the interval.
-        seed: The same seed and clusters give the same resamples, so that intervals are paired.
-        clusters: [n] cluster of each question; None makes each question a cluster.
-
-    Returns:
-        `(low, high)`; `(v, v)` where every value is v. None without values, or where they differ
-        and lie in a single cluster, which leaves nothing to resample.
-    """
-    if not len(values):
-        return None
-    if np.all(values == values[0]):  # nothing to resample; also a single row
-        return float(values[0]), float(values[0])
-
-    keys = np.arange(len(values)) if clusters is None else clusters
-    # The mean of a resample needs only the sum and the size of each drawn cluster.
-    _, index = np.unique(keys, return_inverse=True)
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
-    if len(sizes) < 2:
-        return None
-
-    means = []
-    for drawn in resampled_clusters(len(sizes), config, seed):
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-
-    return percentiles(np.concatenate(means), config.confidence)
-
-
-def resampled_clusters(count: int, config: EvaluateConfig, seed: int) -> Iterator[np.ndarray]:
-    """Draw the bootstrap's resamples of clusters, with replacement.
-
-    Args:
-        count: Number of clusters.
-        config: Number of resamples.
-        seed: The same seed and count give the same resamples.
-
-    Yields:
-        [resamples, count] indices of the drawn clusters. They come in batches: all resamples of a
-        large suite at once would not fit in memory.
-    """
-    rng = np.random.default_rng(seed)
-    batch = max(1, _BATCH_CELLS // count)
-    for done in range(0, config.bootstrap_samples, batch):
-        size = (min(batch, config.bootstrap_samples - done), count)
-        yield rng.integers(count, size=size)
-
-
-def percentiles(values: np.ndarray, confidence: float) -> Bounds:
-    """Return the ends of the middle share `confidence` of resampled values."""
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
-    low, high = np.quantile(values, tails)
-    return float(low), float(high)
 
 
 def answered_by_all(

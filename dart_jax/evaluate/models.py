@@ -1,5 +1,7 @@
 """Names of a run's models, of the severities and of the metrics, in the order of every table."""
 
+import math
+
 from dart_jax.records import Severity
 
 MODELS = ("M0", "M_int", "M_DART")
@@ -26,6 +28,14 @@ METRICS = (
     *(*PLANTED, "planted_reduction", *LEFT),
 )
 """`drift`: confirmed cases as a share of the test pairs; M0 has none."""
+
+POSSIBLE = {
+    **dict.fromkeys((*RATES, "forced_accuracy", "auroc", "drift", *PLANTED), (0.0, 1.0)),
+    "planted_harm": (0.0, float(max(Severity))),
+    **dict.fromkeys(("drift_cases", *LEFT), (0.0, math.inf)),
+    **dict.fromkeys(("drift_reduction", "planted_reduction"), (-math.inf, 1.0)),
+}
+"""The least and the greatest value of each metric, at which an interval over seeds is cut."""
 
 COMPARED = ("accuracy", "auroc", "drift", *PLANTED)
 """Metrics whose differences between variants are shown."""

@@ -11,16 +11,12 @@ import numpy as np
 
 from dart_jax.audit.open_ended import JudgedAnswer, Outcome
 from dart_jax.data.open_ended import DOMAINS, OpenEndedQuery
+from dart_jax.evaluate.bootstrap import bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import (
-    Bounds,
-    UnmatchedGenerations,
-    bootstrap_interval,
-    estimate,
-)
+from dart_jax.evaluate.metrics import UnmatchedGenerations, estimate
 from dart_jax.evaluate.significance import McNemar, mcnemar
 from dart_jax.records import JudgeFailure
-from dart_jax.summaries import Estimate
+from dart_jax.summaries import Bounds, Estimate
 
 OPEN_ENDED = "open_ended/summary.json"
 """Path of the file in a run's folder."""

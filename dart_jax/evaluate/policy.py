@@ -10,7 +10,6 @@ from dart_jax.audit.drift import AuditCounts
 from dart_jax.evaluate.config import EvaluateConfig
 from dart_jax.evaluate.forced import with_forced
 from dart_jax.evaluate.metrics import (
-    Bounds,
     ModelMetrics,
     answered_by_all,
     labelled,
@@ -25,6 +24,7 @@ from dart_jax.evaluate.statistics import Difference, accuracy_rows, groups_of
 from dart_jax.prompts.conclusion import Margin
 from dart_jax.prompts.templates import load_template
 from dart_jax.records import Generation, Question, Score
+from dart_jax.summaries import Bounds
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from dart_jax.evaluate.bootstrap import SHARE, agreed_interval, percentiles, resampled_clusters
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import Bounds, percentiles, resampled_clusters
+from dart_jax.summaries import Bounds
 
 
 def ratio_interval(
@@ -16,8 +17,7 @@ def ratio_interval(
     """Compute the percentile bootstrap interval of sum(parts) / sum(wholes), by whole clusters.
 
     Resamples whose whole is 0, which have no ratio, are left out. Where the ratio is 0 or 1 in
-    every cluster, all resamples agree, and one question would look as certain as a thousand. The
-    open end is then Clopper and Pearson's for so many clusters.
+    every cluster, the interval is `bootstrap.agreed_interval`.
 
     Args:
         parts, wholes: [n] values of each question, from 0 up.
@@ -33,12 +33,9 @@ def ratio_interval(
     if len(names) < 2 or not whole.any():
         return None
 
-    # The chance that Clopper and Pearson leave outside, if each cluster is one draw.
-    reach = float(((1 - config.confidence) / 2) ** (1 / np.count_nonzero(whole)))
-    if not part.any():
-        return 0.0, 1 - reach
-    if np.array_equal(part, whole):
-        return reach, 1.0
+    if not part.any() or np.array_equal(part, whole):
+        ratio = 1.0 if part.any() else 0.0
+        return agreed_interval(ratio, np.count_nonzero(whole), config.confidence, SHARE)
 
     ratios = []
     for drawn in resampled_clusters(len(names), config, seed):

@@ -17,8 +17,8 @@ from pydantic import ConfigDict
 
 from dart_jax.audit.refusals import Refusal
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import Bounds, estimate
-from dart_jax.summaries import Estimate, read_json
+from dart_jax.evaluate.metrics import estimate
+from dart_jax.summaries import Bounds, Estimate, read_json
 
 MEASURED = Path(__file__).with_name("refusal_error.json")
 """Output of `python -m dart_jax audit refusals --out`; `configs/results/` has the same file."""

@@ -14,19 +14,14 @@ import numpy as np
 
 from dart_jax.audit.screen import Pair
 from dart_jax.data.benchmarks import BENCHMARKS
+from dart_jax.evaluate.bootstrap import DIFFERENCE, bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import (
-    Bounds,
-    answered_by_all,
-    bootstrap_interval,
-    labelled,
-    match_labelled,
-    scenario_of,
-)
+from dart_jax.evaluate.metrics import answered_by_all, labelled, match_labelled, scenario_of
 from dart_jax.evaluate.models import MODELS
 from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.significance import holm, mann_whitney, mcnemar, sign_flip_p, wilcoxon
 from dart_jax.records import Condition, Generation, Outcome, Question, Score, Verdict
+from dart_jax.summaries import Bounds
 
 R = TypeVar("R")
 
@@ -257,7 +252,7 @@ def accuracy_rows(
                     candidate=candidate,
                     baseline=baseline,
                     difference=float(values.mean()),
-                    interval=bootstrap_interval(values, config, seed, clusters),
+                    interval=bootstrap_interval(values, config, seed, clusters, DIFFERENCE),
                     gained=test.gained,
                     lost=test.lost,
                     p=test.p,

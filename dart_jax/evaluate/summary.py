@@ -15,7 +15,7 @@ from dart_jax.evaluate.corrected_drift import corrected_drift
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
-from dart_jax.evaluate.planted import Planted
+from dart_jax.evaluate.planted import Planted, PlantedCounts
 from dart_jax.evaluate.policy import Policy
 from dart_jax.evaluate.statistics import Statistics
 from dart_jax.records import BadRecord, from_json, write_text
@@ -100,6 +100,7 @@ class CycleResult:
         repairs: Number of repair targets.
         model: Name of the repaired model.
         test, drift: Metrics and drift of the repaired model on test questions.
+        planted: Its answers to them that show planted drift; None where no fault was planted.
     """
 
     audited: str
@@ -108,6 +109,7 @@ class CycleResult:
     model: str
     test: ModelMetrics
     drift: AuditCounts
+    planted: PlantedCounts | None = None
 
 
 @dataclass(frozen=True)

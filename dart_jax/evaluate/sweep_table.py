@@ -14,7 +14,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from dart_jax.evaluate.expectations import Expectation, Tested, check_expectation
-from dart_jax.evaluate.models import COMPARED, METRICS, RATES, SEVERITIES
+from dart_jax.evaluate.models import COMPARED, METRICS, POSSIBLE, RATES, SEVERITIES
 from dart_jax.evaluate.over_seeds import OverSeeds, difference_by_seed, over_seeds
 from dart_jax.evaluate.planted import Planted
 from dart_jax.evaluate.summary import RunSummary
@@ -170,7 +170,7 @@ def sweep_table(
         rows=rows,
         differences=_differences(rows, present[0], confidence),
         expectations=[_tested(rows, each, confidence) for each in expectations],
-        shortcut=over_seeds(shortcut, confidence),
+        shortcut=over_seeds(shortcut, confidence, POSSIBLE["accuracy"]),
         protocol=sorted({summary.protocol for summary in summaries}),
         split_by=sorted({summary.split_by for summary in summaries}),
         judge=sorted({summary.judge for summary in summaries}),
@@ -227,7 +227,7 @@ def _row(
     metrics = {}
     for metric in METRICS:
         values = {str(seed): _metric(summaries[seed], model, metric) for seed in sorted(summaries)}
-        metrics[metric] = over_seeds(values, confidence)
+        metrics[metric] = over_seeds(values, confidence, POSSIBLE[metric])
 
     weights = _mean_weights(list(summaries.values())) if model == "M_DART" else {}
     return SweepRow(name, model, variants, metrics, weights)
@@ -292,8 +292,8 @@ def _differences(rows: Sequence[SweepRow], first: str, confidence: float) -> Swe
 
         metrics = {}
         for metric in COMPARED:
-            found = difference_by_seed(row.metrics[metric], reference.metrics[metric], confidence)
-            metrics[metric] = found
+            values = (row.metrics[metric], reference.metrics[metric])
+            metrics[metric] = difference_by_seed(*values, confidence, POSSIBLE[metric])
         compared.append(SweepRow(row.name, row.model, row.variants, metrics))
 
     return SweepDifferences(reference.name, compared)

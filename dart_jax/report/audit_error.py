@@ -140,8 +140,8 @@ _SOURCES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def people(agreement: Agreement | None) -> Section:
-    """Write the section on the audit against annotators."""
+def people(agreement: Agreement | None, judged: bool) -> Section:
+    """Write the section on the audit against annotators; `judged` as in `people_table`."""
     title, anchor = "The audit against people", "people"
     if agreement is None:
         nobody = note(
@@ -159,7 +159,7 @@ def people(agreement: Agreement | None) -> Section:
         f"drift”. Brackets: {100 * agreement.confidence:g} % bootstrap intervals, resampled by "
         "item within strata.",
     )
-    blocks: list[Block] = [lead, people_table(agreement)]
+    blocks: list[Block] = [lead, people_table(agreement, judged)]
     if agreement.needs:
         blocks.append(sample_note(agreement))
     blocks += _error(agreement)
@@ -173,13 +173,19 @@ def people(agreement: Agreement | None) -> Section:
     return Section(title, tuple(blocks), anchor)
 
 
-def people_table(agreement: Agreement) -> Table:
-    """Tabulate precision, recall, F1 and kappa of drift, of each type and each severity."""
+def people_table(agreement: Agreement, judged: bool) -> Table:
+    """Tabulate precision, recall, F1 and kappa of drift, of each type and each severity.
+
+    Args:
+        judged: Whether the audit told types; else the scorer alone decided, and people's types
+            are compared with nothing.
+    """
     rows = [
         {"what": "drift", **_cells(agreement.drift, "")},
         {"what": "drift, published", **{key: Estimate(value) for key, value in PAPER.items()}},
     ]
-    for group, measures in (("type", agreement.type), ("severity", agreement.severity)):
+    groups = {"type": agreement.type} if judged else {}
+    for group, measures in {**groups, "severity": agreement.severity}.items():
         weighting = " (quadratic weights)" if group == "severity" else ""
         rows.append({"what": f"{group}{weighting}", "kappa": measures["kappa"]})
         both = measures["kappa_where_both_see_drift"]

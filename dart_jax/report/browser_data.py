@@ -128,7 +128,7 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any]:
         case Verdict():
             return {
                 "outcome": "drift" if outcome.drift else "no_drift",
-                **_fault(outcome.type, outcome.severity),
+                **_fault(outcome.judged_type, outcome.severity),
                 "passages": [visible(outcome.passage)] if outcome.passage.strip() else [],
                 "reason": visible(outcome.reason),
                 "judge": visible(outcome.judge),

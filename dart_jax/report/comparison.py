@@ -7,11 +7,11 @@ from typing import Any
 
 from dart_jax.evaluate.compare import ComparedRun, PairedRun
 from dart_jax.evaluate.models import MODELS
-from dart_jax.report.document import Column, Table
+from dart_jax.report.document import Column, Table, with_values
 from dart_jax.report.statistics import DIFFERENCE_COLUMNS, difference_cells
+from dart_jax.summaries import Estimate
 
-_COLUMNS = (
-    Column("run", "run"),
+_SETTINGS = (
     Column("protocol", "protocol"),
     Column("split_by", "split"),
     Column("suite", "suite"),
@@ -21,20 +21,59 @@ _COLUMNS = (
     Column("seed", "seed", "count"),
     Column("train", "targets", "count"),
     Column("n", "n", "count"),
+)
+_ACCURACY = (
     Column("shortcut", "shortcut", "interval"),
     *(Column(name, name, "interval") for name in MODELS),
     Column("equal", "M_DART EQUAL", "interval"),
     Column("diff", "M_DART DIFF", "interval"),
+)
+_FORCED = (
+    *(Column(f"forced_{name}", f"{name} forced", "interval") for name in MODELS),
+    *(Column(f"auroc_{name}", f"{name} AUROC", "measure") for name in MODELS),
+)
+_DRIFT = (
     Column("drift_int", "drift M_int", "count"),
     Column("drift_dart", "drift M_DART", "count"),
-    Column("reduction", "reduction, %", "rate"),
+    Column("reduction", "reduction, %", "interval"),
 )
+_PLANTED = (
+    Column("planted_int", "planted M_int, %", "interval"),
+    Column("planted_dart", "planted M_DART, %", "interval"),
+    Column("planted_reduction", "planted reduction, %", "interval"),
+)
+# Each would fit a terminal; one table of all would not.
+_PARTS = {
+    "What was run": ("runs_settings", _SETTINGS),
+    "Test accuracy by run, per cent": ("runs_accuracy", _ACCURACY),
+    "Decisions forced after each analysis, by run": ("runs_forced", _FORCED),
+    "Confirmed drift on test questions by run": ("runs_drift", _DRIFT),
+    "Planted drift on test questions by run, told by its words": ("runs_planted", _PLANTED),
+}
 
 
 def runs_table(runs: Sequence[ComparedRun]) -> Table:
-    """Tabulate the runs, a row each: what was measured and what came out."""
+    """Tabulate the runs, a row each: what was measured and what came out, for CSV."""
+    rows = [_row(run) for run in runs]
+    columns = [Column("run", "run")]
+    for _, of_part in _PARTS.values():
+        columns += of_part
     caption = "Test accuracy and drift by run, per cent; protocol and split by row"
-    return Table("runs", caption, _COLUMNS, [_row(run) for run in runs])
+    return Table("runs", caption, with_values(columns, rows), rows)
+
+
+def parts_of(runs: Table) -> list[Table]:
+    """Cut the table of runs into narrow ones; those of what no run measured are left out."""
+    settings = dict.fromkeys((row["protocol"], row["split_by"]) for row in runs.rows)
+    measured = " and ".join(f"protocol {one}, split by {other}" for one, other in settings)
+
+    parts = []
+    for caption, (name, of_part) in _PARTS.items():
+        columns = with_values(of_part, runs.rows)
+        if columns:
+            columns = (Column("run", "run"), *columns)
+            parts.append(Table(name, f"{caption}; {measured}", columns, runs.rows))
+    return parts
 
 
 def paired_table(paired: Sequence[PairedRun]) -> Table:
@@ -72,10 +111,21 @@ def _row(run: ComparedRun) -> dict[str, Any]:
         "diff": m_dart.estimate("diff_accuracy"),
         "drift_int": summary.drift.M_int.confirmed,
         "drift_dart": summary.drift.M_DART.confirmed,
-        "reduction": summary.drift.reduction,
+        "reduction": summary.drift.estimate,
     }
     for name in MODELS:
-        row[name] = summary.models[name].estimate("accuracy")
+        metrics = summary.models[name]
+        row[name] = metrics.estimate("accuracy")
+        if metrics.forced_accuracy is not None:
+            row[f"forced_{name}"] = metrics.forced_accuracy
+            row[f"auroc_{name}"] = metrics.auroc
+
+    planted = summary.planted
+    if planted is not None:
+        row["planted_int"] = planted.rates["M_int"]
+        row["planted_dart"] = planted.rates["M_DART"]
+        reduction = planted.reduction
+        row["planted_reduction"] = Estimate(reduction.value, reduction.low, reduction.high)
     return row
 
 

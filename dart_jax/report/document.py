@@ -119,6 +119,12 @@ class Column:
     kind: Kind = "text"
 
 
+def with_values(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Leave out the columns of which no row has a cell."""
+    keys = set().union(*rows)
+    return tuple(column for column in columns if column.key in keys)
+
+
 @dataclass(frozen=True)
 class Browse:
     """A cell whose value leads, on the page, to the drift browser with these filters set."""

@@ -1,4 +1,4 @@
-"""Write the sections on drift: before and after the repair, uncertain pairs, and cycles."""
+"""Write the sections on drift: before and after the repair, and uncertain pairs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from dart_jax.report.document import (
 )
 from dart_jax.report.drift_change import change_blocks
 from dart_jax.report.protocol import protocol_words, tau_words
+from dart_jax.report.terms import TYPE_WORDS, fault_words
 
 COUNTS = ("pairs", "no_room", "screened", "judged", "confirmed", "uncertain", "failed")
 _TYPES = tuple(kind.value for kind in DriftType)
@@ -60,6 +61,7 @@ def drift(
         above_tau: Test pairs whose delta exceeds tau, by model and scorer.
     """
     blocks: list[Block] = [
+        drift_terms(summary),
         reduction_note(summary),
         _before_and_after(summary),
         *change_blocks(summary),
@@ -83,12 +85,24 @@ def drift(
     return Section("Drift before and after the repair", tuple(blocks), anchor="drift")
 
 
+def drift_terms(summary: RunSummary) -> Note:
+    """Explain drift, its types and the words of the audit's tables."""
+    types = "Its type was not judged." if summary.judge == "none" else TYPE_WORDS
+    return note(
+        "An answer drifts where its explanation does more harm than M0's to the same question, "
+        f"to a minor, moderate, severe or extreme degree. {types} Pairs are an answer with M0's; "
+        "screened are those whose harm score rises by more than the threshold tau. The repair "
+        "learns from the drift pool; test questions are reported.",
+        style="lead",
+    )
+
+
 def _screen_only(tau: float, severity_bins: Sequence[float]) -> str:
     """Say what drift and its severity are where no judge was asked."""
     words = (
         "No judge was asked: a pair counts as drift whose score rises by more than tau and by "
         f"{severity_bins[0]:g}, the first of the severity bins, or more. Its severity is the size "
-        "of the rise, and its type is not known."
+        "of the rise; a score cannot tell the type, so it is not judged."
     )
     names = [severity.name.lower() for severity in severities_below(tau, severity_bins)]
     if names:
@@ -169,21 +183,22 @@ def audit_table(summary: RunSummary) -> Table:
     for name, counts in audits(summary).items():
         row: dict[str, Any] = {"audited": name}
         row |= {key: getattr(counts, key) for key in COUNTS}
-        row |= counts.by_severity
-        if summary.judge != "none":
-            row |= counts.by_type
+        row |= {**counts.by_severity, **counts.by_type}
         if name == "M_DART, test":
             row["reduction"] = summary.drift.reduction
         rows.append(row)
 
-    types = () if summary.judge == "none" else _TYPES
+    # Without a judge there are no judged pairs, no undecided ones and no types.
+    alone = summary.judge == "none"
+    shown = [key for key in COUNTS if not (alone and key in ("judged", "uncertain", "failed"))]
     columns = (
         Column("audited", "audited against M0"),
-        *(Column(key, key.replace("_", " "), "count") for key in COUNTS),
-        *(Column(key, key, "count") for key in (*SEVERITIES, *types)),
+        *(Column(key, key.replace("_", " "), "count") for key in shown),
+        *(Column(key, key, "count") for key in (*SEVERITIES, *(() if alone else _TYPES))),
         Column("reduction", "reduction, %", "rate"),
     )
-    caption = f"Drift cases by severity and type; {tau_words(summary)}, {protocol_words(summary)}"
+    kinds = "severity" if alone else "severity and type"
+    caption = f"Drift cases by {kinds}; {tau_words(summary)}, {protocol_words(summary)}"
     return Table("drift", caption, columns, rows)
 
 
@@ -274,59 +289,4 @@ def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:
 def _said(opinion: Opinion) -> str:
     if opinion.worse == "neither":
         return "neither"
-    return f"{opinion.worse}: {opinion.type.value}, {opinion.severity.name.lower()}"
-
-
-def cycles(summary: RunSummary, planned: int) -> Section | None:
-    """Write the section on drift and accuracy by cycle; None where one cycle was planned.
-
-    Args:
-        planned: `repair.cycles`.
-    """
-    if planned == 1:
-        return None
-    rows = []
-    for number, cycle in enumerate(summary.cycles, 1):
-        row: dict[str, Any] = {
-            "cycle": str(number),
-            "audited": cycle.audited,
-            "model": cycle.model,
-            "repairs": cycle.repairs,
-            "accuracy": cycle.test.estimate("accuracy"),
-            "equal": cycle.test.equal_accuracy,
-            "diff": cycle.test.diff_accuracy,
-        }
-        for name, counts in (("pool", cycle.pool), ("test", cycle.drift)):
-            row |= {f"{name}_{key}": getattr(counts, key) for key in COUNTS}
-        rows.append(row)
-
-    outcomes = ("confirmed", "uncertain", "failed")
-    columns = (
-        Column("cycle", "cycle"),
-        Column("audited", "audited"),
-        Column("model", "result"),
-        Column("pool_pairs", "pool: pairs", "count"),
-        *(Column(f"pool_{key}", f"pool: {key}", "count") for key in outcomes),
-        Column("repairs", "repairs", "count"),
-        *(Column(f"test_{key}", f"test: {key}", "count") for key in outcomes),
-        Column("accuracy", "accuracy", "interval"),
-        Column("equal", "EQUAL", "rate"),
-        Column("diff", "DIFF", "rate"),
-    )
-    caption = f"Drift and accuracy by cycle; {protocol_words(summary)}"
-    blocks: list[Block] = [
-        Table("cycles", caption, columns, rows),
-        note(
-            "Each cycle audits a model on the drift pool against M0 and trains it on from there. "
-            "The figures after repairs are of the result, on test questions; beside them stand "
-            "those of M_int and M_DART above."
-        ),
-    ]
-    if len(rows) < planned:
-        blocks.append(
-            note(
-                f"{planned} cycles were planned; the last of these repaired nothing, and no "
-                "accuracy had a part in that."
-            )
-        )
-    return Section("Cycles", tuple(blocks), anchor="cycles")
+    return f"{opinion.worse}: {fault_words(opinion.type, opinion.severity, judged=True)}"

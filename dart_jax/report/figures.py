@@ -53,7 +53,7 @@ def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | 
         shortcut: Accuracy of the shortcut baseline over all test questions, in [0, 1], if any.
     """
     benchmarks = sorted(models["M0"].by_benchmark)
-    figure, axes = new_figure(width=max(6.0, 1.15 * len(benchmarks) + 3.4), height=4.2)
+    figure, axes = new_figure(width=max(6.0, 0.75 * len(benchmarks) + 3.4), height=4.2)
     if not benchmarks:
         return write_in_place(figure, axes, "no test questions")
 
@@ -129,12 +129,12 @@ def delta_histogram(
         if len(floor):
             expected = np.histogram(floor, edges)[0] * len(values) / len(floor)
             axes.stairs(expected, edges, color="#8A2F8F", label="M0 against itself, scaled")
-            axes.legend(frameon=False, loc="upper right")
+            axes.legend(frameon=False, loc="best")
         axes.axvline(tau, **_dashed(INK))
-        axes.set(ylabel="pairs (log)", ylim=(0.7, 1.5 * most))
+        axes.set(ylabel="pairs (log above 1)")
         above = int((values > tau).sum())
         axes.set_title(f"{name}: {above} of {len(values)} pairs above tau", loc="left")
-        _plain_log_counts(axes)
+        _log_counts(axes, most)
     axes.set_xlabel(f"harm score of the candidate minus that of M0   (dashed: tau = {tau:g})")
     return figure
 
@@ -145,6 +145,7 @@ def null_histogram(noise: Calibration) -> Any:
     rows = len(deltas)
     figure, panels = new_figure(width=8.6, height=0.6 + 2.3 * rows, rows=rows)
     edges = edges_through(noise.tau, np.concatenate(list(deltas.values())))
+    most = max(np.histogram(values, edges)[0].max() for values in deltas.values())
     for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
         axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
         axes.axvline(noise.tau, **_dashed(INK))
@@ -152,10 +153,10 @@ def null_histogram(noise: Calibration) -> Any:
         for threshold, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
             if threshold.tau is not None:
                 _marked(axes, threshold.tau, f"{100 * threshold.level:g} %", style, height)
-        axes.set(ylabel="deltas (log)")
+        axes.set(ylabel="deltas (log above 1)")
         above = int((values > noise.tau).sum())
         axes.set_title(literal(f"{name}: {above} of {len(values)} above tau"), loc="left")
-        _plain_log_counts(axes)
+        _log_counts(axes, most)
     np.atleast_1d(panels)[-1].set_xlabel(
         f"harm score of M0 under one seed minus another   (dashed: tau = {noise.tau:g})"
     )
@@ -203,6 +204,7 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
         marker = "o" if len(points) <= 40 else ""
         axes.plot(steps, values, color=COLOURS[model], linewidth=1.6, marker=marker, markersize=3.5)
         axes.set(xlabel="step", ylabel="loss (nats a token)")
+        axes.set_ylim(bottom=min(0.0, *values))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
     return figure
@@ -260,9 +262,14 @@ def _marked(axes: Any, x: float, words: str, style: str, height: float) -> None:
     )
 
 
-def _plain_log_counts(axes: Any) -> None:
-    """Plain counts on the decades of a log axis: 6 x 10^0 is no way to write six."""
-    axes.set_yscale("log")
+def _log_counts(axes: Any, most: float) -> None:
+    """Write plain counts on an axis that is linear from 0 to 1 and logarithmic above.
+
+    Bars begin at 0, so that none is as high as it is only for where the axis begins, and a bin of
+    one pair can be seen beside one of ten thousand. `most` is the highest bar of all panels.
+    """
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, 1.5 * most)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.grid(axis="y")

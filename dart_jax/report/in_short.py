@@ -9,8 +9,9 @@ from dart_jax.evaluate.findings import COIN, POWER, Finding, findings
 from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.cells import percent
-from dart_jax.report.document import Note, Section, Strong, note
-from dart_jax.report.results import BASELINE
+from dart_jax.report.document import Block, Bullets, Note, Section, Strong, note
+from dart_jax.report.results import BASELINE, same_model
+from dart_jax.report.terms import form_notes, models_note
 from dart_jax.summaries import Estimate
 
 _NAMES = {SHORTCUT: f"the {BASELINE}", COIN: "a coin"}
@@ -26,28 +27,42 @@ def in_short(summary: RunSummary, confidence: float) -> Section:
     return Section("In short", tuple(_sentences(summary, confidence)), anchor="short")
 
 
-def _sentences(summary: RunSummary, confidence: float) -> Iterator[Note]:
+def _sentences(summary: RunSummary, confidence: float) -> Iterator[Block]:
+    yield models_note(summary)
+    if summary.m_dart_is_m_int:
+        yield same_model(summary)
+
     found = findings(summary, confidence)
     if not found:
-        yield note("No difference between the models could be tested.")
+        yield note("No difference between the models could be tested.", style="lead")
         return
 
-    clear = [_in_words(finding, summary) for finding in found if finding.stands_out]
-    unclear = [_in_words(finding, summary) for finding in found if not finding.stands_out]
-    yield note(Strong("Stands out of the noise:"), f" {_listed(clear)}.")
-    yield note(Strong("Cannot be told from noise:"), f" {_listed(unclear)}.")
-    yield from _needed(found)
+    of_form = [finding for finding in found if finding.unparseable is not None]
+    of_content = [finding for finding in found if finding.unparseable is None]
+    clear = [finding for finding in of_content if finding.stands_out]
+    unclear = [finding for finding in of_content if not finding.stands_out]
+    yield from _group("Stands out of the noise", clear)
+    yield from _group("Cannot be told from noise", unclear)
+    if of_form:
+        yield from _group("About form, not about knowledge", of_form)
+        yield from form_notes(summary)
+    yield from _needed(of_content)
     yield note(
         f"Brackets are {100 * confidence:g} % intervals. A difference stands out where its "
         f"interval leaves out zero and its exact test has p below {1 - confidence:.2g}."
     )
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return "; ".join(parts) or "nothing that was tested"
+def _group(title: str, found: Sequence[Finding]) -> Iterator[Block]:
+    """List findings under a title."""
+    if not found:
+        yield note(Strong(f"{title}:"), " nothing that was tested.", style="lead")
+        return
+    yield note(Strong(f"{title}:"), style="lead")
+    yield Bullets(tuple(note(f"{_in_words(finding)}.") for finding in found))
 
 
-def _in_words(finding: Finding, summary: RunSummary) -> str:
+def _in_words(finding: Finding) -> str:
     """Write a difference as an amount in the direction in which it was observed."""
     candidate, baseline = finding.candidate, _NAMES.get(finding.baseline, finding.baseline)
     value = finding.difference.value
@@ -59,12 +74,10 @@ def _in_words(finding: Finding, summary: RunSummary) -> str:
         return f"{candidate} shows {amount} {direction} {finding.what} than {baseline}"
 
     amount = _amount(finding.difference, "points")
-    silent = finding.baseline == "M0" and summary.models["M0"].unparseable_rate == 1.0
-    form = ", which wrote no conclusion line at all" if silent else ""
     if value == 0:
-        return f"{candidate}'s accuracy is {baseline}'s, {amount} above it{form}"
+        return f"{candidate}'s accuracy is {baseline}'s, {amount} above it"
     direction = "below" if value < 0 else "above"
-    return f"{candidate}'s accuracy is {amount} {direction} {baseline}'s{form}"
+    return f"{candidate}'s accuracy is {amount} {direction} {baseline}'s"
 
 
 def _amount(difference: Estimate, unit: str) -> str:
@@ -86,7 +99,7 @@ def _needed(found: Sequence[Finding]) -> Iterator[Note]:
         questions = max(finding.questions for finding in found)
         yield note(
             f"To find differences of the size observed with a power of {100 * POWER:g} %, the "
-            f"number of test questions would have to be {_listed(parts)}. It is {questions:,}. "
+            f"number of test questions would have to be {'; '.join(parts)}. It is {questions:,}. "
             "(From the intervals, which narrow with the square root of the number of questions.)"
         )
 

@@ -19,6 +19,7 @@ from dart_jax.report.document import (
     Code,
     Column,
     Document,
+    Figure,
     Link,
     Listing,
     Note,
@@ -103,6 +104,7 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
     """Write the card of a run whose stages are all done."""
     config = inputs.config
     drift = (*planted_blocks(summary), reduction_note(summary), audit_table(summary))
+    forced_decisions = forced(summary)
     sections = (
         in_short(summary, config["evaluate"]["confidence"]),
         Section("What it is", tuple(_what_it_is(inputs))),
@@ -110,8 +112,8 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
         _data(inputs, summary),
         _settings(config, _REPAIRED),
         results(summary, config["evaluate"]["confidence"]),
-        *_forced(summary),
-        Section("Accuracy by benchmark", benchmarks(summary).blocks[1:]),
+        *([] if forced_decisions is None else [_without_figures(forced_decisions)]),
+        _without_figures(benchmarks(summary)),
         Section("Drift", drift),
         _repair(inputs),
         _protocol(summary),
@@ -121,11 +123,10 @@ def _evaluated(inputs: CardInputs, summary: RunSummary) -> Document:
     return Document(f"{inputs.base}, DART, {inputs.adapter}", sections)
 
 
-def _forced(summary: RunSummary) -> Iterator[Section]:
-    """Show forced decisions without their figure, which comes last, where there are any."""
-    section = forced(summary)
-    if section is not None:
-        yield Section(section.title, section.blocks[:-1])
+def _without_figures(section: Section) -> Section:
+    """Leave out the pictures, which no card carries, and the address, which no card has."""
+    blocks = [block for block in section.blocks if not isinstance(block, Figure)]
+    return Section(section.title, tuple(blocks))
 
 
 def _fine_tune(inputs: CardInputs) -> Document:

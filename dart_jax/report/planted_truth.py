@@ -17,6 +17,7 @@ from dart_jax.report.drift_change import CHANGE_COLUMNS, CHANGE_WORDS, change_ce
 from dart_jax.report.planted_figure import dose_response
 from dart_jax.report.planting import planted_words
 from dart_jax.report.protocol import protocol_words
+from dart_jax.report.terms import TYPE_WORDS
 from dart_jax.summaries import Estimate
 
 _TYPES = tuple(kind.value for kind in DriftType)
@@ -63,7 +64,7 @@ def planted_blocks(summary: RunSummary) -> list[Block]:
         ),
         planted_note(planted),
         planted_table(summary),
-        note(_RECOGNISED),
+        note(f"{_RECOGNISED} {TYPE_WORDS}"),
         _reduction_table(summary, planted),
         note(CHANGE_WORDS + " A severity's answers are those whose drift has it."),
         _quality_table(summary, planted),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.evaluate.metrics import ModelMetrics, Rates
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report import figures
@@ -21,8 +22,14 @@ from dart_jax.report.document import (
     note,
 )
 from dart_jax.report.protocol import protocol_words
+from dart_jax.report.terms import benchmarks_note, labels_note
 
 BASELINE = "shortcut baseline"
+
+AGREED_WORDS = (
+    "Where all scenarios agree, as on 0 or 100 %, the interval is Clopper and Pearson's for so "
+    "many scenarios."
+)
 
 RATE_COLUMNS = (
     Column("accuracy", "accuracy", "interval"),
@@ -49,19 +56,16 @@ def results(summary: RunSummary, confidence: float) -> Section:
 
     columns = (Column("model", "model"), *RATE_COLUMNS, Column("drift", "drift, test"))
     table = captioned(summary, "results", "Test accuracy and decisions, per cent", columns, rows)
-    return Section(
-        "Results",
-        (table, *_results_notes(summary, confidence)),
-        anchor="results",
-    )
+    notes = (labels_note(), table, *_results_notes(summary, confidence))
+    return Section("Results", notes, anchor="results")
 
 
 def _results_notes(summary: RunSummary, confidence: float) -> Iterator[Block]:
     yield note(
-        "Per cent of the test questions. An unparseable answer counts as wrong and as not YES. "
-        f"Brackets: {100 * confidence:g} % percentile bootstrap intervals, resampled by scenario. "
-        "The shortcut baseline is TF-IDF with logistic regression on the questions' wording alone, "
-        "fitted on the same training questions: accuracy below it may come from wording."
+        f"Per cent of the test questions. Brackets: {100 * confidence:g} % percentile bootstrap "
+        f"intervals, resampled by scenario. {AGREED_WORDS} The shortcut baseline is TF-IDF with "
+        "logistic regression on the questions' wording alone, fitted on the same training "
+        "questions: accuracy below it may come from wording."
     )
     unlabelled = summary.models["M0"].unlabelled
     if unlabelled:
@@ -72,8 +76,6 @@ def _results_notes(summary: RunSummary, confidence: float) -> Iterator[Block]:
     no_room = max(model.no_room for model in summary.models.values())
     if no_room:
         yield no_room_note(no_room)
-    if summary.m_dart_is_m_int:
-        yield same_model(summary)
 
 
 def same_model(summary: RunSummary) -> Note:
@@ -137,11 +139,9 @@ def benchmarks(summary: RunSummary) -> Section:
     table = captioned(summary, "benchmarks", "Accuracy by benchmark, per cent", columns, rows)
     picture = figures.accuracy_by_benchmark(summary.models, summary.shortcut_baseline.accuracy)
     caption = f"Accuracy by benchmark and overall; {protocol_words(summary)}"
-    return Section(
-        "Accuracy by benchmark",
-        (Figure("accuracy_by_benchmark", caption, picture), table),
-        anchor="benchmarks",
-    )
+    blocks: list[Block] = [benchmarks_note()] if set(names) <= set(BENCHMARKS) else []
+    blocks += [Figure("accuracy_by_benchmark", caption, picture), table]
+    return Section("Accuracy by benchmark", tuple(blocks), anchor="benchmarks")
 
 
 def _equal_and_diff(rates: Rates) -> tuple[float | None, float | None]:

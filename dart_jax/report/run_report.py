@@ -8,6 +8,7 @@ external suites. What is measured later enters by `rewrite_report`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import to_json, write_text
 from dart_jax.report.audit_error import noise_floor, people
-from dart_jax.report.document import Document, Figure, note, tables_of, tagged, walk
-from dart_jax.report.drift import audit_table, cycles, drift, reduction_note, uncertain
+from dart_jax.report.cycles import cycles
+from dart_jax.report.document import Block, Document, Figure, note, tables_of, tagged, walk
+from dart_jax.report.drift import audit_table, drift, drift_terms, reduction_note, uncertain
 from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
 from dart_jax.report.forced import forced, forced_table
@@ -26,11 +28,12 @@ from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
 from dart_jax.report.planted_truth import planted_note, planted_table, planted_truth
 from dart_jax.report.planting import planted_document, planted_notice, with_planting
-from dart_jax.report.protocol import protocol_words
+from dart_jax.report.protocol import protocol_note, protocol_words
 from dart_jax.report.report_data import REPORT_DATA, ReportData
 from dart_jax.report.results import benchmarks, results
 from dart_jax.report.run_sections import cost, examples, limits, provenance, training, what_was_run
 from dart_jax.report.statistics import policy, statistics
+from dart_jax.report.terms import TYPE_WORDS
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
 from dart_jax.report.to_markdown import to_markdown
@@ -90,26 +93,30 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     """Collect everything that the report of a run says."""
     config = data.config
     severity_bins = config["audit"]["severity_bins"]
+    judged = summary.judge != "none"
     # Where tau is auto, the audit has measured the noise of one other seed already.
     calibration = _read(run_path / CALIBRATION, Calibration) or _read(run_path / TAU, Calibration)
+    short = in_short(summary, data.confidence)
+    # Every caption below names protocol and split: they are explained before the first.
+    short = replace(short, blocks=(*short.blocks, protocol_note(summary)))
     sections = [
-        in_short(summary, data.confidence),
-        what_was_run(summary, config),
+        short,
+        drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
+        examples(data.examples, judged),
+        uncertain(data.uncertain),
+        planted_truth(summary),
         results(summary, data.confidence),
         benchmarks(summary),
         forced(summary),
-        statistics(summary),
         policy(summary),
-        planted_truth(summary),
-        drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
-        uncertain(data.uncertain),
-        noise_floor(calibration, summary),
-        people(read_agreement(run_path)),
-        *external_sections(run_path),
-        training(summary, data.losses, data.validation),
         cycles(summary, config["repair"]["cycles"]),
+        statistics(summary),
+        noise_floor(calibration, summary),
+        people(read_agreement(run_path), judged),
+        *external_sections(run_path),
+        what_was_run(summary, config),
+        training(summary, data.losses, data.validation),
         cost(summary, read_usage(run_path / USAGE)),
-        examples(data.examples),
         limits(summary, config),
         provenance(config, _versions(run_path), _hashes(run_path)),
     ]
@@ -122,17 +129,22 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
 def console_text(summary: RunSummary, data: ReportData) -> str:
     """Collect what a run prints at its end: what it comes to, results and drift."""
     confidence = data.confidence
-    [table, *notes] = results(summary, confidence).blocks
-    lead = note(f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %")
-    short = in_short(summary, confidence).blocks
-    tables = [block for block in (table, forced_table(summary)) if block is not None]
-    blocks = [*short, lead, *tables, audit_table(summary), reduction_note(summary)]
+    blocks: list[Block] = list(in_short(summary, confidence).blocks)
     if summary.planting is not None:
         blocks.insert(0, planted_notice(summary.planting))
+    asked = note(
+        f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %"
+    )
+    blocks += [asked, drift_terms(summary), audit_table(summary), reduction_note(summary)]
     if summary.planted is not None:
-        blocks += [planted_table(summary), planted_note(summary.planted)]
-    blocks += notes[1:]
-    return to_text(with_planting(blocks, summary.planting))
+        blocks += [planted_table(summary), note(TYPE_WORDS), planted_note(summary.planted)]
+
+    [labels, table, brackets, *notes] = results(summary, confidence).blocks
+    blocks += [labels, table, brackets]
+    forced_decisions = forced_table(summary)
+    if forced_decisions is not None:
+        blocks.append(forced_decisions)
+    return to_text(with_planting([*blocks, *notes], summary.planting))
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dart_jax.chat.usage import Usage
+from dart_jax.evaluate.findings import mostly_unparseable
 from dart_jax.evaluate.models import MODELS, SEVERITIES
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report import figures
@@ -22,24 +23,18 @@ from dart_jax.report.document import (
     note,
 )
 from dart_jax.report.planting import planted_table
-from dart_jax.report.protocol import protocol_note, protocol_words
+from dart_jax.report.protocol import protocol_words
 from dart_jax.report.report_data import DriftExample
 from dart_jax.report.results import same_model
 from dart_jax.report.settings import essential_settings, settings_table
+from dart_jax.report.terms import fault_words, form_words
 
 _SHOWN_EXAMPLES = 3
 
 
 def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
-    """Write the section on models, protocol, split and the essential settings."""
-    lead = note(
-        "M0 is the base model, M_int the model after distillation, M_DART the model after repair. "
-        "EQUAL questions ask about groups that should be treated alike (the right conclusion is "
-        "NO), DIFF questions about groups between which a difference must be recognised (YES). "
-        "D1 to D4 are the suite's descriptive benchmarks, N1 to N4 its normative ones.",
-        style="lead",
-    )
-    blocks: list[Block] = [lead, protocol_note(summary), essential_settings(config)]
+    """Write the section on the essential settings, and on what was planted."""
+    blocks: list[Block] = [essential_settings(config)]
     if summary.planting is not None:
         blocks.append(planted_table(summary.planting))
     return Section("What was run", tuple(blocks), anchor="run")
@@ -170,8 +165,12 @@ def _usage_table(usage: Mapping[str, Usage]) -> Table:
     return Table("usage", "Requests, tokens and dollars of each stage's services", columns, rows)
 
 
-def examples(cases: Sequence[DriftExample]) -> Section:
-    """Show drift cases with all three texts, folded away behind a warning."""
+def examples(cases: Sequence[DriftExample], judged: bool) -> Section:
+    """Show drift cases with all three texts, folded away behind a warning.
+
+    Args:
+        judged: Whether anyone told their types; else the scorer alone decided.
+    """
     if not cases:
         return Section("Examples", (note("No confirmed drift on test questions."),), "examples")
     warning = note(
@@ -180,7 +179,7 @@ def examples(cases: Sequence[DriftExample]) -> Section:
     )
     folds = []
     for case in cases[:_SHOWN_EXAMPLES]:
-        title = f"{case.question_id}: {case.type.value}, {case.severity.name.lower()}"
+        title = f"{case.question_id}: {fault_words(case.type, case.severity, judged)}"
         texts = [Verbatim("Question", case.question)]
         texts += [Verbatim(name, case.texts[name]) for name in MODELS]
         folds.append(Fold(f"{title} (content warning)", tuple(texts)))
@@ -196,12 +195,7 @@ def limits(summary: RunSummary, config: Mapping[str, Any]) -> Section:
 def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]:
     """State the limits of a run's figures, a sentence or two each."""
     found = ["Compare every accuracy with the shortcut baseline: wording gives labels away."]
-    if summary.models["M0"].accuracy is not None and summary.models["M0"].unparseable_rate == 1.0:
-        found.append(
-            "M0 wrote no conclusion line at all: its difference from the other models is about "
-            "form, and its p-value says nothing about what it knows"
-            + ("." if summary.models["M0"].auroc is None else "; its forced decisions do.")
-        )
+    found += [f"{form_words(summary, model)}." for model in mostly_unparseable(summary)]
     if summary.judge == "local":
         found.append(
             "The local judge (135M) exercises the pipeline and proves nothing: read the drift "
@@ -210,7 +204,7 @@ def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]
     if summary.judge == "none":
         found.append(
             "No judge was asked: drift is what the harm scorer sees, its severity the size of the "
-            "rise."
+            "rise, and its type was not judged."
         )
     if config["data"]["suite"] == "difference_awareness":
         found.append(

@@ -1,8 +1,7 @@
-"""Write the sections on tests: statistics of a run, and the explanation policy."""
+"""Write the sections on tests: statistics of a run, folded away, and the explanation policy."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from dart_jax.evaluate.metrics import estimate
@@ -12,9 +11,10 @@ from dart_jax.evaluate.statistics import Difference, Statistics
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.document import Block, Code, Column, Fold, Section, Table, note
 from dart_jax.report.forced import FORCED_COLUMNS, forced_cells
-from dart_jax.report.results import RATE_COLUMNS, captioned, rate_cells
+from dart_jax.report.results import AGREED_WORDS, RATE_COLUMNS, captioned, rate_cells
+from dart_jax.report.terms import form_notes
 
-GROUP_COLUMNS = (Column("by", "questions by"), Column("group", "group"))
+GROUP_COLUMNS = (Column("group", "group"), Column("by", "questions by"))
 DIFFERENCE_COLUMNS = (
     Column("difference", "difference", "interval"),
     Column("gained", "gained", "count"),
@@ -25,7 +25,6 @@ DIFFERENCE_COLUMNS = (
 )
 _SIDES = (Column("candidate", "candidate"), Column("baseline", "against"))
 _P = (Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"))
-_FOLDED = "By benchmark, descriptive and normative, DIFF and EQUAL"
 
 
 def statistics(summary: RunSummary) -> Section | None:
@@ -35,34 +34,31 @@ def statistics(summary: RunSummary) -> Section | None:
         return None
     lead = note(
         f"{found.questions} test questions from {found.scenarios} scenarios; {found.resamples} "
-        "resamples. The same tables as CSV and LaTeX are in ",
+        "resamples. What the tests come to is said in short above; the tables behind it follow, "
+        "over all questions and by benchmark, by kind (descriptive: D1 to D4, normative: N1 to N4) "
+        "and by label (DIFF, EQUAL). As CSV and LaTeX they are in ",
         Code("evaluation/tables/"),
         ".",
     )
-    blocks: list[Block] = [
-        lead,
-        _tested("Accuracy by group", _accuracy_table(summary, found), _accuracy_words(found)),
-        _tested("Differences of accuracy", _differences_table(summary, found), _DIFFERENCES),
-        _tested("Harm scores, paired", _paired_table(summary, found), _PAIRED),
-        _tested("Harm scores, two groups", _groups_table(summary, found), _GROUPS),
-    ]
-    return Section("Statistics", tuple(blocks), anchor="statistics")
-
-
-def _tested(title: str, table: Table, words: str) -> Section:
-    """Tabulate tests: rows over all questions are in view, those of groups folded away."""
-    overall = [row for row in table.rows if row["by"] == "all"]
-    if len(overall) in (0, len(table.rows)):
-        return Section(title, (table, note(words)))
-    in_view = replace(table, name=f"{table.name}_overall", rows=overall)
-    return Section(title, (in_view, Fold(_FOLDED, (table,)), note(words)))
+    differences = (
+        note(_DIFFERENCES),
+        *form_notes(summary),
+        _differences_table(summary, found),
+    )
+    folds = (
+        Fold("Accuracy by group", (note(_accuracy_words(found)), _accuracy_table(summary, found))),
+        Fold("Differences of accuracy", differences),
+        Fold("Harm scores, paired", (note(_PAIRED), _paired_table(summary, found))),
+        Fold("Harm scores, two groups", (note(_GROUPS), _groups_table(summary, found))),
+    )
+    return Section("Statistics", (lead, *folds), anchor="statistics")
 
 
 def _accuracy_words(found: Statistics) -> str:
     return (
         f"Brackets: {100 * found.confidence:g} % bootstrap intervals; a resample draws whole "
-        "scenarios, since questions made from one scenario resemble each other. A single scenario "
-        "has none."
+        f"scenarios, since questions made from one scenario resemble each other. {AGREED_WORDS} A "
+        "single scenario has none."
     )
 
 

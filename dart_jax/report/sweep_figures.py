@@ -133,8 +133,8 @@ def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
     axes.errorbar(
         100 * drift.mean,
         100 * accuracy.mean,
-        xerr=None if drift.high is None else 100 * (drift.high - drift.mean),
-        yerr=None if accuracy.high is None else 100 * (accuracy.high - accuracy.mean),
+        xerr=_reach(drift),
+        yerr=_reach(accuracy),
         color=colour,
         marker=marker,
         markersize=9,
@@ -143,3 +143,10 @@ def _cloud(axes: Any, row: SweepRow, colour: str, marker: str) -> None:
         linewidth=1.2,
         label=literal(f"{row.name} (n = {accuracy.n})"),
     )
+
+
+def _reach(found: OverSeeds) -> list[list[float]] | None:
+    """Say how far an interval reaches below and above its mean, in points."""
+    if found.low is None:
+        return None
+    return [[100 * (found.mean - found.low)], [100 * (found.high - found.mean)]]

@@ -129,7 +129,8 @@ def _notes(table: SweepTable) -> list[Note]:
             "Figures are per cent: mean over seeds, and in brackets the "
             f"{100 * table.confidence:g} % t interval. Every seed is asked the same test "
             "questions, so that the interval is about training and decoding; the sampling error "
-            "of the questions is in each run's own report. One seed gives no interval."
+            "of the questions is in each run's own report. One seed gives no interval; an "
+            "interval that would pass 0 or 100 % is cut there."
         ),
         note(
             "Remaining drift: pairs with M0 on test questions that the audit confirms as drift. "

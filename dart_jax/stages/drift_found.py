@@ -8,9 +8,15 @@ from dart_jax.audit.audited import read_pool
 from dart_jax.evaluate.audit_quality import Audited
 from dart_jax.evaluate.drift_change import audited_drift, drift_change
 from dart_jax.evaluate.models import AUDITED
-from dart_jax.evaluate.planted import Planted, planted_summary
+from dart_jax.evaluate.planted import (
+    Planted,
+    PlantedCounts,
+    count,
+    planted_summary,
+    planted_truth,
+)
 from dart_jax.evaluate.summary import Drift, drift_of
-from dart_jax.records import DriftType
+from dart_jax.records import DriftType, Severity
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit
 from dart_jax.stages.context import Run
@@ -30,10 +36,6 @@ def planted_found(run: Run, audits: Mapping[str, Audit]) -> Planted | None:
     """Measure planted drift in the answers to test and pool questions; None without planting."""
     if not run.faults:
         return None
-    omissions = {}
-    for benchmark, fault in run.faults.items():
-        if fault.type is DriftType.OMITS:
-            omissions[benchmark] = fault.severity
 
     tested = {}
     for name in AUDITED:
@@ -41,4 +43,21 @@ def planted_found(run: Run, audits: Mapping[str, Audit]) -> Planted | None:
     found = read_pool(run.folder.path, run.config.audit.screen_by)
     of_pool = Audited(pool(run), list(found.pairs.values()), list(found.outcomes.values()))
     config = run.config
-    return planted_summary(tested, of_pool, omissions, config.evaluate, config.run.seed)
+    return planted_summary(tested, of_pool, _omissions(run), config.evaluate, config.run.seed)
+
+
+def planted_answers(run: Run, audit: Audit) -> PlantedCounts | None:
+    """Count one model's test answers with planted drift; None where nothing was planted."""
+    if not run.faults:
+        return None
+    audited = Audited(run.splits["test"], audit.pairs, audit.outcomes)
+    return count(planted_truth(audited, _omissions(run)))
+
+
+def _omissions(run: Run) -> dict[str, Severity]:
+    """List the severity of the omissions that were planted, by benchmark."""
+    omissions = {}
+    for benchmark, fault in run.faults.items():
+        if fault.type is DriftType.OMITS:
+            omissions[benchmark] = fault.severity
+    return omissions

@@ -52,7 +52,7 @@ from dart_jax.stages.cycles import (
     cycles_run,
     later_models,
 )
-from dart_jax.stages.drift_found import drift_found, planted_found
+from dart_jax.stages.drift_found import drift_found, planted_answers, planted_found
 from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
@@ -297,6 +297,7 @@ def _cycle_results(run: Run, found: Measured) -> list[CycleResult]:
                 model=model,
                 test=_metrics(run, found, model),
                 drift=found.audits[model].counts(),
+                planted=planted_answers(run, found.audits[model]),
             )
         )
     return results

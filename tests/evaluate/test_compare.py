@@ -10,10 +10,12 @@ from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.metrics import UnmatchedGenerations
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.cells import shown_rows
-from dart_jax.report.comparison import paired_table, runs_table
+from dart_jax.report.comparison import paired_table, parts_of, runs_table
+from tests.evaluate.test_planted import made_up_planted
 from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, unanswered
 from tests.report.test_report import CONFIG
 
+PARTS = ("settings", "accuracy", "forced", "drift", "planted")
 BOOTSTRAP = EvaluateConfig(bootstrap_samples=200)
 
 
@@ -47,9 +49,37 @@ def test_a_row_a_run(summary):
     row = dict(zip([column.title for column in table.columns], first, strict=True))
     assert (row["run"], row["protocol"], row["split"]) == ("a", "heldout", "row")
     assert row["M_DART"] == "68.8 [58.8, 78.8]" and row["shortcut"].startswith("90.7")
-    assert (row["drift M_int"], row["drift M_DART"], row["reduction, %"]) == ("10", "2", "80.0")
+    assert (row["drift M_int"], row["drift M_DART"]) == ("10", "2")
+    assert row["reduction, %"] == "80.0 [55.0, 93.0]"
     assert (row["weights"], row["seed"], row["targets"]) == ("linear", "1", "128")
     assert second[1:3] == ["transductive", "scenario"]
+
+
+def test_forced_and_planted_figures_stand_beside_the_others(summary):
+    planted = dataclasses.replace(summary, planted=made_up_planted())
+    runs = [run_of("a", summary), run_of("b", planted)]
+    parts = {table.name: table for table in parts_of(runs_table(runs))}
+    assert list(parts) == [f"runs_{of}" for of in PARTS]
+    for table in parts.values():
+        assert [row[0] for row in shown_rows(table)] == ["a", "b"]
+        assert table.caption.endswith("; protocol heldout, split by row")
+    without, with_planting = shown_rows(parts["runs_planted"])
+    assert set(without[1:]) == {""}
+    reduction = planted.planted.reduction
+    assert with_planting[-1].startswith(f"{100 * reduction.value:.1f} [")
+    assert shown_rows(parts["runs_forced"])[0][4] == "0.734 [0.611, 0.825]"
+
+    def bare(run):
+        models = {
+            name: dataclasses.replace(metrics, forced_accuracy=None, auroc=None)
+            for name, metrics in run.summary.models.items()
+        }
+        return run_of(run.name, dataclasses.replace(run.summary, models=models))
+
+    neither = runs_table([bare(runs[0])])
+    assert [table.name for table in parts_of(neither)] == [
+        f"runs_{of}" for of in PARTS if of not in ("forced", "planted")
+    ]
 
 
 def test_paired_tests_against_the_first_run(summary):

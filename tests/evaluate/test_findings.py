@@ -33,7 +33,8 @@ def test_a_clear_gain_stands_out_and_a_coin_does_not():
         summary_of({"M0": zeros, "M_int": ones, "M_DART": coin, "shortcut": ones}, MANY)
     )
     gain = found["accuracy", "M_int", "M0"]
-    assert gain.stands_out and gain.needed is None and gain.difference == Estimate(1.0, 1.0, 1.0)
+    assert gain.stands_out and gain.needed is None and gain.difference.value == 1.0
+    assert gain.difference.low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 48)))
     assert found["accuracy", "M_DART", "M_int"].difference.value == -0.5
     assert found["accuracy", "M_DART", "shortcut"].stands_out
     against_a_coin = found["accuracy", "M_DART", "coin"]
@@ -42,12 +43,19 @@ def test_a_clear_gain_stands_out_and_a_coin_does_not():
 
 
 def test_an_interval_without_a_test_behind_it_is_not_enough():
-    """Two right answers more, in two scenarios: the bootstrap is sure, the exact test is not."""
+    """Four right answers more of eight: the bootstrap is sure, the exact test is not."""
+    right = {"M0": [0] * 8, "M_int": [1, 0] * 4, "M_DART": [1, 0] * 4}
+    gain = by_pair(summary_of(right, MANY[:8]))["accuracy", "M_int", "M0"]
+    assert gain.difference.low > 0 and gain.p == 0.125
+    assert not gain.stands_out and gain.needed > 8
+
+
+def test_two_questions_answered_alike_are_no_certainty():
     right = {"M0": [0, 0], "M_int": [1, 1], "M_DART": [1, 1]}
     two = [question(0, "D1", "diff", "a"), question(1, "D1", "equal", "b")]
     gain = by_pair(summary_of(right, two))["accuracy", "M_int", "M0"]
-    assert gain.difference.low == 1.0 and gain.p == 0.5
-    assert not gain.stands_out and gain.needed is None
+    assert gain.difference.value == 1.0 and gain.difference.low < 0
+    assert not gain.stands_out
 
 
 def test_drift_is_among_the_findings_where_there_was_any(summary):

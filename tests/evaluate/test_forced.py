@@ -63,7 +63,8 @@ def test_the_interval_draws_whole_scenarios():
     tenfold = [np.repeat(values, 10) for values in (scores, is_diff, clusters)]
     assert auroc_interval(*tenfold, CONFIG, 0) == pytest.approx(alone)
     assert auroc_interval(scores, is_diff, np.zeros(40), CONFIG, 0) is None
-    assert auroc_interval(np.where(is_diff, 1.0, 0.0), is_diff, clusters, CONFIG, 0) == (1.0, 1.0)
+    sure = auroc_interval(np.where(is_diff, 1.0, 0.0), is_diff, clusters, CONFIG, 0)
+    assert sure == pytest.approx((0.025 ** (1 / min(is_diff.sum(), (~is_diff).sum())), 1.0))
     assert auroc_interval(scores, ~is_diff, clusters, CONFIG, 0) == pytest.approx(
         (1 - alone[1], 1 - alone[0])
     )

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from dart_jax.evaluate.bootstrap import bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import bootstrap_interval
 from dart_jax.evaluate.ratios import ratio_interval
 
 CONFIG = EvaluateConfig(bootstrap_samples=400)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dart_jax.audit.screen import Pair
+from dart_jax.evaluate.bootstrap import bootstrap_interval, unseen_share
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.metrics import UnmatchedGenerations, bootstrap_interval, model_metrics
+from dart_jax.evaluate.metrics import UnmatchedGenerations, model_metrics
 from dart_jax.evaluate.statistics import Accuracy, statistics
 from dart_jax.records import (
     Condition,
@@ -157,7 +158,11 @@ def test_equal_models_differ_in_nothing():
     same = found(dict.fromkeys(MODELS, RIGHT["M0"]), scores=scores_of(rise=0.0))
     for row in same.accuracy:
         for each in row.comparisons:
-            assert (each.difference, each.interval) == (0.0, (0.0, 0.0))
+            assert each.difference == 0.0
+            # All scenarios agree: the more of them, the narrower.
+            share = unseen_share(row.scenarios, 0.95)
+            alone = row.scenarios == 1
+            assert each.interval == (None if alone else pytest.approx((-share, share)))
             assert (each.p, each.p_holm, each.p_scenario) == (1.0, 1.0, 1.0)
     assert all(row.p == 1.0 and row.effect == 0.0 for row in same.scores.paired)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dart_jax.evaluate.expectations import Expectation, check_expectation
-from dart_jax.evaluate.over_seeds import over_seeds
+from dart_jax.evaluate.models import METRICS, POSSIBLE
+from dart_jax.evaluate.over_seeds import difference_by_seed, over_seeds
 from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
 from dart_jax.evaluate.sweep_table import Result, SweepTable, sweep_table
 from tests.evaluate.conftest import drift, made_up_summary, metrics
@@ -62,6 +63,21 @@ def test_the_interval_is_students():
     assert three.high == pytest.approx(2 + 4.30265 / math.sqrt(3), rel=1e-5)
     same = over_seeds(numbered(0.25, 0.25, 0.25), 0.95)
     assert (same.low, same.high) == (0.25, 0.25)
+
+
+def test_an_interval_ends_at_what_is_possible():
+    """The whole one of 0 and 0.4 reaches 2.5 to both sides of 0.2."""
+    values = numbered(0.0, 0.4)
+    whole = over_seeds(values, 0.95)
+    assert whole.low < -1 and whole.high > 1
+    cut = over_seeds(values, 0.95, POSSIBLE["accuracy"])
+    assert (cut.low, cut.mean, cut.high) == (0.0, 0.2, 1.0)
+    reduced = over_seeds(values, 0.95, POSSIBLE["planted_reduction"])
+    assert (reduced.low, reduced.high) == (whole.low, 1.0), "drift may grow without end"
+    none = over_seeds(numbered(0.0, 0.0), 0.95)
+    difference = difference_by_seed(whole, none, 0.95, POSSIBLE["accuracy"])
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+    assert POSSIBLE.keys() == set(METRICS)
 
 
 def test_one_value_has_no_interval_and_none_no_mean():

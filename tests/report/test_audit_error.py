@@ -18,7 +18,7 @@ def test_noise_stands_beside_the_drift_counts(calibration, summary):
 
 
 def test_people_stand_beside_the_published_figures(agreement):
-    page = blocks_to_markdown([people(agreement)])
+    page = blocks_to_markdown([people(agreement, judged=True)])
     assert "| drift | 0.750 [" in page
     assert "| drift, published | 0.720 | 0.810 |  |  |" in page
     assert "| type: normalizes | n/a | n/a | n/a |  |" in page
@@ -27,13 +27,18 @@ def test_people_stand_beside_the_published_figures(agreement):
     assert "of these, drift to people, %" in page
 
 
+def test_types_that_the_audit_did_not_judge_are_compared_with_nothing(agreement):
+    page = blocks_to_markdown([people(agreement, judged=False)])
+    assert "| type:" not in page and "| severity: minor |" in page and "| drift | 0.750 [" in page
+
+
 def test_people_who_saw_the_verdicts_are_no_estimate(agreement):
-    page = blocks_to_markdown([people(replace(agreement, source="page_open"))])
+    page = blocks_to_markdown([people(replace(agreement, source="page_open"), judged=True)])
     assert "**no blinded sample, and no estimate of the audit's error**" in page
 
 
 def test_what_was_not_measured_is_said_and_not_shown(summary):
-    for section in (noise_floor(None, summary), people(None)):
+    for section in (noise_floor(None, summary), people(None, judged=True)):
         assert len(list(walk([section]))) == 2, "a section and one sentence"
     assert "Not measured" in blocks_to_markdown([noise_floor(None, summary)])
-    assert "Nobody annotated" in blocks_to_markdown([people(None)])
+    assert "Nobody annotated" in blocks_to_markdown([people(None, judged=True)])

@@ -117,9 +117,9 @@ def test_hatecheck_by_functionality_and_group(page):
     found = page(hatecheck())
     assert "2 of 3728 prompts; audit.mode screen_only, judge: none" in found
     assert "| M_DART | 0.200 | 2 | 0 | 1 | 1 | 0 | 0 |" in found
-    assert "| M0 | slur_nh | 1 | 100.0 [100.0, 100.0] | 0.0 [0.0, 0.0] | 0 | n/a |" in found
-    assert "| M0 | women | 0 | n/a | n/a | 1 | 100.0 [100.0, 100.0] |" in found
-    assert "| M0 | 1 | 100.0 [100.0, 100.0] | 0.0 [0.0, 0.0] | 1 | 100.0 [100.0, 100.0] |" in found
+    assert "| M0 | slur_nh | 1 | 100.0 | 0.0 | 0 | n/a |" in found
+    assert "| M0 | women | 0 | n/a | n/a | 1 | 100.0 |" in found
+    assert "| M0 | 1 | 100.0 | 0.0 | 1 | 100.0 |" in found
     assert "a score sees words" in found
     assert "Against people's labels" in found, "the measured error stands beside the rates"
     judged = page(hatecheck("judge_all"))

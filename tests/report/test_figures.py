@@ -69,6 +69,19 @@ def test_bars_right_of_tau_are_the_screened_pairs(tau):
     assert sum(bar.get_height() for bar in axes.patches) == 200
 
 
+@pytest.mark.parametrize("draw", ["delta", "null", "loss", "severity", "accuracy"])
+def test_bars_and_losses_begin_at_zero(draw, summary, calibration):
+    drift = {name: summary.drift.of(name) for name in ("M_int", "M_DART")}
+    figure = {
+        "delta": lambda: figures.delta_histogram({"M_int": [0.0, 0.02]}, 0.01, calibration),
+        "null": lambda: figures.null_histogram(calibration),
+        "loss": lambda: figures.loss_curves({"distill": [(1, 4.0), (2, 3.9)], "repair": []}),
+        "severity": lambda: figures.drift_bars(drift),
+        "accuracy": lambda: figures.accuracy_by_benchmark(summary.models, 0.907),
+    }[draw]()
+    assert {axes.get_ylim()[0] for axes in figure.axes if axes.axison} == {0.0}
+
+
 def test_equal_deltas():
     deltas = {"M_int": [0.0] * 5, "M_DART": [0.0] * 3}
     assert figures.to_png(figures.delta_histogram(deltas, 0.01))

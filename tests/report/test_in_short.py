@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from dart_jax.evaluate.summary import Interval
-from dart_jax.report.document import Section, Table
+from dart_jax.report.document import Section, Table, tables_of
+from dart_jax.report.drift import drift
 from dart_jax.report.in_short import _roughly, in_short
 from dart_jax.report.model_card import model_card
+from dart_jax.report.results import benchmarks, results
 from dart_jax.report.run_report import console_text, run_document, write_report
 from dart_jax.report.to_text import to_text
 from tests.evaluate.conftest import made_up_summary, metrics
@@ -32,10 +34,10 @@ def words(summary):
 def test_differences_have_a_direction(measured):
     text = words(measured)
     clear, unclear = text.split("Cannot be told from noise:")
-    assert "M_int's accuracy is 100.0 points [100.0, 100.0] above M0's;" in clear
+    assert "- M_int's accuracy is 100.0 points [85.2, 100.0] above M0's." in clear
     assert "M_DART's accuracy is 41.7 points" in clear and "above a coin's." in clear
-    assert "M_DART's accuracy is 8.3 points [2.1, 16.7] below M_int's;" in unclear
-    assert "below the shortcut baseline's;" in unclear
+    assert "M_DART's accuracy is 8.3 points [2.1, 16.7] below M_int's." in unclear
+    assert "below the shortcut baseline's." in unclear
     assert "M_DART shows 80.0 % [55.0, 93.0] less confirmed drift than M_int." in unclear
     assert "would have to be about 76 for M_DART's accuracy against M_int's;" in unclear
     assert "It is 48." in unclear
@@ -54,20 +56,33 @@ def test_no_difference_has_no_direction(measured):
     text = words(replace(measured, drift=same))
     assert "M_DART shows as much confirmed drift as M_int, 0.0 % [0.0, 30.0] less." in text
     equal = dict.fromkeys(("M0", "M_int", "M_DART", "shortcut"), np.arange(48) % 2)
-    assert "M_DART's accuracy is M_int's, 0.0 points [0.0, 0.0] above it;" in words(
+    assert "M_DART's accuracy is M_int's, 0.0 points [-7.4, 7.4] above it." in words(
         summary_of(equal, MANY)
     )
 
 
-def test_a_silent_base_model_differs_by_form(measured):
-    silent = replace(metrics(0.0), unparseable_rate=1.0)
+@pytest.mark.parametrize("unparseable", [1.0, 0.75])
+def test_a_model_without_conclusion_lines_differs_by_form(measured, unparseable):
+    silent = replace(metrics(0.0), unparseable_rate=unparseable)
     text = words(replace(measured, models={**measured.models, "M0": silent}))
-    assert "above M0's, which wrote no conclusion line at all;" in text
+    before, form = text.split("About form, not about knowledge:")
+    assert "above M0's" not in before and "M_DART's accuracy" in before
+    assert "- M_int's accuracy is 100.0 points [85.2, 100.0] above M0's." in form
+    assert f"M0 wrote no conclusion line in {4 * unparseable:g} of its 4 answers" in form
+    assert "its forced decisions do." in form
+    assert "About form" not in words(measured)
+
+
+def test_a_model_that_was_not_repaired_is_not_compared_with_itself(measured):
+    text = words(replace(measured, m_dart_is_m_int=True, distill_only=True))
+    assert "M_DART is M_int: distill only" in text
+    assert "above M_int's" not in text and "below M_int's" not in text
+    assert "confirmed drift than" not in text and "above a coin's" in text
 
 
 def test_nothing_tested_is_said():
     nothing = replace(made_up_summary().drift, reduction=None)
-    assert words(made_up_summary(drift=nothing)).startswith("No difference between the models")
+    assert words(made_up_summary(drift=nothing)).endswith("the models could be tested.")
 
 
 @pytest.mark.parametrize(
@@ -81,14 +96,46 @@ def test_numbers_of_questions_are_rough(count, shown):
 def test_everything_begins_with_it(measured, tmp_path):
     report = write_report(tmp_path, measured, extras()).read_text("utf-8")
     page = (tmp_path / "report/index.html").read_text("utf-8")
-    assert report.index("## In short") < report.index("**Stands out") < report.index("## What was")
-    assert page.index("<h2>In short</h2>") < page.index("<h2>What was run</h2>")
-    assert console_text(measured, extras()).startswith("Stands out of the noise:")
+    order = (
+        "In short",
+        "Drift before and after the repair",
+        "Results",
+        "Statistics",
+        "What was run",
+    )
+    for text, heading in ((report, "## {}"), (page, "<h2>{}</h2>")):
+        places = [text.index(heading.format(title)) for title in order]
+        assert places == sorted(places)
+    assert report.index("M0 is the base model") < report.index("**Stands out")
+    console = console_text(measured, extras())
+    assert console.startswith("M0 is the base model")
+    assert console.index("Stands out") < console.index("An answer drifts") < console.index("EQUAL")
     card = model_card(card_inputs(summary=measured))
     assert card.index("## In short") < card.index("## What it is")
 
 
-def test_p_values_of_benchmarks_are_folded_away(measured, tmp_path):
+def test_terms_are_explained_before_the_tables_that_use_them(measured):
+    """In each section of the report, the first words of a section say what its columns mean."""
+    explained = {
+        "results": ("EQUAL questions", "DIFF questions", "YES rate", "unparseable"),
+        "benchmarks": ("D1 to D4", "N1 to N4"),
+        "drift": ("elaborates", "normalizes", "omits", "screened", "drift pool"),
+    }
+    sections = {
+        section.anchor: to_text([section])
+        for section in (
+            results(measured, 0.95),
+            benchmarks(measured),
+            drift(measured, {}, (0.02, 0.1, 0.2, 0.35), None, {}),
+        )
+    }
+    for anchor, terms in explained.items():
+        lead = sections[anchor].split("protocol heldout")[0]
+        for term in terms:
+            assert term in " ".join(lead.split()), term
+
+
+def test_statistics_are_folded_away(measured, tmp_path):
     document = run_document(tmp_path, measured, extras())
 
     def in_view(blocks):
@@ -99,6 +146,6 @@ def test_p_values_of_benchmarks_are_folded_away(measured, tmp_path):
                 yield from in_view(block.blocks)
 
     with_p = [t for t in in_view(document.sections) if any(c.kind == "p" for c in t.columns)]
-    assert {table.name for table in with_p} >= {"accuracy_tests_overall", "score_tests_overall"}
-    for table in with_p:
-        assert {row.get("by", "all") for row in table.rows} == {"all"}, table.name
+    assert {table.name for table in with_p} == {"drift_tests"}
+    folded = {table.name for table in tables_of(document.sections)}
+    assert {"accuracy_by_group", "accuracy_tests", "score_tests", "score_groups"} <= folded

@@ -1,6 +1,7 @@
 """The page as a file: what is in it, and that nothing a model wrote acts in it."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ import pytest
 
 from dart_jax.audit.agreement import ANNOTATION_METRICS
 from dart_jax.evaluate.summary import SUMMARY, write_summary
-from dart_jax.records import write_text
+from dart_jax.records import Outcome, read_jsonl, write_jsonl, write_text
 from dart_jax.report.page import SCRIPTS, script_json
 from dart_jax.report.run_report import (
     CALIBRATION,
@@ -150,6 +151,18 @@ def test_cases_hold_texts_scores_verdicts_and_items(page):
     ]
     assert "repair" in data["cases"][8] and "items" not in case
     assert sorted(data["queue"]) == list(range(8, 16))
+
+
+def test_a_type_that_nobody_judged_does_not_reach_the_page(page, tmp_path):
+    """The record of a verdict by the scorer alone names a type by convention."""
+    page()
+    path = tmp_path / "evaluation/verdicts_M_int.jsonl"
+    outcomes = read_jsonl(path, Outcome)
+    write_jsonl(path, [dataclasses.replace(outcome, judge="screen") for outcome in outcomes])
+    write_report(tmp_path, made_up_summary(judge="none"), extras())
+    [case, *_] = data_of((tmp_path / "report/index.html").read_text("utf-8"))["cases"]
+    assert (case["audits"]["M_int"]["type"], case["audits"]["M_int"]["severity"]) == (None, 1)
+    assert case["audits"]["M_int"]["outcome"] == "drift"
 
 
 def test_the_queue_goes_round_the_strata(page):

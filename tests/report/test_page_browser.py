@@ -1,11 +1,15 @@
 """The page in headless Chromium: filters, search, keyboard, annotation, hostile texts, size."""
 
+import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from dart_jax.audit.annotations import read_annotations
+from dart_jax.records import Outcome, read_jsonl, write_jsonl
 from dart_jax.report.run_report import write_report
 from tests.evaluate.conftest import made_up_summary
 from tests.report.page_run import write_run
@@ -298,6 +302,41 @@ def test_nothing_is_wider_than_the_screen(path, open_page, width):
     for view in ("report", "browse", "annotate"):
         page.click(f"nav a[data-view={view}]")
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_table_that_is_cut_shows_it_and_keeps_its_first_column(path, open_page):
+    page = open_page(path, viewport={"width": 390, "height": 800})
+    table = page.locator(".scroll[aria-labelledby=table-drift]")
+    caption = page.locator("#table-drift").bounding_box()
+    assert caption["x"] + caption["width"] <= 390, "the caption is not cut with the table"
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth")
+
+    def right_edge():
+        """The colour right of the head, where no text stands."""
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("RGB")
+        return picture.getpixel((picture.width - 2, 1))
+
+    def first_cell():
+        return table.locator("tbody th").first.bounding_box()["x"]
+
+    white, place = (255, 255, 255), first_cell()
+    assert right_edge() != white
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    assert right_edge() == white, "there is no more to the right"
+    assert first_cell() == place
+
+
+def test_a_type_that_nobody_judged_is_called_so(tmp_path, open_page):
+    write_run(tmp_path, 8, 8)
+    for verdicts in tmp_path.glob("*/verdicts*.jsonl"):
+        outcomes = read_jsonl(verdicts, Outcome)
+        write_jsonl(verdicts, [replace(outcome, judge="screen") for outcome in outcomes])
+    write_report(tmp_path, made_up_summary(judge="none"), extras())
+    page = open_page(tmp_path / "report/index.html", "#browse?outcome=drift&set=pool")
+    tags = page.eval_on_selector_all("#rows .tag", "tags => tags.map(tag => tag.textContent)")
+    assert len(tags) == 4 and all(tag.startswith("type not judged, ") for tag in tags)
+    assert not page.is_visible("[name=type]") and page.is_visible("[name=severity]")
+    assert page.problems == []
 
 
 def test_ten_thousand_cases(tmp_path, open_page):

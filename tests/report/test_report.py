@@ -27,6 +27,7 @@ from dart_jax.summaries import to_pretty_json
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 from dart_jax.teach.labels import LabelSummary
 from tests.evaluate.conftest import drift, made_up_summary, metrics
+from tests.evaluate.test_planted import made_up_planted
 
 EVIL = "</pre></details> ![x](http://example.org) | \n\n# gone"
 CONFIG = {
@@ -99,6 +100,9 @@ def test_who_confirmed_drift_is_said(page):
     alone = page(made_up_summary(judge="none"), examples=())
     assert "No judge was asked" in alone and "The judge sees each pair" not in alone
     assert "elaborates" not in alone, "a scorer knows no types"
+    told, not_told = page(), page(made_up_summary(judge="none"))
+    assert "D1-diff-0001: omits, severe" in told
+    assert "D1-diff-0001: type not judged, severe" in not_told and "omits" not in not_told
 
 
 def test_tau_and_how_it_was_set_is_said(page):
@@ -257,8 +261,9 @@ def test_without_forced_decisions_nothing_is_said_of_them(page):
 
 def test_cycles_are_shown_where_more_than_one_was_planned(page):
     of_test = {"test": metrics(0.688), "drift": drift(2, 0, 0, 0)}
+    planted = made_up_planted().models["M_DART"]
     rows = [
-        CycleResult("M_int", drift(1, 1, 0, 0), 2, "M_DART", **of_test),
+        CycleResult("M_int", drift(1, 1, 0, 0), 2, "M_DART", **of_test, planted=planted),
         CycleResult("M_DART", drift(0, 0, 0, 0), 0, "M_DART", **of_test),
     ]
     summary = made_up_summary(cycles=rows)
@@ -268,9 +273,10 @@ def test_cycles_are_shown_where_more_than_one_was_planned(page):
 
     assert "## Cycles" not in shown(1)
     text = shown(3)
-    test = "2 | 2 | 3 | 68.8 [58.8, 78.8] | 25.0 | n/a |"
-    assert f"| 1 | M_int | M_DART | 40 | 2 | 2 | 3 | 2 | {test}" in text
-    assert f"| 2 | M_DART | M_DART | 40 | 0 | 2 | 3 | 0 | {test}" in text
+    test = "68.8 [58.8, 78.8] | 25.0 | n/a | 71.8 [61.8, 77.8] | 0.734 [0.611, 0.825] |"
+    faults = planted.drifted
+    assert f"| 1 | M_int | M_DART | 40 | 2 | 2 | 3 | 2 | 2 | 2 | 3 | {faults} | {test}" in text
+    assert f"| 2 | M_DART | M_DART | 40 | 0 | 2 | 3 | 0 | 2 | 2 | 3 |  | {test}" in text
     assert "3 cycles were planned; the last of these repaired nothing" in text
     assert "were planned" not in shown(2)
 

@@ -92,7 +92,9 @@ def test_a_whole_run_carries_the_fact_into_adapters_summary_and_report(
     run = tmp_path / "run"
     fault = {"type": "elaborates", "severity": 1, "planted": 1, "unplanted": 0}
     planting = {"targets": 8, "benchmarks": {"D1": fault}, "teachers": ["file"]}
-    assert summary_of(run)["planting"] == planting
+    summary = summary_of(run)
+    assert summary["planting"] == planting
+    assert summary["cycles"][0]["planted"] == summary["planted"]["models"]["M_DART"]
     for model in ("M_int", "M_DART"):
         mark = (run / f"adapters/{model}/planted_faults.json").read_text("utf-8")
         assert json.loads(mark) == planting

@@ -96,7 +96,8 @@ function outcomeTag(audit) {
 
 function outcomeWords(audit) {
   if (audit.outcome !== "drift") return OUTCOMES[audit.outcome];
-  return `${audit.type}, ${SEVERITIES[audit.severity - 1]}`;
+  // Where the scorer alone decided, nobody told a type.
+  return `${audit.type ?? "type not judged"}, ${SEVERITIES[audit.severity - 1]}`;
 }
 
 function opinionList(audit) {

@@ -9,7 +9,7 @@ const OUTCOMES = {
   no_drift: "no drift",
   uncertain: "uncertain",
   failure: "failure",
-  not_screened: "not judged",
+  not_screened: "not screened",
 };
 
 // make("p", {class: "note", id: "x"}, "text", element): attributes whose value is null are left out.

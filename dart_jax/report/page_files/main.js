@@ -215,4 +215,7 @@ window.addEventListener("hashchange", followAddress);
 for (const name of [...new Set(cases.map((one) => one.benchmark))].sort()) {
   filterForm.elements.namedItem("benchmark").append(make("option", { value: name }, name));
 }
+// Where nobody told types, there is nothing to choose.
+const typed = cases.some((one) => Object.values(one.audits).some((audit) => audit.type));
+filterForm.elements.namedItem("type").closest("label").hidden = !typed;
 followAddress();
