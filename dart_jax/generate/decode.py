@@ -239,6 +239,7 @@ class _Batch:
 
             prompts = self._prompts(chosen, T, rows)
             cache, tokens = self._run.prefill(self._weights, prefix, prompts, self._spec)
+            # Rows without a prompt repeat the first: its slot gets the same content again.
             at = taken + taken[:1] * (rows - len(taken))
             places = self._place(self._places(at, T))
             at = self._place(np.asarray(at, np.int32))
@@ -313,6 +314,7 @@ class _Batch:
             return slots
 
         idle = [index for index in range(len(self._rows)) if self._rows[index] is None]
+        # Each size is compiled: idle rows fill up the next of the plan's few.
         keep = running + idle[: size - len(running)]
         self._rows = [self._rows[index] for index in keep]
         self._texts = [self._texts[index] for index in keep]

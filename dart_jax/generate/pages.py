@@ -34,6 +34,7 @@ class PageTable:
     def _begin(self, rows: int, each: int, size: int) -> None:
         self.size = size
         self._table = np.zeros((rows, each), np.int32)
+        # Downwards: `_move` cuts the pages that are in use, 1 to `count`, off the end.
         self._free = list(range(size - 1, 0, -1))
 
     def lacking(self, positions: Mapping[int, int]) -> int:
