@@ -134,6 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("documents", nargs="*", default=["README.md"])
     parser.add_argument("--suite", type=Path, help="folder of the difference_awareness suite")
     parser.add_argument("--only", default="", help="run commands that contain this text")
+    parser.add_argument("--skip", default="\n", help="run no commands that contain this text")
     parser.add_argument("--list", action="store_true", help="print the commands; run none")
     options = parser.parse_args(arguments)
 
@@ -145,7 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
         chosen += commands(text)
     if "README.md" in options.documents:
         chosen += DESCRIBED
-    chosen = [command for command in dict.fromkeys(chosen) if options.only in command]
+    chosen = [
+        command
+        for command in dict.fromkeys(chosen)
+        if options.only in command and options.skip not in command
+    ]
     suite = None if options.suite is None else str(options.suite.resolve())
     if options.list:
         for command in chosen:

@@ -120,7 +120,7 @@ def _names(models: str) -> list[str]:
 
 def _check_settings(settings: Mapping[str, str], run: Path | None) -> None:
     for name in settings:
-        if run is not None:
-            raise BadSetting(f"--{name}: the run has its own; it goes with --adapter")
         if name.split(".")[0] not in _SECTIONS:
             raise BadSetting(f"--{name}: only settings of {' and '.join(_SECTIONS)} go here")
+        if run is not None:
+            raise BadSetting(f"--{name}: the run has its own; it goes with --adapter")
