@@ -13,6 +13,7 @@ reason; any other command that fails makes this one fail.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--suite", type=Path, help="folder of the difference_awareness suite")
     parser.add_argument("--only", default="", help="run commands that contain this text")
     parser.add_argument("--skip", default="\n", help="run no commands that contain this text")
+    parser.add_argument("--into", type=Path, help="new folder for the clone, which stays")
     parser.add_argument("--list", action="store_true", help="print the commands; run none")
     options = parser.parse_args(arguments)
 
@@ -157,13 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{command}\n    {reason_against(command, suite) or 'would be run'}")
         return 0
 
-    with tempfile.TemporaryDirectory(prefix="dart_jax_documents_") as folder:
-        clone, home = Path(folder, "dart_jax"), Path(folder, "home")
-        home.mkdir()
-        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        for name, content in files.items():
-            (clone / name).write_text(content, "utf-8")
-        results = [run(command, suite, clone, home) for command in chosen]
+    folder = options.into or Path(tempfile.mkdtemp(prefix="dart_jax_documents_"))
+    clone, home = folder / "dart_jax", folder / "home"
+    home.mkdir(parents=True)
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    for name, content in files.items():
+        (clone / name).write_text(content, "utf-8")
+    results = [run(command, suite, clone, home) for command in chosen]
+    if options.into is None:
+        shutil.rmtree(folder)
 
     print("\n" + "\n".join(map(result, results)))
     return int(any(finished.status for finished in results))
