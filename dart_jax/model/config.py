@@ -32,14 +32,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
-        if self.date is None:
-            return
-        try:
-            datetime.datetime.strptime(self.date, "%Y-%m-%d")
-        except ValueError as error:
+        if self.date is not None and not _is_day(self.date):
             raise BadSetting(
                 f"model.date: {self.date}; give a day as YYYY-MM-DD, such as 2025-03-31"
-            ) from error
+            )
 
     def identity(self) -> dict[str, Any]:
         """Settings that change how weights are loaded.
@@ -112,3 +108,11 @@ class MeshConfig:
                 f"mesh.data: {self.data}, mesh.fsdp: {self.fsdp}, mesh.tensor: {self.tensor}; "
                 "give -1, the rest of the devices, for one of them at most"
             )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        # `fromisoformat` also reads 20250331 and weeks; the same day is to be the same setting.
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

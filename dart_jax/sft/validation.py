@@ -71,7 +71,9 @@ class Validation:
         self._program, self._model, self._steps, self._path = program, model, steps, path
         if is_primary():
             earlier = resume_jsonl(path, ValidationLine)
-            write_jsonl(path, [line for line in earlier if line.step <= finished])
+            # A start from nothing measures again before its first step.
+            kept = [line for line in earlier if finished and line.step <= finished]
+            write_jsonl(path, kept)
 
     def measure(self, step: int, epoch: int, lora_params: LoraParams) -> str:
         """Append a line to the file; return it in words."""

@@ -128,7 +128,7 @@ def test_what_surrounds_the_date_is_as_without_a_fixed_one(lead, chat_tokenizer)
     assert tokenizer._template.prompt([SYSTEM, USER]) == by_the_clock.replace(today, "07 Mar 2025")
 
 
-@pytest.mark.parametrize("given", ["today", "2025-13-01", "07.03.2025", "20250307", ""])
+@pytest.mark.parametrize("given", ["today", "2025-13-01", "2025-3-7", "07.03.2025", "20250307", ""])
 def test_a_date_that_is_none(given):
     with pytest.raises(ValueError, match=r"model\.date: .*give "):
         ModelConfig(date=given)

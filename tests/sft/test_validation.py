@@ -67,6 +67,11 @@ def test_the_loss_is_that_of_a_step_and_changes_nothing(run, make_examples, tmp_
     append_jsonl(tmp_path / "validated" / VALIDATION, [beyond])
     assert run(examples, tmp_path / "validated", held_out=examples)[2] == lines
 
+    # So does what one measured that was killed before its first checkpoint.
+    (tmp_path / "killed").mkdir()
+    append_jsonl(tmp_path / "killed" / VALIDATION, lines[:1])
+    assert run(examples, tmp_path / "killed", held_out=examples)[2] == lines
+
 
 def test_held_out_examples_that_all_weigh_nothing_are_refused(run, make_examples, tmp_path):
     with pytest.raises(NothingSupervised, match=r"sft\.validation_share: no token"):
