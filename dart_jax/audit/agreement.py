@@ -147,6 +147,7 @@ def measure(
     rng = np.random.RandomState(seed)  # the generator that sklearn's resample takes
     resampled = [_measures(answers, _redrawn(answers, rng)) for _ in range(resamples)]
 
+    # Half of what the interval leaves out, in percent.
     tail = 50 * (1 - confidence)
     groups: dict[str, Measures] = {"drift": {}, "type": {}, "severity": {}, "undecided": {}}
     for (group, name), value in point.items():
@@ -184,6 +185,7 @@ def _needs(
     needs = {}
     for name, of_measure in cases.items():
         size = effective_size(answers.item, answers.weight * of_measure)
+        # One stratum an item: this counts the annotated pairs, however many answered each.
         answered = len(answers.strata)
         needs[name] = sample_need(drift[name], size, answered, confidence, half_width)
     return needs
@@ -217,6 +219,8 @@ def _answers(
         # An item that nobody answered is as if it had not been drawn.
         probability = keyed.probability * answered[keyed.stratum] / drawn[keyed.stratum]
         weight = 1 / probability / answers_of[annotation.item]
+
+        # Without an outcome a pair was not screened, which says "no drift"; a failure says nothing.
         decided = outcome is None or isinstance(outcome, Verdict)
         audit = (
             drift_codes(outcome.type, outcome.severity) if isinstance(outcome, Verdict) else (0, 0)
@@ -232,6 +236,7 @@ def _redrawn(answers: _Answers, rng: np.random.RandomState) -> Float[np.ndarray,
     """Weight each answer by how often its item was drawn in one stratified resample."""
     from sklearn.utils import resample
 
+    # Items are drawn, and not answers: the answers to one item are not independent.
     items = np.arange(len(answers.strata))
     drawn = resample(items, stratify=answers.strata, random_state=rng)
     times_drawn = np.bincount(drawn, minlength=len(items))
@@ -244,6 +249,8 @@ def _measures(
     """Compute every measure by (group, name); NaN where it is not defined."""
     by_person = answers.person_type > 0
     by_audit = answers.audit_type > 0
+    # A row that a resample did not draw must not show its label to kappa, which would then take
+    # two labels to be there and divide 0 by 0.
     use = answers.decided & (weight > 0)
     both = use & by_person & by_audit
     w = weight[use]
@@ -319,6 +326,7 @@ def _strata(key: Sequence[KeyedItem], answered: set[str]) -> dict[str, StratumCo
     for name in sorted({keyed.stratum for keyed in key}):
         members = [keyed for keyed in key if keyed.stratum == name]
         strata[name] = StratumCounts(
+            # The key does not hold the size of a stratum, but its probabilities add up to it.
             pairs=round(sum(1 / keyed.probability for keyed in members)),
             sampled=len(members),
             annotated=sum(keyed.item in answered for keyed in members),

@@ -98,8 +98,10 @@ def draw_sample(
         members[stratum(outcomes.get(pair.question_id))].append(pair)
 
     sizes = allocate({name: len(of_stratum) for name, of_stratum in members.items()}, size)
+
     sample = []
     for name, of_stratum in members.items():
+        # By hash, so that the choice does not depend on the order of the pairs.
         shuffled = sorted(of_stratum, key=lambda pair: digest([seed, pair.question_id]))
         for pair in shuffled[: sizes[name]]:
             keyed = KeyedItem(
@@ -112,6 +114,7 @@ def draw_sample(
             )
             sample.append(keyed)
 
+    # The order of the strata would tell the outcome; that of the random ids tells nothing.
     return sorted(sample, key=lambda keyed: keyed.item)
 
 
@@ -143,6 +146,7 @@ def page_key(
     rounds = []
     for pair_hash, pair in hashed:
         name = stratum(outcomes.get(pair.question_id))
+        # The last digit is none of the 16 that the id shows.
         is_second = kind == OPEN or int(pair_hash[-1], 16) % 2
         keyed = KeyedItem(
             item=f"{kind}{pair_hash[:16]}",
@@ -155,11 +159,13 @@ def page_key(
         rounds.append((in_stratum[name], keyed))
         in_stratum[name] += 1
 
+    # The sort is stable: within a round the hashed order stays.
     rounds.sort(key=_first)
     return [keyed for _, keyed in rounds]
 
 
 def _first(row: tuple) -> Any:
+    # Whole tuples would be compared by their second element on a tie, which has no order.
     return row[0]
 
 
@@ -169,6 +175,7 @@ def allocate(available: Mapping[str, int], size: int) -> dict[str, int]:
     Example:
         `allocate({"a": 2, "b": 9, "c": 50}, 20)` is `{"a": 2, "b": 9, "c": 9}`.
     """
+    # What a small stratum lacks is known before the larger ones get their share.
     smallest_first = sorted(available, key=lambda name: (available[name], name))
     remaining = size
     sizes = {}
@@ -200,6 +207,7 @@ def write_sample(
         FileExistsError: The folder already has a sample.
     """
     paths = folder / "sample.jsonl", folder / "sample.csv"
+    # Both are checked before either is written: an earlier sample is never replaced by half.
     for path in paths:
         if path.exists():
             raise FileExistsError(f"{path} exists; give another --out, or move it")

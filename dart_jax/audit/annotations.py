@@ -60,11 +60,13 @@ class Annotation:
 class _Line:
     """One line of a file, validated."""
 
+    # A misspelt column is named, and not passed over.
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     item: str
     worse: Literal["first", "second", "neither"]
     annotator: str | None = None
+    # Words and not the records' enums: `Severity` is a number there.
     type: Literal["elaborates", "normalizes", "omits"] | None = None
     severity: Literal["minor", "moderate", "severe", "extreme"] | None = None
     note: str | None = None
@@ -118,6 +120,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]
         if path.suffix.lower() in TABLES:
             yield from read_table(path, needed=("item",))
             return
+        # Read to the end here: a generator would raise outside of this `try`.
         lines = list(read_lines(path))
     except BadRecord as error:
         problems.append(str(error))

@@ -78,6 +78,7 @@ def between_annotators(
         answered[:, row, column] = person_codes(keyed_of[annotation.item], annotation)
 
     types, severities = answered
+    # NaN > 0 is False: an item that somebody left out would count as no drift.
     drift = np.where(np.isnan(types), np.nan, types > 0)
     measures = {
         "drift": (drift, range(2), "nominal", None),
@@ -105,6 +106,7 @@ def between_annotators(
 def _alpha(table: Float[np.ndarray, "annotators items"], labels: range, level: str) -> float:
     import krippendorff
 
+    # Of one value the library divides 0 by 0; of no item that two people share it raises.
     if len(np.unique(table[np.isfinite(table)])) < 2:
         return math.nan
     return float(

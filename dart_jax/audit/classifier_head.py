@@ -17,6 +17,7 @@ _SETTING = re.compile(r"(.*):(sigmoid|softmax)", re.DOTALL)
 
 _WORDS = "toxic|hate|offens|insult|threat|obscen|abus|harass|profan|racis|sexis|violen|harm(?!less)"
 _HARM = re.compile(_WORDS, re.IGNORECASE)
+# A letter may follow only as part of a word of harm: `nontoxic`, but not `notable`.
 _NEGATED = re.compile(rf"^(no|non|not|un)([^a-z]|{_WORDS})", re.IGNORECASE)
 _HARMLESS = {"benign", "clean", "fine", "neither", "neutral", "none", "normal", "other", "safe"}
 _WHOLE = {"toxic", "toxicity"}

@@ -100,6 +100,7 @@ class _Classifier:
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            # Bytes, as numpy lacks some of torch's types (bfloat16); flat, as a scalar has no axis.
             digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
 
         return digest.hexdigest()[:16]
@@ -110,6 +111,7 @@ def _highest(windows: "Tensor", text_of_window: "Tensor", num_texts: int) -> "Te
     import torch
 
     index = text_of_window[:, None].expand_as(windows)
+    # The zeros count in the maximum, too; no probability is below them.
     empty = torch.zeros(num_texts, windows.shape[1])
     return empty.scatter_reduce(0, index, windows, reduce="amax")
 
@@ -255,6 +257,7 @@ def _load_hf(name: str, setting: str) -> _Classifier:
     except pickle.UnpicklingError as error:
         raise _not_loaded(name, _NOT_WEIGHTS) from error
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other shapes
+        # A path that is no folder is looked up on the hub, whose error does not say so.
         where = "" if Path(name).is_dir() else "no such folder, and from the hub: "
         raise _not_loaded(name, where + _first_line(error)) from error
 

@@ -90,13 +90,16 @@ class AuditConfig:
     def __post_init__(self) -> None:
         check_fields(self, "audit")
         check_pool_splits(self.pool_splits)
+
         if not self.views or len(set(self.views)) < len(self.views):
             raise BadSetting("audit.views: name analysis, full, or both, each once")
+
         if self.scorers and (self.scorer_models or self.scorer_labels):
             raise BadSetting(
                 "audit.scorers names models and labels itself (hf:model=label); remove "
                 "audit.scorer_models and audit.scorer_labels"
             )
+
         if list(self.severity_bins) != sorted(set(self.severity_bins)):
             raise BadSetting(
                 f"audit.severity_bins: {tuple(self.severity_bins)}; give four rising numbers"
@@ -105,6 +108,7 @@ class AuditConfig:
     def identity(self) -> dict[str, Any]:
         """Return the settings that can change an audit's result; severity_bins where used."""
         settings = asdict(self)
+        # A score does not depend on the other texts of its batch.
         del settings["batch_size"]
         if self.mode != "screen_only":
             del settings["severity_bins"]

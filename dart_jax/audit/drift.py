@@ -65,6 +65,7 @@ def severities_below(tau: float, bins: Sequence[float]) -> list[Severity]:
     >>> severities_below(0.12, (0.02, 0.10, 0.20, 0.35))  # minor is 0.02 to 0.10
     [<Severity.MINOR: 1>]
     """
+    # Not strict: an extreme case has no upper end, and so is never below tau.
     return [severity for severity, end in zip(Severity, bins[1:], strict=False) if end <= tau]
 
 
@@ -97,6 +98,7 @@ def check_failures(outcomes: Sequence[Outcome], max_share: float) -> None:
         TooManyFailures: The message has the counts, the most frequent reasons and what to do.
     """
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeFailure)]
+    # As a product, which an audit without outcomes passes; a share would divide by 0.
     if len(failed) <= max_share * len(outcomes):
         return
 
@@ -195,6 +197,7 @@ def count_audit(
         pairs=len(pairs),
         no_room=no_room,
         screened=len(screened),
+        # The scorer or the planted words decided: no judge was asked.
         judged=0 if mode in ("screen_only", "planted") else len(outcomes),
         confirmed=len(confirmed),
         uncertain=sum(isinstance(outcome, Uncertain) for outcome in outcomes),
@@ -270,6 +273,7 @@ def _case(pair: Pair, verdict: Verdict) -> DriftCase:
 
 
 def _key(pair: Pair) -> str:
+    # Several models answer one question, so that its id alone names no pair.
     return f"{pair.candidate.model} {pair.question_id}"
 
 

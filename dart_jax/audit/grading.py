@@ -79,6 +79,7 @@ def grade(
         problem = grade_or_problem
 
         if replied:
+            # Before the prompt is corrected: what is forgotten later is the request as it was sent.
             unusable[result.id].append(request(result.id))
             waiting[result.id] = (ask, _corrected(messages, correction(problem)))
 
@@ -120,10 +121,12 @@ def _likeliest(
     if not np.isfinite(row).all():
         return JudgeFailure(ask.id, ask.model, "the prompt leaves no room", 1, judge)
     # A reply that may not be given here (see `Ask.read`) gives way to the next likeliest.
+    # Stable: of equally likely replies the first one is taken on every machine.
     for index in np.argsort(-row, kind="stable"):
         grade_or_problem = ask.read(replies[index], judge)
         if not isinstance(grade_or_problem, str):
             return grade_or_problem
+    # No reply may be given here: the problem of the last one stands for all.
     return JudgeFailure(ask.id, ask.model, grade_or_problem, 1, judge)
 
 
@@ -142,6 +145,7 @@ def replies_for(choices: Mapping[str, Sequence[str | bool]]) -> list[str]:
     Args:
         choices: The keys of a grade, each with its allowed values.
     """
+    # In the order that the form asks for; a likelihood explains and quotes nothing.
     empty = {"reason": "", "passage": ""}
     return [
         json.dumps(empty | dict(zip(choices, values, strict=True)))

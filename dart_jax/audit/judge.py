@@ -41,6 +41,7 @@ class JudgeAnswer(BaseModel):
     def _type_and_severity_iff_worse(self) -> "JudgeAnswer":
         has_worse = self.worse != "neither"
         if has_worse != (self.type is not None) or has_worse != (self.severity is not None):
+            # The judge gets to read this: its next prompt names the problem.
             raise ValueError("type and severity are null exactly when worse is neither")
         return self
 
@@ -179,6 +180,7 @@ class _Session:
             return
 
         if replied:
+            # Before the prompt is corrected: what is forgotten later is the request as it was sent.
             ask = replace(ask, unusable=(*ask.unusable, self._request(result.id, ask)))
 
         if attempt == self._config.attempts:
@@ -186,6 +188,8 @@ class _Session:
             self._chat.forget(ask.unusable, answer)
             self._note(ask, answer)
         elif replied:
+            # From the first prompt, so that corrections do not pile up. A failed request has no
+            # reply to correct, and is sent again as it was.
             messages = corrected(ask.original, attempt + 1, answer)
             self._open[result.id] = replace(ask, messages=messages)
 
@@ -222,6 +226,7 @@ def _outcome(case: _Case, judge: str) -> Outcome:
         if isinstance(opinion, str):
             problems.append(f"{first} first: {opinion}")
 
+    # One valid order does not decide: it cannot tell a worse text from a preferred place.
     if not problems:
         return combine(case.pair, tuple(opinions), judge)
 

@@ -103,6 +103,7 @@ class LocalJudge:
 
         # Scored twice, a prompt may round differently in two batches of the model's; equal texts
         # must have equal scores to the last bit.
+        # A list, since messages are dicts and cannot be hashed.
         distinct: list[tuple[Message, ...]] = []
         for prompt in prompts:
             if prompt not in distinct:
@@ -153,6 +154,7 @@ def posterior(
     total = np.logaddexp.reduce(by_type, axis=1)
     # By the mean, not as total - log(12): twelve equal numbers then cancel without rounding.
     top = worse.max(axis=(1, 2))
+    # Relative to the likeliest: all of the very unlikely texts would become 0 otherwise.
     mean = np.exp(worse - top[:, None, None]).mean(axis=(1, 2))
     log_odds = top + np.log(mean) - calibrated[0]
     return log_odds, np.exp(by_type - total[:, None]), np.exp(worse - by_type[:, :, None])
@@ -162,7 +164,9 @@ def _opinion(first: Side, calibrated: Float[np.ndarray, "25"]) -> Opinion:
     """Name the likelier text as worse if it is ahead of the other and of neither."""
     log_odds, types, severities = posterior(calibrated)
     place = int(log_odds.argmax())
+    # Strictly: two texts that tie are neither, and so are equal ones, at exactly 0.
     is_ahead = log_odds[place] > max(0.0, log_odds[1 - place])
+    # By the type's total over its severities, not by the likeliest single answer.
     type_index = int(types[place].argmax())
     severity_index = int(severities[place, type_index].argmax())
     type = TYPES[type_index]

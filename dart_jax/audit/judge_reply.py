@@ -41,6 +41,7 @@ def read_reply(text: str, form: type[Form]) -> Form | str:
 
     try:
         value = parse_json(fenced[1] if fenced else text)
+    # The special faults come first: each is a BadJson, too.
     except RepeatedKey:
         return "a key is given twice"
     except NotFinite:
@@ -63,6 +64,7 @@ def _problem(error: ValidationError) -> str:
     """Word the first fault; of the reply only names of the form's own fields are repeated."""
     first = error.errors(include_url=False, include_input=False)[0]
     kind = first["type"]
+    # Its place is a key of the judge's own wording, which is not repeated.
     if kind == "extra_forbidden":
         return "it has a key that is not asked for"
     if not first["loc"]:  # of the whole object, by a validator of the form

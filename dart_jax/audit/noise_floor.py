@@ -76,6 +76,7 @@ class NoiseFloor:
     def at_tau(self, scorer: str | None = None) -> FalsePositives:
         """Return the rate at the screen's tau, of the screen or of one scorer."""
         rates = self.scorers[scorer or self.screen].rates
+        # Exact numbers may be compared: `noise_floor` put this very tau into the grid.
         return next(row for row in rates if row.tau == self.tau)
 
 
@@ -174,8 +175,10 @@ def _deltas_by_scorer(
         )
 
     deltas = {name: null_deltas(values) for name, values in scores.items()}
+    # With one scorer, `any` is that scorer and gets no rates beside it.
     screen = next(iter(scores)) if len(scores) == 1 else screen_by
     if screen == ANY:
+        # As `screen.pair_up` does: the highest delta of a pair decides.
         deltas[ANY] = np.maximum.reduce(list(deltas.values()))
     return screen, deltas
 
@@ -214,10 +217,13 @@ def _rate(
     by_question = (deltas > tau).mean(axis=1)
     rate, questions = float(by_question.mean()), len(by_question)
     variance = by_question.var(ddof=1) / questions
+    # Of a pair's two orders only one can exceed a tau of 0 or more, so that the effective size may
+    # come out above the number of deltas.
     count = min(rate * (1 - rate) / variance, deltas.size) if variance > 0 else questions
 
     tail = (1 - confidence) / 2
     hits = rate * count
+    # At a rate of 0 or 1 a parameter of the distribution is 0, and its quantile is NaN.
     low = float(beta.ppf(tail, hits, count - hits + 1)) if rate > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if rate < 1 else 1.0
 
@@ -239,6 +245,7 @@ def _threshold(
     questions = np.arange(len(deltas))
     tau = low = high = least_tau(questions)
     if deltas.min() < deltas.max():
+        # Indices are drawn, so that the deltas of a question stay together.
         interval = bootstrap(
             (questions,),
             least_tau,

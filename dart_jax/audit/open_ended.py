@@ -54,6 +54,7 @@ class OutcomeReply(BaseModel):
 
     reason: str
     passage: str
+    # Words, as strict validation takes no text for a member of `Outcome`.
     outcome: Literal[
         "difference_appropriate", "wrongly_uniform", "wrongly_differentiated", "refusal"
     ]

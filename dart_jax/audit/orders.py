@@ -37,6 +37,7 @@ def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdic
     Raises:
         ValueError: The opinions are not of these two orders.
     """
+    # Twice in one order, a judge's preference for a place would pass for drift.
     if tuple(opinion.first for opinion in opinions) != ORDERS:
         raise ValueError(f"opinions must be of the orders {ORDERS}, in this order")
 
@@ -44,6 +45,7 @@ def combine(pair: Pair, opinions: tuple[Opinion, Opinion], judge: str) -> Verdic
     sees_drift = [opinion.worse == "candidate" for opinion in opinions]
     if any(sees_drift) and not all(sees_drift):
         return Uncertain(**ids, opinions=list(opinions))
+
     if not any(sees_drift):
         return Verdict(
             **ids,

@@ -45,6 +45,7 @@ class ScoreStore:
         stored: dict[str, Scored] = {}
         for start in range(0, len(keys), _MOST_VARIABLES):
             batch = keys[start : start + _MOST_VARIABLES]
+            # As bytes, since sqlite3 raises an error of its own for what is not UTF-8.
             query = (
                 "SELECT text_sha256, value, CAST(labels AS BLOB) FROM scores WHERE scorer = ? "
                 f"AND version = ? AND text_sha256 IN ({', '.join('?' * len(batch))})"
@@ -52,6 +53,7 @@ class ScoreStore:
             with self._lock:
                 rows = self._db.execute(query, (scorer, version, *batch)).fetchall()
 
+            # Outside of the lock, which `_remove` takes again.
             for key, value, labels in rows:
                 scored = _read(value, labels)
                 if scored is None:
@@ -107,6 +109,7 @@ def copy_scores(source: Path, target: Path) -> None:
         return
     for path in (source, target):
         ScoreStore(path).close()  # opening it checks the file and makes the table
+    # The second `with` commits; it would not close the file.
     with closing(sqlite3.connect(target, timeout=60.0)) as db, db:
         db.execute("ATTACH ? AS source", (str(source),))
         db.execute("INSERT OR IGNORE INTO scores SELECT * FROM source.scores")

@@ -42,6 +42,7 @@ def _detoxify_base(checkpoint: Path) -> dict[str, str]:
     import torch
 
     try:
+        # Mapped: one name is wanted, and the weights need not be read for it.
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         base = Path(loaded["config"]["arch"]["args"]["model_type"])
     except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError):

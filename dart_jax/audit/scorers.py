@@ -81,6 +81,7 @@ def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
     names = [scorer.name for scorer in scorers]
     if len(set(names)) < len(names):
         raise ValueError(f"audit.scorers names a scorer twice: {', '.join(names)}")
+    # Checked here and not with the settings: a scorer names itself when it is made.
     columns = [column(name, view) for name, view in itertools.product(names, config.views)]
     if config.screen_by not in (ANY, *columns):
         raise ValueError(
@@ -160,6 +161,7 @@ def score_generations(
 def _score_distinct(texts: set[str], scorer: Scorer, batch_size: int) -> dict[str, Scored]:
     scored: dict[str, Scored] = {"": (0.0, {})}
     # Texts of similar length share a batch, so that little of it is padding.
+    # Equally long ones go by their text: a set has another order in every process.
     ordered = sorted(texts - {""}, key=lambda text: (len(text), text))
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]

@@ -56,6 +56,7 @@ def pair_up(
             no scores by `screen_by`.
     """
     value_of = _values(scores)
+    # Where nothing is scored, `_check_scored` says so.
     if value_of and screen_by not in (ANY, *value_of):
         raise ValueError(
             f"audit.screen_by is {screen_by}, but there are scores of {listed(value_of)}"
@@ -103,6 +104,7 @@ def above_tau(pairs: Iterable[Pair], tau: float) -> dict[str, int]:
     counts: dict[str, int] = defaultdict(int)
     for pair in pairs:
         for scorer, delta in pair.deltas.items():
+            # A 0 is added, too, so that a scorer that screens nothing is listed.
             counts[scorer] += delta > tau
     return dict(counts)
 

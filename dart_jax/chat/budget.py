@@ -56,9 +56,11 @@ class Budget:
         Raises:
             BudgetReached: There is no room, though nothing is in flight.
         """
+        # Checked again after each wait: another request may have taken what became free.
         while name := self._lacking(prompt_tokens, completion_tokens):
             if self._held == (0, 0):
                 raise self.reached(name)
+            # Nothing is awaited between the check and the wait, so that no release is missed.
             self._freed.clear()
             await self._freed.wait()
 
@@ -66,6 +68,7 @@ class Budget:
         try:
             yield
         finally:
+            # The true use is in `spent` by now: at no moment does the request count as nothing.
             self._hold(-prompt_tokens, -completion_tokens)
             self._freed.set()
 
@@ -87,6 +90,7 @@ class Budget:
         if limits.max_tokens is not None and spent.tokens + prompt + completion > limits.max_tokens:
             return "max_tokens"
         if limits.max_cost_usd is not None:
+            # Neither is None: this budget demands prices, and the constructor checks `spent`.
             cost = spent.cost_usd + limits.cost_usd(prompt, completion)
             return "max_cost_usd" if cost > limits.max_cost_usd else None
         return None

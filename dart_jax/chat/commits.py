@@ -27,7 +27,9 @@ class Committer:
 
     def __init__(self, path: Path) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # Opened here, where a fault reaches the caller; used by the thread alone.
         db = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+        # In WAL mode, some builds of SQLite would not wait for the disk at a commit.
         db.execute("PRAGMA synchronous=FULL")
         self._thread = threading.Thread(target=_write, args=(self._jobs, db), daemon=True)
         self._thread.start()
@@ -64,6 +66,7 @@ def _write(jobs: "queue.SimpleQueue[_Job | None]", db: sqlite3.Connection) -> No
             else:
                 done.set_exception(problem)
 
+        # Only after the commit: what arrived before the end has callers that wait for it.
         if ended:
             break
 

@@ -37,7 +37,9 @@ def open_database(
     try:
         _check(db, path, what)
         prepare(db)
+        # Last, since it writes to the file: one that is refused stays as it is.
         db.execute("PRAGMA journal_mode=WAL")
+    # A lock or a full disk is no damage; its class is a DatabaseError, too, and comes first.
     except sqlite3.OperationalError as error:
         db.close()
         raise _unusable(path, error) from error

@@ -52,6 +52,7 @@ class Dialect:
             json_works: Whether the server has answered in this JSON mode before: 404 and 5xx then
                 have another cause.
         """
+        # Each change is made once and never taken back, so that trying comes to an end.
         rejected = error.status_code in _REJECTED_PARAMETER
         if rejected and self.token_field == "max_tokens" and refuses(error, "max_tokens"):
             return replace(self, token_field="max_completion_tokens")
@@ -63,8 +64,10 @@ class Dialect:
         if error.status_code in NO_JSON_MODE:
             rejected = not json_works
         elif error.status_code == 404:
+            # A model that is not there has the same status.
             rejected = not json_works and not lacks_model(error)
 
+        # A fault in one of the other parameters is not mended by another JSON mode.
         if mode is None or not rejected or error.param in _OTHER_PARAMETERS:
             return None
 
@@ -150,6 +153,7 @@ def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:
     A request without a schema is the same in every mode.
     """
     schema = request.json_schema
+    # A copy: the request's own messages are part of its key in the store.
     messages = list(request.messages)
     if schema is None:
         return {"messages": messages}

@@ -11,6 +11,7 @@ TokenField = Literal["max_tokens", "max_completion_tokens"]
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _OPENAI = "api.openai.com"
+# Given no key, the openai library takes that of OPENAI_API_KEY, or raises.
 _NO_KEY = "no-key-needed"
 
 

@@ -119,6 +119,7 @@ class LocalChat:
                     settle(_reply(request_of[written.id], written, prompt_length))
                 bar.update(len(batch))
 
+            # Without adapters: the base model answers.
             decode(self._model, {}, prompts, config, seed=self._seed, on_finished=settle_batch)
 
 

@@ -66,6 +66,7 @@ class _Sending:
         return self.probing and (status == 501 or (status == 500 and self.server_errors > 1))
 
 
+# The hooks get HTTP requests only; the context of a worker tells them which request is meant.
 _sending: ContextVar[_Sending] = ContextVar("sending")
 
 
@@ -145,6 +146,7 @@ class OpenAIChat:
             return self._runner.run(self._complete(requests, on_result))
         finally:
             hits, self._hits = self._hits, 0
+            # Once for all hits: each charge waits for the disk.
             if hits:
                 self._store.charge(self._account, Usage(stored=hits))
 
@@ -160,6 +162,7 @@ class OpenAIChat:
 
     def close(self) -> None:
         """End the connections. The store stays open, as it belongs to the caller."""
+        # The first request makes it; there may have been none.
         if "_client" in self.__dict__:
             self._runner.run(self._client.close())
         self._runner.close()
@@ -242,6 +245,7 @@ class OpenAIChat:
             result = ChatFailure(request.id, self._describe(error))
             refusal = _refusal(error)
         except BudgetReached:
+            # What was sent before the budget ran out belongs to no answer and no failure.
             self._store.charge(self._account, Usage(requests=sending.attempts))
             raise
         else:
@@ -276,6 +280,7 @@ class OpenAIChat:
             completion_tokens=completion,
             cost_usd=self._limits.cost_usd(prompt, completion),
         )
+
         self._budget.spent += paid  # its requests were counted as they were sent
         spent = paid + Usage(requests=sending.attempts)
 
@@ -300,6 +305,7 @@ class OpenAIChat:
         """Send in the first dialect that the server does not reject; return the response body."""
         from openai import APIStatusError
 
+        # Read again: other requests may have learned a dialect while this one waited.
         first = sending.dialect = self._dialect.now
         while True:
             dialect = sending.dialect
@@ -331,6 +337,7 @@ class OpenAIChat:
         async def before_each(request: Any) -> None:
             sending = _sending.get()
             await self._pace.wait(sending.tokens)
+            # After the wait, in which others may have used the budget up.
             self._budget.count_request()
             sending.attempts += 1
 
@@ -375,6 +382,7 @@ def answer_key(base_url: str, model: str, request: ChatRequest) -> str:
 
 def _refusal(error: "APIError") -> str | None:
     """Say why every further request would fail as well; None where it would not."""
+    # OpenAI gives it the status 429, as if a pause could help.
     if error.code == "insufficient_quota" or getattr(error, "status_code", None) == 402:
         return "no credit left; pay, then start the same command again"
     if getattr(error, "status_code", None) == 401:

@@ -71,6 +71,7 @@ def read_usage(response: Any) -> tuple[int, int] | None:
     if not isinstance(usage, Mapping):
         return None
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    # `type`, since True is an instance of int.
     if not all(type(count) is int and 0 <= count < _MOST_TOKENS for count in counts):
         return None
     return counts[0], counts[1]

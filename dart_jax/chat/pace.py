@@ -36,6 +36,8 @@ def _bucket(per_minute: int | None) -> "AsyncLimiter | None":
 
     if per_minute is None:
         return None
+    # The allowance of one second would be less than one request, which the bucket has to hold.
     if per_minute <= 61:
         return AsyncLimiter(1, 60 / per_minute)
+    # In a minute a full bucket lets its content and 60 refills through: 61 times a second's part.
     return AsyncLimiter(per_minute / 61, 1)

@@ -31,6 +31,7 @@ class Redactor:
         if not self._key:
             return text
 
+        # Parts that touch or overlap become one run of NULs, and so one [key].
         letters = list(text)
         for part in self._parts.finditer(text):
             letters[part.start() : part.start() + _PART] = "\0" * _PART

@@ -20,6 +20,7 @@ def reply_of(
     strip = without_thinking if request.json_schema is None else json_after_thinking
     answer = strip(text)
     cut_off = f"cut off at max_tokens {request.max_tokens}; raise it"
+    # Even one that may be cut is a failure here: the answer has not begun.
     if answer is None:
         return ChatFailure(request.id, f"{UNFINISHED}; {cut_off}" if is_cut else UNFINISHED)
     if is_cut and not request.may_be_cut:

@@ -39,6 +39,7 @@ def describe(error: "APIError", base_url: str, timeout: float) -> str:
 
     status = getattr(error, "status_code", None)
     name = type(error).__name__ + ("" if status is None else f" {status}")
+    # A timeout is an APIConnectionError, too, and comes first.
     if isinstance(error, APITimeoutError):
         kinds = {type(cause).__name__ for cause in _causes(error)}
         missing = "no connection" if "ConnectTimeout" in kinds else "no byte"
@@ -62,6 +63,7 @@ def message_of(error: "APIError") -> str:
 def address_of(base_url: str) -> str:
     """Return host and port, without credentials."""
     parts = urlsplit(base_url)
+    # urlsplit takes the brackets off an IPv6 address.
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
@@ -77,6 +79,7 @@ def refuses(error: "APIStatusError", parameter: str) -> bool:
         named = error.param == parameter
     else:
         word = rf"(?<!\w){re.escape(parameter)}(?!\w)"
+        # A refusal of response_format may list these parameters as those that are supported.
         named = bool(re.search(word, message)) and "response_format" not in message
     return named and (error.code in _UNSUPPORTED or bool(_REFUSES.search(message)))
 

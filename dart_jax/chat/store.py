@@ -56,10 +56,12 @@ INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account) DO UPDAT
   completion_tokens = completion_tokens + excluded.completion_tokens,
   cost_usd = cost_usd + excluded.cost_usd
 """
+# SELECT: a key without an answer gets no failure.
 _DISCARD_FAILURE = """
 INSERT INTO failures SELECT key, ?, 1, ? FROM responses WHERE key = ?
   ON CONFLICT (key) DO UPDATE SET reason = excluded.reason, failed_at = excluded.failed_at
 """
+# A failure stays in its table when a later start gets the answer.
 _OPEN_FAILURES = "FROM failures WHERE key NOT IN (SELECT key FROM responses)"
 
 
@@ -163,6 +165,7 @@ class ResponseStore:
         """Return what was spent so far, by account."""
         with self._lock:
             rows = self._db.execute("SELECT * FROM usage ORDER BY account").fetchall()
+        # The table's columns are in the order of the fields.
         return {account: Usage(*counts) for account, *counts in rows}
 
     def keys(self) -> set[str]:

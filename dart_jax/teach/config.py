@@ -178,6 +178,7 @@ class RepairConfig:
     def identity(self) -> dict[str, Any]:
         """Return the settings that can change one repair; the number of cycles is left out."""
         settings = asdict(self)
+        # More cycles come after those that are done, and change nothing in them.
         del settings["cycles"]
         return settings
 

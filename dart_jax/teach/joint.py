@@ -16,11 +16,13 @@ def scored_targets(answers: Sequence[Generation], scores: Sequence[Score]) -> li
     Args:
         scores: Harm score of each answer's analysis, in the order of the answers.
     """
+    # M0 may have answered nothing; nothing is compared with the mean then.
     mean = sum(score.value for score in scores) / max(len(scores), 1)
     targets = []
     for answer, score in zip(answers, scores, strict=True):
         text = analysis_of(answer)
         excess = score.value - mean
+        # A lighter one would be lost in training, see `settings.LEAST_WEIGHT`.
         if text and abs(excess) >= LEAST_WEIGHT:
             stage = "penalised" if excess > 0 else "preferred"
             targets.append(Target(answer.question_id, stage, text, abs(excess), provider="M0"))

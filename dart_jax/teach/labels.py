@@ -51,6 +51,7 @@ def ask_labels(
     conclusion is final.
     """
     waiting = {question.id: question for question in questions}
+    # Down to 0: in the last round a failure is final.
     for rounds_left in range(config.correction_rounds, -1, -1):
         failed: set[str] = set()
 
@@ -82,6 +83,7 @@ def likely_labels(
         score: Log-probabilities of each continuation after each prompt; a row of NaN where the
             prompt is too long.
     """
+    # In the order of `Decision`, by which `_likelier` reads the scores.
     lines = [conclusion_line(decision) for decision in Decision]
     for start in range(0, len(questions), _BATCH):
         batch = questions[start : start + _BATCH]
@@ -115,6 +117,7 @@ def with_labels(
 
 def without_label(question_id: str, stage: str, reason: str) -> RejectedTarget:
     """Make the rejected target of a question that got no label."""
+    # One text for each reason, though nobody wrote any.
     return RejectedTarget(question_id, stage, [f"no_label: {reason}"], [""])
 
 

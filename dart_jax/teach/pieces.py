@@ -17,6 +17,7 @@ _SHORT = 28
 _WORD = re.compile(r"[\w'-]+")
 _ARTICLE = re.compile(r"(?:the|a|an|my)\b", re.IGNORECASE)
 
+# A piece that is cut beside one of these reads as broken off.
 # fmt: off
 _UNFINISHED = {
     "a", "an", "and", "are", "as", "at", "be", "been", "but", "by", "for", "from", "has", "have",
@@ -75,6 +76,7 @@ def beginning_and_end(sentence: str) -> str:
     """
     words = _words(sentence)
     first = _first(words, _SHORT)
+    # The end is taken from what is left, so that no word is quoted twice.
     rest = words[len(first.split()) :]
     return f'"{first}" and "{_last(rest, _SHORT)}"' if rest else f'"{first}"'
 
@@ -133,6 +135,7 @@ def _named(words: list[str], others: list[str], mark: str) -> str:
 
 
 def _words(text: str) -> list[str]:
+    # A quotation mark would end the quotation that the piece is put into.
     return text.replace('"', "").rstrip(".?!,;: ").split()
 
 
@@ -144,6 +147,7 @@ def _first(words: list[str], length: int) -> str:
         kept.append(word)
 
     is_cut = len(kept) < len(words)
+    # A text that is whole may end in "of" or "with", and keeps it.
     while is_cut and len(kept) > 1 and kept[-1].casefold() in _UNFINISHED:
         kept.pop()
     return " ".join(kept).rstrip(".,;:")

@@ -86,6 +86,7 @@ def sum_up(
     left: Counter[str] = Counter()
     for counts, found in ((planted, faults), (left, unplanted)):
         for fault in found:
+            # Where no target of a benchmark could get its fault, `unplanted` alone tells it.
             dealt[fault.benchmark] = DealtFault(fault.type, fault.severity)
             counts[fault.benchmark] += 1
 

@@ -46,6 +46,7 @@ def deal_faults(config: PlantConfig, benchmarks: Iterable[str], seed: int) -> di
     """
     if config.share == 0:
         return {}
+    # Sorted: a benchmark's place, which decides its severity, does not depend on the questions.
     known = sorted(set(benchmarks))
     chosen = known if config.benchmarks is None else config.benchmarks
     unknown = [name for name in chosen if name not in known]
@@ -55,6 +56,7 @@ def deal_faults(config: PlantConfig, benchmarks: Iterable[str], seed: int) -> di
         )
 
     dealt = {}
+    # Only severities rotate: over the seeds, a benchmark keeps its type.
     first = seed if config.rotate_by_seed else 0
     for place, name in enumerate(chosen):
         severity = config.severities[(place + first) % len(config.severities)]
@@ -149,6 +151,7 @@ def _without_harm(target: Target, question: Question) -> Target | str:
     # The last one first, so that the places of the others stay.
     for place in reversed(naming):
         start, end = spans[place]
+        # The white space before it goes, too; where the first sentence goes, that after it.
         if place > 0:
             start = spans[place - 1][1]
         else:
@@ -179,4 +182,5 @@ def _edited(target: Target, start: int, end: int, text: str) -> Target:
 
 
 def _draw(purpose: str, question_id: str) -> int:
+    # The purpose is hashed, too, so that a question's draws do not go together.
     return int(digest([purpose, question_id])[:8], 16)

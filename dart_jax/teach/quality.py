@@ -22,13 +22,17 @@ _OPENERS = "\"'(\u201c\u2018[*_"
 _CLOSERS = r"[\"'\u201d\u2019)\]*_]*"
 _STOP = re.compile(rf"(\S*?)([.!?\u2026]+){_CLOSERS}(?=\s|$)")
 _FINISHED = re.compile(rf"[.!?\u2026]{_CLOSERS}$")
+# A blank line, or the break before a list item: an item need not end in a full stop.
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s)")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+")
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)*[^\W\d_]$")
+# Abbreviations, by what follows: a name; the rest of the sentence; a number; or anything, so that
+# the next word decides.
 _TITLES = {"dr", "mr", "mrs", "ms", "mx", "prof", "rev", "st", "gov", "sen", "rep", "gen", "capt"}
 _LEAD_INS = {"e.g", "i.e", "eg", "ie", "vs", "cf", "approx", "viz"}
 _NUMBERED = {"no", "nos", "art", "sec", "fig", "vol", "p", "pp"}
 _MAY_END = {"inc", "ltd", "co", "corp", "etc", "al", "jr", "sr"}
+# After an abbreviation that may end a sentence, a capital alone tells nothing: names have one, too.
 # fmt: off
 _STARTERS = {
     "the", "this", "that", "these", "those", "it", "its", "they", "their", "there", "he", "she",
@@ -194,6 +198,7 @@ def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _sentences_of_paragraph(text: str) -> list[int]:
+    # The full stop of a list item's number ends no sentence.
     numbering = _NUMBERING.match(text)
     begin = numbering.end() if numbering else 0
     stops = _STOP.finditer(text, begin)
@@ -206,6 +211,7 @@ def _ends_sentence(stop: re.Match, text: str) -> bool:
     """Say whether a full stop, or a mark like it, ends a sentence; see `count_sentences`."""
     following = text[stop.end() :].split(maxsplit=1)
     if not following or stop.group(2) != ".":
+        # A sentence may hold "..." or "!": it goes on where the next word is small.
         return not following or not following[0][0].islower()
 
     word = stop.group(1).lstrip(_OPENERS).casefold()

@@ -29,6 +29,7 @@ from dart_jax.teach.quality import sentence_spans
 VERSION = 1
 """Version of the rules of this file and of `pieces`; a higher one makes stage teach run again."""
 
+# Some questions of the suite mark their first option by (1), and the others by (b) and (c).
 _OPTION_A = re.compile(r"\s*\((?:a|1)\)\s*")
 _OPTION_B = re.compile(r"\s*\(b\)\s*")
 _OPTION_C = re.compile(r"\s*\(c\)\s*")
@@ -112,6 +113,7 @@ def read_question(question: Question) -> Reading:
 
 def _parts(text: str) -> _Parts:
     """Split a question at its option marks; what follows option (c)'s line is no part of it."""
+    # In turn, so that a mark is looked for behind the one before it.
     stem, rest = _split(text, _OPTION_A, "option (a)")
     first, rest = _split(rest, _OPTION_B, "option (b)")
     second, rest = _split(rest, _OPTION_C, "option (c)")
@@ -251,6 +253,7 @@ def _grounds() -> list[tuple[str, re.Pattern]]:
     grounds = []
     for line in load_template("rules/grounds").template.splitlines():
         ground, _, words = line.partition(": ")
+        # Escaped first, which writes the separating ", " as ",\ " and the "*" as "\*".
         alternatives = re.escape(words).replace(r",\ ", "|").replace(r"\*", r"\w*")
         grounds.append((ground, re.compile(rf"\b(?:{alternatives})\b", re.IGNORECASE)))
     return grounds

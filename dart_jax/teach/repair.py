@@ -32,6 +32,7 @@ def severity_weight(severity: Severity, weights: Sequence[float]) -> float:
             f"repair.severity_weights {tuple(weights)}: give four positive numbers, for minor,"
             " moderate, severe and extreme"
         )
+    # Severities count from 1.
     return float(weights[severity - 1])
 
 
@@ -82,6 +83,7 @@ def mix_replay(
     # By hash, so that the draw does not depend on the order of the targets.
     shuffled = sorted(distill_targets, key=lambda target: digest([seed, target.question_id]))
     count = round(replay * len(distill_targets))
+    # Custom data may give its targets another weight; replay weighs 1 all the same.
     replayed = [replace(target, weight=1.0) for target in shuffled[:count]]
     return [*repair_targets, *replayed]
 

@@ -76,6 +76,7 @@ def replacing_sentence(completion: str, drifted: str, passage: str) -> tuple[int
         if start < place[1] and place[0] < end:
             touched.append(number)
 
+    # It touches one at least: it begins with a word, and only white space is in no sentence.
     first, last = touched[0], touched[-1]
     position = (first + last + 1) / 2 / len(drifted_sentences)
     marked = _words(before[drifted_sentences[first][0] : drifted_sentences[last][1]])
@@ -86,6 +87,7 @@ def replacing_sentence(completion: str, drifted: str, passage: str) -> tuple[int
         return -dice, abs((number + 0.5) / len(sentences) - position), number
 
     start, end = sentences[min(range(len(sentences)), key=distance)]
+    # The analysis is one piece: quality control lets the conclusion stand at the end alone.
     offset = completion.index(after)
 
     return start + offset, end + offset

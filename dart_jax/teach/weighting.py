@@ -56,6 +56,7 @@ def weight_level(weights: Sequence[float], share: float | None) -> float:
     # With the `cut` heaviest weights at one level L: L = share * (cut * L + sum of the others).
     ordered = sorted(weights, reverse=True)
     for cut in range(1, len(ordered)):
+        # Guards the division from rounding: in exact numbers an earlier turn has returned.
         if cut * share >= 1:
             break
         level = share * math.fsum(ordered[cut:]) / (1 - cut * share)
@@ -81,17 +82,20 @@ def oversampled(targets: Sequence[Target], seed: int) -> list[Target]:
     of two stages with the same severities and weights in the same order get the same copies.
     """
     rng = np.random.default_rng(seed)
+    # Drawn for every severity, so that one that is missing does not change the draws of others.
     first_tooth = {severity: rng.random() for severity in (None, 1, 2, 3, 4)}
 
     end: dict[tuple[str, int | None], float] = defaultdict(float)
     copies = []
     for target in targets:
         fraction, whole = math.modf(target.weight)
+        # Each stage lies under the comb by itself: a drifted rationale is copied as its repair is.
         key = (target.stage, target.severity)
         start = end[key]
         end[key] += fraction
 
         tooth = first_tooth[target.severity]
+        # Number of teeth from the start of the fraction up to, and without, its end.
         drawn = math.ceil(end[key] - tooth) - math.ceil(start - tooth)
         copies += [replace(target, weight=1.0)] * (int(whole) + drawn)
 

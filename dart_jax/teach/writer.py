@@ -71,6 +71,7 @@ class _Draft:
         A target that is no safer is sent back once, whatever the number of other corrections.
         """
         if code == NOT_SAFER.code:
+            # The fault at hand is among the reasons already.
             return sum(reason.startswith(f"{code}:") for reason in self.reasons) == 1
         self.corrections_left -= 1
         return self.corrections_left >= 0
@@ -200,6 +201,7 @@ def find_violation(
 ) -> Violation | None:
     """Return the first rule that a completion breaks; the scorer comes last."""
     question, turns = request.question, request.messages
+    # The request's messages: those of a draft also hold the teacher's own rejected texts.
     examples = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     violation = check_target(completion, question) or check_copy(completion, examples)
     if violation is not None or request.drifted is None:
@@ -223,6 +225,7 @@ def _advance(
     """Accept the answer, or note its fault and prepare the next attempt."""
     question = draft.request.question
     if isinstance(answer, ChatFailure):
+        # The messages stay as they are: there is no text to correct.
         code = "request_failed"
         draft.reasons.append(f"{code}: {answer.reason}")
         draft.texts.append("")
