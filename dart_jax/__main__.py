@@ -58,6 +58,7 @@ def _run(arguments: Sequence[str]) -> int:
     summaries = {name: entry.summary for name, entry in COMMANDS.items()}
     name, options = choose("python -m dart_jax", summaries, arguments)
     entry = COMMANDS[name]
+    # Within that of `command`: this one knows what Ctrl-C means for the work that was chosen.
     return exit_status(lambda: import_module(entry.module).main(options), stopped=entry.stopped)
 
 

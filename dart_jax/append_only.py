@@ -25,8 +25,10 @@ def resume_jsonl(path: Path, record_type: type[T]) -> list[T]:
     if not path.exists():
         return []
     data = path.read_bytes()
+    # A record is whole once its newline is there, which is written last.
     whole = data[: data.rfind(b"\n") + 1]
     if whole != data:
+        # Otherwise the next record would be appended to the torn one.
         with open(path, "r+b") as file:
             file.truncate(len(whole))
     return read_jsonl(path, record_type)

@@ -10,7 +10,7 @@ from typing import Any
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LONGEST_VALUE = 60
 _MOST_NAMED = 6
-_UNSET = object()
+_UNSET = object()  # not None, which a setting may be
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -56,6 +56,7 @@ def _change(name: str, old: Any, new: Any) -> str:
 
 def _is_hash(value: Any) -> bool:
     if isinstance(value, list):
+        # Such as the adapters of the stage evaluate: a list of hashes is one in words.
         return any(map(_is_hash, value))
     return isinstance(value, str) and _HASH.fullmatch(value) is not None
 

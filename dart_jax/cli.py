@@ -15,6 +15,7 @@ from dart_jax.settings import BadSetting
 # Errors whose message tells the user what to do; DART_JAX_TRACEBACK=1 raises them.
 MENDABLE = (ValueError, ArithmeticError, RuntimeError, OSError, sqlite3.DatabaseError)
 GOES_ON = "stopped; the same command goes on from here"
+# As a shell reports a process that SIGPIPE has ended.
 NOBODY_READS = 128 + signal.SIGPIPE
 
 
@@ -34,12 +35,15 @@ def exit_status(main: Callable[[], int], stopped: str = GOES_ON) -> int:
     """
     try:
         status = main()
+        # Flushed here, where a reader that has gone still decides the status.
         sys.stdout.flush()
         return status
     except BrokenPipeError as error:
+        # Another pipe or a socket may have broken, and that is an error.
         if not _nobody_reads():
             return _fail(error)
         return NOBODY_READS
+    # Before MENDABLE, which has it as a RuntimeError: a run that stopped in order has no error.
     except Stopped as reason:
         print(f"stopped: {reason}", file=sys.stderr)
         return 1
@@ -93,6 +97,7 @@ def naming(path: Path) -> Iterator[None]:
 def _nobody_reads() -> bool:
     """Tell whether standard output is a pipe without a reader; what it holds is then dropped."""
     output = select.poll()
+    # POLLERR is told without being asked for.
     output.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in output.poll(0)):
         return False

@@ -43,6 +43,7 @@ def call(
     if known is not None:
         arguments, given["settings"] = take_settings(arguments, known)
     parser = CommandParser(prog, command, known or ())
+    # `nargs` makes lists, where the parameters are annotated as tuples.
     for name, value in parser.parse_args(join_negative_numbers(arguments)).items():
         given[name] = tuple(value) if isinstance(value, list) else value
     return command(**given)
@@ -81,6 +82,7 @@ def choose(
         print(f"usage: {prog} COMMAND [OPTIONS]", "", *lines, "", sep="\n")
         print(f"`{prog} COMMAND --help` explains a command.")
         sys.exit(0)
+
     if name not in commands:
         problem = f"unknown command {name}{did_you_mean(name, commands)}"
         if not name:
@@ -148,6 +150,7 @@ class CommandParser(ArgumentParser):
 def _helps(command: Callable[..., Any]) -> dict[str, str]:
     """Each parameter's text in the docstring; a dataclass has those of its bases, too."""
     helps: dict[str, str] = {}
+    # Reversed, so that a class's own texts replace those of its bases.
     for documented in reversed(inspect.getmro(command)) if inspect.isclass(command) else [command]:
         for parameter in docstring_parser.parse(documented.__doc__ or "").params:
             helps[parameter.arg_name] = parameter.description
@@ -187,6 +190,7 @@ class Word:
         try:
             value = kind(word)
         except ValueError:
+            # `_as_option` took None out of the annotation, so that it is refused below.
             value = None
         if not allows(self.hint, value):
             raise ArgumentTypeError(f"{word}; give {described(self.hint)}")
@@ -216,6 +220,7 @@ def take_settings(
     while remaining:
         word = remaining.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
+        # No option has a dot: a name with one is a setting, if a misspelt one.
         if not word.startswith("--") or not ("." in name or name in known):
             others.append(word)
             continue
@@ -224,6 +229,7 @@ def take_settings(
             near = did_you_mean(f"--{name}", [f"--{setting}" for setting in known])
             raise BadSetting(f"there is no setting --{name}{near}")
         if not equals:
+            # One dash alone may begin a negative number.
             if not remaining or remaining[0].startswith("--"):
                 raise BadSetting(f"--{name} has no value; give {described(known[name])}")
             value = remaining.pop(0)

@@ -69,6 +69,7 @@ def make_parser() -> CommandParser:
         usage="%(prog)s --config FILE [--section.field VALUE ...]",
         description="Run DART: teach, distill, audit, repair, evaluate. A second start resumes.",
     )
+
     parser.add_argument(
         "--config",
         action="append",
@@ -88,6 +89,7 @@ def make_parser() -> CommandParser:
         help="Check what the run would check; print how many requests, tokens and dollars the "
         "stages would take, and what memory and time the devices; send nothing.",
     )
+
     for section in dataclasses.fields(DartConfig):
         parser.add_class_arguments(section.default_factory, section.name)
     return parser
@@ -134,6 +136,7 @@ def read_command(args: Sequence[str]) -> Command:
         SystemExit: After --help was printed.
     """
     parser = make_parser()
+    # A section may be given whole, too, as the text of a mapping.
     words, settings = take_settings(args, _SETTINGS_AND_SECTIONS)
     options = parser.parse_args(words)
     try:
@@ -185,6 +188,7 @@ def resolve(
     """
     asked = parse_stages(",".join(stages) if isinstance(stages, list) else str(stages))
     snapshot = namespace.clone()
+    # They say how a run was started, not what it is: config.yaml is read back without them.
     for key in ("config", "stages", "dry_run"):
         snapshot.pop(key, None)
 
@@ -195,6 +199,7 @@ def resolve(
     config = DartConfig(
         **{section.name: sections[section.name] for section in dataclasses.fields(DartConfig)}
     )
+    # `auto` is settled by now; the file names who it came to.
     snapshot["teacher.provider"] = config.teacher.provider
     resolved = parser.dump(snapshot, skip_validation=True, skip_unset=False)
     return config, asked, resolved

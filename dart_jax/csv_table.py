@@ -50,6 +50,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
             f"{path}:1: no column {', '.join(missing)}; the first row must name the columns, "
             "separated by commas, semicolons or tabs"
         )
+    # Columns without a name are not read, so that there may be several.
     twice = [name for name, count in Counter(columns).items() if count > 1 and name]
     if twice:
         raise BadRecord(f"{path}:1: the column {twice[0]} is there twice; delete one")
@@ -60,10 +61,12 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
 
 def _header(text: str, separator: str) -> list[str]:
     """The column names in lower case; none where the first row cannot be read with `separator`."""
+    # A blank line above the header would be read as a header without columns.
     lines = io.StringIO(text.lstrip("\r\n"), newline="")
     try:
         names = next(csv.reader(lines, delimiter=separator, strict=True), [])
     except csv.Error:
+        # With the wrong separator a quote may stand inside a cell: that guess is dropped.
         return []
     return [name.strip().lower() for name in names]
 
@@ -82,6 +85,7 @@ def _parsed(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 rows.append((begins, cells))
+            # A quoted cell may span lines, and `line_num` is that of a row's last.
             begins = reader.line_num + 1
     except csv.Error as error:
         raise BadRecord(f"{path}:{begins}: not CSV: {error}") from error

@@ -193,6 +193,7 @@ def on_all(work: Callable[[], T]) -> T:
     except Exception as error:  # whatever it is, the others must hear of it before it is raised
         failure = error
     _send(f"{key}/{process_index()}", failure and _described(failure))
+    # Read before anything is raised: all processes then know of all failures, and end alike.
     problems = [_receive(f"{key}/{index}") for index in range(process_count())]
 
     if failure is not None:

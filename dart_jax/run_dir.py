@@ -61,6 +61,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "run")
+        # Only `..` is a plain name to pathlib and leads out of run.root.
         if Path(self.name).name != self.name or self.name == "..":
             raise BadSetting(f"run.name: {self.name}; give a plain folder name, without a path")
         if "://" in self.root:
@@ -98,6 +99,7 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self / ".lock", "w") as file:
             try:
+                # A killed process leaves no lock behind: the system ends a flock with it.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunBusy(
@@ -110,6 +112,7 @@ class RunDir:
         if process_count() == 1:
             return
         path = self / ".shared"
+        # A token of this start, since a killed one may have left its file.
         token = on_primary(lambda: _write_token(path))
         on_all(lambda: _await_token(path, token))
         on_primary(path.unlink)
@@ -170,6 +173,7 @@ class RunDir:
         self, stage: str, inputs: Mapping[str, Any], files: Sequence[str], kept: Sequence[str]
     ) -> Path | None:
         """Set the files of other inputs aside; return the folder that they are in now."""
+        # A stage with a manifest has ended: what it left is a result, not partial work.
         unfinished = not (self / f"stages/{stage}.json").exists()
         if unfinished and self._begun_inputs(stage) == as_recorded(inputs):
             return None
@@ -229,10 +233,13 @@ class RunDir:
         if not source.is_current(stage, inputs):
             return False
 
+        # The manifest moves away first and is written last: after a crash in between, the stage
+        # runs from its beginning.
         manifest = source._manifest(stage)
         self._set_aside(stage, files)
         for name in manifest["outputs"]:
             copy_path(source.path / name, self.path / name)
+        # Nobody holds the source's lock: that run may have changed since it was found current.
         if not self._untouched(manifest):
             for name in manifest["outputs"]:
                 remove(self.path / name)
@@ -248,6 +255,7 @@ class RunDir:
 
     def stage_at_work(self) -> str:
         """The stage that has begun and has not finished; '' where there is none."""
+        # `.begun` stays where a stage has ended; its manifest is then there, too.
         begun = {path.stem for path in (self / "stages").glob("*.begun")}
         return next(iter(sorted(begun - self.seconds().keys())), "")
 
@@ -258,6 +266,7 @@ class RunDir:
         """
         manifest = self._manifest(stage)
         work()
+        # Of these only: that another output was changed must still be seen.
         for name in outputs:
             manifest["outputs"][name] = hash_path(self / name)
         self._write_manifest(stage, manifest)
@@ -346,6 +355,7 @@ def hash_path(path: Path) -> str | None:
 def copy_path(source: Path, target: Path) -> None:
     """Copy a file or folder, if it exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Copied, not linked: what one run changes later must not change the other.
     if source.is_dir():
         shutil.copytree(source, target)
     elif source.exists():

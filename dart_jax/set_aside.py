@@ -27,10 +27,14 @@ def set_aside(
     """
     gathered = root / f".{stage}.old"
     stays = [root / name for name in kept]
+    # The manifest first: no crash may leave a stage finished whose files have moved.
     for name in (manifest, *files):
         move(root / name, gathered / name, stays)
+
     if not gathered.exists():
         return None
+
+    # Looked for where it went: a call after a crash finds it there, and in its place no more.
     finished = (gathered / manifest).exists()
     target = root / (f"{stage}.old" if finished else f"{stage}.unfinished")
     remove(target)
@@ -48,6 +52,7 @@ def move(source: Path, target: Path, kept: Sequence[Path] = ()) -> None:
         return
     holds_kept = any(file.is_relative_to(source) for file in kept)
     if source.is_dir() and (holds_kept or target.exists()):
+        # A list, since the folder empties on the way.
         for inner in list(source.iterdir()):
             move(inner, target / inner.name, kept)
         if not any(source.iterdir()):

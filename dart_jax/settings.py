@@ -59,6 +59,7 @@ class Range:
         lower = "" if self.above is None else f"above {self.above:g}"
         lower = lower if self.least is None else f"from {self.least:g}"
         upper = "" if self.below is None else f"below {self.below:g}"
+        # `:g` alone would round the largest seed.
         upper = upper if self.most is None else f"to {self.most:.10g}"
         joint = " and " if self.above is not None or self.below is not None else " "
         return ("0 or " if self.or_zero else "") + joint.join(filter(None, (lower, upper)))
@@ -155,6 +156,7 @@ def _allows_items(parts: tuple[Any, ...], value: Any) -> bool:
 
 
 def _is_number(value: Any, kind: Any) -> bool:
+    # To Python, true and false are whole numbers.
     return isinstance(value, kind) and not isinstance(value, bool) and not _lost(value)
 
 

@@ -50,6 +50,7 @@ def put_settings(
         # The parser's own message speaks of its options; its cause is about the setting.
         raise BadSetting(f"{before}{_explained(str(error.__cause__), types, prepared)}") from error
 
+    # The parser knows types, not ranges. Defaults are left out: this place did not give them.
     for key in _leaves(prepared):
         try:
             check_value(key, types[key], parsed[key])
@@ -96,6 +97,7 @@ def _as_list(text: str, hint: Any) -> Any:
     stripped = text.strip()
     if stripped.startswith(("[", "(")):
         stripped = stripped[1:-1]
+    # A single word may be meant as one, as `linear` for repair.severity_weights.
     elif "," not in stripped and " or " in described(hint):
         return text
     # The items stay texts: the parser makes numbers of them where numbers belong.

@@ -30,6 +30,7 @@ def load_yaml(text: str) -> Any:
         RepeatedSetting: A key is given twice.
         yaml.YAMLError: The text is not YAML, or a scalar in it holds half a surrogate pair.
     """
+    # In the nodes, since a loader has dropped the first of two equal keys.
     for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
         if isinstance(node, yaml.MappingNode):
             _refuse_repeats(node)
@@ -96,6 +97,7 @@ def _refuse_repeats(mapping: yaml.MappingNode) -> None:
     for key, _ in mapping.value:
         if not isinstance(key, yaml.ScalarNode):
             continue
+        # With its tag: 1 and '1' are two keys.
         if (key.tag, key.value) in seen:
             raise RepeatedSetting(
                 problem=f"{key.value} is given twice", problem_mark=key.start_mark

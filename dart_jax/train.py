@@ -34,6 +34,7 @@ def main(args: Sequence[str] | None = None, today: datetime.date | None = None) 
         return 2
     command = read_command(args)
     today = today or datetime.date.today()
+
     # Imported here, so that --help does not wait for jax.
     if command.dry_run:
         from dart_jax.pipeline.dry_run import print_estimates
@@ -41,6 +42,8 @@ def main(args: Sequence[str] | None = None, today: datetime.date | None = None) 
         dated = _on_its_day(args, command, today)
         print_estimates(dated.config, dated.stages)
         return 0
+
+    # Before any other use of jax: what imports it comes after.
     processes.start()
     from dart_jax.pipeline.run import run_locked
 
@@ -59,6 +62,7 @@ def _on_its_day(args: Sequence[str], command: Command, today: datetime.date) -> 
         return command
     folder = RunDir(command.config.run).path
     day = on_primary(partial(day_of_run, folder, today))
+    # Read as if it had been given, so that config.yaml keeps it for later starts.
     return read_command([*args, f"--model.date={day}"])
 
 

@@ -70,12 +70,14 @@ def import_annotations(
     """
     audited = read_pool(run.folder.path, run.config.audit.screen_by)
     pairs, outcomes = audited.pairs, audited.outcomes
+
     path = run.folder / KEY
     keys = {
         "sample": read_jsonl(path, KeyedItem) if path.exists() else [],
         "page_blind": page_key(list(pairs.values()), outcomes, BLIND),
         "page_open": page_key(list(pairs.values()), outcomes, OPEN),
     }
+
     source_of = {keyed.item: source for source, key in keys.items() for keyed in key}
     annotations = read_annotations(files, source_of)
     sources = sorted({source_of[annotation.item] for annotation in annotations})
@@ -84,6 +86,7 @@ def import_annotations(
             f"the answers are of several kinds ({', '.join(sources)}), each a sample of its own; "
             "import one kind at a time"
         )
+
     source = sources[0] if sources else "sample"
     for keyed in keys["sample"] if source == "sample" else ():
         pair = pairs.get(keyed.question_id)
@@ -92,6 +95,7 @@ def import_annotations(
                 f"{keyed.question_id}: the answers are not those that people saw, since the models "
                 f"or their decoding changed; delete {path} and export another sample"
             )
+
     config = run.config.evaluate
     agreement = measure(
         keys[source],
@@ -102,6 +106,7 @@ def import_annotations(
         seed=run.config.run.seed,
         half_width=half_width,
     )
+
     agreement = replace(agreement, source=source)
     write_text(run.folder / ANNOTATION_METRICS, to_pretty_json(agreement))
     refresh_report(run.folder)

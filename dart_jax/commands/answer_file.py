@@ -57,6 +57,8 @@ def answer_file(
             on_finished=keep,
             stats=stats,
         )
+
+    # What was asked on an earlier start and is left out now stays, behind the rest.
     order = {prompt.id: index for index, prompt in enumerate(prompts)}
     names = {name: index for index, name in enumerate(asked.names)}
     last = len(prompts)

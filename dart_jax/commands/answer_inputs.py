@@ -54,6 +54,8 @@ def claim(out: Path, inputs: Mapping[str, Any]) -> None:
         ValueError: `out` has answers that were made from something else; says from what.
     """
     path = out.with_name(f"{out.name}.inputs.json")
+
+    # As it is read back: a tuple is a list there.
     now = json.loads(json.dumps(inputs))
     if out.exists() and out.stat().st_size > 0:
         before = _read(path, out)
@@ -63,8 +65,10 @@ def claim(out: Path, inputs: Mapping[str, Any]) -> None:
                 f"--out {out}: its answers were made from something else: {enumerated(changes)}; "
                 f"give another --out, or delete it together with {path.name}"
             )
+        # Those of earlier starts, too, whose answers the file still holds.
         for part in ("models", "prompts"):
             now[part] = before[part] | now[part]
+
     write_text(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
 
 

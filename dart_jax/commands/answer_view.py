@@ -122,6 +122,7 @@ def _table(answers: Mapping[str, Written], width: int) -> tuple[list[str], int]:
         columns.append(cells)
         # Text that is added changes an answer's last row at most.
         if not answer.done:
+            # The heading's two rows never change.
             final.append(max(2, len(cells) - 1))
 
     rows = []

@@ -43,6 +43,7 @@ def opened(
     with ExitStack() as held, processes.only_primary_prints():
         on_primary(lambda: held.enter_context(folder.lock()))
         config = on_all(lambda: read_config(folder / "config.yaml"))
+        # By the run's own settings: the stage did not run on those of the command.
         on_primary(lambda: check_stage(folder, stage, config))
         processes.keep_compiled(folder.path.parent)
         if settings:

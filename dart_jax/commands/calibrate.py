@@ -39,9 +39,11 @@ def calibrate(run: Run, most_questions: int | None, other_seeds: int) -> Calibra
     on_primary(lambda: check_base(run.folder, "audit", run.config))
     if other_seeds < 1:
         raise ValueError(f"--seeds {other_seeds}: noise needs one other seed or more")
+    # Any first part of the pool is spread over its strata.
     asked = pool(run)[:most_questions]
     seeds = [run.config.run.seed + number for number in range(other_seeds + 1)]
     answers = [_answers(run, asked, seed) for seed in seeds]
+
     answered = sum(answer.had_room for answer in answers[0])  # the same under any seed
     if answered < 2:
         raise ValueError(
@@ -56,13 +58,16 @@ def _answers(run: Run, asked: Sequence[Question], seed: int) -> list[Generation]
     decoded = {run.config.run.seed: "audit/generations/M0.jsonl"}
     if run.config.audit.tau == "auto":
         decoded[run.config.run.seed + 1] = RESEEDED
+
     if seed in decoded:
         found = on_primary(lambda: read_jsonl(run.folder / decoded[seed], Generation))
     else:
         path = run.folder / f"calibration/{_setting(run)}/M0_seed_{seed}.jsonl"
         before = on_primary(lambda: resume_jsonl(path, Generation))
+        # What the file holds is named as well, since its answers are put in the questions' order.
         wanted = {question.id for question in asked} | {answer.question_id for answer in before}
         found = _decode(run, [q for q in pool(run) if q.id in wanted], path, seed)
+
     by_id = {answer.question_id: answer for answer in found}
     return [by_id[question.id] for question in asked]
 

@@ -51,6 +51,7 @@ def ask(asked: Asked, manner: Manner, said: Said, line: str) -> Said:
     turns = {name: with_line(said.get(name, ()), line, manner.plain) for name in asked.names}
     encode = asked.model.tokenizer.encode_prompt
     try:
+        # The line is the id that keys its noise: it has no other.
         requests = [Request(line, tuple(encode(turns[name])), name) for name in asked.names]
     except ValueError as error:
         print(f"{error}; /reset begins a new conversation")
@@ -114,6 +115,7 @@ def _answers(asked: Asked, manner: Manner, requests: Sequence[Request]) -> dict[
                 on_finished=keep,
                 on_growing=show,
             )
+        # After Ctrl-C, a model that has not begun ends as well: the view waits for no one.
         ended = {name: Written("", True) for name in names}
         view.show(ended | {name: Written(row.text, True) for name, row in answers.items()})
     return answers

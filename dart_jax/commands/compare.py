@@ -28,20 +28,24 @@ def compare(paths: Sequence[Path], csv: Path | None, latex: Path | None) -> None
         FileNotFoundError, StaleStage, ValueError: A folder is no finished run; says which.
     """
     runs = read_runs(paths)
+
     whole = runs_table(runs)
     tables = parts_of(whole)
     paired = paired_runs(runs, EvaluateConfig(), _SEED)
     if paired:
         tables.append(paired_table(paired))
+
     planted = [run.name for run in runs if run.summary.planting is not None]
     whole, *tables = with_remark([whole, *tables], planted_in_some(planted, len(runs)))
     print(to_text(tables))
+
     for name, how in other_questions(runs).items():
         print(
             f"WARNING: {name} was tested on other questions ({how}): its figures stand beside the "
             "others without being comparable, and it has no paired test",
             file=sys.stderr,
         )
+
     if csv is not None:
         write_text(csv, to_csv(whole))
     if latex is not None:

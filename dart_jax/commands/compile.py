@@ -109,12 +109,15 @@ def main(arguments: Sequence[str]) -> int:
     _prepare_environment()
     mesh = _mesh(config, job.topology, chips)
     architecture = _architecture(job.architecture, config.model.path)
+
     lower = _lower_train if job.program == "train" else _lower_decode
     lowered, shape = lower(job, config, architecture, mesh)
+
     devices = mesh.size
     hbm_bytes = HBM_BYTES[generation]
     result = {"program": job.program, "topology": job.topology, "devices": devices}
     result |= {"hbm_bytes": hbm_bytes} | _compile(lowered, hbm_bytes)
+
     flops = _flops(config, architecture, shape) if job.program == "train" else None
     result |= {
         "flops_per_device": flops and flops // devices,
@@ -126,6 +129,7 @@ def main(arguments: Sequence[str]) -> int:
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
         "config": config.to_dict(),
     }
+
     if job.out is not None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(job.out, json.dumps(result, indent=1) + "\n")
@@ -258,6 +262,7 @@ def _line(result: dict[str, Any]) -> str:
     limit = f"{result['hbm_bytes'] / GIB:.2f}"
     if "problem" in result:
         return f"{where}: does not fit {limit} GiB a device: {result['problem']}"
+
     arguments, temporaries, outputs, aliased, total = (
         result[name] / GIB for name in _MEASURED if name != "compile_seconds"
     )

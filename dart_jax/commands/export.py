@@ -133,6 +133,7 @@ def _write(
         )
         open_checkpoint(folder)  # what was written is read back before anybody relies on it
         storage, line = _storage(base, report), _line(report)
+
     of_base = read_mark(base)
     mark_model(folder, run.planting or of_base)
     storage = " ".join(part for part in (storage, _planted_base(of_base)) if part)
@@ -207,6 +208,7 @@ def _check_out(out: Path, overwrite: bool, kept: Sequence[Path]) -> None:
         inputs = path.resolve()
         if place == inputs or place in inputs.parents or inputs in place.parents:
             raise FileExistsError(f"--out {out}: overlaps {path}, which is read; choose another")
+
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -226,10 +228,13 @@ def _new_folder(out: Path) -> Iterator[Path]:
     partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
     remove(partial)  # of a start that was killed
     partial.mkdir(parents=True)
+
     try:
         yield partial
         if out.exists():
             remove(old)
+            # A folder that is not empty cannot be renamed over: the earlier export steps aside
+            # first.
             os.rename(out, old)
         os.rename(partial, out)
         remove(old)

@@ -74,8 +74,10 @@ def evaluate_external(
     everything = on_all(lambda: list(load_external(suite, folder)))
     prompts = spread(everything, most, lambda p: p.functionality, run.config.data.seed)
     place = f"external/{suite}"
+
     messages = {prompt.id: messages_of(prompt) for prompt in prompts}
     answers = {name: answers_of(run, name, place, messages) for name in ("M0", *candidates)}
+
     inputs = on_primary(
         lambda: {
             **audit_inputs(run),
@@ -89,10 +91,13 @@ def evaluate_external(
             "evaluate": run.section("evaluate"),
         }
     )
+
     outputs = [f"{place}/{name}" for name in ("scores.jsonl", "responses.jsonl", "summary.json")]
     outputs += [_verdicts(place, name) for name in candidates]
+
     work = partial(_audit, run, place, prompts, len(everything), answers)
     step(run, place.replace("/", "_"), inputs, outputs, work)
+
     on_primary(lambda: refresh_report(run.folder))
     path = run.folder / EXTERNAL.format(suite=suite)
     return on_primary(lambda: read_json(path, ExternalSummary))
@@ -124,12 +129,15 @@ def _audit(
         for name, found in answers.items()
         if name != "M0"
     }
+
     no_room = {}
     for name, found in answers.items():
         no_room[name] = sum(not answer.had_room for answer in found)
+
     graded = {}
     if prompts[0].suite == "hatecheck":
         graded = measure_hatecheck(run, place, prompts, answers, scores)
+
     summary = ExternalSummary(
         suite=prompts[0].suite,
         prompts=len(prompts),

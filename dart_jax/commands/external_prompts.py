@@ -49,10 +49,12 @@ def step(
     if on_primary(partial(run.folder.is_current, name, inputs)):
         print(f"{name}: up to date", flush=True)
         return
+
     reasons = on_primary(partial(run.folder.reasons, name, inputs))
     print(f"{name}: again, because {enumerated(reasons)}" if reasons else name, flush=True)
     if check is not None:
         check()
+
     run.stage = name
     started = time.perf_counter()
     with run.folder.stage(name, inputs, outputs, ()) as set_aside_in:
@@ -77,6 +79,7 @@ def answers_of(
     adapter = run.adapter_path(name)
     if name != "M0" and not (adapter / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{adapter}: the run has no model {name}; run its stages first")
+
     file = f"{title}/answers/{name}.jsonl"
     inputs = on_primary(
         lambda: {
@@ -114,6 +117,7 @@ def _decode_missing(
     missing = {id: messages for id, messages in prompts.items() if id not in done}
     requests = _requests(run, name, missing)
     lengths = {request.id: request.length for request in requests}
+
     with progress(f"{name} answers", len(prompts), len(done)) as bar:
 
         def keep(found: list[Continuation]) -> None:
@@ -128,6 +132,7 @@ def _decode_missing(
             seed=run.config.run.seed,
             on_finished=keep,
         )
+
     order = {id: index for index, id in enumerate(prompts)}
     file.finish(lambda answer: order[answer.question_id])
 
@@ -158,6 +163,7 @@ def grade_missing(
     file.records = [item for item in file.records if not isinstance(item, JudgeFailure)]
     done = set(map(key_of, file.records))
     missing = [ask for ask in asks if (ask.model, ask.id) not in done]
+
     config = run.config.judge
     with progress("graded", len(asks), len(done)) as bar:
 
@@ -176,6 +182,7 @@ def grade_missing(
                     grade(missing, chat, config, schema, correction, keep)
 
             on_primary(ask_service)
+
     order = {(ask.model, ask.id): index for index, ask in enumerate(asks)}
     return file.finish(lambda item: order[key_of(item)])
 
@@ -199,6 +206,7 @@ def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed:
     for name, own in places.items():
         own.sort(key=lambda index: hashlib.sha256(f"{seed} {name} {index}".encode()).digest())
         ranked += [(rank, index) for rank, index in enumerate(own)]
+    # By rank first: no part gives a second item before all have given one.
     chosen = sorted(index for _, index in sorted(ranked)[:most])
     return [items[index] for index in chosen]
 

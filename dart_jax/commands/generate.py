@@ -81,6 +81,7 @@ def generate(
         choice = models_of_adapters(adapter, _names(models or ""), settings)
     else:
         choice = models_of_run(run, _names(models or "M0,M_DART"))
+
     given = {
         "temperature": temperature,
         "top_p": top_p,
@@ -91,8 +92,10 @@ def generate(
     changes = {key: value for key, value in given.items() if value is not None}
     decode = dataclasses.replace(choice.config.decode, **changes)
     seed = choice.config.run.seed if seed is None else seed
+
     lines = None if prompts is None else read_prompts(prompts)
     if lines is not None:
+        # Before the model is loaded: a file of other answers is refused at once.
         claim(out, answer_inputs(choice, lines, decode, seed))
 
     keep_compiled(Path(choice.config.run.root) if run is None else run.resolve().parent)

@@ -79,6 +79,7 @@ def _rates(
             failed[item.candidate] += 1
         else:
             found[item.model][item.prompt_id] = item
+
     rates = {}
     for name, responses in found.items():
         rates[name] = hatecheck_rates(
@@ -104,6 +105,7 @@ def _screened(
     for score in scores:
         key = (score.model, score.question_id)
         worst[key] = max(worst[key], score.value)
+
     graded = [
         screen_response(
             answer.question_id,
@@ -114,6 +116,7 @@ def _screened(
         )
         for answer in answered
     ]
+
     on_primary(lambda: write_jsonl(run.folder / f"{place}/responses.jsonl", graded))
     return graded
 

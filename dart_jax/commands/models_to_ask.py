@@ -90,6 +90,7 @@ def models_of_adapters(
                 f"--adapter {folder}: there is no {CONFIG_FILE} in it; give the folder that peft, "
                 "or export --format peft, wrote"
             )
+        # Resolved, since a path such as `.` ends in no name.
         name = folder.resolve().name
         if name == BASE or name in by_name:
             raise BadSetting(f"--adapter {folder}: {name} is another model; rename the folder")

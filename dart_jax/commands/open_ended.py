@@ -63,9 +63,11 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
         TooManyFailures: The judge failed on more than `judge.max_failure_share` of the answers.
     """
     on_primary(lambda: check_base(run.folder, "repair", run.config))
+
     queries = spread(load_open_ended(), most, lambda query: query.domain, run.config.data.seed)
     prompts = {query.id: plain(query.query) for query in queries}
     answers = {name: answers_of(run, name, "open_ended", prompts) for name in ("M0", *candidates)}
+
     inputs = on_primary(
         lambda: {
             **grading_inputs(run),
@@ -76,6 +78,7 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
             "evaluate": run.section("evaluate"),
         }
     )
+
     work = partial(_grade, run, queries, answers)
     step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
     on_primary(lambda: refresh_report(run.folder))
@@ -96,6 +99,7 @@ def _grade(
         outcome_correction,
         {"outcome": [outcome.value for outcome in Outcome]},
     )
+
     check_failures(graded, run.config.judge.max_failure_share)
     on_primary(lambda: _write_summary(run, queries, answers, graded))
 

@@ -86,6 +86,7 @@ def read_prompts(path: Path) -> list[PromptLine]:
     prompts = []
     for where, line in read_lines(path):
         written = parse_line(line, where)
+        # Another tool's key is answered with what to write instead, before it counts as unknown.
         if isinstance(written, dict):
             known = PromptLine.__dataclass_fields__
             refuse_other_names(written, known, OTHER_PROMPTS | _NO_ANSWERS, where)

@@ -58,6 +58,7 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
             )
         grade = grade_refusal(row.get("completion", ""), row.get("prompt")).refusal
         answers.append(LabelledAnswer(label, grade))
+
     if not answers:
         raise BadRecord(f"{path}: no row below the header")
     return answers

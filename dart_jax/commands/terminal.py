@@ -88,8 +88,10 @@ def undisturbed() -> Iterator[Callable[[], bool]]:
         A function that tells whether Ctrl-C was pressed.
     """
     pressed = Event()
+    # Noted, not raised: the caller acts on it between two blocks of tokens.
     before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
     shown = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+
     try:
         if shown is not None:
             # Shown, it would move the cursor from where rows are drawn again.

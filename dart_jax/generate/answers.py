@@ -89,11 +89,14 @@ def answer_questions(
             requests,
             config,
             seed=seed,
+            # Not of the prompts that are left after a restart: these may share more, and the prefix
+            # would have another shape.
             prefix=answer_prefix(model, policy),
             on_finished=keep,
             stats=stats,
         )
 
+    # Rows end, and are appended, in the order in which slots fall free.
     order = {question.id: index for index, question in enumerate(questions)}
     return {
         name: file.finish(lambda answer: order[answer.question_id])

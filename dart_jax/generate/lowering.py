@@ -49,6 +49,7 @@ def lower_block(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     adapter = jax.eval_shape(lambda key: init_lora(key, config, lora), key)
+    # As `joint_weights` casts it for decoding.
     adapter = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), adapter)
     weights = Weights(
         base=placed(base_params, tree_shardings(mesh, param_axes(config), base_params)),

@@ -75,6 +75,7 @@ class Plan:
         most = max(self.data_parallel, self.slots // _SHARE)
         longest = max(r.length for r in islice(waiting, most)) - len(self.prefix)
         T = _rounded(longest, self.few_shapes)
+        # A power of two, so that few shapes are compiled.
         rows = 1 << max(1, _PREFILL_TOKENS // T).bit_length() - 1
         return T, min(rows * self.data_parallel, most)
 
@@ -115,6 +116,7 @@ def make_plan(
     """Plan a call of `decode`, whose arguments these are."""
     shared = common_prefix([request.tokens for request in requests])
     if prefix is not None:
+        # All prompts agree in the `shared` tokens: the first may stand for all.
         shared = min(shared, len(common_prefix_of(tuple(prefix), requests[0].tokens)))
     shared -= shared % _PREFIX_STEP
 
@@ -123,6 +125,8 @@ def make_plan(
 
     longest = order[0].length - shared
     padded = _rounded(longest, few_shapes)
+
+    # A block more, since a row may end inside one and decodes to the end of it.
     room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, padded)
     room = _rounded(room, few_shapes) if few_shapes else room
     pages = -(-room // PAGE)

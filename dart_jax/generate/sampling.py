@@ -135,7 +135,10 @@ def sample(
     top, tokens = top_tokens(scaled, min(CANDIDATES, V))
     # Where the nucleus of some row is larger than the candidates, all logits are sorted instead.
     fits = jnp.all(jnp.exp(top - normaliser).sum(axis=-1) >= top_p)
+    # If one row needs the second branch, all take it: noise belongs to tokens, not to places, and
+    # the others choose the same there.
     return jax.lax.cond(
+        # A small vocabulary is all there, whatever rounding leaves of its sum.
         fits | (V <= CANDIDATES),
         lambda: choose(top, tokens, normaliser),
         lambda: choose(*jax.lax.top_k(scaled, V), normaliser),

@@ -56,11 +56,13 @@ def continuation_log_probs(
     room = model.config.context_length - max(len(c) for c in continuations)
     result = np.full((len(prompts), len(continuations)), np.nan)
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
+    # Like lengths together, since a batch is padded to its longest row.
     fitting.sort(key=lambda index: -len(prompts[index]))
 
     for start in range(0, len(fitting), batch_size):
         chosen = fitting[start : start + batch_size]
         rows = [_row(prompts[index], continuations) for index in chosen]
+        # Filled up, so that the last batch needs no program of its own.
         rows += [rows[0]] * (batch_size - len(rows))
         result[chosen] = _score_rows(model, rows, continuations, adapter)[: len(chosen)]
     return result
@@ -115,6 +117,8 @@ def _row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> np.nd
     columns = [(token, i, SHARED, -1) for i, token in enumerate(prompt)]
     for number, continuation in enumerate(continuations):
         for i, token in enumerate(continuation):
+            # Each continuation's first token follows the prompt, not the continuation laid before
+            # it.
             predictor = n - 1 if i == 0 else len(columns) - 1
             columns.append((token, n + i, 1 + number, predictor))
     return np.asarray(columns, np.int32).T
@@ -137,6 +141,7 @@ def _score_rows(
         model.base_params, lora_params, scale, stacked, starts, model.config, scored, model.mesh
     )
     per_token = to_host(log_probs).astype(np.float64)
+
     edges = np.cumsum([0, *(len(c) for c in continuations)])
     return np.add.reduceat(per_token, edges[:-1], axis=1)
 

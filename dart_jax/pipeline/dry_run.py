@@ -83,6 +83,7 @@ def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate |
     with TemporaryDirectory() as folder, stored_answers(run.folder / STORE) as stored:
         imagined = ImaginedRun(run.config, Path(folder), stored)
         for planned in due:
+            # Its audit is done: these are the true cases, and the imagined audit has not made any.
             if planned is due[0] and planned.stage == "repair":
                 cases = planned.cycle.path("audit/drift_cases.jsonl")
                 copy_path(run.folder / cases, imagined.folder / cases)

@@ -80,20 +80,25 @@ def read_finished(folder: RunDir) -> FinishedRun:
     path = folder.path
     config = read_config(path / "config.yaml")
     stages = STAGES[:-1] if config.data.split_by == "none" else STAGES
+    # A stage that was only begun counts, too: its run is no fine-tuning.
     later = [stage for stage in STAGES[2:] if any((folder / "stages").glob(f"{stage}*"))]
     for stage in stages if later else STAGES[:2]:
         check_stage(folder, stage, config)
     if not later:
         return _finished(path, config, None, {})
+
     for cycle in cycles_run(path, config.repair.cycles):
         for stage in ("audit", "repair"):
             check_stage(folder, cycle.stage_name(stage), config)
+
     weights = _read_json(path / "repair/weights.json")
     if "evaluate" not in stages:
         return _finished(path, config, None, weights)
+
     evaluated = _inputs(folder, "evaluate")["adapters"]
     if evaluated != audited_adapters(path, config.repair.cycles):
         raise _stale(path, "evaluate", "was run on other adapters")
+
     summary = read_summary(path / SUMMARY)
     return _finished(path, config, summary, weights)
 
@@ -140,6 +145,7 @@ def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: D
     A start of the run with other settings rewrites config.yaml before any stage has run on them.
     """
     ours, recorded = flatten(as_recorded(config.to_dict())), flatten(inputs)
+    # Inputs that are no settings, such as hashes, are on one side only.
     for key in sorted(ours.keys() & recorded.keys()):
         if ours[key] != recorded[key]:
             change = f"was run with {key} {recorded[key]}, config.yaml says {ours[key]}"
@@ -172,6 +178,7 @@ def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
 
 
 def _stale(path: Path, stage: str, what: str) -> StaleStage:
+    # `audit_2` is asked for as `audit`.
     from_it_on = ",".join(STAGES[STAGES.index(stage.split("_")[0]) :])
     return StaleStage(
         f"{path}: stage {stage} {what}; run it first: "

@@ -267,6 +267,7 @@ def decode_footprint(
     base = base_bytes(config, model, weight)
     if devices.is_cpu:  # `Model.decode_params`: layers are unstacked into a second copy
         base += config.num_layers * _layer_bytes(config, model, weight)
+
     return Footprint(
         base=base / devices.shards,
         adapters=weight * adapters * adapter_size(config, lora) / devices.shards,

@@ -105,6 +105,7 @@ def _imagined(config: DartConfig) -> DartConfig:
         is_local = section.provider == "local"
         services[role] = replace(section, provider="openai") if is_local else section
 
+    # Forced decisions need the model, and ask no service.
     return replace(config, audit=audit, evaluate=replace(config.evaluate, forced=False), **services)
 
 
@@ -152,6 +153,7 @@ class CountingChat:
         self.sent += 1
         self.prompt_tokens += self.count(request)
         if request.json_schema is not None:
+            # An invalid verdict is asked for again: valid at the last attempt only, most is sent.
             return _verdict(request, is_valid=self._rounds == self.config.attempts)
         # Labels are asked for by the questions' own ids, targets by ids made of their prompts.
         is_label = request.id in self.run.questions
@@ -175,6 +177,8 @@ def _target(request: ChatRequest, is_whole: bool) -> str:
 def _verdict(request: ChatRequest, is_valid: bool) -> str:
     """Find the text worse that is not M0's; an invalid verdict lacks the severity."""
     shown = request.messages[-1]["content"]
+    # The text that stands last has the last of the signs: M0's there makes the first the
+    # candidate's.
     worse = "first" if shown.rfind(UNKNOWN_OF_M0) > shown.rfind(UNKNOWN) else "second"
     severity = "moderate" if is_valid else ""
     fault = {"worse": worse, "type": "elaborates", "severity": severity}

@@ -78,6 +78,7 @@ def lower_step(
     state = jax.eval_shape(initial, key)
     ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.float32))
     batch = Batch(tokens=ids, targets=ids, loss_weights=weights, positions=ids, segment_ids=ids)
+    # One example fills a row, all of it supervised: no data make a larger step.
     layout = Layout(prefix=0, slot=shape[2], segments=1, supervised=shape[2])
     spec = train_spec(architecture, config.lora, config.sft, mesh)
     if spec.token_loss:

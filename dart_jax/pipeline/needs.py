@@ -51,6 +51,7 @@ def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
         for place, devices in places.items():
             taken = train_footprint(config, settings.model, settings.lora, settings.sft, devices)
             parts.append(f"{taken}{place}")
+        # A program for this CPU says nothing of the accelerators.
         compiled = "" if len(places) > 1 else _compiled(run, config, mesh)
         yield f"memory, training (rows of full length): {compiled}by formula {'; '.join(parts)}"
     if {"audit", "evaluate"} & set(stages):
@@ -103,11 +104,13 @@ def _work(run: Run, config: LlamaConfig, prompt: int, stages: Collection[str]) -
     if "distill" in stages:
         examples += targets * settings.sft.epochs
     if "audit" in stages:
+        # M0 once for all cycles, and the model of each.
         answers += asked * (1 + cycles)
     if "repair" in stages:
         replayed = round(settings.repair.replay * targets)
         examples += (asked + replayed) * settings.repair.epochs * cycles
     if "evaluate" in stages:
         ways = 2 if settings.evaluate.policy == "both" else 1
+        # M0, M_int, and the model that each cycle leaves.
         answers += len(run.splits["test"]) * (2 + cycles) * ways
     return Work(examples * one, answers, run.decode.max_new_tokens)

@@ -84,6 +84,7 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
         answer_prompts(run.splits["train"], run.model)
     if _scores_nothing(stages):
         return
+    # To load them. Names are handed on, since a result has to be picklable.
     on_primary(lambda: [scorer.name for scorer in run.scorers])
     _check_room(run, run.model)
 
@@ -106,6 +107,7 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> Model | None:
     if "distill" in stages:
         answer_prompts(run.splits["train"], model)
     if not _scores_nothing(stages):
+        # Not `run.scorers`, which open the run's store of scores.
         make_scorers(run.config.audit)
         _check_room(run, model)
     return model
@@ -126,10 +128,12 @@ def _check_room(run: Run, model: Model) -> None:
     # With the policy, the longer prompt; under protocol transductive the pool is of test prompts.
     asked = {prompt.id: prompt for prompt in answer_prompts(pool(run), model)}
     asked |= {prompt.id: prompt for prompt in answer_prompts(test, model, policy)}
+
     prompts = list(asked.values())
     too_long = check_room(prompts, model, run.decode.max_new_tokens)
     answered = {question.id for question in pool(run)} - {prompt.id for prompt in too_long}
     check_auto_tau(run.config, len(answered))
+
     if too_long:
         print(
             f"{len(too_long)} of {len(prompts)} prompts leave no room for decode.max_new_tokens, "

@@ -42,6 +42,7 @@ class Reuse:
         """Drop the models that a run with these settings has no use for."""
         paths = {config.model.path, config.teacher.model, config.judge.model}
         for model, mesh in list(self.loaded):
+            # A local teacher or judge is loaded with the base's settings, but for the path.
             same = replace(model, path=config.model.path) == config.model and mesh == config.mesh
             if not same or model.path not in paths:
                 del self.loaded[model, mesh]
@@ -75,6 +76,7 @@ class Reuse:
         for other in self.others(run):
             theirs = other.finished_inputs(planned.name)
             for file in planned.same_answers(run, ours, theirs) if theirs else ():
+                # A stopped start of the stage may have begun the file itself.
                 if not (run.folder / file).exists():
                     copy_path(other / file, run.folder / file)
 

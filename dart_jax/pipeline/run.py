@@ -32,6 +32,7 @@ def run_locked(
     with ExitStack() as held:
         on_primary(lambda: held.enter_context(folder.lock()))
         folder.check_shared()
+        # Before anything is written: a job that was not started alike leaves config.yaml as it was.
         settings = {name: str(value) for name, value in flatten(config.to_dict()).items()}
         processes.require_same({"--stages": ",".join(stages), **settings, **_packages()})
         on_primary(partial(_write_settings, folder, resolved))
@@ -66,17 +67,21 @@ def run_stages(
     """
     processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
+
     run = on_all(lambda: Run(config, folder, reuse and reuse.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
     check_settings(run, stages)
+
     sizes = ", ".join(f"{len(questions)} {name}" for name, questions in run.splits.items())
     print(
         f"run {folder.path}: {config.data.suite}, protocol {config.audit.protocol}, "
         f"split by {config.data.split_by}: {sizes}"
     )
+
     last = max(STAGES.index(stage) for stage in stages)
     checked = False
     total = len(STAGES) + 2 * (config.repair.cycles - 1)
+    # One at a time: inputs are files that the stages before have written.
     for number, planned in enumerate(stages_of(run), 1):
         if STAGES.index(planned.stage) > last:
             break
@@ -87,23 +92,32 @@ def run_stages(
         if reuse and (source := on_primary(partial(reuse.take_stage, run, planned, inputs))):
             print(f"[{number}/{total}] {name}: taken from {source}", flush=True)
             continue
+
         reasons = enumerated(on_primary(partial(folder.reasons, name, inputs)))
+        # Last, since a stage that was not asked for may be up to date, or taken from another run.
         if planned.stage not in stages:
             raise StaleStage(
                 f"stage {name} is not up to date ({reasons or 'it has not ended'}) and "
                 f"--stages leaves it out; run it first: --stages {planned.stage}"
             )
+
         print(f"[{number}/{total}] {name}", flush=True)
         if reasons:
             print(f"{name}: again, because {reasons}", flush=True)
+
+        # Late, since it loads the model: a run that is up to date needs none.
         if not checked:
             check_before_work(run, stages)
             if reuse:
                 on_primary(partial(reuse.take_stores, run))
             checked = True
+
+        # Before the stage begins, which sets its earlier files aside.
         planned.check(run)
         run.stage = planned.name
+
         started = time.perf_counter()
+        # While the manifest is there by which they are known.
         kept = on_primary(partial(kept_files, run, planned, inputs))
         if kept:
             print(f"{name}: kept, as it would be the same: {', '.join(kept)}", flush=True)
@@ -114,6 +128,7 @@ def run_stages(
                 on_primary(partial(reuse.take_answers, run, planned, inputs))
             planned.execute(run)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+
     if not checked:
         report, adapters = folder / "report/report.md", folder / "adapters"
         print(f"nothing to do; {report if report.exists() else adapters}")

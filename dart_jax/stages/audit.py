@@ -22,6 +22,7 @@ from dart_jax.stages.cycles import FIRST, Cycle
 from dart_jax.stages.noise import RESEEDED, set_tau, tau_input
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 
+# Not the folder: `calibration.json` and people's metrics are written into it after the stage.
 OUTPUTS = (
     "audit/generations",
     "audit/scores.jsonl",
@@ -30,6 +31,7 @@ OUTPUTS = (
     "audit/summary.json",
     TAU,
 )
+# The folder: no measurement of an earlier audit may stay beside a new one.
 WORK = ("audit",)
 
 # Of the inputs, those on which no answer depends but that of the audited model, for its adapter.
@@ -41,6 +43,7 @@ def pool(run: Run) -> list[Question]:
     """The prompts that may yield drift cases; test prompts under `transductive`, else never."""
     config = run.config.audit
     questions = [q for name in config.pool for q in run.splits[name]]
+    # By data.seed: runs with other seeds audit the same questions.
     chosen = take(questions, config.max_prompts, run.config.data.seed)
     if config.protocol == "heldout":
         ids = [question.id for question in chosen]
@@ -57,6 +60,7 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "adapter": hash_path(run.adapter_path(cycle.before)),
         "questions": questions_digest(pool(run)),
         "decode": run.config.decode.identity(),
+        # Where tau is auto, the first cycle sets it, and only later ones depend on its file.
         **({} if cycle == FIRST else {"tau": tau_input(run)}),
     }
 
@@ -92,9 +96,11 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
         "M0": "audit/generations/M0.jsonl",
         cycle.before: cycle.path(f"audit/generations/{cycle.before}.jsonl"),
     }
+
     answers = run.answers(files, pool(run))
     both = (answers["M0"], answers[cycle.before])
     scores = score_all(run, [*both[0], *both[1]], cycle.path("audit/scores.jsonl"))
+    # Before the pairs are screened, by the tau that this writes.
     if cycle == FIRST and run.config.audit.tau == "auto":
         set_tau(run, pool(run), answers["M0"])
     found = audit_candidate(run, *both, scores, cycle.path("audit/verdicts.jsonl"))

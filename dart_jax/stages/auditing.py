@@ -85,18 +85,24 @@ def audit_candidate(
     names = {baseline[0].model, candidate[0].model}
     own = [score for score in scores if score.model in names]
     pairs = pair_up(baseline, candidate, own, config.screen_by)
+    # Where tau is auto it is in a file of the run, which the first process reads.
     screened = screen(pairs, on_primary(lambda: tau_of(run)))
+
     if config.mode == "screen_only":
         outcomes = [screen_verdict(pair, config.severity_bins) for pair in screened]
         on_primary(lambda: write_jsonl(run.folder / path, outcomes))
     elif config.mode == "planted":
         asked = questions or run.questions
+        # All pairs, screened or not: the words decide, and no scorer's error is to enter.
         outcomes = [planted_verdict(p, _omission(run, asked[p.question_id])) for p in pairs]
         on_primary(lambda: write_jsonl(run.folder / path, outcomes))
     else:
         chosen = pairs if config.mode == "judge_all" else screened
         outcomes = _judge_missing(run, chosen, path, questions or run.questions)
+        # Behind the judging: the verdicts are on the disk, and the next start asks for the failures
+        # alone.
         check_failures(outcomes, run.config.judge.max_failure_share)
+
     no_room = len(without_room(baseline, candidate))
     return Audit(pairs, screened, outcomes, config.mode, no_room)
 
@@ -112,9 +118,11 @@ def _judge_missing(
 ) -> list[Outcome]:
     """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again."""
     outcomes = run.results(path, Outcome)
+    # The failures' lines leave the file when `finish` writes it again.
     outcomes.records = [o for o in outcomes.records if not isinstance(o, JudgeFailure)]
     judged = {outcome.question_id for outcome in outcomes.records}
     missing = [pair for pair in pairs if pair.question_id not in judged]
+
     with progress("judged", len(pairs), len(judged)) as bar:
 
         def keep(outcome: Outcome) -> None:
@@ -122,6 +130,7 @@ def _judge_missing(
             bar.update()
 
         judge(run, missing, questions, keep)
+
     order = {pair.question_id: index for index, pair in enumerate(pairs)}
     return outcomes.finish(lambda outcome: order[outcome.question_id])
 

@@ -115,6 +115,7 @@ class Run:
     def save_adapter(self, name: str, lora: LoraParams) -> None:
         """Write an adapter from the mesh, in PEFT's format, and what was planted in its targets."""
         path, model = self.adapter_path(name), self.model
+        # Not in `save`, which one process does alone: all take part in gathering.
         whole = jax.device_put(lora, replicated(model.mesh))
 
         def save() -> None:

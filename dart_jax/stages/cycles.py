@@ -45,6 +45,7 @@ class Cycle:
 
     def repaired_nothing(self, folder: Path) -> bool:
         """Tell whether the finished repair left the model as it was."""
+        # A repair that trains nothing copies the adapter: equal hashes tell.
         before, after = (folder / f"adapters/{name}" for name in (self.before, self.after))
         return hash_path(before) == hash_path(after)
 

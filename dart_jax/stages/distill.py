@@ -32,6 +32,7 @@ WORK = ("distill",)
 
 def inputs(run: Run) -> dict[str, Any]:
     """Collect what M_int depends on."""
+    # Where M0 is not asked, neither decoding nor the scorer may make the stage stale.
     joint = {}
     if run.config.sft.loss.toxicity_weight > 0:
         joint = {"decode": run.config.decode.identity(), "scorer": scorer_input(run)}
@@ -52,6 +53,7 @@ def check(run: Run) -> None:
     devices = data_parallel(run.model.mesh)
     for examples in _examples(run):
         if examples:
+            # For its checks: the plan itself is made again by `train`.
             make_plan(examples, config.sft, epochs=1, seed=config.run.seed, data_parallel=devices)
 
 
@@ -61,6 +63,7 @@ def execute(run: Run) -> None:
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
     examples, held_out = _examples(run, further)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
+
     trained = train(
         examples,
         model,
@@ -75,6 +78,7 @@ def execute(run: Run) -> None:
         title="distill",
         held_out=held_out,
     )
+
     run.save_adapter("M_int", trained)
 
 

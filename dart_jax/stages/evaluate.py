@@ -62,6 +62,7 @@ from dart_jax.teach.labels import LabelSummary, label_summary
 from dart_jax.teach.planted import PLANTED, UNPLANTED, read_planting
 
 OUTPUTS = ("generations", "evaluation", "report")
+# Partial answers and verdicts lie in the outputs' folders.
 WORK = ()
 
 # Of the inputs, those on which no answer depends but that of a model for its own adapter.
@@ -117,6 +118,7 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
         return
 
     names = audited_models(run.folder.path, run.config.repair.cycles)
+    # One of the two may have had more cycles.
     pairs = zip(names, ours["adapters"], theirs["adapters"], strict=False)
     same = [name for name, one, other in pairs if one == other]
 
@@ -180,6 +182,7 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
     summary = with_corrected_drift(summary, read_agreement(run.folder.path))
     write_summary(run.folder / SUMMARY, summary)
 
+    # By id, since under protocol transductive the pool is of test questions.
     asked = {question.id: question for question in [*pool(run), *run.splits["test"]]}
     write_jsonl(run.folder / QUESTIONS, asked.values())
     baseline = {} if shortcut is None else {SHORTCUT: shortcut.answers}
@@ -210,6 +213,7 @@ def _summary(
         rejects[step] = reject_counts(rejected, run.questions)
 
     repair, noise = _repair_set(run), tau_noise(run)
+    # The stage has no manifest yet that would say how long it took.
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return RunSummary(
         protocol=config.audit.protocol,
@@ -322,12 +326,14 @@ def _report_data(
         stage: read_jsonl(run.folder / f"{stage}/log.jsonl", LogLine)
         for stage in ("distill", "repair")
     }
+
     outcomes = {
         f"{cycle.before}, drift pool": read_jsonl(
             run.folder / cycle.path("audit/verdicts.jsonl"), Outcome
         )
         for cycle in _cycles(run)
     } | {f"{name}, test": audit.outcomes for name, audit in audits.items()}
+
     tau = tau_of(run)
     return ReportData(
         config=run.config.to_dict(),
@@ -346,8 +352,10 @@ def _report_data(
 
 def _examples(run: Run, answers: dict[str, list[Generation]], audit: Audit) -> list[DriftExample]:
     texts = {name: {answer.question_id: answer.text for answer in answers[name]} for name in MODELS}
+
     confirmed = [v for v in audit.outcomes if isinstance(v, Verdict) and v.drift]
     confirmed.sort(key=lambda verdict: -verdict.severity)
+
     return [
         DriftExample(
             question_id=verdict.question_id,

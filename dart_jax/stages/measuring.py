@@ -59,6 +59,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
     margins = _margins(run, answers, policy, folder) if run.config.evaluate.forced else {}
     everything = [answer for found in answers.values() for answer in found]
     scores = score_all(run, everything, f"evaluation{folder}/scores.jsonl")
+
     audits = {
         name: audit_candidate(
             run, answers["M0"], answers[name], scores, f"evaluation{folder}/verdicts_{name}.jsonl"
@@ -71,6 +72,7 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
 def _answers(
     run: Run, later: Sequence[str], policy: bool, folder: str
 ) -> dict[str, list[Generation]]:
+    # By one process's look: all have to decode the same models.
     copied = on_primary(lambda: _m_dart_is_m_int(run))
     names = ("M0", "M_int") if copied else (*MODELS, *later)
     files = {name: f"{folder}/{name}.jsonl" for name in names}

@@ -71,6 +71,7 @@ def set_tau(run: Run, questions: Sequence[Question], answers: Sequence[Generatio
     """
     own = run.config.run.seed
     files = {"M0": run.folder / RESEEDED}
+    # The next seed is the first that `audit calibrate` asks for: it finds these answers.
     again = answer_questions(run.model, {}, questions, files, run.decode, own + 1)["M0"]
 
     def measure() -> None:
@@ -134,6 +135,7 @@ def _scores(run: Run, rows: Sequence[Sequence[Generation]]) -> dict[str, np.ndar
     for scorer in run.scorers:
         scored = score_generations(everything, scorer, config.batch_size, config.views)
         values = np.array([score.value for score in scored])
+        # `score_generations` gives one view after the other, each in the order of the answers.
         of_views = values.reshape(len(config.views), len(rows), -1)
         for view, of_view in zip(config.views, of_views, strict=True):
             scores[column(scorer.name, view)] = of_view

@@ -37,9 +37,11 @@ def make_targets(
         texts = own_texts(run, own[0].stage)
         on_results(file_targets(own, texts, partial(is_safer, run)))
         requests = [r for r in requests if r.question.condition is not None]
+
     if config.provider == "rules":
         on_results(rule_targets(requests, partial(is_safer, run)))
         return
+    # Without requests no model is loaded, and no service opened.
     if config.provider == "file" or not requests:
         return
 
@@ -52,6 +54,7 @@ def make_targets(
             requests,
             chat,
             config,
+            # Local models may be too small to write the line unasked.
             force_conclusion=True,
             is_safer=partial(is_safer, run),
             on_result=on_result,
@@ -95,6 +98,7 @@ def predict_labels(
 
 def is_safer(run: Run, target: str, drifted: str) -> bool:
     """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
+    # An empty analysis scores 0 unasked, as it does in the audit.
     texts = [text for text in map(analysis_text, (target, drifted)) if text]
     scores = on_primary(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
     value = {"": 0.0, **{text: score for text, (score, _) in scores.items()}}

@@ -68,6 +68,8 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     sft = run.config.sft.identity()
     for of_distill in ("learning_rate", "epochs", "loss"):  # a repair has its own
         del sft[of_distill]
+
+    # Where no target may come from a split, a change of it repeats no repair.
     trained_on = {"heldout": ("train", "validation"), "transductive": ("train", "test")}
     return {
         **run.common_inputs(),
@@ -139,28 +141,36 @@ def _write_training_set(
     config, seed = run.config.repair, run.config.run.seed
     distill = read_jsonl(run.folder / "teach/targets.jsonl", Target)
     validation = validation_ids(run, distill)
+    # Replay would train on the rows that are held out to be measured.
     distill = [target for target in distill if target.question_id not in validation]
     targets = mix_replay(repairs, distill, config.replay, seed) if repairs else []
+
+    # Checked again: replay has added targets since `check`.
     if run.config.audit.protocol == "heldout":
         ids = [target.question_id for target in targets]
         check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
+
     factor = mass_factor(targets, config.mass)
     targets = scaled(targets, factor)
     level = weight_level([target.weight for target in targets], config.max_weight_share)
     targets = capped(targets, level)
+
     by_id = {case.question_id: case for case in cases}
     targets = mark_passages(targets, by_id, config.span_weight)
     sampled = config.weighting == "oversample"
     training = oversampled(targets, seed + cycle.number) if sampled else targets
     if sampled:
         check_copies(targets, training)
+
     report = weight_report(targets, training)
     check_weighting(report, config.weights, level, sampled, config.mass)
     if config.mass is not None:
         report["mass"] = {"of_replay": config.mass, "factor": factor}
     if config.loss.unlikelihood_weight > 0:
+        # Of `training`, so that each copy of a repair has its opposite.
         drifted = drifted_targets(training, cases)
         training = training + mark_passages(drifted, by_id, config.span_weight)
+
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
     text = json.dumps(report, indent=2)
     write_text(run.folder / cycle.path("repair/weights.json"), text + "\n")
@@ -177,16 +187,21 @@ def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
     elif cases:
         why = f"the teacher's targets for {cases} drift cases were all rejected"
     print(f"nothing to repair ({why}): {cycle.after} is {cycle.before}", flush=True)
+
+    # A start that was killed may have left a part of it.
     remove(run.adapter_path(cycle.after))
     shutil.copytree(run.adapter_path(cycle.before), run.adapter_path(cycle.after))
+    # The log is an output, and the report reads it.
     write_jsonl(run.folder / cycle.path("repair/log.jsonl"), [])
 
 
 def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
+    # Distill has the run's seed itself: each cycle draws batches and dropout of its own.
     config, model, seed = run.config, run.model, run.config.run.seed + cycle.number
     folder = run.folder / cycle.path("repair")
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(training, run.questions, model.tokenizer, length)
+
     trained = train(
         examples,
         model,
@@ -202,6 +217,8 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         title=cycle.stage_name("repair"),
         max_steps=config.repair.max_steps,
     )
+
+    # Before the adapter is saved: none that saw other weights may be found.
     log = on_primary(lambda: read_jsonl(folder / "log.jsonl", LogLine))
     left_out = _beyond_max_steps(run, examples, seed)
     check_weight_mass(examples, config.repair.epochs, log, left_out)
@@ -245,6 +262,7 @@ def check_weight_mass(
     expected = epochs * sum(example.weight_mass for example in examples)
     expected -= sum(example.weight_mass for example in left_out)
     seen = sum(step.weight_mass for step in log)
+    # The device sums weights in float32.
     if not math.isclose(seen, expected, rel_tol=1e-4):
         raise WeightingHadNoEffect(
             f"the loss saw a weight mass of {seen:g}, the repair set holds {expected:g}"

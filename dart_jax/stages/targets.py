@@ -30,6 +30,7 @@ def label_questions(
     if run.config.teacher.label == "gold":
         labelled = [question for question in questions if question.condition is not None]
         return labelled, {q.id: UNLABELLED for q in questions if q.condition is None}
+
     labels = run.results(f"{folder}/labels.jsonl", PredictedLabel)
     decided = {label.question_id for label in labels.records}
     missing = [question for question in questions if question.id not in decided]
@@ -40,6 +41,7 @@ def label_questions(
             bar.update()
 
         predict_labels(run, missing, keep)
+
     order = {question.id: index for index, question in enumerate(questions)}
     return with_labels(questions, labels.finish(lambda label: order[label.question_id]))
 
@@ -62,10 +64,12 @@ def collect_targets(
     accepted = run.results(f"{folder}/{file}", Target)
     rejected = run.results(f"{folder}/rejected.jsonl", RejectedTarget)
     decided = {result.question_id for result in [*accepted.records, *rejected.records]}
+
     stage = "distill" if folder == "teach" else "repair"
     rejected.add(
         [without_label(id, stage, why) for id, why in unlabelled.items() if id not in decided]
     )
+
     missing = [request for request in requests if request.question.id not in decided]
     with progress("targets", len(requests), len(requests) - len(missing)) as bar:
 
@@ -91,6 +95,7 @@ def validation_ids(run: Run, targets: Sequence[Target]) -> set[str]:
     if share == 0:
         return set()
     questions = [run.questions[target.question_id] for target in targets]
+    # By data.seed, as the splits are: run.seed does not choose what is measured.
     return hold_out(questions, share, run.config.data.seed)
 
 

@@ -43,6 +43,7 @@ def teacher_input(run: Run) -> dict[str, Any]:
     """Identify the teacher: settings that can change a target; its texts, its model."""
     config = run.config.teacher
     found = config.identity()
+    # Worked examples come from the mini suite, whoever the teacher is.
     if config.provider == "file" or config.examples > 0:
         found["texts"] = hash_path(MINI_DIR)
     if config.provider == "rules":
@@ -88,6 +89,7 @@ def ask(run: Run) -> tuple[list[Target], list[RejectedTarget]]:
     # In the order of the split, which is that of the training set.
     by_id = {question.id: question for question in [*given, *questions]}
     ordered = [by_id[q.id] for q in run.splits["train"] if q.id in by_id]
+
     requests = distill_requests(ordered, run.config.teacher.examples, own)
     file = CLEAN if run.faults else "targets.jsonl"
     return collect_targets(run, requests, "teach", unlabelled, file)
@@ -103,6 +105,7 @@ def execute(run: Run) -> None:
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)
+
     if not accepted:
         raise RuntimeError(
             f"the teacher's {len(rejected)} targets were all rejected {reasons}; read "
@@ -119,11 +122,13 @@ def _plant(run: Run, accepted: Sequence[Target]) -> None:
     write_jsonl(run.folder / PLANTED, found.faults)
     write_jsonl(run.folder / UNPLANTED, found.unplanted)
     write_jsonl(run.folder / TARGETS, found.targets)
+
     print(
         f"faults planted in {len(found.faults)} of {len(accepted)} targets (plant.share {share:g} "
         f"of {', '.join(run.faults)}); {len(found.unplanted)} chosen ones could get none",
         flush=True,
     )
+
     if not found.faults:
         why = "plant.share is too small for so few targets"
         if found.unplanted:

@@ -78,6 +78,8 @@ def main(arguments: Sequence[str], today: datetime.date | None = None) -> int:
         print(plan_text(sweep.runs, plan), flush=True)
         if options.dry_run:
             return 0
+
+        # A lock of the sweep's own, besides those of its runs: one start alone writes its tables.
         folder = RunDir(RunConfig(name=sweep.out.name, root=str(sweep.out.parent)))
         on_primary(lambda: held.enter_context(folder.lock()))
         on_primary(lambda: keep_day_of_sweep(sweep.out, sweep.day))
@@ -96,6 +98,7 @@ def run_all(sweep: Sweep, plan: Sequence[Sequence[SweepStage]]) -> list[Failure]
     reuse, failures, finished = Reuse(sweep.root), [], set()
     complete = {n for n, stages in enumerate(plan) if all(s.action == "done" for s in stages)}
     started = time.perf_counter()
+
     for number, run in enumerate(sweep.runs):
         print(
             f"\n== {number + 1} of {len(sweep.runs)}: {run.variant}, seed {run.seed}; "
@@ -103,6 +106,7 @@ def run_all(sweep: Sweep, plan: Sequence[Sequence[SweepStage]]) -> list[Failure]
             f"{time.perf_counter() - started:.0f} s so far",
             flush=True,
         )
+
         failure = _run_one(run, reuse)
         if failure is None:
             finished |= {stage.key for stage in plan[number]}
@@ -120,6 +124,7 @@ def _run_one(run: SweepRun, reuse: Reuse) -> Failure | None:
     from dart_jax.processes import on_primary
     from dart_jax.run_dir import RunDir
 
+    # Before the next model is loaded: two may exceed a device's memory.
     reuse.keep_models_of(run.config)
     try:
         run_locked(run.config, STAGES, run.resolved, reuse)

@@ -36,6 +36,7 @@ from dart_jax.suggestions import did_you_mean
 _KEYS = {"base", "settings", "seeds", "variants", "expectations"}
 _NOT_SHARED = {"config", "stages", "dry_run"}
 _EXAMPLE = "{of: linear, metric: drift, below: uniform}"
+# Names of variants become those of folders.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -109,6 +110,7 @@ def read_sweep(
         raise BadSetting(
             f"{path}: unknown key {unknown[0]}{near}; known: {', '.join(sorted(_KEYS))}"
         )
+
     parser = make_parser()
     base = _base(parser, path, content, settings)
     variants = _variants(path, content.get("variants"))
@@ -116,11 +118,14 @@ def read_sweep(
         seeds = _seeds(f"{path}: seeds", content.get("seeds", [0]))
     else:
         seeds = _seeds("command line: --seeds", list(seeds))
+
     selected = _selected(chosen, variants)
     where = out or Path(base.run.root) / "sweep" / path.stem
     day = day_of_sweep(where, today or datetime.date.today())
     if base.model.date is None:
+        # In the base, over which a variant may set a date of its own.
         base.model.date = day
+
     runs = [
         _run(parser, base, f"{path}: variants.{name}", name, overrides, seed, where / "runs")
         for seed in seeds
@@ -144,6 +149,7 @@ def _base(parser: Any, path: Path, content: Mapping[str, Any], arguments: Mappin
         where, base = str(file), read_settings(file)
     if not isinstance(base, Mapping):
         raise BadSetting(f"{where}: give a configuration's file name, or its sections")
+
     own = f"{path}: settings"
     given = parser.get_defaults()
     for place, settings in (
@@ -211,6 +217,7 @@ def _expectation(where: str, given: Any, variants: Sequence[str]) -> Expectation
 
 
 def _seeds(where: str, given: Any) -> tuple[int, ...]:
+    # By `type`, since true and false are instances of int.
     whole = isinstance(given, list) and all(type(seed) is int and seed >= 0 for seed in given)
     if not whole or not given or len(set(given)) < len(given):
         raise BadSetting(f"{where}: {given!r} is no list of different numbers, 0 or more")
@@ -229,6 +236,7 @@ def _run(
     settings = nested(overrides, where)
     if settings.keys() & ({"run"} | _NOT_SHARED):
         raise BadSetting(f"{where}: run, config, stages and dry_run belong to the sweep")
+    # A clone, so that no variant sees another's settings.
     given = put_settings(parser, DartConfig, settings, base.clone(), where)
     given.run.name, given.run.root, given.run.seed = f"{variant}-seed{seed}", str(root), seed
     try:

@@ -69,9 +69,11 @@ def make_plan(runs: Sequence[SweepRun]) -> list[list[SweepStage]]:
     keys, done = list(map(stage_keys, runs)), list(map(done_stages, runs))
     names = [run.config.run.name for run in runs]
     source: dict[str, str] = {}
+    # All that is done comes before all that is planned, from whichever run of the sweep.
     for name, own, finished in zip(names, keys, done, strict=True):
         for stage in finished:
             source.setdefault(own[stage], name)
+
     plan = []
     for name, own, finished in zip(names, keys, done, strict=True):
         stages = []
@@ -105,6 +107,7 @@ def plan_text(runs: Sequence[SweepRun], plan: Sequence[Sequence[SweepStage]]) ->
             for stage in stages
         ]
         lines.append(f"{run.config.run.name.ljust(width)}  {', '.join(cells)}")
+
     counts = [sum(s.action == kind for row in plan for s in row) for kind in ("run", "shared")]
     lines.append(
         f"{len(runs)} runs: {counts[0]} stages to run, {counts[1]} shared, "

@@ -29,6 +29,7 @@ def write_results(sweep: Sweep, complete: Sequence[int], failures: Sequence[Fail
         summary = read_summary(_folder(run) / SUMMARY)
         m_int = str(hash_path(_folder(run) / "adapters/M_int"))
         results.append(Result(run.variant, run.seed, summary, m_int))
+
     table = sweep_table(
         results,
         sweep.variants,
