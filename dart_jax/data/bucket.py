@@ -86,5 +86,6 @@ def _copy_file(system: Any, path: str, target: Path) -> None:
 
 def _cache_folder() -> Path:
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative path counts as none, as the XDG specification asks.
     folder = given if given.is_absolute() else Path.home() / ".cache"
     return folder / "dart_jax" / "buckets"

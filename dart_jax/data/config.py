@@ -43,6 +43,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "data")
+        # As floats, shares that add up to 1 on paper need not do so to the last digit.
         if not math.isclose(math.fsum(self.shares), 1):
             raise BadSetting(
                 f"data.shares: {shown(self.shares)} add up to {math.fsum(self.shares):g}; give "

@@ -157,11 +157,14 @@ class _Row:
             raise ValueError("token_weights without a completion")
 
         spans = weight_spans(completion, self.token_weights)
+        # A labelled text without a conclusion line gets one, which is trained on whatever else
+        # weighs 0.
         if self.label is None or analysis_text(completion) != completion.strip():
             check_supervised(completion, spans)
         if self.label is None:
             return spans
 
+        # Written otherwise, a conclusion is rewritten: spans would no longer lie on its words.
         text, line = completion.strip(), conclusion_line(Decision(self.label))
         if text not in (analysis_text(text), f"{analysis_text(text)}\n{line}"):
             raise ValueError(
@@ -209,6 +212,7 @@ def _as_meant(written: dict[str, Any]) -> dict[str, Any]:
     messages = row.get("messages")
     first_texts = []
     if isinstance(messages, list):
+        # The user's first turn comes first, or after the system's.
         first_texts = [turn["content"] for turn in messages[:2] if _is_users(turn)]
     if row.get("prompt") in first_texts:
         del row["prompt"]
@@ -236,6 +240,7 @@ def load_hub(name: str, split: str, learn_turns: str = "last") -> list[CustomIte
     where = f"{name} ({split})"
     rows: list[_Row] = []
     try:
+        # `len(rows)` counts, since reading the next row may fail, too, and is to name its place.
         for columns in load_dataset(name, split=split):
             rows.append(_hub_row(columns, f"{where}, row {len(rows) + 1}"))
     except DatasetGenerationError as error:
@@ -300,14 +305,17 @@ def _earlier_turns(row: _Row, row_id: str) -> list[CustomItem]:
     turns = row.conversation()
     items = []
     for place, turn in enumerate(turns):
+        # A greeting that nobody asked for is the answer to no prompt.
         if place == 0 or turn.role != "assistant" or not turn.content.strip():
             continue
+
         question = Question(
             id=f"{row_id}/turn-{place + 1}",
             benchmark=row.benchmark,
             condition=None,
             text=_transcript(turns[:place]),
             answer=NO_OPTIONS,
+            # As the row's own: a split by scenario does not divide a conversation.
             scenario_id=row.scenario or row_id,
             messages=turns[:place],
         )
@@ -347,6 +355,7 @@ def _check_completion(completion: str, label: str) -> None:
     decision, problem = parse_conclusion(completion)
     if decision is not None and decision != label:
         raise ValueError(f"completion concludes {decision.value}, but label is {label}")
+    # Where there is no conclusion line one is added; a line that cannot be read is a mistake.
     if decision is None and problem != NO_LINE:
         raise ValueError(f"completion: {problem}")
     if decision is not None and not ends_in_its_conclusion(completion):

@@ -110,10 +110,12 @@ def _pickled_rows(path: Path, name: str) -> list[_Row]:
 
 
 def _pickled_row(path: Path, row_id: str, condition: Condition, row: object) -> _Row:
+    # Exact types, since to `isinstance` a bool is an int.
     types = [type(value) for value in row] if isinstance(row, (list, tuple)) else []
     if types not in ([str, int, str], [str, int, int]):
         raise BadRecord(f"{path}: {row_id}: expected [question, answer, scenario id], got {row!r}")
     question, answer, scenario_id = row
+    # The reader of JSONL refuses these itself; a pickle can hold what no text file can.
     if not is_unicode(f"{question}{scenario_id}"):
         raise BadRecord(f"{path}: {row_id}: half a surrogate pair; fetch the file again")
     try:

@@ -51,6 +51,7 @@ def download(file: PublicFile, target: Path) -> None:
 
     if not is_published(part, file):
         size = part.stat().st_size
+        # Left there, it would be what the next attempt goes on from.
         part.unlink()
         raise BadDownload(
             f"{file.url}: what came ({size:,} bytes) is not the published file, whose checksum is "
@@ -107,6 +108,7 @@ def _receive(url: str, part: Path) -> None:
                 raise _broken_off(url, out.tell(), str(error)) from error
             received = out.tell() - before
 
+    # A connection that is closed early reads like the end of the file.
     if expected is not None and received < expected:
         raise _broken_off(url, before + received, f"{before + expected:,} were promised")
 

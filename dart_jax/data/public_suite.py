@@ -8,6 +8,7 @@ from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.data.difference_awareness import present_files
 from dart_jax.data.download import BadDownload, PublicFile, is_published
 
+# A commit and no branch: the checksums below are those of its files.
 FOLDER_URL = (
     "https://raw.githubusercontent.com/Angelina-Wang/difference_awareness/"
     "2349531cafee07ea58a3e7e95827e8ad5f1a1a91/benchmark_suite"
@@ -44,6 +45,7 @@ def files_to_fetch(folder: Path) -> dict[Path, PublicFile]:
         present = present_files(folder, benchmark)
         if not present:
             wanted[folder / f"{benchmark}_1k.pkl"] = file
+        # The JSONL form was not published: there is nothing to compare it with.
         elif present[0].suffix == ".pkl" and not is_published(present[0], file):
             raise BadDownload(
                 f"{present[0]} is not the published file, whose checksum is {file.digest}; move "

@@ -20,6 +20,7 @@ from pydantic import Discriminator, Tag
 from dart_jax.records import BadRecord, Turn, digest
 
 
+# Told before validation, so that an error is about the form that was meant, not about both.
 def _form(value: Any) -> str:
     return "text" if isinstance(value, str) else "messages"
 

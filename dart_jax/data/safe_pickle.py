@@ -53,6 +53,7 @@ class _Scalar:
     def __new__(cls, dtype: _Dtype, data: bytes) -> object:
         if dtype.code in _STRUCT_CODES:
             return struct.unpack(dtype.byteorder + _STRUCT_CODES[dtype.code], data)[0]
+        # numpy fills a text up to its width with zeros.
         return data.decode(_UTF32[dtype.byteorder]).rstrip("\0")
 
     def __setstate__(self, state: object) -> None:

@@ -40,6 +40,7 @@ def make_splits(config: DataConfig) -> dict[str, list[Question]]:
     if config.split_by == "none":
         _check_unique(questions)
         splits = {"train": questions, "validation": [], "test": []}
+        # Only this split is checked and cut below: the others are empty on purpose.
         limits = {"train": config.max_train}
     else:
         splits = split(questions, by=config.split_by, seed=config.seed, shares=config.shares)
@@ -81,6 +82,7 @@ def split(
     Raises:
         ValueError: Two questions share an id.
     """
+    # Own rows may have no condition, and None cannot be compared with one.
     questions = sorted(questions, key=lambda q: (q.benchmark, q.condition or "", q.id))
     _check_unique(questions)
 
@@ -211,6 +213,7 @@ def _components(links: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     for key, content in links:
         current = component.setdefault(key, key)
         members.setdefault(current, [key])
+
         # A key with the same content came before: its component takes all keys of this one.
         earlier = component[first_key.setdefault(content, key)]
         if earlier != current:
@@ -225,6 +228,7 @@ def _stratum(question: Question) -> Stratum:
 
 
 def _hash(*parts: object) -> str:
+    # The first part names the purpose: what is split, taken and held out are in unrelated orders.
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8")).hexdigest()
 
 

@@ -41,6 +41,7 @@ class Passage:
             raise ValueError("give either text, or start and end")
 
 
+# Told before validation, so that an error is about the form that was meant, not about both.
 def _form(value: Any) -> str:
     return "passage" if isinstance(value, dict | Passage) else "word"
 
@@ -59,6 +60,7 @@ def weight_spans(text: str, written: Sequence[float | Passage]) -> tuple[WeightS
         ValueError: Numbers and passages are mixed, there is not one number per word, or a passage
             does not occur, occurs more than once, or overlaps another; a bad weight.
     """
+    # An empty list never comes here: it counts as no weights.
     places = _words(text, written) if _form(written[0]) == "word" else _passages(text, written)
     spans = []
     for number, (start, end, weight) in enumerate(places):
@@ -97,6 +99,7 @@ def _words(text: str, written: Sequence[float | Passage]) -> list[tuple[int, int
         raise ValueError(
             f"token_weights: {len(written)} numbers, but completion has {len(ends)} words"
         )
+    # Each word begins where the one before it ended, as tokens do: they carry their blank in front.
     return list(zip([0, *ends[:-1]], ends, map(float, written), strict=True))
 
 

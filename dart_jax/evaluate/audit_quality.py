@@ -82,12 +82,15 @@ def audit_quality(
 ) -> AuditQuality:
     """Measure an audit's confirmed drift against the truth, over all of its pairs."""
     confirmed = audited_drift(audited.pairs, audited.outcomes)
+    # By id: the resamples do not depend on the order of the input.
     asked = sorted(audited.questions, key=lambda question: question.id)
     paired = [question for question in asked if question.id in truth]
     clusters = np.array([scenario_of(question) for question in paired], str)
 
     is_drift = np.array([truth[question.id] is not None for question in paired], bool)
+    # None, no verdict, confirms nothing: such a drift is missed, and no false alarm.
     said = np.array([confirmed[question.id] is True for question in paired], bool)
+    # F1 is a ratio of sums, too, 2 found / (drift + said): one bootstrap serves all three.
     found, either = is_drift & said, is_drift.astype(int) + said
 
     def interval(parts: np.ndarray, wholes: np.ndarray) -> Bounds | None:

@@ -86,6 +86,7 @@ def unseen_share(clusters: int, confidence: float) -> float:
         confidence: Coverage of the two-sided interval, in (0, 1).
     """
     tail = (1 - confidence) / 2
+    # At this share the chance that none of the clusters seen differs is just `tail`.
     return 1 - tail ** (1 / clusters)
 
 

@@ -93,6 +93,7 @@ def paired_runs(runs: Sequence[ComparedRun], config: EvaluateConfig, seed: int) 
 def _compared(
     run: ComparedRun, first: ComparedRun, model: str, config: EvaluateConfig, seed: int
 ) -> Difference:
+    # Paired by place: both files are in the order of the question ids, and the ids are equal.
     run_right = [line.right(model) for line in run.decisions]
     first_right = [line.right(model) for line in first.decisions]
     correct = {"run": np.array(run_right), "first": np.array(first_right)}
@@ -105,6 +106,7 @@ def _compared(
 
 
 def _questions(run: ComparedRun) -> dict[str, tuple[str, str, str]]:
+    # The text counts, not the id alone: own rows may keep their ids when they are rewritten.
     return {
         line.question_id: (line.text_digest, line.condition, line.scenario_id)
         for line in run.decisions

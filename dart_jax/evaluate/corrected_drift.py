@@ -29,6 +29,7 @@ def corrected_drift(
     if agreement is None or agreement.source == "page_open" or agreement.error is None:
         return None
     error = agreement.error
+    # The correction divides by this sum less 1; at 0 a verdict tells nothing of the pair.
     if error.sensitivity + error.specificity <= 1:
         return None
 
@@ -70,6 +71,7 @@ def true_rate(observed: float, size: float, error: ErrorRates, confidence: float
     sensitivity = (error.positives * error.sensitivity + 1) / n_drift
     specificity = (error.negatives * error.specificity + 1) / n_none
 
+    # From here on with the adjusted shares: the interval does not lie evenly about the value.
     youden = sensitivity + specificity - 1
     rate = (share + specificity - 1) / youden
     of_drift = sensitivity * (1 - sensitivity) / n_drift

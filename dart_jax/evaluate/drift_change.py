@@ -108,6 +108,7 @@ def drift_change(
         seed: Seed of the resampling.
     """
     before, after = drifted["M_int"], drifted["M_DART"]
+    # By id: the resamples do not depend on the order of the input.
     asked = sorted(questions, key=lambda question: question.id)
     paired = [question for question in asked if question.id in before and question.id in after]
 
@@ -121,6 +122,8 @@ def drift_change(
     use = np.array(decided, bool)
     was_drift, is_drift = np.array(was, bool), np.array(is_now, bool)
     clusters = np.array([scenario_of(question) for question in paired], str)
+    # The share that is left is resampled, since it is a ratio of counts; the reduction is 1 less
+    # it, which changes the places of the bounds.
     left = ratio_interval(is_drift, was_drift, clusters, config, seed)
     low, high = (None, None) if left is None else (1 - left[1], 1 - left[0])
 
@@ -138,6 +141,7 @@ def drift_change(
             new=int((~was_drift & is_drift & use).sum()),
             undecided=int((~use).sum()),
         ),
+        # Each over all of its own pairs, whatever the other audit decided.
         rates={
             "M_int": drift_rate(asked, before, config, seed),
             "M_DART": drift_rate(asked, after, config, seed),
@@ -178,4 +182,6 @@ def _effective_size(values: np.ndarray, clusters: np.ndarray) -> float:
         return float(count)
 
     variance = count / (count - 1) * (residuals**2).sum() / len(values) ** 2
+    # Answers within a scenario may differ more than chance has it; the variance then promises
+    # more pairs than there are.
     return float(min(mean * (1 - mean) / variance, len(values)))

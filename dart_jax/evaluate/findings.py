@@ -81,8 +81,10 @@ def _of_accuracy(summary: RunSummary, confidence: float) -> Iterator[Finding]:
     [overall] = [row for row in summary.statistics.accuracy if row.by == "all"]
     tests = {(test.candidate, test.baseline): test for test in overall.comparisons}
     mostly = mostly_unparseable(summary)
+
     for candidate, baseline in _TOLD_ABOUT:
         test = tests.get((candidate, baseline))
+        # No shortcut baseline was fitted, or both names stand for one model.
         if test is None or (summary.m_dart_is_m_int and baseline == "M_int"):
             continue
         difference = estimate(test.difference, test.interval)
@@ -105,6 +107,7 @@ def _against_a_coin(overall: GroupAccuracy, confidence: float) -> Finding:
 
     accuracy = overall.models["M_DART"]
     bounds = accuracy.interval and (accuracy.interval[0] - 0.5, accuracy.interval[1] - 0.5)
+    # Accuracy is a count divided by n: rounding gives the count back.
     p = binomtest(round(accuracy.accuracy * overall.n), overall.n).pvalue
     difference = estimate(accuracy.accuracy - 0.5, bounds)
     return _finding("accuracy", "M_DART", COIN, difference, float(p), overall.n, confidence)
@@ -115,10 +118,12 @@ def _of_drift(summary: RunSummary, confidence: float) -> Iterator[Finding]:
     # One model has nothing to differ from itself by.
     if summary.m_dart_is_m_int:
         return
+
     if drift.reduction is not None:
         pair, questions = ("M_DART", "M_int"), drift.M_int.pairs
         p = drift.reduction_p
         yield _finding("confirmed drift", *pair, drift.estimate, p, questions, confidence)
+
     planted = summary.planted
     if planted is not None and planted.reduction.value is not None:
         reduction, questions = planted.reduction, planted.models["M_int"].n

@@ -85,6 +85,7 @@ def auroc(
         A share in [0, 1], 0.5 for a coin; None unless both kinds occur.
     """
     counts = np.ones(len(scores)) if weights is None else weights
+    # Counted by rank instead of over all pairs: every one of the resamples comes through here.
     _, rank = np.unique(scores, return_inverse=True)
     positive = np.bincount(rank, counts * is_positive)
     negative = np.bincount(rank, counts * ~is_positive)

@@ -123,6 +123,7 @@ def _check(prompts: Sequence[ExternalPrompt], responses: Mapping[str, GradedResp
     if others:
         raise ValueError(f"these rates are of hatecheck cases, not of {', '.join(others)}")
     unmatched = sorted({prompt.id for prompt in prompts} ^ responses.keys())
+    # The sets hide a case that comes twice; the lengths do not.
     if unmatched or len(prompts) != len(responses):
         raise UnmatchedGenerations(
             f"{len(prompts)} cases and {len(responses)} responses are not one to one: "

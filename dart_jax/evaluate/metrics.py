@@ -132,6 +132,7 @@ def answered_by_all(
     Returns:
         The remaining questions in their order, and each model's answers to them.
     """
+    # For all models alike: paired tests need the same questions on both sides.
     left_out = without_room(*answers.values())
     remaining = [question for question in questions if question.id not in left_out]
     answers_left = {}
@@ -183,11 +184,13 @@ def match_labelled(
         UnmatchedGenerations: As `match_answers`.
     """
     unlabelled = {question.id for question in questions if question.condition is None}
+    # An answer to no question at all stays in, so that it is named.
     measurable = [answer for answer in generations if answer.question_id not in unlabelled]
     return match_answers(labelled(questions), measurable)
 
 
 def _by_id(items: list[tuple[str, object]], what: str) -> dict:
+    # `dict` below would silently keep the last of two equal ids.
     counts = Counter(key for key, _ in items)
     repeated = {key for key, count in counts.items() if count > 1}
     if repeated:
@@ -205,6 +208,8 @@ def _indicators(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray
     decisions = [answer.decision for _, answer in rows]
     is_yes = [decision is Decision.YES for decision in decisions]
     is_unparseable = [decision is None for decision in decisions]
+    # Rows have labels, so that gold is never None: an unparseable answer is wrong, and what is not
+    # EQUAL is DIFF.
     correct = np.array([answer.decision is question.gold for question, answer in rows], float)
     equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
 
@@ -221,6 +226,7 @@ def _clusters(rows: list[tuple[Question, Generation]]) -> dict[str, np.ndarray]:
     """Return the scenario of each row in a rate's denominator."""
     scenarios = np.array([scenario_of(question) for question, _ in rows], str)
     equal = np.array([question.condition is Condition.EQUAL for question, _ in rows], bool)
+    # Masked as in `_indicators`: a value and its cluster stand in the same place.
     return {
         "accuracy": scenarios,
         "equal_accuracy": scenarios[equal],

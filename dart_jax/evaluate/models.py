@@ -32,6 +32,8 @@ METRICS = (
 POSSIBLE = {
     **dict.fromkeys((*RATES, "forced_accuracy", "auroc", "drift", *PLANTED), (0.0, 1.0)),
     "planted_harm": (0.0, float(max(Severity))),
+    # Cases are a count. A repair may add faults: more than all may then be left, and a reduction
+    # may be of any size below 0.
     **dict.fromkeys(("drift_cases", *LEFT), (0.0, math.inf)),
     **dict.fromkeys(("drift_reduction", "planted_reduction"), (-math.inf, 1.0)),
 }

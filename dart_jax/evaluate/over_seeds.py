@@ -56,8 +56,10 @@ def over_seeds(
     mean = math.fsum(known) / n if n else None
     if n < 2:
         return OverSeeds(n, mean, None, None, dict(values))
+
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (n - 1))
     half = float(t.ppf(0.5 + confidence / 2, n - 1)) * deviation / math.sqrt(n)
+
     least, greatest = possible
     return OverSeeds(n, mean, max(mean - half, least), min(mean + half, greatest), dict(values))
 
@@ -77,5 +79,6 @@ def difference_by_seed(
         other = than.values.get(seed)
         if value is not None and other is not None:
             differences[seed] = value - other
+
     least, greatest = possible
     return over_seeds(differences, confidence, (least - greatest, greatest - least))

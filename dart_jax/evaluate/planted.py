@@ -91,6 +91,7 @@ class Planted:
             ("severities", self.severities, SEVERITIES),
             ("audit", self.audit, AUDITED),
         ):
+            # The order, too: tables take theirs from the keys.
             if tuple(keys) != expected:
                 raise ValueError(f"planted.{name}: {', '.join(keys)}, not {', '.join(expected)}")
         for counts in (*self.models.values(), self.pool):
@@ -128,6 +129,7 @@ def planted_summary(
 
     of_m0 = {}
     for pair in tested["M_int"].pairs:
+        # M0 is the baseline of all pairs. Against an empty one, what its own answers hold counts.
         of_m0[pair.question_id] = planted_drift("", pair.baseline.text)
 
     of_pool = planted_truth(pool, omissions)

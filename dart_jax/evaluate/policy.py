@@ -201,10 +201,12 @@ def _accuracies(
 
     correct = {}
     for side, of_side in answers.items():
+        # In the order of the ids, which `policy_summary` has given the questions, too.
         matched = match_labelled(questions, of_side)
         correct[side] = np.array([answer.decision is question.gold for question, answer in matched])
 
     scenarios = np.array([scenario_of(question) for question in has_label], str)
+    # `groups_of` lists all questions first; the policy is tested on no smaller group.
     everything = groups_of(has_label)[:1]
     [row] = accuracy_rows(everything, correct, scenarios, (("with", "without"),), config, seed)
 
@@ -218,6 +220,7 @@ def _scores(questions: Sequence[Question], side: Side, name: str) -> dict[str, n
         if score.model == name:
             score_of[score.scorer][score.question_id] = score.value
 
+    # Callers take means, and that of no score would be nan, which no summary may hold.
     if not questions:
         return {}
 

@@ -35,6 +35,7 @@ def ratio_interval(
 
     if not part.any() or np.array_equal(part, whole):
         ratio = 1.0 if part.any() else 0.0
+        # A cluster without a whole has no ratio: it has not been seen to agree.
         return agreed_interval(ratio, np.count_nonzero(whole), config.confidence, SHARE)
 
     ratios = []
@@ -42,4 +43,5 @@ def ratio_interval(
         wholes_drawn = whole[drawn].sum(axis=1)
         defined = wholes_drawn > 0
         ratios.append(part[drawn].sum(axis=1)[defined] / wholes_drawn[defined])
+
     return percentiles(np.concatenate(ratios), config.confidence)

@@ -111,6 +111,7 @@ def refusal_error(
 
     # Answers drawn again with replacement are counts drawn from a multinomial distribution.
     rng = np.random.default_rng(seed)
+    # Without answers all shares are 0, and every measure comes out as not defined.
     shares = counts / max(len(labels), 1)
     resampled = _measures(rng.multinomial(len(labels), shares, config.bootstrap_samples))
 

@@ -45,6 +45,7 @@ def reliability(probabilities: np.ndarray, is_diff: np.ndarray) -> Reliability:
         probabilities: [n] in [0, 1], n at least 1.
         is_diff: [n] true where YES is right.
     """
+    # A probability of exactly 1 belongs to the last bin.
     places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
     for place in np.unique(places):

@@ -61,6 +61,7 @@ def shortcut_baseline(train: Sequence[Question], test: Sequence[Question]) -> Sh
 
     _check(train, test)
 
+    # Pairs of words, too: what gives a label away may be their order alone.
     classifier = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     )
@@ -94,6 +95,7 @@ def shortcut_metrics(
         return model_metrics([], [], config, seed)
 
     answered, answered_by = answered_by_all(questions, {**answers, SHORTCUT: shortcut.answers})
+    # The baseline concludes on labelled questions only.
     own = model_metrics(labelled(answered), answered_by[SHORTCUT], config, seed)
     return with_forced(own, answered, shortcut.margins, config, seed)
 
@@ -105,6 +107,7 @@ def _answer(question: Question, is_diff: bool) -> Generation:
         text="",
         decision=Decision.YES if is_diff else Decision.NO,
         unparseable=None,
+        # Without a text nothing stops: the decision alone tells `had_room` that there was room.
         stop=None,
         prompt_tokens=0,
         new_tokens=0,

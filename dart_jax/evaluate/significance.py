@@ -118,9 +118,11 @@ def sign_flip_p(differences: np.ndarray, clusters: np.ndarray) -> float:
 
     chances[reach] = 1.0
     for size in sizes:
+        # `roll` wraps around, but only zeros: no sum reaches an end before the last cluster.
         chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
 
     is_extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(sums.sum()))
+    # Rounding errors of the sum may pass 1.
     return float(min(1.0, chances[is_extreme].sum()))
 
 

@@ -176,6 +176,7 @@ def statistics(
 
     correct = {}
     for name, of_model in answers.items():
+        # In the order of the ids, as `ordered` is: one mask fits all models.
         matched = match_labelled(questions, of_model)
         correct[name] = np.array([answer.decision is question.gold for question, answer in matched])
 
@@ -215,6 +216,7 @@ def groups_of(questions: Sequence[Question]) -> list[Group]:
         ("condition", "EQUAL", ~diff),
     ]
 
+    # A group without a question has no mean.
     return [group for group in groups if group[2].any()]
 
 
@@ -271,6 +273,7 @@ def accuracy_rows(
     corrected = _corrected(all_comparisons, lambda by, row: (by, row.candidate, row.baseline))
     width = len(compared)
 
+    # `_corrected` keeps the order, so that each row gets its own comparisons back.
     return [
         replace(row, comparisons=corrected[place * width : (place + 1) * width])
         for place, row in enumerate(rows)
@@ -301,6 +304,7 @@ def _condition_rows(
     for scorer, of_model in _columns(questions, scores).items():
         for model, values in of_model.items():
             for by, group, mask in groups:
+                # Within one condition there is nothing to compare it with.
                 if by != "condition":
                     test = mann_whitney(values[mask & diff], values[mask & ~diff])
                     names = (by, group, scorer, model, "score", "DIFF", "EQUAL")
@@ -342,6 +346,7 @@ def _columns(
     """Arrange scores by scorer and model as [n] values in the order of the questions."""
     score_of: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for score in scores:
+        # The models of later cycles are scored in the same file, and are in no test.
         if score.model in MODELS:
             score_of[score.scorer][score.model][score.question_id] = score.value
 

@@ -64,6 +64,7 @@ class Drift:
         _check_names("drift.rates", self.rates, AUDITED)
         before = self.changes.repaired + self.changes.persisting
         after = self.changes.persisting + self.changes.new
+        # Not `!=`: drift that is undecided on the other side was confirmed, and is in no change.
         if before > self.M_int.confirmed or after > self.M_DART.confirmed:
             raise ValueError("drift.changes: more drift than the audits confirmed")
 

@@ -162,6 +162,7 @@ def sweep_table(
     for variant in present:
         rows.append(_row(variant, "M_DART", [variant], results, confidence))
 
+    # Seeds are texts, as the keys of JSON are: the table reads back as it was.
     shortcut = {str(r.seed): r.summary.shortcut_baseline.accuracy for r in results}
     summaries = [result.summary for result in results]
 
@@ -206,6 +207,8 @@ def _same_model(results: Sequence[Result], variants: Sequence[str], model: str) 
     groups: list[list[str]] = []
     for name in variants:
         for group in groups:
+            # With every member: after failed runs two variants may share no seed with each other,
+            # and agree with a third that has both.
             if all(_agree(digests[member], digests[name]) for member in group):
                 group.append(name)
                 break
@@ -223,6 +226,7 @@ def _agree(first: Mapping[int, str], second: Mapping[int, str]) -> bool:
 def _row(
     name: str, model: str, variants: list[str], results: Sequence[Result], confidence: float
 ) -> SweepRow:
+    # The variants of a row agree on every seed, so that any one of them stands for all.
     summaries = {r.seed: r.summary for r in results if r.variant in variants}
     metrics = {}
     for metric in METRICS:
@@ -237,6 +241,7 @@ def _mean_weights(summaries: Sequence[RunSummary]) -> dict[str, float]:
     """Average the loss weight of one repair target, by severity."""
     weights = {}
     for severity in SEVERITIES:
+        # Over targets and not over seeds: a seed of few repairs weighs less.
         repaired = [s.repair[severity] for s in summaries if severity in s.repair]
         examples = sum(each.examples for each in repaired)
         if examples:
@@ -247,13 +252,17 @@ def _mean_weights(summaries: Sequence[RunSummary]) -> dict[str, float]:
 def _metric(summary: RunSummary, model: str, metric: str) -> float | None:
     if metric in RATES:
         return getattr(summary.models[model], metric)
+
     if metric in ("forced_accuracy", "auroc"):
         measured: Estimate | None = getattr(summary.models[model], metric)
         return None if measured is None else measured.value
+
     if metric == "drift_reduction":
         return summary.drift.reduction if model == "M_DART" else None
+
     if metric in ("drift", "drift_cases"):
         return _drift(summary, model, metric)
+
     return None if summary.planted is None else _planted_metric(summary.planted, model, metric)
 
 
@@ -268,12 +277,16 @@ def _drift(summary: RunSummary, model: str, metric: str) -> float | None:
 
 def _planted_metric(planted: Planted, model: str, metric: str) -> float | None:
     faults = planted.models[model]
+    # Not always a severity: `harm` and `reduction` stand in its place, and nothing after `planted`.
     kind, _, severity = metric.partition("_")
+
     if kind == "left":
         before = planted.models["M_int"].by_severity[severity]
         return faults.by_severity[severity] / before if model == "M_DART" and before else None
+
     if severity == "reduction":
         return planted.reduction.value if model == "M_DART" else None
+
     if not faults.n:
         return None
     if severity == "harm":

@@ -42,15 +42,18 @@ def noise_floor(calibration: Calibration | None, summary: RunSummary) -> Section
             " measures it and writes this report anew.",
         )
         return Section("Noise floor", (not_measured,), anchor="noise")
+
     left_out = ""
     if calibration.no_room:
         left_out = f" ({calibration.no_room} more left no room for an answer)"
+
     by_construction = ""
     if summary.tau_set == "auto":
         by_construction = (
             f" Tau was set on such pairs, so that its rate is at most {100 * AUTO_LEVEL:g} % by "
             "construction; on other questions it may be higher."
         )
+
     lead = note(
         f"M0 against M0 under {len(calibration.seeds)} seeds on {calibration.questions} questions "
         f"of the drift pool{left_out}: any delta above tau is sampling noise. In an audit both "
@@ -58,6 +61,7 @@ def noise_floor(calibration: Calibration | None, summary: RunSummary) -> Section
         f"{100 * calibration.confidence:g} % intervals, the question as the unit."
         f"{by_construction}"
     )
+
     picture = Figure(
         "null_deltas",
         f"Score differences of M0 against itself; {protocol_words(summary)}",
@@ -75,6 +79,7 @@ def _expected(calibration: Calibration, summary: RunSummary) -> Table:
         by_noise = Estimate(floor.rate * pairs, floor.low * pairs, floor.high * pairs)
         cells = {"audited": name, "pairs": pairs, "screened": counts.screened}
         rows.append({**cells, "by_noise": by_noise, "confirmed": counts.confirmed})
+
     columns = (
         Column("audited", "audited against M0"),
         Column("pairs", "pairs", "count"),
@@ -92,6 +97,7 @@ def noise_tables(noise: NoiseFloor) -> tuple[Table, Table]:
 
 
 def _rates_table(noise: NoiseFloor) -> Table:
+    # All scorers have the same rates and, below, the same grid: the first speaks for all.
     levels = [threshold.level for threshold in next(iter(noise.scorers.values())).thresholds]
     rows = []
     for name, scorer in noise.scorers.items():
@@ -100,10 +106,13 @@ def _rates_table(noise: NoiseFloor) -> Table:
         for threshold in scorer.thresholds:
             row[f"tau_{threshold.level:g}"] = _tau(threshold)
         rows.append(row)
+
     columns = [Column("scorer", "scorer")]
     columns.append(Column("at_tau", f"false positives at tau {noise.tau:g}, %", "interval"))
     for level in levels:
         columns.append(Column(f"tau_{level:g}", f"tau for {100 * level:g} %", "measure"))
+
+    # The last rate is the lowest: the first that too few questions cannot show.
     caption = "False positives of the screen, M0 against itself"
     if any(scorer.thresholds[-1].tau is None for scorer in noise.scorers.values()):
         caption += "; n/a: the rate needs more questions than 1 / rate"
@@ -117,6 +126,7 @@ def _grid_table(noise: NoiseFloor) -> Table:
         row: dict[str, Any] = {"tau": f"{first.tau:g}"}
         row |= {name: _rate(scorer.rates[place]) for name, scorer in scorers.items()}
         rows.append(row)
+
     columns = (Column("tau", "tau"), *(Column(name, f"{name}, %", "interval") for name in scorers))
     return Table("noise_grid", "False positives by tau, M0 against itself", columns, rows)
 
@@ -160,10 +170,12 @@ def people(agreement: Agreement | None, judged: bool) -> Section:
         "item within strata.",
     )
     blocks: list[Block] = [lead, people_table(agreement, judged)]
+
     if agreement.needs:
         blocks.append(sample_note(agreement))
     blocks += _error(agreement)
     blocks += _undecided(agreement)
+
     blocks.append(_strata_table(agreement))
     silent = [name for name, stratum in agreement.strata.items() if not stratum.annotated]
     if silent:
@@ -184,6 +196,7 @@ def people_table(agreement: Agreement, judged: bool) -> Table:
         {"what": "drift", **_cells(agreement.drift, "")},
         {"what": "drift, published", **{key: Estimate(value) for key, value in PAPER.items()}},
     ]
+
     groups = {"type": agreement.type} if judged else {}
     for group, measures in {**groups, "severity": agreement.severity}.items():
         weighting = " (quadratic weights)" if group == "severity" else ""
@@ -194,6 +207,7 @@ def people_table(agreement: Agreement, judged: bool) -> Table:
             if key.endswith(" f1"):
                 name = key.removesuffix(" f1")
                 rows.append({"what": f"{group}: {name}", **_cells(measures, f"{name} ")})
+
     columns = (
         Column("what", "audit against people"),
         Column("precision", "precision", "measure"),
@@ -216,6 +230,7 @@ def sample_note(agreement: Agreement) -> Note:
     wanted = f"±{agreement.half_width:.2g}"
     answered = sum(stratum.annotated for stratum in agreement.strata.values())
     pool = sum(stratum.pairs for stratum in agreement.strata.values())
+    # None, not defined, is too wide as well: no number of pairs is known to do.
     wide = {name: need for name, need in agreement.needs.items() if need.more != 0}
     if not wide:
         return note(f"{answered} annotated pairs: precision, recall and kappa within {wanted}.")
@@ -248,6 +263,7 @@ def _error(agreement: Agreement) -> list[Block]:
     error = agreement.error
     if error is None:
         return []
+
     row = {
         "sensitivity": Estimate(error.sensitivity),
         "specificity": Estimate(error.specificity),
@@ -291,6 +307,7 @@ def _between(agreement: Agreement) -> Block:
     found = agreement.between_annotators
     if not found.pairs:
         return note("One person annotated: how well people agree is not known.")
+
     rows: list[dict[str, Any]] = [{"who": "all, alpha", "items": found.items, **found.alpha}]
     for pair in found.pairs:
         who = f"{' and '.join(pair.annotators)}, kappa"

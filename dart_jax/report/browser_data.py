@@ -47,19 +47,25 @@ def browser_data(run_path: Path, config: Mapping[str, Any]) -> dict[str, Any] | 
     path = run_path / QUESTIONS
     if not path.exists():
         return None
+
     questions = {question.id: question for question in read_jsonl(path, Question)}
     screen_by = config["audit"]["screen_by"]
     pool = read_pool(run_path, screen_by)
     blind = page_key(list(pool.pairs.values()), pool.outcomes, BLIND)
+
     pool_cases = _cases("pool", {"M_int": pool}, questions)
     _add_items(pool_cases, blind, page_key(list(pool.pairs.values()), pool.outcomes, OPEN))
     _add_repairs(pool_cases, run_path / "repair/targets.jsonl")
+
     tested = {name: read_tested(run_path, name, screen_by) for name in AUDITED}
     cases = _cases("test", tested, questions) + pool_cases
     place = {case["id"]: number for number, case in enumerate(cases)}  # the pool's, where in both
+
     name = config["run"]["name"]
     return {
         "run": visible(name),
+        # Sorted: a new judgement changes the queue, and must not hide the answers given so far,
+        # which the browser keeps under this key.
         "key": digest([name, sorted(keyed.item for keyed in blind)])[:16],
         "cases": cases,
         "queue": [place[visible(keyed.question_id)] for keyed in blind],
@@ -72,6 +78,7 @@ def _cases(
     scores = _scores([score for audit in audits.values() for score in audit.scores])
     cases = []
     for id, pair in next(iter(audits.values())).pairs.items():
+        # The first pair brings M0's answer, which is the same in all audits.
         answers = [pair.baseline, *(audit.pairs[id].candidate for audit in audits.values())]
         question = questions[id]
         cases.append(

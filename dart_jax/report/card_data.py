@@ -15,6 +15,7 @@ _SUITES = {"mini": "dart_jax_mini", "difference_awareness": "difference_awarenes
 # The hub's identifiers of the licences that the known bases come under, by the start of the name.
 _LICENCES = {
     "HuggingFaceTB/SmolLM2": "apache-2.0",
+    # With its hyphen: 3.1 comes under another licence.
     "meta-llama/Meta-Llama-3-": "llama3",
     "meta-llama/Meta-Llama-3.1": "llama3.1",
     "meta-llama/Llama-3.1": "llama3.1",
@@ -54,14 +55,18 @@ def card_data(
         tags = ["dart", "difference-awareness", "fairness", *tags]
     if planted:
         tags.append("planted-faults")
+
+    # The hub takes results only with a model's name, and each with its data set.
     if metrics is not None and datasets:
         name = f"{base.split('/')[-1]}-DART-{adapter}"
         results = _results(metrics, datasets)
+
     return ModelCardData(
         base_model=base,
         base_model_relation="adapter" if form == "peft" else "finetune",
         datasets=datasets or None,
         eval_results=results,
+        # Nobody has said in what language one's own data is.
         language=None if data["suite"] in OWN_SUITES else "en",
         library_name="peft" if form == "peft" else "transformers",
         license=_licence(base),

@@ -20,6 +20,7 @@ def shown(column: Column, row: Any) -> str:
     if column.key not in row:
         return ""
     value = row[column.key]
+    # Only the page has a link; in every other format the cell is its value.
     value = value.value if isinstance(value, Browse) else value
     if value is None:
         return NOT_DEFINED
@@ -87,6 +88,7 @@ def csv_values(column: Column, row: Any) -> list[Any]:
     value = value.value if isinstance(value, Browse) else value
     if value is None:
         return [None] * len(csv_names(column))
+
     match column.kind:
         case "interval" | "measure" | "pairs":
             return [value.value, value.low, value.high]

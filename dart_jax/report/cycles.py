@@ -19,6 +19,7 @@ def cycles(summary: RunSummary, planned: int) -> Section | None:
     """
     if planned == 1:
         return None
+
     rows = []
     for number, cycle in enumerate(summary.cycles, 1):
         row: dict[str, Any] = {

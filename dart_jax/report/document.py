@@ -220,6 +220,7 @@ class Document:
     sections: tuple[Section, ...]
 
     def __post_init__(self) -> None:
+        # Each is written to a file of its name: the second would overwrite the first.
         for kind in (Table, Figure):
             names = [block.name for block in walk(self.sections) if isinstance(block, kind)]
             repeated = {name for name in names if names.count(name) > 1}

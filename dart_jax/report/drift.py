@@ -127,8 +127,10 @@ def reduction_note(summary: RunSummary) -> Note:
     reduction = summary.drift.reduction
     if reduction is None:
         return note("M_int has no confirmed drift on test questions: a reduction is not defined.")
+
     before, after = summary.drift.M_int.confirmed, summary.drift.M_DART.confirmed
     direction = "more" if reduction < 0 else "less"
+
     tested = ""
     if summary.drift.reduction_interval is not None and summary.drift.reduction_p is not None:
         interval = with_bounds(summary.drift.estimate, percent)
@@ -154,6 +156,7 @@ def _before_and_after(summary: RunSummary) -> Table:
         return cells
 
     rows = [row("all", (before.confirmed, after.confirmed), {})]
+    # The page's browser filters by the severity's number.
     for number, severity in enumerate(SEVERITIES, 1):
         counts = (before.by_severity[severity], after.by_severity[severity])
         rows.append(row(severity, counts, {"severity": str(number)}))
@@ -229,6 +232,7 @@ def _screen_blocks(summary: RunSummary) -> list[Block]:
             rows.append({"audited": name, **vars(counts.screen)})
     if not rows:
         return []
+
     columns = (
         Column("audited", "the screen against the judge"),
         Column("found", "found", "count"),
@@ -236,6 +240,7 @@ def _screen_blocks(summary: RunSummary) -> list[Block]:
         Column("recall", "recall, %", "rate"),
         Column("precision", "precision, %", "rate"),
     )
+
     words = (
         "The judge saw every pair. Found and missed: confirmed pairs that the screen would have "
         "passed on to the judge or held back; precision is over screened pairs with a verdict."
@@ -254,6 +259,7 @@ def _scorer_blocks(summary: RunSummary, above_tau: Mapping[str, Mapping[str, int
         row: dict[str, Any] = {"scorer": scorer}
         row |= {model: counts[scorer] for model, counts in above_tau.items()}
         rows.append(row)
+
     columns = (Column("scorer", "scorer"), *(Column(name, name, "count") for name in above_tau))
     caption = f"Test pairs by scorer, above {tau_words(summary)}"
     return [Table("above_tau", caption, columns, rows)]
@@ -268,8 +274,10 @@ def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:
     cases = [(name, case) for name, listed in found.items() for case in listed]
     if not cases:
         return None
+
     rows = []
     for name, case in cases[:_LISTED]:
+        # In the order of `audit.orders`: the baseline first, then the candidate.
         first, second = case.opinions
         cells = {"audit": name, "question": case.question_id}
         rows.append({**cells, "first": _said(first), "second": _said(second)})
@@ -279,6 +287,7 @@ def uncertain(found: Mapping[str, Sequence[Uncertain]]) -> Section | None:
         Column("first", "M0 first"),
         Column("second", "M0 second"),
     )
+
     caption = "What the judge found worse in each order"
     blocks: list[Block] = [Table("uncertain", caption, columns, rows)]
     if len(cases) > len(rows):

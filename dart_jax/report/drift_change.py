@@ -44,6 +44,7 @@ def change_blocks(summary: RunSummary) -> list[Block]:
     row = change_cells(drift.estimate, drift.reduction_p, drift.changes)
     columns = (*CHANGE_COLUMNS, Column("undecided", "undecided", "count"))
     caption = f"Change of confirmed drift on test questions; {protocol_words(summary)}"
+    # Planted drift, whose table shares the other columns, is never undecided.
     row["undecided"] = drift.changes.undecided
     return [
         Table("drift_tests", caption, columns, [row]),

@@ -51,6 +51,7 @@ def external_sections(run_path: Path) -> list[Section]:
 
 def _stale(run_path: Path, path: Path) -> Section | None:
     """Say why figures are missing: the models were trained anew since."""
+    # Not by its dataclass, which would refuse a file of an earlier version.
     raw = json.loads(path.read_text(encoding="utf-8"))
     adapters = raw["adapters"].items()
     why = ""
@@ -88,6 +89,7 @@ def _outcomes_table(summary: OpenEndedSummary) -> Table:
             row["judge_failed"] = shares.judge_failed
             row |= {outcome: shares.estimate(outcome) for outcome in _OUTCOMES}
             rows.append(row)
+
     columns = (
         Column("model", "model"),
         Column("domain", "domain"),
@@ -107,6 +109,7 @@ def _outcome_tests_table(summary: OpenEndedSummary) -> Table:
                 test = getattr(tests, outcome)
                 row |= {f"{outcome}_{key}": value for key, value in vars(test).items()}
             rows.append(row)
+
     columns = [Column("model", "model"), Column("domain", "domain")]
     columns.append(Column("pairs", "pairs", "count"))
     for outcome in _TESTED:
@@ -114,6 +117,7 @@ def _outcome_tests_table(summary: OpenEndedSummary) -> Table:
         columns.append(Column(f"{outcome}_gained", f"{title}: gained", "count"))
         columns.append(Column(f"{outcome}_lost", "lost", "count"))
         columns.append(Column(f"{outcome}_p", "p", "p"))
+
     caption = "Each model against M0 on open-ended queries, exact McNemar"
     return Table("open_ended_tests", caption, tuple(columns), rows)
 
@@ -126,10 +130,12 @@ def suite_section(summary: ExternalSummary) -> Section:
         f"{summary.judge}."
     )
     blocks: list[Block] = [lead]
+
     no_room = max(summary.no_room.values())
     if no_room:
         blocks.append(no_room_note(no_room))
     blocks.append(_drift_table(summary))
+
     if summary.rates is not None:
         blocks += [note(_rates_words(summary)), _overall_rates_table(summary)]
         by_part = tuple(_rates_table(summary, part) for part in ("functionality", "group"))
@@ -161,6 +167,7 @@ def _drift_table(summary: ExternalSummary) -> Table:
         if model in summary.drift:
             row |= {key: getattr(summary.drift[model], key) for key in _AUDIT_KEYS}
         rows.append(row)
+
     columns = (
         Column("model", "model"),
         *(Column(f"score_{scorer}", f"mean score, {scorer}", "number") for scorer in scorers),
@@ -177,6 +184,7 @@ def _functionality_table(summary: ExternalSummary) -> Table:
         for model, parts in summary.drift_by_functionality.items():
             row[model] = parts[part].confirmed
         rows.append(row)
+
     columns = (
         Column("part", "functionality"),
         Column("pairs", "pairs", "count"),

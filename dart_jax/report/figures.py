@@ -29,6 +29,7 @@ _STYLE = {
     "axes.edgecolor": "#666666",
     "grid.color": "#E3E3E3",
     "figure.constrained_layout.use": True,
+    # Without a salt matplotlib draws the ids at random.
     "svg.hashsalt": "dart_jax",
     "svg.fonttype": "path",  # a reader's machine need not have the font
 }
@@ -69,6 +70,7 @@ def accuracy_by_benchmark(models: Mapping[str, ModelMetrics], shortcut: float | 
 
     if shortcut is not None:
         axes.axhline(100 * shortcut, label="shortcut\n(overall)", **_dashed(INK))
+    # Half way between the last benchmark and the bars of all questions.
     axes.axvline(len(benchmarks) - 0.325, color="#BBBBBB", linewidth=1)
     axes.set(ylim=(0, 100), ylabel="accuracy (%)")
     axes.set_xticks(places, [*map(literal, benchmarks), "overall"])
@@ -146,6 +148,7 @@ def null_histogram(noise: Calibration) -> Any:
     figure, panels = new_figure(width=8.6, height=0.6 + 2.3 * rows, rows=rows)
     edges = edges_through(noise.tau, np.concatenate(list(deltas.values())))
     most = max(np.histogram(values, edges)[0].max() for values in deltas.values())
+
     for (name, values), axes in zip(deltas.items(), np.atleast_1d(panels), strict=True):
         axes.hist(values, edges, color=COLOURS["M0"], edgecolor="white", linewidth=0.6)
         axes.axvline(noise.tau, **_dashed(INK))
@@ -153,10 +156,12 @@ def null_histogram(noise: Calibration) -> Any:
         for threshold, style, height in zip(thresholds, ("-.", ":"), (0.97, 0.83), strict=True):
             if threshold.tau is not None:
                 _marked(axes, threshold.tau, f"{100 * threshold.level:g} %", style, height)
+
         axes.set(ylabel="deltas (log above 1)")
         above = int((values > noise.tau).sum())
         axes.set_title(literal(f"{name}: {above} of {len(values)} above tau"), loc="left")
         _log_counts(axes, most)
+
     np.atleast_1d(panels)[-1].set_xlabel(
         f"harm score of M0 under one seed minus another   (dashed: tau = {noise.tau:g})"
     )
@@ -199,11 +204,13 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
                 figure, axes, "no repair training" if stage == "repair" else "no training"
             )
             continue
+
         steps = [step for step, _ in points]
         values = [loss for _, loss in points]
         marker = "o" if len(points) <= 40 else ""
         axes.plot(steps, values, color=COLOURS[model], linewidth=1.6, marker=marker, markersize=3.5)
         axes.set(xlabel="step", ylabel="loss (nats a token)")
+        # From zero: cut off below, a curve looks steeper than it is.
         axes.set_ylim(bottom=min(0.0, *values))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
@@ -213,7 +220,9 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
 def edges_through(tau: float, values: np.ndarray) -> np.ndarray:
     """Cut the values into about 40 equal bins, one edge exactly at tau."""
     low, high = min(values.min(), tau), max(values.max(), tau)
+    # All deltas may be equal, and bins need a width all the same.
     width = max(high - low, 0.02) / _BINS
+    # One bin more on either side, so that no rounding error leaves the outermost value out.
     below = int(np.ceil((tau - low) / width)) + 1
     above = int(np.ceil((high - tau) / width)) + 1
     return tau + width * np.arange(-below, above + 1)
@@ -235,6 +244,7 @@ def _saved(figure: Any, format: str, metadata: Mapping[str, None]) -> bytes:
     import matplotlib
 
     out = io.BytesIO()
+    # Salt and font type are read when the figure is saved, and not when it is made.
     with matplotlib.rc_context(_STYLE):
         figure.savefig(out, format=format, dpi=150, metadata=metadata)
     return out.getvalue()
@@ -279,6 +289,7 @@ def _whisker(axes: Any, place: float, height: float, bounds: tuple[float, float]
     if bounds is None:
         return
     low, high = (100 * bound for bound in bounds)
+    # matplotlib refuses a negative reach, which a rounding error would be.
     reach = [[max(0.0, height - low)], [max(0.0, high - height)]]
     axes.errorbar(place, height, reach, color=INK, capsize=3, linewidth=1.2)
 

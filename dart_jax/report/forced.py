@@ -24,10 +24,12 @@ def forced(summary: RunSummary) -> Section | None:
     table = forced_table(summary)
     if table is None:
         return None
+
     reliable = {}
     for name, metrics in summary.models.items():
         if metrics.reliability is not None:
             reliable[name] = metrics.reliability
+
     picture = Figure(
         "reliability",
         f"Probability of YES against the share of DIFF questions; {protocol_words(summary)}",
@@ -43,6 +45,7 @@ def forced_table(summary: RunSummary) -> Table | None:
         if metrics.reliability is not None:
             row = {"model": name, "accuracy": metrics.estimate("accuracy"), **forced_cells(metrics)}
             rows.append({**row, "ece": metrics.reliability.ece})
+    # The shortcut baseline always has odds; alone it is no table of forced decisions.
     if not any(row["model"] in summary.models for row in rows):
         return None
 
@@ -77,6 +80,7 @@ def _notes(summary: RunSummary) -> Iterator[Block]:
         "width; few questions make it larger. Intervals resample whole scenarios. The shortcut "
         "baseline's probability is that of its classifier.",
     )
+
     lacking = max(metrics.no_margin for metrics in summary.models.values())
     if lacking:
         yield note(

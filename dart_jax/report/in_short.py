@@ -46,6 +46,7 @@ def _sentences(summary: RunSummary, confidence: float) -> Iterator[Block]:
     if of_form:
         yield from _group("About form, not about knowledge", of_form)
         yield from form_notes(summary)
+    # Not those of form: more questions would not tell what such a model knows.
     yield from _needed(of_content)
     yield note(
         f"Brackets are {100 * confidence:g} % intervals. A difference stands out where its "

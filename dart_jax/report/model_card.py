@@ -92,10 +92,12 @@ def model_card(inputs: CardInputs) -> str:
         form=inputs.form,
         data=inputs.config["data"],
         adapter=inputs.adapter,
+        # A model of a later cycle is none of the summary's three, and claims no result.
         metrics=None if summary is None else summary.models.get(inputs.adapter),
         planted=inputs.planting is not None,
     )
     document = _fine_tune(inputs) if summary is None else _evaluated(inputs, summary)
+    # Last, so that the remark is in every table that there is.
     document = planted_document(document, inputs.planting)
     return f"---\n{front.to_yaml()}\n---\n\n{to_markdown(document)}"
 
@@ -153,6 +155,7 @@ def _fine_tune(inputs: CardInputs) -> Document:
         Section("What it is", (trained, *_storage_notes(inputs))),
         _use_own(inputs) if own_data else _use(inputs),
     ]
+
     if repaired:
         sections.append(_repair(inputs))
     sections += [
@@ -160,6 +163,7 @@ def _fine_tune(inputs: CardInputs) -> Document:
         Section("Evaluation", tuple(measured)),
         _versions(inputs),
     ]
+
     return Document(f"{inputs.base}, fine-tuned", tuple(sections))
 
 
@@ -190,6 +194,7 @@ def _storage_notes(inputs: CardInputs) -> Iterator[Note]:
     """Say how the weights are stored, and what a quantised base means for them."""
     if inputs.storage:
         yield note(inputs.storage)
+
     scheme = inputs.config["model"]["quantize"]
     if scheme != "none":
         where = "and the adapter can also be put on the weights as they were before quantisation"
@@ -213,6 +218,7 @@ def _use(inputs: CardInputs) -> Section:
         f"user = f{json.dumps(user)}",
         'messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]',
     ]
+
     prompt = note(
         "The model does not answer the question: it analyses it and ends with a line ",
         Code("Conclusion: YES"),
@@ -235,6 +241,7 @@ def _use_own(inputs: CardInputs) -> Section:
 
 
 def _listing(inputs: CardInputs, messages: list[str]) -> Listing:
+    # A name without an owner is none that the hub could find: the reader puts the path there.
     base = inputs.base if "/" in inputs.base else f"path/to/{inputs.base}"
     lines = [
         f"from transformers import AutoModelForCausalLM, {_TOKENIZER_CLASS[inputs.form]}",
@@ -279,6 +286,7 @@ def _data(inputs: CardInputs, summary: RunSummary) -> Section:
         "drift pool": f"{summary.drift_pool.pairs} questions",
         "test questions": str(summary.test_questions),
     }
+
     rows = [{"what": what, "value": value} for what, value in facts.items()]
     columns = (Column("what", "what"), Column("value", "value"))
     return Section("Data", (Table("data", "", columns, rows),))
@@ -302,6 +310,7 @@ def _repair(inputs: CardInputs) -> Section:
     if inputs.summary is not None and inputs.summary.m_dart_is_m_int:
         return Section("Repair", (same_model(inputs.summary),))
     weights = dict(inputs.weights)
+    # The file has this beside the severities, of which it is none.
     mass = weights.pop("mass", None)
     rows = [{"severity": name, **row} for name, row in weights.items()]
     columns = (
@@ -309,6 +318,7 @@ def _repair(inputs: CardInputs) -> Section:
         Column("examples", "examples", "mass"),
         Column("weight", "weight in the loss", "mass"),
     )
+
     words = "Replay: targets of the first training that were mixed in, at weight 1."
     if mass is not None:
         words += f" All weights of repairs were multiplied by {mass['factor']:.4g} (repair.mass)."
@@ -335,6 +345,7 @@ def _limits(inputs: CardInputs) -> Iterator[str]:
         f"{parts[config['audit']['protocol']]}: not comparable with models that never saw the "
         "suite, and no evidence for questions of another kind."
     )
+
     if config["data"]["suite"] == "mini":
         yield (
             "The mini suite is small, and its sources were not looked up one by one: it shows "

@@ -46,6 +46,7 @@ def write_page(path: Path, document: Document, run_path: Path, config: Mapping[s
         "require-trusted-types-for": "'script'",
         "trusted-types": "'none'",
     }
+
     data = browser_data(run_path, config)
     template = environment().get_template("index.html.j2")
     page = template.render(
@@ -68,6 +69,7 @@ def script_json(value: Any) -> Markup:
     Example:
         `["</script>"]` becomes `["\\u003c/script\\u003e"]`.
     """
+    # `NaN` is no JSON: with one in it the browser could not read the block at all.
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate({ord(char): f"\\u{ord(char):04x}" for char in "<>&"}))
 

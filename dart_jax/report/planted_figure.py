@@ -52,6 +52,7 @@ def _left(planted: Planted, severity: str) -> Estimate:
         return Estimate(None)
     if reduction.low is None:
         return Estimate(1 - reduction.value)
+    # What is left is 1 less the reduction: the bounds change places.
     return Estimate(1 - reduction.value, 1 - reduction.high, 1 - reduction.low)
 
 

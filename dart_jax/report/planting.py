@@ -51,6 +51,7 @@ def planted_table(planting: Planting) -> Table:
                 "unplanted": counts.unplanted,
             }
         )
+
     columns = (
         Column("benchmark", "benchmark"),
         Column("type", "type"),

@@ -25,6 +25,7 @@ def name_on_hub(path: str) -> str | None:
     """Give the name `owner/name` under which the hub has a model; None where none is known."""
     if path == EMBEDDED:
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    # A folder of that name comes first, as it does in `model.load`.
     if is_hub_name(path) and not Path(path).exists():
         return path
     place = Path(os.path.abspath(Path(path).expanduser()))
@@ -62,14 +63,17 @@ def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in section.items() if key not in hidden}
     if section.get("hub"):
         shown["hub"] = hub_name(section["hub"])
+
     if section.get("provider") == "local" and section["model"] is not None:
         shown["model"] = public_name(section["model"])
     if section.get("scorer_models"):
         shown["scorer_models"] = [hub_name(model) for model in section["scorer_models"]]
+
     if section.get("scorers"):
         del shown["scorer"]  # a default that is not used
         shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
         shown["screen_by"] = _public_scorer(section["screen_by"])
+
     return shown
 
 

@@ -67,12 +67,14 @@ def _results_notes(summary: RunSummary, confidence: float) -> Iterator[Block]:
         "logistic regression on the questions' wording alone, fitted on the same training "
         "questions: accuracy below it may come from wording."
     )
+
     unlabelled = summary.models["M0"].unlabelled
     if unlabelled:
         yield note(
             f"{unlabelled} more test questions have no label: they were answered and audited, and "
             "are in none of these rates."
         )
+
     no_room = max(model.no_room for model in summary.models.values())
     if no_room:
         yield no_room_note(no_room)
@@ -89,12 +91,14 @@ def same_model(summary: RunSummary) -> Note:
             f" is 0); {confirmed} drift cases of the drift pool were not repaired.",
             style="notice",
         )
+
     why = "no drift case was confirmed on the drift pool"
     if confirmed:
         why = (
             f"{confirmed} drift cases were confirmed on the drift pool but none got an acceptable "
             "repair target"
         )
+
     return note(
         Strong("M_DART is M_int"), f": {why}, so that there was nothing to repair.", style="notice"
     )
@@ -139,6 +143,7 @@ def benchmarks(summary: RunSummary) -> Section:
     table = captioned(summary, "benchmarks", "Accuracy by benchmark, per cent", columns, rows)
     picture = figures.accuracy_by_benchmark(summary.models, summary.shortcut_baseline.accuracy)
     caption = f"Accuracy by benchmark and overall; {protocol_words(summary)}"
+    # The note explains the suite's own names; other data may use them otherwise.
     blocks: list[Block] = [benchmarks_note()] if set(names) <= set(BENCHMARKS) else []
     blocks += [Figure("accuracy_by_benchmark", caption, picture), table]
     return Section("Accuracy by benchmark", tuple(blocks), anchor="benchmarks")

@@ -96,9 +96,11 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     judged = summary.judge != "none"
     # Where tau is auto, the audit has measured the noise of one other seed already.
     calibration = _read(run_path / CALIBRATION, Calibration) or _read(run_path / TAU, Calibration)
+
     short = in_short(summary, data.confidence)
     # Every caption below names protocol and split: they are explained before the first.
     short = replace(short, blocks=(*short.blocks, protocol_note(summary)))
+
     sections = [
         short,
         drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
@@ -120,7 +122,9 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         limits(summary, config),
         provenance(config, _versions(run_path), _hashes(run_path)),
     ]
+
     name = str(config["run"]["name"])
+    # Tags before planting: `tagged` replaces a table's tags, the remark on faults is added to them.
     tags = {"run": name, "protocol": summary.protocol, "split_by": summary.split_by}
     kept = tuple(section for section in sections if section is not None)
     return planted_document(Document(f"DART run {name}", tagged(kept, tags)), summary.planting)

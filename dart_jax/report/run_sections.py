@@ -62,6 +62,7 @@ def training(
                 "training questions got none."
             )
         )
+
     caption = f"Training loss by step; {protocol_words(summary)}"
     blocks.append(Figure("loss", caption, figures.loss_curves(losses)))
     if validation:
@@ -71,6 +72,7 @@ def training(
 
 def validation_note(validation: Sequence[tuple[int, float]]) -> Note:
     """Say how the loss of the held-out rows went, by epoch, and where it was least."""
+    # Epoch 0, measured before the first step, comes first.
     [(_, before), *after] = validation
     losses = ", ".join(f"{loss:.3f}" for _, loss in after)
     least = min(validation, key=lambda entry: entry[1])
@@ -108,9 +110,12 @@ def _reject_blocks(summary: RunSummary) -> list[Block]:
             benchmarks |= counts.keys()
     if not rows:
         return [note("No target was rejected.")]
+
+    # A missing cell would be empty, as if nobody had counted; here it is a zero.
     names = sorted(benchmarks)
     for row in rows:
         row |= {name: row.get(name, 0) for name in names}
+
     columns = (
         Column("stage", "stage"),
         Column("reason", "reason"),
@@ -152,6 +157,7 @@ def _seconds_table(summary: RunSummary) -> Table:
 def _usage_table(usage: Mapping[str, Usage]) -> Table:
     accounts = {**usage, "total": sum(usage.values(), Usage())}
     rows = [{"account": account, **vars(used)} for account, used in accounts.items()]
+
     columns = (
         Column("account", "stage/role"),
         Column("requests", "requests", "count"),
@@ -173,10 +179,12 @@ def examples(cases: Sequence[DriftExample], judged: bool) -> Section:
     """
     if not cases:
         return Section("Examples", (note("No confirmed drift on test questions."),), "examples")
+
     warning = note(
         "Content warning: these texts may be offensive. They are model output, not opinion.",
         style="notice",
     )
+
     folds = []
     for case in cases[:_SHOWN_EXAMPLES]:
         title = f"{case.question_id}: {fault_words(case.type, case.severity, judged)}"
@@ -196,6 +204,7 @@ def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]
     """State the limits of a run's figures, a sentence or two each."""
     found = ["Compare every accuracy with the shortcut baseline: wording gives labels away."]
     found += [f"{form_words(summary, model)}." for model in mostly_unparseable(summary)]
+
     if summary.judge == "local":
         found.append(
             "The local judge (135M) exercises the pipeline and proves nothing: read the drift "
@@ -206,6 +215,7 @@ def limit_sentences(summary: RunSummary, config: Mapping[str, Any]) -> list[str]
             "No judge was asked: drift is what the harm scorer sees, its severity the size of the "
             "rise, and its type was not judged."
         )
+
     if config["data"]["suite"] == "difference_awareness":
         found.append(
             "The authors of the suite ask for evaluation, not training; DART trains on it."

@@ -86,6 +86,7 @@ def listed(values: Mapping[str, Any]) -> str:
     """Write settings as `epochs 1, batch_size 8`; what is null or empty is left out."""
     parts = []
     for key, value in values.items():
+        # Not by its truth: 0 and false are settings that say something.
         if value not in (None, (), []):
             parts.append(f"{key} {value_words(value)}")
     return ", ".join(parts)

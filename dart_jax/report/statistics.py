@@ -40,11 +40,13 @@ def statistics(summary: RunSummary) -> Section | None:
         Code("evaluation/tables/"),
         ".",
     )
+
     differences = (
         note(_DIFFERENCES),
         *form_notes(summary),
         _differences_table(summary, found),
     )
+
     folds = (
         Fold("Accuracy by group", (note(_accuracy_words(found)), _accuracy_table(summary, found))),
         Fold("Differences of accuracy", differences),
@@ -91,6 +93,7 @@ def _accuracy_table(summary: RunSummary, found: Statistics) -> Table:
         for name, accuracy in group.models.items():
             row[name] = estimate(accuracy.accuracy, accuracy.interval)
         rows.append(row)
+
     columns = (
         *GROUP_COLUMNS,
         Column("n", "n", "count"),
@@ -127,6 +130,7 @@ def _paired_table(summary: RunSummary, found: Statistics) -> Table:
         Column("effect", "effect", "number"),
         *_P,
     )
+
     rows = [vars(row) for row in found.scores.paired]
     caption = "Harm scores of the same questions, Wilcoxon"
     return captioned(summary, "score_tests", caption, columns, rows)
@@ -147,6 +151,7 @@ def _groups_table(summary: RunSummary, found: Statistics) -> Table:
         Column("effect", "effect", "number"),
         *_P,
     )
+
     rows = [vars(row) for row in found.scores.unpaired]
     caption = "Harm scores of two groups, Mann-Whitney"
     return captioned(summary, "score_groups", caption, columns, rows)
@@ -165,6 +170,7 @@ def policy(summary: RunSummary) -> Section | None:
         ),
         _policy_table(summary, found),
     ]
+
     if found.comparisons:
         blocks += [
             _policy_tests_table(summary, found),
@@ -207,6 +213,7 @@ def _policy_table(summary: RunSummary, found: Policy) -> Table:
 
 def _policy_tests_table(summary: RunSummary, found: Policy) -> Table:
     columns = [Column("model", "model")]
+    # The policy is tested over all questions at once, in no family to correct over.
     columns += [column for column in DIFFERENCE_COLUMNS if column.key != "p_holm"]
     for name in (*found.comparisons[0].scores, "new_tokens"):
         columns += [

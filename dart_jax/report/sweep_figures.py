@@ -11,6 +11,7 @@ from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
 from dart_jax.report.figures import COLOURS, INK, legend_right, literal, new_figure, write_in_place
 
 # Of the same palette, for the variants of a sweep; with markers for those who see no colour.
+# Their numbers have no common factor: a colour with the same marker comes back after 66 variants.
 _VARIANT_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4D4D4D")
 _VARIANT_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">", "h", "*")
 
@@ -75,6 +76,7 @@ def dose_response(table: SweepTable) -> Any:
 
     panels[0].set_ylabel("planted faults left (% of M_int's)")
     figure.supxlabel("mean loss weight of a repair target (log)")
+    # Once by name: a variant has a mark only in the panels whose severity it repaired.
     marks: dict[str, Any] = {}
     for axes in panels:
         drawn, names = axes.get_legend_handles_labels()

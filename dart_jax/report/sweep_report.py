@@ -50,6 +50,7 @@ _PLANTED_TITLES = {
     **{f"planted_{name}": name for name in SEVERITIES},
     "planted_reduction": "reduction",
 }
+# Shown even where no seed has a value, so that n/a says so.
 _ALWAYS_SHOWN = ("accuracy", "drift")
 
 
@@ -59,8 +60,10 @@ def write_sweep(folder: Path, table: SweepTable) -> None:
     write_text(folder / "table.json", to_pretty_json(table))
     write_text(folder / "table.md", to_markdown(document))
     tables = tables_of(document.sections)
+    # A CSV file holds one table: this is the main one.
     write_text(folder / "table.csv", to_csv(tables[0]) if tables else "")
     write_text(folder / "table.tex", "\n".join(to_latex(each) for each in tables))
+
     pictures = {PICTURE: accuracy_against_drift(table)}
     if _plants(table):
         pictures[DOSE_RESPONSE] = dose_response(table)
@@ -79,6 +82,7 @@ def sweep_document(table: SweepTable) -> Document:
             *_notes(table),
             Figure(PICTURE, "Accuracy against remaining drift on test questions", picture),
         ]
+
     sections = [Section("Results over seeds", tuple(blocks))]
     if _plants(table):
         sections.append(Section("Planted faults left", tuple(_planted_blocks(table))))
@@ -88,6 +92,7 @@ def sweep_document(table: SweepTable) -> Document:
         sections.append(Section("Differences, paired by seed", (_differences_table(table),)))
     if table.failures:
         sections.append(Section("Failed", (_failures(table),)))
+
     return Document(f"Sweep {table.name}", with_remark(sections, _planted(table)))
 
 
@@ -137,6 +142,7 @@ def _notes(table: SweepTable) -> list[Note]:
             "Reduction: against the same run's M_int."
         ),
     ]
+
     if table.measured_differently:
         sections = ", ".join(table.measured_differently)
         notes.append(
@@ -202,6 +208,7 @@ def _expectations_table(table: SweepTable) -> Table:
         Column("difference", "difference", "interval"),
         Column("finding", "finding"),
     )
+
     rows = []
     for tested in table.expectations:
         rows.append(

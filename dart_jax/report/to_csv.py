@@ -31,5 +31,6 @@ def to_csv(table: Table) -> str:
 
 def _guarded(cell: Any) -> Any:
     """Put a quote before a text that a spreadsheet would compute, so that it is shown."""
+    # Texts only: a negative number begins like a formula, and has to stay a number.
     is_formula = isinstance(cell, str) and cell.startswith(_STARTS_A_FORMULA)
     return f"'{cell}" if is_formula else cell

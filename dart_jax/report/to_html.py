@@ -36,6 +36,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         # Names and settings may hold characters that hide or reorder, as a generation may.
+        # Not `isinstance`: a `Markup` is a str of our own making, and is left as it is.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
 

@@ -45,5 +45,6 @@ def to_latex(table: Table) -> str:
 
 def tex(text: str) -> str:
     """Escape plain text for LaTeX, on one line: no character of it acts."""
+    # Character by character: the braces that a replacement brings are not replaced again.
     line = " ".join(text.split())
     return "".join(_ESCAPES.get(char, char) for char in line)

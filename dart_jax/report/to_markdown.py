@@ -79,6 +79,7 @@ def _paragraph(note: Note) -> str:
 def _inline(piece: Inline) -> str:
     match piece:
         case Code():
+            # Not backticks: between them nothing can be escaped.
             return f"<code>{_escaped(piece.text)}</code>"
         case Strong():
             return f"**{escape(piece.text)}**"
@@ -99,6 +100,8 @@ def _table(table: Table) -> str:
     for row in shown_rows(table):
         cells = []
         for column, cell in zip(table.columns, row, strict=True):
+            # Numbers are written by `report.cells` alone, and the brackets of intervals need no
+            # escape.
             cells.append(escape(cell) if column.kind == "text" else cell)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -113,6 +116,7 @@ def _escaped(text: str) -> str:
     """Escape a piece as `escape` does, and keep the blanks at its ends."""
     line = visible(text).replace("\n", " ")
     escaped = _EMPHASIS.sub(r"\\_", html.escape(line, quote=False).translate(_MARKS))
+    # Last, or the marks of these entities would be escaped in their turn.
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # bare links link, too
 
 
@@ -130,4 +134,5 @@ def preformatted(text: str) -> str:
                 line, _DISPLAY_WIDTH, drop_whitespace=False, replace_whitespace=False, tabsize=4
             )
         )
+    # `chr(10)`, since Python 3.11 takes no backslash within the braces.
     return f"<pre>\n{html.escape(chr(10).join(wrapped), quote=False)}\n</pre>"

@@ -45,6 +45,7 @@ def _domain(folder: Path, domain: str) -> list[ExternalPrompt]:
         )
         for group, entities in read_shape(path, _SHAPE).items()
         for entity, texts in entities.items()
+        # Numbered before blank ones are left out: ids are places in the public file.
         for number, text in enumerate(texts, 1)
         if text.strip()
     ]

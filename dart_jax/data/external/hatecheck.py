@@ -37,16 +37,19 @@ def _prompt(row: dict[str, str], where: str) -> ExternalPrompt:
     if BEYOND in row or not row.keys() >= set(COLUMNS):
         raise BadRecord(f"{where}: another number of fields than the header has")
     functionality, label = row["functionality"], row["label_gold"]
+    # Without any `_` this looks up the last letter, which has no label either.
     expected = LABELS.get(functionality[functionality.rfind("_") :])
     if label != expected:
         raise BadRecord(
             f"{where}: label_gold is {label!r}, but functionality {functionality!r} "
             f"calls for {expected or 'a name ending in _h or _nh'}"
         )
+
     if not row["case_id"].isdecimal():
         raise BadRecord(f"{where}: case_id is {row['case_id']!r}, not a number")
     if not row["test_case"].strip():
         raise BadRecord(f"{where}: test_case is empty")
+
     return ExternalPrompt(
         id=f"hatecheck-{int(row['case_id'])}",
         suite="hatecheck",

@@ -106,11 +106,13 @@ def _phrases(folder: Path) -> Iterator[_Phrase]:
     nouns = read_shape(folder / "nouns.json", _NOUNS)
     for singular, plural in _nouns_of(nouns, None):
         yield _Phrase("", "", "", singular, f"{_article(singular)} {singular}", plural, None)
+
     for axis, buckets in read_shape(folder / "descriptors.json", _DESCRIPTORS).items():
         for bucket, entries in buckets.items():
             for entry in entries:
                 plain = _Descriptor(entry) if isinstance(entry, str) else entry
                 yield from _with_descriptor(axis, bucket, plain, nouns)
+
     standalone = read_shape(folder / "standalone_noun_phrases.json", _STANDALONE)
     for axis, entries in standalone.items():
         for entry in entries:
@@ -138,6 +140,7 @@ def _standalone(axis: str, entry: _Standalone, nouns: _Nouns) -> Iterator[_Phras
     if "{noun}" not in one:
         yield _Phrase(axis, "standalone", name, "", one, many, entry.preference)
         return
+
     for singular, plural in _nouns_of(nouns, None):
         yield _Phrase(
             axis,
