@@ -107,6 +107,8 @@ def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
 
     # Where both keys are given, the older one replaces the other, as in transformers.
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+
+    # Older files lack some of these keys; the defaults are those of transformers.
     heads = raw["num_attention_heads"]
     return LlamaConfig(
         vocab_size=raw["vocab_size"],
@@ -160,7 +162,9 @@ def _rope_scaling(rope: dict[str, Any], raw: dict[str, Any], where: str) -> Rope
 
     given = {key for key, value in rope.items() if value is not None}
     if rope.get("partial_rotary_factor") == 1.0:
+        # All of a head's features are rotated, as they are here.
         given.remove("partial_rotary_factor")
+    # Without a scaling, the original context length may stand there: it has no effect.
     used = _ROPE_KEYS | set(_REQUIRED_SCALING if kind == "llama3" else _REQUIRED_SCALING[-1:])
     if given - used:
         raise ValueError(

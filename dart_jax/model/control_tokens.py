@@ -54,12 +54,14 @@ class ControlTokens:
     def __init__(self, tokenizer: Any, where: str, frame: str):
         self._tokenizer = tokenizer
         self._where = where
+        # Added tokens of blanks alone are left out: any text may hold them.
         self.ids: dict[str, int] = {
             token.content: id
             for id, token in tokenizer.added_tokens_decoder.items()
             if token.content.strip() and (token.special or token.content in frame)
         }
         # Longest first, because the tokenizer takes the longer of two that begin at one place.
+        # Without any name, `(?!)` matches nothing; an empty pattern would match everywhere.
         names = "|".join(map(re.escape, sorted(self.ids, key=len, reverse=True))) or "(?!)"
         self._name = re.compile(names)
         self._exchanged = re.compile(f"{_OPEN}({names}){_CLOSE}|({names})")
@@ -119,6 +121,8 @@ class ControlTokens:
         copy, home = self._copy
         encoding = copy.encode(text, add_special_tokens=False)
         controls = set(self.ids.values())
+        # The template's tokens are added ones of the copy, in `home`. A control id that is not
+        # among them was made of ordinary characters.
         forged = [id for id in encoding.ids if id not in home and id in controls]
         if forged:
             name = self._tokenizer.convert_ids_to_tokens(forged[0])
@@ -138,10 +142,14 @@ class ControlTokens:
                 f"{self._where}: a text holds the name of a control token, which only a fast "
                 "tokenizer can encode as text; add its tokenizer.json, or take it out of the text"
             )
+
+        # No truncation or padding: all of a text is to be encoded, and nothing else.
         raw = json.loads(self._tokenizer.backend_tokenizer.to_str())
         copy = Tokenizer.from_str(
             json.dumps(raw | {"added_tokens": [], "truncation": None, "padding": None})
         )
+
+        # The added tokens come back one by one, under new ids of the copy's own.
         home = {}
         for id, token in sorted(self._tokenizer.added_tokens_decoder.items()):
             is_control = token.content in self.ids

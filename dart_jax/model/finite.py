@@ -12,6 +12,7 @@ def all_finite(array: np.ndarray) -> bool:
         bfloat16   positive 0x7F80 .. 0x7FFF: the largest as int16
                    negative 0xFF80 .. 0xFFFF: the largest as uint16
     """
+    # numpy has no maximum of an empty array.
     if array.size == 0:
         return True
     signed, unsigned = np.dtype(f"i{array.itemsize}"), np.dtype(f"u{array.itemsize}")

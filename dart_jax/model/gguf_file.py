@@ -97,11 +97,13 @@ def open_gguf(path: Path) -> tuple[LlamaConfig, TensorSource]:
     file = read_gguf(path)
     tensors = {tensor.name: tensor for tensor in file.reader.tensors}
     config = _config(file, tensors)
+    # rope_freqs is no weight: `_config` has read the scaling from it.
     gguf_names = {_hf_name(name, path): name for name in tensors if name != "rope_freqs.weight"}
 
     def open_tensor(hf_name: str) -> np.ndarray:
         tensor = tensors[gguf_names[hf_name]]
         array = _dequantized(tensor)
+        # The pages of all tensors read so far would add up to the file's size.
         file.release()
         if ".attn_q." in tensor.name:
             return _unpermute(array, config.num_heads)
@@ -154,10 +156,12 @@ def _config(file: GgufFile, tensors: dict[str, Any]) -> LlamaConfig:
         ffn_dim=_count(file, "llama.feed_forward_length"),
         rope_theta=float(file.get("llama.rope.freq_base", 10000.0)),
         rope_scaling=None,
+        # The file has a float32, in which 1e-5 is 9.99999975e-6.
         norm_eps=round(float(file.require("llama.attention.layer_norm_rms_epsilon")), 12),
         tied_head="output.weight" not in tensors,
         context_length=_count(file, "llama.context_length"),
     )
+
     if "rope_freqs.weight" in tensors:
         return _with_scaling(config, np.asarray(tensors["rope_freqs.weight"].data), file.path)
     return config

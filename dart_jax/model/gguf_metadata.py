@@ -31,6 +31,7 @@ class GgufFile:
 
     def release(self) -> None:
         """Drop the file's pages from this process's memory; they are read again when needed."""
+        # The array is a view of numpy's memmap, and that of the map itself.
         self.reader.data.base.base.madvise(mmap.MADV_DONTNEED)
 
     def require(self, key: str) -> Any:
@@ -49,6 +50,7 @@ def read_gguf(path: Path) -> GgufFile:
     """
     try:
         reader = _reader_class()(path)
+    # The library has no error of its own for a file that is cut short or is not GGUF.
     except (ValueError, IndexError, KeyError) as error:
         raise BadCheckpoint(f"{path}: not a readable GGUF file ({error})") from error
     file = GgufFile(path, reader)

@@ -149,6 +149,7 @@ def _read_tokens(file: GgufFile) -> list[str]:
             raise BadCheckpoint(
                 f"{file.path}: tokenizer.ggml.tokens: token {index} is empty; {_ADVICE}"
             )
+        # The tokenizer finds ids by text: one of the two ids would never be used.
         if token in first_index:
             raise BadCheckpoint(
                 f"{file.path}: tokenizer.ggml.tokens: {token!r} is both token "
@@ -191,6 +192,7 @@ def _build(file: GgufFile, tokens: Sequence[str], splitting: Splitting) -> Any:
             f"{file.path}: tokenizer.ggml.token_type has {len(types)} entries for "
             f"{len(tokens)} tokens; {_ADVICE}"
         )
+
     added = []
     for token, kind in zip(tokens, types, strict=True):
         if kind in (_CONTROL, _USER_DEFINED):

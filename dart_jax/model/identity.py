@@ -53,6 +53,7 @@ _LEAST_SHOWN = 1 << 30
 # seconds, it may change again and keep its time stamp.
 _SETTLED_SECONDS = 2.0
 _CHUNK = 4 << 20
+# Threads suffice: hashlib releases the interpreter's lock while it hashes.
 _THREADS = 4
 
 Stamp = list[int]
@@ -159,6 +160,7 @@ def _stamp(file: Path) -> Stamp:
 
 def _entry(file: Path) -> Path:
     """Path of the cache entry that holds a file's hash."""
+    # The XDG specification asks to ignore a relative path.
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = given if given.is_absolute() else Path.home() / ".cache"
     return folder / "dart_jax" / "sha256" / f"{digest(str(file.resolve()))[:32]}.json"
@@ -185,6 +187,7 @@ def _keep_hash(file: Path, stamp: Stamp, sha256: str) -> None:
 
     entry = _entry(file)
     text = json.dumps({"path": str(file.resolve()), "stamp": stamp, "sha256": sha256})
+    # A name of this process's own: several may write the same entry at once.
     temporary = entry.with_name(f"{entry.name}.{secrets.token_hex(8)}.tmp")
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)

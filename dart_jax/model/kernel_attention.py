@@ -145,6 +145,7 @@ def _splash(
         x = jnp.concatenate([jnp.tile(x[:, :, :P], (1, 1, S, 1)), x], axis=2)
         return widen(jnp.pad(x, ((0, 0), (0, 0), (0, fill_keys), (0, 0))))
 
+    # The kernel does not scale scores. H is the head's size before it is padded.
     queries = query.swapaxes(1, 2) * math.sqrt(1 / H)
     queries = widen(jnp.pad(queries, ((0, 0), (0, 0), (0, fill_queries), (0, 0))))
     kernel = _splash_kernel(N, T + fill_queries, key_ids.shape[1], S * P, block, interpret)
@@ -171,6 +172,7 @@ def _splash_kernel(
         make_splash_mha_single_device,
     )
 
+    # The offset lets every query see all of the copies; the segments leave it its own one.
     causal = CausalMask((queries, keys), offset=before)
     sizes = BlockSizes(
         block_q=block,
@@ -185,6 +187,7 @@ def _splash_kernel(
     return make_splash_mha_single_device(
         MultiHeadMask([causal] * heads),
         block_sizes=sizes,
+        # Under this name rematerialisation keeps what the backward pass starts from.
         residual_checkpoint_name=ATTENDED,
         interpret=interpret,
     )

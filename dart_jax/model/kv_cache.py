@@ -259,6 +259,8 @@ def _attend(query: Array, store: Store) -> tuple[Array, Array, Array]:
         scores = scores.reshape(K, B, G, T, -1)
     else:
         scores = scores.reshape(B, K, G, T, -1)
+    # Finite: a row that sees nothing here has exponentials of 1, not nan, and in `attend_stores`
+    # the share 0.
     scores = jnp.where(mask, scores, MASKED)
     peak = _highest(scores)
     weights = jnp.exp(scores - peak)

@@ -47,6 +47,7 @@ def rms_norm(x: Float[Array, "B T D"], weight: Array, eps: float) -> Float[Array
     """x / rms(x) * weight, computed in float32 (Zhang and Sennrich 2019)."""
     wide = x.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    # The weight is applied after the cast, as in transformers.
     return (wide * scale).astype(x.dtype) * weight.astype(x.dtype)[None, None, :]
 
 
@@ -285,6 +286,7 @@ def _scan_layers(
 
     def step(x: Array, scanned: PyTree) -> tuple[Array, None]:
         weights, lora, index = scanned
+        # Undoes `_as_integers`; what it left alone has its type already.
         weights = jax.tree.map(jax.lax.bitcast_convert_type, weights, stored)
         return layer(x, weights, lora, index, None)[0], None
 
@@ -293,7 +295,9 @@ def _scan_layers(
         # one.
         weights = jax.tree.map(_as_integers, weights)
 
+    # With `none`, too, where weights are gathered: its policy does not keep those.
     if remat != "none" or gathers(mesh):
+        # Within a scan, XLA cannot merge what is recomputed with the forward pass.
         step = jax.checkpoint(step, prevent_cse=False, policy=_REMAT_POLICIES[remat])
     return jax.lax.scan(step, x, (weights, lora, jnp.arange(config.num_layers)))[0]
 

@@ -78,6 +78,7 @@ def resolve_path(path: str) -> Path:
 
     if is_address(path):
         return local_copy(path, "model.path")
+    # What is here comes before a model of the hub with the same name.
     checkpoint = Path(path).expanduser()
     if checkpoint.exists():
         return checkpoint
@@ -134,6 +135,7 @@ def outline(model: ModelConfig, mesh: Mesh) -> tuple[Model, TensorSource]:
     path = resolve_path(model.path)
     config, source = open_checkpoint(path)
     tokenizer = load_tokenizer(path, vocab_size=config.vocab_size, date=model.date)
+    # Before any weight is read.
     tokenizer.check()
     if model.context_length is not None:
         config = dataclasses.replace(config, context_length=model.context_length)

@@ -61,7 +61,9 @@ def dropout(x: Float[Array, "..."], rate: float, key: Array | None) -> Float[Arr
     """
     if key is None or rate == 0.0:
         return x
+
     threshold, rest = divmod(rate * 256, 1.0)
+    # With a key of its own: the bytes are drawn from `key` itself.
     extra = jax.random.bernoulli(jax.random.fold_in(key, 0), rest, (*x.shape[:-1], 1))
     keep = checkpoint_name(_bytes(key, x.shape) >= int(threshold) + extra.astype(jnp.uint32), KEPT)
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
@@ -97,6 +99,7 @@ def adapter_deltas(
     inner = jnp.split(trained_matmul(x, joined, dtype), len(adapters), axis=-1)
     scale = jnp.asarray(scale, x.dtype)
     return {
+        # Scaled before B, since each rank may have a scale of its own.
         name: trained_matmul(scale * hidden, weights["B"], dtype)
         for hidden, (name, weights) in zip(inner, adapters.items(), strict=True)
     }
@@ -123,6 +126,7 @@ def mix_adapters(
     def joined(target: str) -> dict[str, Array]:
         fan_in, fan_out = shapes[target]
         parts = [
+            # Without this target an adapter has zeros, which keep its ranks at their places.
             lora.get(target)
             or {"A": jnp.zeros((layers, fan_in, rank)), "B": jnp.zeros((layers, rank, fan_out))}
             for (lora, _), rank in zip(adapters, ranks, strict=True)
@@ -156,6 +160,7 @@ def merge_lora(base_params: PyTree, lora_params: LoraParams, scale: float) -> Py
                 f"layers.{target} is quantised, and an adapter cannot be merged into it; merge "
                 "into the checkpoint itself, loaded with model.quantize none"
             )
+        # Added in float32, so that only the sum is rounded to the kernel's type.
         delta = jnp.einsum("lir,lro->lio", weights["A"], weights["B"]) * scale
         layers[target] = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)
     return {**base_params, "layers": layers}

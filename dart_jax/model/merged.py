@@ -178,10 +178,12 @@ def write_config(folder: Path, base: Path, config: LlamaConfig, dtype: MergedDty
         raw |= {
             "rope_theta": config.rope_theta,
             "rope_scaling": None if config.rope_scaling is None else scaling,
+            # The type of GGUF tensors once they are dequantised.
             "dtype": "float32",
         }
 
     if dtype != "checkpoint":
+        # The older name of the same key, which would contradict it.
         raw.pop("torch_dtype", None)
         raw["dtype"] = dtype
     _write_json(folder / "config.json", raw)

@@ -78,10 +78,13 @@ def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
     """Map each place in the slots to a token of the row, and each token to its place."""
     T = segment_ids.shape[1]
     is_of = segment_ids[:, None, :] == jnp.arange(1, layout.segments + 1)[None, :, None]
+    # Of a segment that the row lacks, argmax gives 0; none of its places is filled.
     start, length = jnp.argmax(is_of, axis=2), jnp.sum(is_of, axis=2)
     offset = jnp.arange(layout.slot)[None, None, :]
+    # Places past the row's end are not filled, but their index has to exist.
     source = jnp.minimum(start[:, :, None] + offset, T - 1)
 
+    # Prefix and padding get the index of some place; `housed` says that it is not theirs.
     segment = jnp.maximum(segment_ids - 1, 0)
     begun = jnp.take_along_axis(start, segment, axis=1)
     home = segment * layout.slot + jnp.arange(T)[None, :] - begun
@@ -111,6 +114,7 @@ def _move_forward(x: Array, *indices: Array) -> tuple[Array, tuple[Array, ...]]:
 
 
 def _move_backward(indices: tuple[Array, ...], grad: Array) -> tuple:
+    # Between valid places the two maps are each other's inverse.
     there, valid, back, back_valid = indices
     return _move(grad, back, back_valid, there, valid), None, None, None, None
 
@@ -174,6 +178,7 @@ def _attention_scores(query: Array, key: Array) -> Array:
         key,
         preferred_element_type=jnp.float32,
     )
+    # U - L = P: every query sees all of the prefix.
     seen = jnp.tile(jnp.tril(jnp.ones((L, U), bool), U - L), (G, 1))
     return jnp.where(seen[None, None, None], scores * H**-0.5, MASKED)
 
@@ -204,6 +209,8 @@ def _attention_backward(residuals: tuple, grad: Array) -> tuple[Array, Array, Ar
     flat = (B, S, K, G * L, H)
 
     probabilities = jnp.exp(_attention_scores(query, key) - log_total)
+    # The softmax's derivative subtracts sum_u p_u dp_u, which is the product of result and
+    # gradient (Dao et al. 2022).
     inner = jnp.sum(grad.astype(jnp.float32) * out.astype(jnp.float32), -1).reshape(*flat[:-1], 1)
     grad, query = grad.reshape(flat), query.reshape(flat)
 

@@ -71,6 +71,7 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
     with naming(temporary), open(temporary, "wb") as out:
         # transformers refuses a file without the framework's name in its metadata.
         out.write(save(_to_tensors(lora_params), metadata={"format": "pt"}))
+        # On disk before the configuration says that the folder is complete.
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, folder / TENSOR_FILE)
@@ -214,6 +215,7 @@ def _to_tensors(lora_params: LoraParams) -> dict[str, np.ndarray]:
     for target, weights in lora_params.items():
         for matrix, stacked in weights.items():
             for layer, weight in enumerate(np.asarray(stacked, np.float32)):
+                # The library writes memory as it lies, and a transposed view has not moved it.
                 tensors[_name(layer, target, matrix)] = np.ascontiguousarray(weight.T)
     return tensors
 
@@ -260,6 +262,7 @@ def _check_tensors(
         for name, shape in sorted(expected.items())
         if name in tensors and tensors[name].shape != shape
     ]
+
     problems = [
         f"{kind} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
         for kind, names in (

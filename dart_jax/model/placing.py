@@ -115,6 +115,7 @@ def arrive(
         placed = staged  # It is stored as it is needed; a program would make a copy.
     else:
         placed = _converter(leaf, stored)(staged)
+    # Otherwise the slices of several tensors would be on the host at once.
     return jax.block_until_ready(placed)
 
 

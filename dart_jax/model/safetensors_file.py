@@ -142,6 +142,7 @@ def save_shards(
         written.add(name)
         pending_bytes += tensor.nbytes
         total_bytes += tensor.nbytes
+
     _save_shard(_partial(folder, len(shards)), pending)
     shards.append(list(pending))
 
@@ -149,6 +150,7 @@ def save_shards(
     if count == 1:
         os.replace(_partial(folder, 0), folder / "model.safetensors")
         return count, total_bytes
+
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards):
         file_name = f"model-{number + 1:05}-of-{count:05}.safetensors"
@@ -166,5 +168,6 @@ def _partial(folder: Path, number: int) -> Path:
 def _save_shard(path: Path, tensors: dict[str, np.ndarray]) -> None:
     # transformers refuses a file without the framework's name in its metadata.
     save_file(tensors, path, {"format": "pt"})
+    # The library does not wait for the disk; `save_shards` is about to rename the file.
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -42,6 +42,7 @@ def gguf_stop_ids(file: GgufFile) -> tuple[int, ...]:
 
 def _token_ids(given: Any, what: str) -> tuple[int, ...]:
     ids = given if isinstance(given, list) else [given]
+    # Not isinstance: true and false are ints to it.
     if not all(type(id) is int and id >= 0 for id in ids):
         raise ValueError(f"{what}: {given!r} is neither a token id nor a list of them")
     return tuple(sorted(set(ids)))

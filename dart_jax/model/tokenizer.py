@@ -97,6 +97,7 @@ class ChatTokenizer:
             ValueError: The template ends no turn, or a token is beyond the model's embedding.
         """
         with _naming(row):
+            # In one piece: a token may hold the end of the answer and the beginning of the closing.
             return [*self._encode_text(text + self.closing).ids, self.end_of_turn]
 
     def completion_offsets(self, text: str) -> list[tuple[int, int]]:

@@ -118,6 +118,7 @@ def load_params(
     """
     _check(config, source)
     leaves, homes = _leaves(config, dtype, shardings, transform), _homes(config)
+    # `_check` lets a rotary buffer and a copy of a tied head pass; they have no leaf.
     wanted = {name: info for name, info in source.tensors.items() if name in homes}
     loaded: dict[str, PyTree] = {}
 
@@ -150,6 +151,7 @@ def _leaves(
 
     def leaf(path: Any, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Leaf:
         key, stacked = path[-1].key, path[0].key == "layers"
+        # `stacked` is 0 or 1: the weight of one layer lacks the axis of the layers.
         spec = (*sharding.spec, *[None] * (len(shape.shape) - len(sharding.spec)))[stacked:]
         return Leaf(
             name=None if transform is None else key,
@@ -246,6 +248,7 @@ def _check_copied_head(source: TensorSource) -> None:
     blocks = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     head, embed = source.open(head_name), source.open(embed_name)
+    # Compared first: slices must be within bounds, and the head may be the smaller of the two.
     same_shape = source.tensors[head_name].shape == (rows, columns)
     if not same_shape or not all(
         np.array_equal(head[block, :], embed[block, :]) for block in blocks

@@ -104,12 +104,14 @@ def fill_row(examples: Sequence[Example], prefix: int, length: int) -> Batch:
     """Examples side by side after their first `prefix` tokens, which they share (see `Batch`)."""
     row = Batch(*(np.zeros(length, np.int32) for _ in range(5)))
     row = row._replace(loss_weights=np.zeros(length, np.float32))
+    # A row without examples is padding throughout: a prefix would be counted as real tokens.
     if examples:
         row.tokens[:prefix] = examples[0].tokens[:prefix]
         row.positions[:prefix] = np.arange(prefix)
         row.segment_ids[:prefix] = SHARED
 
     start = prefix
+    # From 1: segment 0 is padding.
     for segment, example in enumerate(examples, 1):
         own = example.tokens[prefix:]
         end = start + len(own)
@@ -144,6 +146,7 @@ def make_step_batch(
         for micro_batch in micro_batches
         for row in micro_batch
     ]
+    # The plan gives every micro-batch as many rows, empty ones included.
     shape = len(micro_batches), len(micro_batches[0])
     arrays = [np.stack(column).reshape(*shape, length) for column in zip(*rows, strict=True)]
 

@@ -40,12 +40,14 @@ class Checkpoints:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
         self.folder = folder
+        # As a file gives it back: lists in place of tuples, which would count as differences.
         self._identity = json.loads(json.dumps(identity))
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT,
                 create=True,
+                # A kill leaves half of the checkpoint that was being written.
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=True,
             ),
@@ -88,6 +90,8 @@ class Checkpoints:
         if step is None:
             return None
 
+        # The label first: the arrays of another run may have other shapes, and reading them would
+        # then be reported as damage.
         label = self._read(step, "label", ocp.args.JsonRestore())
         different = list(differences(label["identity"], self._identity))
         if different:
@@ -97,6 +101,7 @@ class Checkpoints:
                 "the folder to train this stage anew"
             )
 
+        # Laid out for this start: its devices need not be those that saved the arrays.
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             like,
@@ -104,6 +109,7 @@ class Checkpoints:
         )
         state = TrainState(**self._read(step, "state", ocp.args.StandardRestore(target._asdict())))
 
+        # A folder that was renamed is whole, so that its checksum matches.
         if int(state.step) != step:
             raise self._damaged(step, f"it holds step {int(state.step)}")
         if int(checksum(state)) != label["checksum"]:
@@ -141,6 +147,7 @@ def checksum(tree: PyTree) -> Array:
 
     Orbax checks what describes the arrays; a changed byte in an array's values would pass.
     """
+    # A sum of integers wraps around, and no order of the summands changes it.
     total = jnp.zeros((), jnp.uint32)
     for leaf in jax.tree.leaves(tree):
         bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")

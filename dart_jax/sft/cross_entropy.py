@@ -47,6 +47,7 @@ def segment_sums(
     segment_ids: Int[Array, "B M"], values: Float[Array, "B M"], segments: int
 ) -> Float[Array, "B S"]:
     """Sum of each segment's values; S = `segments`, of which the first has id 1."""
+    # Padding (0) and a shared prefix (-1) belong to none.
     is_of = segment_ids[:, None, :] == jnp.arange(1, segments + 1)[None, :, None]
     return jnp.sum(jnp.where(is_of, values[:, None, :], 0.0), axis=2)
 
@@ -65,6 +66,7 @@ def normalised_weights(
     # example_mean: each supervised token holds 1/n of its example, n the example's supervised
     # tokens, so that these shares add up to the number of examples.
     per_segment = segment_sums(batch.segment_ids, supervised.astype(jnp.float32), segments)
+    # Padding and prefix look up the first segment here; they are not supervised, and get 0 below.
     index = jnp.maximum(batch.segment_ids - 1, 0)
     per_token = jnp.take_along_axis(per_segment, index, axis=1)
     inverse = jnp.where(supervised, 1 / jnp.maximum(per_token, 1), 0.0)
@@ -79,6 +81,7 @@ def gather_supervised(
     M = `supervised` bounds their number. Only these meet the vocabulary: prompts and padding
     would be most of the head's work.
     """
+    # Sorted instead of selected by a mask: a compiled program needs to know the result's shape.
     order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :supervised]
     index = [order.reshape(*order.shape, *(1,) * (array.ndim - 2)) for array in arrays]
     return tuple(map(partial(jnp.take_along_axis, axis=1), arrays, index))
@@ -126,6 +129,7 @@ def _sum_forward(
 def _sum_backward(
     chunk: int, mesh: Mesh | None, grad_hidden: Array, cotangents: tuple[Array, Array]
 ) -> tuple:
+    # Only the sum has a gradient; the cross-entropy of each position is for the log.
     return (grad_hidden * cotangents[0].astype(grad_hidden.dtype), None, None, None)
 
 
@@ -150,11 +154,13 @@ def _scan_chunks(
         shift = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         each = (shift - jnp.take_along_axis(logits, t[..., None], axis=-1))[..., 0]
         total = total + jnp.sum(w * each)
+        # Where the loss is only measured, as on held-out examples, the second product is spared.
         if not with_grad:
             return total, (each, None)
 
         # d(-log p(target)) / d logits = p - one_hot(target)
         is_target = jnp.arange(logits.shape[-1])[None, None, :] == t[..., None]
+        # In the kernel's type: a product of mixed types is slow (see `model.dense`).
         grad_logits = (w[..., None] * (jnp.exp(logits - shift) - is_target)).astype(kernel.dtype)
         grad = jnp.einsum("bcv,dv->bcd", grad_logits, kernel, preferred_element_type=jnp.float32)
         return total, (each, constrain(grad.astype(hidden.dtype), mesh, "batch", None, None))
@@ -244,6 +250,7 @@ def _terms_backward(
         _, log_p = _log_probabilities(h, kernel, t, mesh)
         p = jnp.exp(log_p)
         is_target = jnp.arange(p.shape[-1])[None, None, :] == t[..., None]
+        # d(-log p(target)) / d logits = p - one_hot(target); d KL(q || p) / d logits = p - q
         grad = of_each[..., None] * (p - is_target)
         if r is not None:
             grad += of_kl[..., None] * (p - jnp.exp(_log_probabilities(r, kernel, t, mesh)[1]))
@@ -252,6 +259,7 @@ def _terms_backward(
         )
         return None, constrain(grad.astype(hidden.dtype), mesh, "batch", None, None)
 
+    # The reference's cross-entropy is a constant, so that its cotangent is dropped.
     pieces = _pieces(chunk, hidden, reference, targets, cotangents.cross_entropy, cotangents.kl)
     _, grads = jax.lax.scan(body, None, pieces)
     return join_chunks(grads, hidden.shape[1]), None, None, None
@@ -280,6 +288,7 @@ def _log_probabilities(
 
 def split_chunks(x: Shaped[Array, "B M ..."], chunk: int) -> Shaped[Array, "N B C ..."]:
     """Pieces of C = `chunk` positions, the last one padded with zeros."""
+    # The padding adds nothing to a sum, since its weight is 0, too; `join_chunks` cuts it off.
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk), *((0, 0),) * (x.ndim - 2)))
     return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
 

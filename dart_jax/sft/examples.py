@@ -106,6 +106,8 @@ def _tokenize_one(
     weights = None
     if target.spans:
         offsets = tokenizer.completion_offsets(target.completion)
+        # The offsets are those of a whole turn. A model's own rationale has no end of turn, and may
+        # have been cut.
         weights = token_weights(target.spans, offsets[: len(completion)])
 
     return Example(

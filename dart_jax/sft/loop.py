@@ -111,10 +111,12 @@ def train(
     reference = adapter if spec.needs_reference else None
 
     training = identity(model, base, lora, sft, plan, learning_rate, key, spec)
+    # Preemption is the outer one: a SIGTERM only sets a flag until the last checkpoint is on disk.
     with Preemption() as preemption, Checkpoints(folder / "checkpoint", training) as checkpoints:
         state = checkpoints.restore(state_shapes, shardings.state)
         if state is None:
             make_state = partial(initial_state, optimizer=optimizer)
+            # Under jit, so that the moments come into being where they belong, not on one device.
             state = jax.jit(make_state, out_shardings=shardings.state)(adapter)
         finished = int(state.step)
 
@@ -124,6 +126,7 @@ def train(
         trace = ProfilerTrace(folder / "tensorboard", sft.profile_steps)
         validation = open_validation(held_out, model, spec, sft, shardings, folder, finished)
         epoch = steps_of_epoch(examples, sft)
+        # A start that goes on has this line from an earlier one.
         if validation and not finished:
             _say(f"{title}: {validation.measure(0, 0, state.lora_params)}")
 
@@ -141,10 +144,12 @@ def train(
                 monitor.after(metrics)
 
                 if validation and (step % epoch == 0 or step == len(plan)):
+                    # Otherwise the measurement would count as time of the step in flight.
                     monitor.flush()
                     measured = validation.measure(step, -(-step // epoch), state.lora_params)
                     _say(f"{title}: {measured}")
 
+                # In every step of every process: with several, all of them compute the answer.
                 stopping = preemption.agreed()
                 if stopping or step % sft.checkpoint_every == 0 or step == len(plan):
                     monitor.flush()  # a state that is no number is not saved
@@ -152,6 +157,7 @@ def train(
                 if stopping:
                     break
 
+        # The last save runs in the background, and the message says that it is done.
         checkpoints.wait()
         if stopping:
             _say(
@@ -203,11 +209,14 @@ def identity(
             "weight_decay": sft.weight_decay,
             "clip_norm": sft.clip_norm,
             "loss_normalization": sft.loss_normalization,
+            # The learning rate of every step depends on how many there are.
             "steps": len(plan),
         },
         "data": plan.digest(),
         "key": jax.random.key_data(key).tolist(),
     }
+
+    # The plain loss does not look at what an example is for.
     if spec.token_loss:
         origins = [(example.source, example.severity) for example in plan.examples]
         shared["loss"] = loss_identity(spec.token_loss.config)

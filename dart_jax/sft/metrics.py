@@ -112,6 +112,7 @@ def make_log_line(
 ) -> LogLine:
     """Make the log line of a finished step; waits for its metrics."""
     values = jax.device_get(metrics)
+
     present = batch.examples >= 0
     members = [examples[index] for index in batch.examples[present]]
     losses = np.asarray(values.examples.loss, np.float64)[present]
@@ -121,6 +122,7 @@ def make_log_line(
     counts = count_step(batch)
     flops = train_flops(work.config, work.lora, counts)
     severities = [None if e.severity is None else severity_name(e.severity) for e in members]
+
     return LogLine(
         step=step,
         loss=float(values.loss),
@@ -131,6 +133,7 @@ def make_log_line(
         learning_rate=learning_rate,
         weight_mass=float(weights.sum()),
         examples=len(members),
+        # An example without supervised tokens has the weight 0, not 0/0.
         effective_examples=effective_sample_size(weights / np.maximum(supervised, 1)),
         supervised_tokens=counts.supervised_tokens,
         tokens=counts.tokens,
@@ -171,6 +174,7 @@ def mean_loss_by(
     means = {}
     for name in sorted({group for group in groups if group is not None}):
         total = tokens[names == name].sum()
+        # Examples that all weigh 0 have no mean.
         if total > 0:
             means[name] = float(sums[names == name].sum() / total)
     return means

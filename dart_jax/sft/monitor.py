@@ -88,6 +88,7 @@ class Monitor:
         """
         previous = self._in_flight
         self._in_flight = self._starting._replace(metrics=metrics)
+        # The devices have their next step by now: waiting for the one before holds up none.
         if previous is not None:
             self._log(previous)
         if self._in_flight.step == self._trace.last:
@@ -131,6 +132,7 @@ class Monitor:
         name = type(sink).__name__
         try:
             action()
+        # A full disk must not cost the training. Any other error is a fault of the sink.
         except OSError as error:
             if name not in self._failed_sinks:
                 print(f"warning: {name} failed, training goes on: {error}", file=sys.stderr)
@@ -178,6 +180,7 @@ class ProfilerTrace:
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None):
         self.folder = folder
+        # No step is number 0.
         self.first, self.last = steps or (0, 0)
         self._running = False
 

@@ -151,6 +151,7 @@ def epoch_batches(
     Without packing, the examples of a batch are of similar length, so that little is padded. With
     it, the batches are of similar total length, so that one shape serves all.
     """
+    # From the epoch, too, so that the order of one does not depend on how many there are.
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(examples))
     batches: list[list[int]] = []
@@ -162,6 +163,8 @@ def epoch_batches(
             batches += [piece[i : i + batch_size] for i in range(0, len(piece), batch_size)]
         else:
             batches += snake_draft(piece, -(-len(piece) // batch_size))
+
+    # Unpacked, a window's batches go from short to long: without this, so would the training.
     return [batches[b] for b in rng.permutation(len(batches))]
 
 
@@ -218,6 +221,7 @@ def _packed(
 
     # The least row length at which every micro-batch fits that number of rows.
     need = max(sum(own[i] for i in m) for m in micro_batches)
+    # A lower bound to start from: no example is cut, and the fullest micro-batch has to fit.
     capacity = max(-(-need // count), own[longest])
     lengths = range(_round_up(prefix + capacity, LENGTH_BUCKET), sft.row_length, LENGTH_BUCKET)
     length = next(
@@ -226,6 +230,7 @@ def _packed(
             for length in lengths
             if all(len(first_fit(m, own, length - prefix)) <= count for m in micro_batches)
         ),
+        # Always possible: `count` was found with it.
         sft.row_length,
     )
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dart_jax.processes import process_count
 
+# What a shell reports for a process that SIGTERM has ended.
 EXIT_STATUS = 128 + signal.SIGTERM
 
 
@@ -47,6 +48,7 @@ class Preemption:
             return
         # None: the handler was not set from Python, and cannot be set back from there.
         signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
+        # With an error, `Terminated` included, the process is about to end anyway.
         if self.received and error is None:
             signal.raise_signal(signal.SIGTERM)
 

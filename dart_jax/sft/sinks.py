@@ -82,6 +82,7 @@ class EventFile:
         from tensorboardX.proto.event_pb2 import Event
 
         self._writer.write_event(Event(step=step, wall_time=time.time(), **what))
+        # At once: TensorBoard shows a training while it runs.
         self._writer.flush()
 
     def write(self, line: LogLine) -> None:
@@ -133,6 +134,7 @@ def open_sinks(folder: Path, title: str, total: int, done: int) -> list[Sink]:
     if not is_primary():
         return []
     sinks: list[Sink] = [LogFile(folder / "log.jsonl", done)]
+    # A finished training that is only read back would add an event file without an event.
     if done < total:
         sinks.append(EventFile(folder / "tensorboard", done))
     return [*sinks, ProgressBar(title, total, done)]

@@ -137,6 +137,7 @@ def train_step(
         reference: The starting adapter, where `spec.needs_reference`; else None.
         layout: How the rows are packed; static, as `spec` and `optimizer` are.
     """
+    # From the number of the step: a training that goes on from a checkpoint draws the same noise.
     step_key = jax.random.fold_in(key, state.step)
     dropout_key = step_key if spec.lora.dropout > 0 else None
     grads, loss, examples, parts = gradients(
@@ -175,6 +176,7 @@ def gradients(
 
     def add_micro_batch(sums: PyTree, scanned: tuple[AnyBatch, Array]) -> tuple[PyTree, tuple]:
         batch, index = scanned
+        # Without the index, all micro-batches would drop the same features.
         micro_key = None if key is None else jax.random.fold_in(key, index)
         (loss, (normaliser, examples, parts)), grads = value_and_grad(
             lora_params, base_params, batch, spec, layout, micro_key, reference
@@ -218,6 +220,7 @@ def loss_sum(
         layout,
         spec.mesh,
     )
+
     decoder = partial(
         forward,
         spec.config,
@@ -231,6 +234,7 @@ def loss_sum(
         activations=spec.activations,
         mesh=spec.mesh,
     )
+
     hidden, _ = decoder(lora_params, dropout_key=dropout_key)
     weights, normaliser = normalised_weights(batch, spec.loss_normalization, layout.segments)
 
@@ -240,6 +244,7 @@ def loss_sum(
         hidden, batch.targets, weights, batch.loss_weights, batch.segment_ids
     )
     head = head_kernel(base_params)
+    # The setting is of all rows together, and a chunk is cut from every row.
     chunk = -(-spec.loss_chunk // hidden.shape[0])
 
     if spec.token_loss is None:
@@ -253,6 +258,7 @@ def loss_sum(
         severities = _of_tokens(batch.severities, segment_ids)
         tokens = Tokens(*terms, loss_weights, sources, severities, segment_ids)
         parts = {
+            # Selected, not only weighted by 0: a custom loss may be nan on padding.
             name: jnp.sum(jnp.where(loss_weights > 0, weights * values, 0.0))
             for name, values in spec.token_loss(tokens).items()
         }
@@ -277,9 +283,11 @@ def make_schedule(learning_rate: float, config: SftConfig, total_steps: int) -> 
     """Learning rate by step: from 0 up to the peak over the warm-up share, then down to 0."""
     warmup = max(1, round(config.warmup_share * total_steps))
     return optax.warmup_cosine_decay_schedule(
+        # A warm-up of a single step at rate 0 would waste that step.
         init_value=0.0 if warmup > 1 else learning_rate,
         peak_value=learning_rate,
         warmup_steps=warmup,
+        # optax refuses a schedule without any fall, which a run of one step does not reach.
         decay_steps=max(total_steps, warmup + 1),
     )
 
@@ -332,6 +340,7 @@ def state_shardings(state: PyTree, mesh: Mesh) -> TrainState:
     whole = replicated(mesh)
     adapter_structure = jax.tree.structure(lora)
 
+    # Moments are found by their structure: where they stand in its state is optax's own affair.
     def is_moment(node: PyTree) -> bool:
         return jax.tree.structure(node) == adapter_structure
 

@@ -121,6 +121,7 @@ def is_from(tokens: Tokens, *sources: str) -> Array:
 
 def focal(cross_entropy: Float[Array, "*n"], gamma: float) -> Float[Array, "*n"]:
     """Compute (1 - p)^gamma x cross-entropy: nearly certain tokens count less (Lin et al. 2017)."""
+    # For a gamma below 1 the derivative at certainty would be infinite.
     missing = -jnp.expm1(-jnp.maximum(cross_entropy, CERTAIN))
     return missing**gamma * cross_entropy
 
@@ -194,6 +195,8 @@ def _import(name: str, key: str) -> Callable[[Tokens], Array]:
             f"{key}: {name!r} is none of cross_entropy, focal, or a function of your own as "
             "module.function"
         )
+
+    # Python puts it there for `python -m`, but not for the installed command.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -206,6 +209,7 @@ def _import(name: str, key: str) -> Callable[[Tokens], Array]:
     except Exception as error:  # a module of the user's own may raise anything
         what = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
         raise ValueError(f"{key}: {name}: cannot import {module}{_place(error)}: {what}") from error
+
     if not callable(function):
         raise ValueError(f"{key}: {name}: module {module} has no function {attribute}")
     return function
@@ -234,6 +238,7 @@ def _check_shape(loss: TokenLoss, key: str) -> None:
     tokens = Tokens(floats, reference, reference, floats, ints, ints, ints)
     module = sys.modules.get(getattr(loss.fn, "__module__", ""))
     file = getattr(module, "__file__", None) or ""
+
     try:
         values = jax.eval_shape(loss.fn, tokens)
     except Exception as error:  # a function of the user's own may raise anything

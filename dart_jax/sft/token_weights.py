@@ -26,6 +26,7 @@ from dart_jax.records import WeightSpan
 Offsets = Sequence[tuple[int, int]]
 """Of each token, the characters `text[start:end]` that it stands for."""
 
+# What judges put around a quote; the escapes are typographic quotation marks and an ellipsis.
 _AROUND = "\"'`*_ \t\n\u2018\u2019\u201c\u201d\u2026."
 
 
@@ -71,9 +72,11 @@ def find_passage(text: str, passage: str) -> tuple[int, int] | None:
     Letter case, the kind and amount of white space, and quotation marks, dots and emphasis around
     the passage are forgiven; other words are not.
     """
+    # As it stands first: a mark at its end may be the text's own.
     for quoted in (passage, passage.strip(_AROUND)):
         words = quoted.split()
         match = re.search(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE)
+        # The pattern of no words is empty, and matches anywhere.
         if words and match:
             return match.span()
     return None

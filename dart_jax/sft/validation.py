@@ -71,7 +71,8 @@ class Validation:
         self._program, self._model, self._steps, self._path = program, model, steps, path
         if is_primary():
             earlier = resume_jsonl(path, ValidationLine)
-            # A start from nothing measures again before its first step.
+            # Later steps are about to be run again, and measured again; so is the state before the
+            # first, by a start from nothing.
             kept = [line for line in earlier if finished and line.step <= finished]
             write_jsonl(path, kept)
 
@@ -85,6 +86,7 @@ class Validation:
             total, normaliser = total + float(sums[0]), normaliser + float(sums[1])
             examples += int((planned.examples >= 0).sum())
 
+        # One division at the end, as over micro-batches: the batches need not weigh the same.
         line = ValidationLine(step, epoch, total / normaliser, examples)
         if is_primary():
             append_jsonl(self._path, [line])
@@ -113,6 +115,8 @@ def open_validation(
             "sft.validation_share: no token of the held-out examples has a weight above 0; give "
             "more rows a weight, or set it to 0"
         )
+
+    # Any seed: each example is in the sums once, in whatever order.
     plan = make_plan(held_out, sft, epochs=1, seed=0, data_parallel=data_parallel(model.mesh))
     whole = replicated(model.mesh)
     program = jax.jit(
