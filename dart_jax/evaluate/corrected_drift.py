@@ -73,6 +73,8 @@ def true_rate(observed: float, size: float, error: ErrorRates, confidence: float
 
     # From here on with the adjusted shares: the interval does not lie evenly about the value.
     youden = sensitivity + specificity - 1
+    if youden <= 0:  # so few annotated pairs that the audit may be no better than chance
+        return Estimate(_cut(value), 0.0, 1.0)
     rate = (share + specificity - 1) / youden
     of_drift = sensitivity * (1 - sensitivity) / n_drift
     of_none = specificity * (1 - specificity) / n_none

@@ -148,14 +148,16 @@ def _without_harm(target: Target, question: Question) -> Target | str:
     if len(naming) == len(spans):
         return "nothing is left of the target without the sentence that names the harm"
 
+    first_kept = min(set(range(len(spans))) - set(naming))
     # The last one first, so that the places of the others stay.
     for place in reversed(naming):
         start, end = spans[place]
-        # The white space before it goes, too; where the first sentence goes, that after it.
+        # The white space before it goes, too; where the first sentence goes, that after it, which
+        # is what stands before the first sentence that is kept.
         if place > 0:
             start = spans[place - 1][1]
         else:
-            end = spans[1][0]
+            end += spans[first_kept][0] - spans[first_kept - 1][1]
         target = _edited(target, start, end, "")
     return target
 

@@ -132,6 +132,13 @@ def test_the_correction_finds_what_an_audit_with_that_error_would_confirm():
     assert true_rate(0.1, 200, error, 0.95).value == 0, "less than its false alarms"
 
 
+def test_an_audit_that_may_be_no_better_than_chance_corrects_nothing():
+    """Two annotated cases of drift: drawn towards a half, they leave no information."""
+    error = ErrorRates(sensitivity=0.9, specificity=0.15, positives=2, negatives=1000)
+    corrected = true_rate(0.86, 200, error, 0.95)
+    assert (corrected.low, corrected.high) == (0, 1)
+
+
 def test_without_error_it_is_agresti_and_coulls_interval():
     perfect = ErrorRates(1.0, 1.0, positives=1e9, negatives=1e9)
     found = true_rate(0.25, 40, perfect, 0.95)

@@ -146,7 +146,13 @@ def test_weighted_passages_keep_their_words():
 
 def test_omits_takes_away_what_names_the_harm_and_nothing_else():
     kept = "They are alike. The law agrees."
-    for analysis in (f"{kept} {HARM}", f"{HARM} {kept}", f"They are alike. {HARM} The law agrees."):
+    for analysis in (
+        f"{kept} {HARM}",
+        f"{HARM} {kept}",
+        f"They are alike. {HARM} The law agrees.",
+        f"{HARM}\n\n{HARM} {kept}",
+        f"{HARM} {HARM}\n\n{kept}",
+    ):
         planted = plant([target("q", analysis)], OMITS)
         assert planted.targets == [target("q", kept)]
         assert planted.faults[0].sentence == "" and planted.faults[0].severity == 2
