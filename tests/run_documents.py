@@ -11,6 +11,7 @@ reason; any other command that fails makes this one fail.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +40,16 @@ READERS_CHOICE = {
     ".../difference_awareness": "{suite}",
     "/data/difference_awareness": "{suite}",
     "--out DIR": "--out {home}/exported",
-    "runs/llama3_8b": "runs/quickstart",
+    "--run runs/llama3_8b": "--run runs/quickstart --planted-is-known",
 }
 # Commands that README.md describes in words or settings.
 DESCRIBED = (
     "bash launch/local.sh --run.name own_loss --repair.loss.fn my_pkg.careful "
     "--repair.loss.reference true",
-    "bash launch/local.sh --config configs/paper.yaml --dry-run "
-    "--model.path smollm2-135m-instruct --data.dir PATH/TO/difference_awareness",
+    # Neither the model nor the classifiers can be downloaded everywhere; nothing is sent.
+    "OPENAI_API_KEY=none bash launch/local.sh --config configs/paper.yaml --dry-run "
+    "--model.path smollm2-135m-instruct --audit.scorers '[profanity]' --audit.screen_by any "
+    "--data.dir PATH/TO/difference_awareness",
 )
 
 
@@ -77,10 +81,18 @@ def named_files(document: str) -> dict[str, str]:
     for code in re.findall(r"```python\n(.*?)```", document, re.DOTALL):
         if name := re.match(r"# (\w+\.py)\b", code):
             files[name[1]] = code
-    rows = re.findall(r'^ {4}(\{"id".*\})$', document, re.MULTILINE)
-    if rows:
-        files["my.jsonl"] = "".join(row + "\n" for row in rows)
+    if row := re.search(r'^ {4}(\{"id".*\})$', document, re.MULTILINE):
+        files["my.jsonl"] = "".join(_rows_like(row[1]))
     return files
+
+
+def _rows_like(row: str) -> Iterator[str]:
+    """Ten rows, since one leaves none to hold out; in other words, or they were one scenario."""
+    for number in range(10):
+        content = json.loads(row)
+        content["id"] += str(number)
+        content["messages"][0]["content"] += f" It is number {number}."
+        yield json.dumps(content) + "\n"
 
 
 def reason_against(command: str, suite: str | None) -> str:

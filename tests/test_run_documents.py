@@ -28,7 +28,7 @@ or `ACCELERATOR=tpu bash launch/setup.sh`, once. No command: `bash`, and
 x = 1
 ```
 
-    {"id": "pot", "completion": "I am sorry."}
+    {"id": "pot", "messages": [{"role": "user", "content": "My pot."}], "completion": "Sorry."}
 """
 
 
@@ -38,10 +38,10 @@ def test_commands_and_files_of_a_document():
         "A_TOKEN=... python -m dart_jax.train --config a.yaml --data.dir /data/suite",
         "ACCELERATOR=tpu bash launch/setup.sh",
     ]
-    assert named_files(DOCUMENT) == {
-        "my_pkg.py": "# my_pkg.py, in this directory\nx = 1\n",
-        "my.jsonl": '{"id": "pot", "completion": "I am sorry."}\n',
-    }
+    files = named_files(DOCUMENT)
+    assert files["my_pkg.py"] == "# my_pkg.py, in this directory\nx = 1\n"
+    first, *others = files["my.jsonl"].splitlines()
+    assert len(others) == 9 and '"My pot. It is number 0."' in first and '"pot0"' in first
 
 
 def test_a_command_without_what_it_needs_is_not_run(tmp_path):
