@@ -1,4 +1,4 @@
-"""How many annotated pairs it takes before a figure on the audit means anything.
+"""Compute how many annotated pairs a figure on the audit needs before it means anything.
 
 A figure is exact enough where its interval reaches no further than `HALF_WIDTH` to either side. The
 bootstrap alone would call three answers exact that happen to agree: every resample agrees, too. A
@@ -19,7 +19,7 @@ HALF_WIDTH = 0.1
 
 @dataclass(frozen=True)
 class SampleNeed:
-    """How exact a figure is, and what would make it exact enough.
+    """A figure's precision, and the further pairs that would make it exact enough.
 
     Attributes:
         cases: Number of annotated pairs that the figure is a share of, as an effective number.

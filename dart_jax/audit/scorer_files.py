@@ -1,4 +1,4 @@
-"""How much the configured scorers would download, without loading them."""
+"""Add up what the configured scorers would download, without loading them."""
 
 from __future__ import annotations
 

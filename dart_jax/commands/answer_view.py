@@ -24,7 +24,7 @@ _BETWEEN = " | "
 
 @dataclass(frozen=True)
 class Written:
-    """What a model has written; `done` when nothing more will come."""
+    """The text a model has written so far; `done` when nothing more will come."""
 
     text: str
     done: bool

@@ -29,7 +29,7 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Manner:
-    """How lines are put to the models.
+    """Settings with which each typed line is put to the models.
 
     Attributes:
         plain: Put a conversation's first line as it is, without the instructions of training;
@@ -124,7 +124,7 @@ def _answers(asked: Asked, manner: Manner, requests: Sequence[Request]) -> dict[
 def _notes(
     requests: Sequence[Request], answers: Mapping[str, Continuation]
 ) -> dict[str, list[str]]:
-    """What an answer does not show by itself, with the models of which it is true."""
+    """Note each answer that is missing, stopped or cut off, with the models of which it is true."""
     notes = defaultdict(list)
     for name in [request.adapter for request in requests]:
         answer = answers.get(name)

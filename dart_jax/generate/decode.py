@@ -369,7 +369,7 @@ class _Batch:
         return [continuation]
 
     def _unfinished(self) -> list[Continuation]:
-        """What the running rows have written so far, up to the last whole character."""
+        """Return the text of each running row so far, up to its last whole character."""
         written = []
         for row, tokens in zip(self._rows, self._texts, strict=True):
             if row is not None:

@@ -20,7 +20,7 @@ DECODING_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """What a run computes, at most.
+    """Upper bounds on the computing of a run.
 
     Attributes:
         train_flops: Operations of all its training.

@@ -85,7 +85,7 @@ class Footprint:
 
     @property
     def read_in_a_step(self) -> float:
-        """What a decode step reads once: weights and cache."""
+        """Bytes that a decode step reads once: weights and cache."""
         return self.base + self.adapters + self.cache
 
     def __str__(self) -> str:

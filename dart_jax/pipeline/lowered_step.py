@@ -31,7 +31,7 @@ class ProgramMemory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """What has to fit: outputs that lie where arguments lay count once."""
+        """Bytes that have to fit: outputs that lie where arguments lay count once."""
         return self.arguments + self.temporaries + self.outputs - self.aliased
 
 

@@ -1,4 +1,4 @@
-"""How many more pairs a figure on the audit needs."""
+"""The further pairs that a figure on the audit needs are computed right."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the scorers would download: the files that are loaded, less those that are here."""
+"""Scorers would download the files that they load, less those that are here."""
 
 from types import SimpleNamespace
 
