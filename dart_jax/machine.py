@@ -1,4 +1,4 @@
-"""Where a measurement was made."""
+"""The machine: where a measurement was made, and the folder for what is kept on it."""
 
 from __future__ import annotations
 
@@ -49,3 +49,13 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def user_cache(name: str) -> Path:
+    """Return the folder of the user's cache for one kind of file: `$XDG_CACHE_HOME/dart_jax/name`.
+
+    The default is `~/.cache`; a relative path counts as none, as the XDG specification asks.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = given if given.is_absolute() else Path.home() / ".cache"
+    return folder / "dart_jax" / name

@@ -13,6 +13,8 @@ import secrets
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dart_jax.machine import user_cache
+
 
 def is_address(path: str) -> bool:
     """Tell whether a setting names something in a bucket, and not a path of this machine."""
@@ -40,7 +42,7 @@ def local_copy(address: str, setting: str) -> Path:
     versions = hashlib.sha256(address.encode())
     for path in sorted(files):
         versions.update(f"\0{path}\0{system.checksum(path)}".encode())
-    copy = _cache_folder() / versions.hexdigest()[:32] / PurePosixPath(root).name
+    copy = user_cache("buckets") / versions.hexdigest()[:32] / PurePosixPath(root).name
 
     missing = {}
     for path, info in files.items():
@@ -82,10 +84,3 @@ def _copy_file(system: Any, path: str, target: Path) -> None:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _cache_folder() -> Path:
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A relative path counts as none, as the XDG specification asks.
-    folder = given if given.is_absolute() else Path.home() / ".cache"
-    return folder / "dart_jax" / "buckets"

@@ -30,6 +30,7 @@ from threading import Lock
 
 from tqdm import tqdm
 
+from dart_jax.machine import user_cache
 from dart_jax.model.safetensors_file import INDEX_FILE, weight_files
 from dart_jax.processes import is_primary
 from dart_jax.records import digest
@@ -160,10 +161,7 @@ def _stamp(file: Path) -> Stamp:
 
 def _entry(file: Path) -> Path:
     """Path of the cache entry that holds a file's hash."""
-    # The XDG specification asks to ignore a relative path.
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = given if given.is_absolute() else Path.home() / ".cache"
-    return folder / "dart_jax" / "sha256" / f"{digest(str(file.resolve()))[:32]}.json"
+    return user_cache("sha256") / f"{digest(str(file.resolve()))[:32]}.json"
 
 
 def _kept_hash(file: Path) -> str | None:
