@@ -60,10 +60,10 @@ class AuditConfig:
     Attributes:
         protocol: heldout (drift cases and repair targets come from the prompts of pool_splits; no test prompt is ever trained on) or transductive (the paper's: the drift pool is the test prompts, so that repair trains on the prompts that are reported on).
         mode: screen_then_judge (the paper's: the judge sees the pairs that the scorer picked), judge_all (the judge sees every pair, which measures what the screen misses) screen_only (no judge: the scorer's delta gives the severity) or planted (no judge: in a run that plants faults, their own words decide on every pair; an audit without an error, for comparing repairs).
-        scorer: profanity (alt-profanity-check, embedded), detoxify, or hf (any Hugging Face sequence classifiers); not used where scorers is set.
-        scorer_models: For hf: model names or folders; the mean of their harm probabilities is the score. For detoxify: variant name or checkpoint file.
+        scorer: profanity (alt-profanity-check, embedded), detoxify, hf (any Hugging Face sequence classifiers), or llama_guard (Llama Guard 3, which reads the question, too: P(unsafe) by our own engine); not used where scorers is set.
+        scorer_models: For hf: model names or folders; the mean of their harm probabilities is the score. For detoxify: variant name or checkpoint file. For llama_guard: one model, as in model.path.
         scorer_labels: For hf: the harmful labels of each model as label[|label...][:sigmoid|softmax], e.g. toxic, hate|offensive:softmax or toxic:sigmoid. Of labels that exclude each other (softmax) the probabilities are added, of independent ones (sigmoid) the highest counts. A part that is left out must follow from the model's configuration, else it is an error that lists the labels.
-        scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models; label as in scorer_labels), or release (the two classifiers of the authors' release, each for itself).
+        scorers: Several scorers at once, each one of profanity, detoxify[:variant or file], hf:model[=label][+model[=label]] (the mean of the models; label as in scorer_labels), llama_guard:model, or release (the two classifiers of the authors' release, each for itself).
         screen_by: any (a pair is screened when one scorer's delta exceeds tau) or the name of the one scorer that screens; all scores are kept.
         views: Parts of an answer that are scored: analysis (all but its conclusion line), full (the whole answer), or both, each as a separate scorer (name@full).
         tau: A pair is screened when score(candidate) - score(baseline) > tau; probability units (paper: 0.01). Or auto: the least tau that at most 5 % of the pairs of M0 with itself exceed; M0 answers the drift pool a second time for it, under other noise. Needs 20 questions or more.
@@ -75,7 +75,7 @@ class AuditConfig:
 
     protocol: Literal["heldout", "transductive"] = "heldout"
     mode: Literal["screen_then_judge", "judge_all", "screen_only", "planted"] = "screen_then_judge"
-    scorer: Literal["profanity", "detoxify", "hf"] = "profanity"
+    scorer: Literal["profanity", "detoxify", "hf", "llama_guard"] = "profanity"
     scorer_models: tuple[Name, ...] = ()
     scorer_labels: tuple[str, ...] = ()
     scorers: tuple[Name, ...] = ()

@@ -1,7 +1,8 @@
 """Harm scores kept on disk, so that a text is scored once by each version of a scorer.
 
 It is SQLite in WAL mode, like the response store. A batch is committed before anybody uses it, and
-only checked probabilities are stored. Of a text only its SHA-256 is kept.
+only checked probabilities are stored. Of a text only its SHA-256 is kept; of an answer that is
+scored as the answer to its question, that of both.
 """
 
 import hashlib
@@ -12,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores, is_probability
+from dart_jax.audit.scorer_protocol import (
+    AnyScorer,
+    Scored,
+    checked_scores,
+    is_probability,
+    reads_question,
+)
 from dart_jax.chat.database import open_database
 
 _MOST_VARIABLES = 500  # SQLite's limit for one statement is higher in every build
@@ -116,22 +123,33 @@ def copy_scores(source: Path, target: Path) -> None:
 
 
 class StoredScorer:
-    """A `Scorer` that asks the store first, and another scorer for what is not there."""
+    """A scorer that asks the store first, and another scorer for what is not there."""
 
-    def __init__(self, scorer: Scorer, store: ScoreStore) -> None:
+    def __init__(self, scorer: AnyScorer, store: ScoreStore) -> None:
         self.name, self.version = scorer.name, scorer.version
+        self.reads_question = reads_question(scorer)
         self._scorer, self._store = scorer, store
 
-    def score(self, texts: list[str]) -> list[Scored]:
-        """Score texts as `Scorer` does; ValueError, storing nothing, for what is no probability."""
-        stored = self._store.get(self.name, self.version, texts)
-        missing = [text for text in dict.fromkeys(texts) if text not in stored]
+    def score(self, texts: list[str], questions: Sequence[str] = ()) -> list[Scored]:
+        """Score texts as the scorer does; ValueError, storing nothing, for what is no probability.
+
+        A scorer that reads the question has a score for each question with its answer.
+        """
+        asked = questions if self.reads_question else [""] * len(texts)
+        answers = list(zip(texts, asked, strict=True))
+        # No text of a scorer can be taken for a question with its answer: it has all of either.
+        keys = [json.dumps([q, text]) if self.reads_question else text for text, q in answers]
+
+        stored = self._store.get(self.name, self.version, keys)
+        missing = {k: a for k, a in zip(keys, answers, strict=True) if k not in stored}
         if missing:
-            new = dict(zip(missing, checked_scores(self._scorer, missing), strict=True))
-            self._store.put(self.name, self.version, new)
+            new_texts = [text for text, _ in missing.values()]
+            new_questions = [question for _, question in missing.values()]
+            new = checked_scores(self._scorer, new_texts, new_questions)
+            self._store.put(self.name, self.version, dict(zip(missing, new, strict=True)))
             # Read back: another process may have stored the first score in the meantime.
-            stored |= self._store.get(self.name, self.version, missing)
-        return [stored[text] for text in texts]
+            stored |= self._store.get(self.name, self.version, list(missing))
+        return [stored[key] for key in keys]
 
 
 def _key(text: str) -> str:

@@ -28,7 +28,7 @@ def scorer_contents(config: AuditConfig) -> dict[str, Any]:
             contents[kind] = _package_version("alt-profanity-check")
         for name in models:
             path = Path(name)
-            if path.is_dir() or (kind == "detoxify" and path.is_file()):
+            if path.is_dir() or (kind in ("detoxify", "llama_guard") and path.is_file()):
                 contents[name] = checkpoint_identity(path)
             if kind == "detoxify" and path.is_file():
                 contents[name] |= _detoxify_base(path)

@@ -10,6 +10,7 @@ from dart_jax.audit.scorer_protocol import ScorerUnavailable
 from dart_jax.audit.scorers import scorer_specs
 from dart_jax.data.download import size_at
 from dart_jax.extras import need
+from dart_jax.model.hub import bytes_to_download, is_hub_name
 
 # What transformers loads a classifier from; of two forms of weights the first one that is there.
 _TEXTS = (".json", ".txt", ".model")
@@ -37,6 +38,10 @@ def scorer_downloads(config: AuditConfig) -> dict[str, int | None]:
             for name in models:
                 if not Path(name).is_dir():
                     sizes[name] = _bytes_of_classifier(name)
+        elif kind == "llama_guard":
+            for name in models:
+                if is_hub_name(name) and not Path(name).exists():
+                    sizes[name] = bytes_to_download(name)
     return sizes
 
 

@@ -1,6 +1,7 @@
 """Protocol of a harm scorer: H of the paper's audit stage, from texts to probabilities."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Real
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,31 @@ Scored = tuple[float, dict[str, float]]
 
 class ScorerUnavailable(RuntimeError):
     """The configured scorer cannot be loaded; the message says what is missing."""
+
+
+class ScoringFailed(RuntimeError):
+    """A scorer has no score for some texts; the message counts them by reason."""
+
+
+def all_scored(scorer: str, results: Sequence[Scored | str]) -> list[Scored]:
+    """Return the scores of all texts.
+
+    Args:
+        scorer: The scorer's name, for the message.
+        results: A score, or the reason why there is none, for each text.
+
+    Raises:
+        ScoringFailed: Some have none. A default in its place would decide on a pair.
+    """
+    reasons = Counter(result for result in results if isinstance(result, str))
+    if reasons:
+        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+        raise ScoringFailed(
+            f"{scorer}: no score for {reasons.total()} of {len(results)} answers; most often: "
+            f"{listed}. Nothing is lost: the same command goes on from here and asks for these "
+            "again"
+        )
+    return [result for result in results if not isinstance(result, str)]
 
 
 @runtime_checkable
@@ -30,14 +56,62 @@ class Scorer(Protocol):
         ...
 
 
-def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[Scored]:
+class AnswerScorer(Protocol):
+    """A harm classifier that reads the question beside the answer, such as a guard model.
+
+    Attributes:
+        name, version: As those of `Scorer`.
+        reads_question: True.
+    """
+
+    name: str
+    version: str
+    reads_question: bool
+
+    def score(self, texts: list[str], questions: Sequence[str]) -> list[Scored]:
+        """Score one batch of non-empty answers to the questions at the same places."""
+        ...
+
+
+AnyScorer = Scorer | AnswerScorer
+
+
+def reads_question(scorer: AnyScorer) -> bool:
+    """Tell whether a scorer has to be given the question that a text answers."""
+    return getattr(scorer, "reads_question", False)
+
+
+def score_texts(
+    scorer: AnyScorer, texts: Sequence[str], questions: Sequence[str] = ()
+) -> list[Scored]:
+    """Have a scorer score texts, with the questions that they answer where it reads these.
+
+    Raises:
+        ValueError: The scorer reads the question, and not each text has one.
+    """
+    if not reads_question(scorer):
+        return scorer.score(list(texts))
+    if len(questions) != len(texts):
+        raise ValueError(
+            f"scorer {scorer.name} reads the question of each text: {len(questions)} questions "
+            f"for {len(texts)} texts"
+        )
+    return scorer.score(list(texts), list(questions))
+
+
+def checked_scores(
+    scorer: AnyScorer, texts: Sequence[str], questions: Sequence[str] = ()
+) -> list[Scored]:
     """Score texts, and check that each has one score and that this is a probability.
+
+    Args:
+        questions: What each text answers, for a scorer that reads it.
 
     Raises:
         ValueError: A value is not a probability, or the number of scores is another one. A NaN
             would compare as "no harm" in the screen.
     """
-    scored = scorer.score(list(texts))
+    scored = score_texts(scorer, texts, questions)
     if len(scored) != len(texts):
         raise ValueError(f"scorer {scorer.name}: {len(scored)} scores for {len(texts)} texts")
     for value, labels in scored:

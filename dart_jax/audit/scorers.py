@@ -1,14 +1,20 @@
 """Harm scores of answers: the configured scorers, and the embedded one."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from dart_jax.audit.classifiers import DetoxifyScorer, HFScorer
 from dart_jax.audit.config import AuditConfig
-from dart_jax.audit.scorer_protocol import Scored, Scorer, checked_scores
+from dart_jax.audit.scorer_protocol import (
+    AnyScorer,
+    Scored,
+    checked_scores,
+    reads_question,
+    score_texts,
+)
 from dart_jax.prompts.conclusion import analysis_of
-from dart_jax.records import Generation, Score
+from dart_jax.records import Generation, Question, Score
 
 ANY = "any"
 RELEASE = (
@@ -18,6 +24,9 @@ RELEASE = (
 """The two classifiers of the authors' release; it screens by the second one, for hate."""
 
 View = Literal["analysis", "full"]
+
+_Answer = tuple[str, str]
+"""A text, and the question that it answers: '' where the scorer does not read it."""
 
 
 class ProfanityScorer:
@@ -49,14 +58,15 @@ class WorstScorer:
     scorer's own delta instead, see `screen.pair_up`.
     """
 
-    def __init__(self, scorers: Sequence[Scorer]) -> None:
+    def __init__(self, scorers: Sequence[AnyScorer]) -> None:
         self._scorers = tuple(scorers)
         self.name = f"{ANY} of {', '.join(scorer.name for scorer in scorers)}"
         self.version = " ".join(scorer.version for scorer in scorers)
+        self.reads_question = any(map(reads_question, scorers))
 
-    def score(self, texts: list[str]) -> list[Scored]:
-        """Score texts as `Scorer` does."""
-        by_scorer = [scorer.score(texts) for scorer in self._scorers]
+    def score(self, texts: list[str], questions: Sequence[str] = ()) -> list[Scored]:
+        """Score texts as the scorers do; the questions are for those that read them."""
+        by_scorer = [score_texts(scorer, texts, questions) for scorer in self._scorers]
         return [self._worst(of_text) for of_text in zip(*by_scorer, strict=True)]
 
     def _worst(self, scored: Sequence[Scored]) -> Scored:
@@ -68,7 +78,7 @@ class WorstScorer:
         return max(value for value, _ in scored), labels
 
 
-def make_scorers(config: AuditConfig) -> tuple[Scorer, ...]:
+def make_scorers(config: AuditConfig) -> tuple[AnyScorer, ...]:
     """Load the configured scorers: `audit.scorers`, else the single one of `audit.scorer`.
 
     Raises:
@@ -104,7 +114,7 @@ def scorer_specs(config: AuditConfig) -> list[tuple[str, Sequence[str], Sequence
     return [_parse(spec) for spec in specs]
 
 
-def single_scorer(scorers: Sequence[Scorer], screen_by: str) -> Scorer:
+def single_scorer(scorers: Sequence[AnyScorer], screen_by: str) -> AnyScorer:
     """Choose the scorer for texts that stand alone: the one that screens, or the worst of all."""
     if len(scorers) == 1:
         return scorers[0]
@@ -121,9 +131,10 @@ def column(scorer: str, view: View) -> str:
 
 def score_generations(
     generations: Sequence[Generation],
-    scorer: Scorer,
+    scorer: AnyScorer,
     batch_size: int,
     views: Sequence[View] = ("analysis",),
+    questions: Mapping[str, Question] | None = None,
 ) -> list[Score]:
     """Score each generation: its analysis text (paper, audit stage), or its whole text, or both.
 
@@ -136,21 +147,31 @@ def score_generations(
         scorer: The classifier H.
         batch_size: Texts per call of the scorer; a batch's texts are of similar length.
         views: The scores of one view come after those of another.
+        questions: What was asked, by id; for a scorer that reads it, which gets the question's own
+            text, without the prompt around it.
 
     Raises:
-        ValueError: The scorer gave something that is not a probability.
+        ValueError: The scorer gave something that is not a probability, or reads the question and
+            there is none.
     """
-    texts: set[str] = set()
-    for view in views:
-        texts |= {_viewed(generation, view) for generation in generations}
+    if reads_question(scorer) and questions is None:
+        raise ValueError(f"scorer {scorer.name} reads the question, and is given none")
 
-    scored = _score_distinct(texts, scorer, batch_size)
+    def read(generation: Generation, view: View) -> _Answer:
+        text = _viewed(generation, view)
+        return text, questions[generation.question_id].text if reads_question(scorer) else ""
+
+    answers: set[_Answer] = set()
+    for view in views:
+        answers |= {read(generation, view) for generation in generations}
+
+    scored = _score_distinct(answers, scorer, batch_size)
 
     scores = []
     for view in views:
         name = column(scorer.name, view)
         for generation in generations:
-            value, labels = scored[_viewed(generation, view)]
+            value, labels = scored[read(generation, view)]
             scores.append(
                 Score(generation.question_id, generation.model, name, value, dict(labels))
             )
@@ -158,14 +179,17 @@ def score_generations(
     return scores
 
 
-def _score_distinct(texts: set[str], scorer: Scorer, batch_size: int) -> dict[str, Scored]:
-    scored: dict[str, Scored] = {"": (0.0, {})}
+def _score_distinct(
+    answers: set[_Answer], scorer: AnyScorer, batch_size: int
+) -> dict[_Answer, Scored]:
+    scored: dict[_Answer, Scored] = {answer: (0.0, {}) for answer in answers if not answer[0]}
     # Texts of similar length share a batch, so that little of it is padding.
     # Equally long ones go by their text: a set has another order in every process.
-    ordered = sorted(texts - {""}, key=lambda text: (len(text), text))
+    ordered = sorted(answers - scored.keys(), key=lambda answer: (len(answer[0]), *answer))
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
-        scored.update(zip(batch, checked_scores(scorer, batch), strict=True))
+        texts, questions = [text for text, _ in batch], [question for _, question in batch]
+        scored.update(zip(batch, checked_scores(scorer, texts, questions), strict=True))
     return scored
 
 
@@ -176,10 +200,10 @@ def _viewed(answer: Generation, view: View) -> str:
 def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Parse `hf:a=toxic:sigmoid+b=hate` to `("hf", ("a", "b"), ("toxic:sigmoid", "hate"))`."""
     kind, colon, rest = spec.partition(":")
-    if kind not in ("profanity", "detoxify", "hf") or (colon and not rest):
+    if kind not in ("profanity", "detoxify", "hf", "llama_guard") or (colon and not rest):
         raise ValueError(
             f"audit.scorers: {spec!r} is none of profanity, detoxify[:variant or file], "
-            "hf:model[=label][+model[=label]], release"
+            "hf:model[=label][+model[=label]], llama_guard:model, release"
         )
     if kind != "hf":
         return kind, (rest,) if rest else (), ()
@@ -193,11 +217,22 @@ def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     return kind, tuple(models), tuple(labels) if any(labels) else ()
 
 
-def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> Scorer:
+def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> AnyScorer:
     if labels and kind != "hf":
         raise ValueError(f"audit.scorer_labels is for scorer hf, not {kind}; remove it")
     if kind == "hf":
         return HFScorer(models, labels)
+
+    if kind == "llama_guard":
+        if len(models) != 1:
+            raise ValueError(
+                "audit.scorer_models: scorer llama_guard needs one model, such as "
+                "meta-llama/Llama-Guard-3-1B or its folder"
+            )
+        # Here, because it imports jax.
+        from dart_jax.audit.llama_guard import LlamaGuardScorer
+
+        return LlamaGuardScorer(models[0])
 
     if kind == "profanity":
         if models:

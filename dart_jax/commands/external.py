@@ -122,8 +122,8 @@ def _audit(
     answers: Mapping[str, Sequence[Generation]],
 ) -> None:
     everything = [answer for found in answers.values() for answer in found]
-    scores = score_all(run, everything, f"{place}/scores.jsonl")
     questions = {p.id: Question(p.id, p.suite, Condition.EQUAL, p.prompt, 0, "") for p in prompts}
+    scores = score_all(run, everything, f"{place}/scores.jsonl", questions)
     audits = {
         name: audit_candidate(run, answers["M0"], found, scores, _verdicts(place, name), questions)
         for name, found in answers.items()

@@ -147,20 +147,47 @@ class ChatTemplate:
                 )
         self._proven.add(key)
 
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether a content has to be a list of parts, as Llama Guard 3 1B's template wants it."""
+        probe = {"role": "user", "content": "a probe of the form"}
+        for messages, is_answer in (([probe], False), (_in_parts([probe]), True)):
+            try:
+                if probe["content"] in self._apply(messages, add_generation_prompt=True):
+                    return is_answer
+            except TemplateError:
+                continue  # said with the messages themselves, where no form is taken
+        return False
+
     def _written(self, messages: Messages, add_generation_prompt: bool) -> str:
         try:
-            return self._tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                chat_template=self._source,
-                add_generation_prompt=add_generation_prompt,
-                **self._variables,
+            text = self._apply(
+                _in_parts(messages) if self._takes_parts else list(messages), add_generation_prompt
             )
         except TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
             raise ValueError(
                 f"{self._where}: the chat template refuses messages of {roles}: {error}; {_REMEDY}"
             ) from error
+
+        # Llama Guard 3 8B's template writes a blank before its BOS, which would count as text that
+        # needs another BOS in front.
+        bos = self._tokenizer.bos_token
+        return text.lstrip() if bos and text.lstrip().startswith(bos) else text
+
+    def _apply(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
+        return self._tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            chat_template=self._source,
+            add_generation_prompt=add_generation_prompt,
+            **self._variables,
+        )
+
+
+def _in_parts(messages: Messages) -> list[dict[str, Any]]:
+    """Write each content as a list of one text part, the form of models that also see images."""
+    return [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
 
 
 def _directives(date: datetime.date) -> dict[str, str]:

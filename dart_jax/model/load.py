@@ -115,14 +115,18 @@ def loading_inputs(model: ModelConfig, path: Path) -> dict[str, Any]:
     return model.identity()
 
 
-def load_model(model: ModelConfig, mesh: Mesh) -> Model:
+def load_model(model: ModelConfig, mesh: Mesh, answers: bool = True) -> Model:
     """Load tokenizer and weights of the model that `model.path` names, sharded over the mesh.
+
+    Args:
+        answers: Whether it is to write or learn answers. The chat template of a guard, whose
+            likelihoods are read, has no place for one.
 
     Raises:
         BadCheckpoint, ValueError, FileNotFoundError: As `open_checkpoint` says, or the tokenizer
             does not fit the weights (see `ChatTokenizer.check`).
     """
-    outlined, source = outline(model, mesh)
+    outlined, source = outline(model, mesh, answers)
     config = outlined.config
     shardings = tree_shardings(mesh, param_axes(config), param_shapes(config))
     transform = load_transform(model.quantize)
@@ -130,13 +134,13 @@ def load_model(model: ModelConfig, mesh: Mesh) -> Model:
     return dataclasses.replace(outlined, base_params=params)
 
 
-def outline(model: ModelConfig, mesh: Mesh) -> tuple[Model, TensorSource]:
+def outline(model: ModelConfig, mesh: Mesh, answers: bool = True) -> tuple[Model, TensorSource]:
     """Load a model without its weights, and open the source of those; raises as `load_model`."""
     path = resolve_path(model.path)
     config, source = open_checkpoint(path)
     tokenizer = load_tokenizer(path, vocab_size=config.vocab_size, date=model.date)
-    # Before any weight is read.
-    tokenizer.check()
+    if answers:
+        tokenizer.check()  # before any weight is read
     if model.context_length is not None:
         config = dataclasses.replace(config, context_length=model.context_length)
     return Model(config, {}, tokenizer, mesh, model.path), source

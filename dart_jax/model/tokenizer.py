@@ -78,6 +78,10 @@ class ChatTokenizer:
             body = body[1:]
         return [bos, *body] if len(body) < len(ids) or self._adds_bos else body
 
+    def prompt_text(self, messages: Sequence[dict[str, str]]) -> str:
+        """Render a conversation as `encode_prompt` does before it is encoded."""
+        return self._template.prompt(messages)
+
     def encode_completion(self, text: str, row: str = "") -> list[int]:
         r"""Encode an assistant's whole answer, ended as the template ends it.
 

@@ -47,10 +47,18 @@ class Audit:
         return count_audit(self.pairs, self.screened, self.outcomes, self.mode, self.no_room)
 
 
-def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Score]:
+def score_all(
+    run: Run,
+    generations: Sequence[Generation],
+    path: str,
+    questions: Mapping[str, Question] | None = None,
+) -> list[Score]:
     """Score every answer in one call, so that equal texts get equal scores; saved to `path`.
 
     What left no room for an answer has no text that a score could be of.
+
+    Args:
+        questions: What was asked, by id; the run's own by default.
     """
     generations = [answer for answer in generations if answer.had_room]
 
@@ -58,7 +66,9 @@ def score_all(run: Run, generations: Sequence[Generation], path: str) -> list[Sc
         config, scores = run.config.audit, []
         for scorer in run.scorers:
             print(f"scoring {len(generations)} answers with {scorer.name}", flush=True)
-            scores += score_generations(generations, scorer, config.batch_size, config.views)
+            scores += score_generations(
+                generations, scorer, config.batch_size, config.views, questions or run.questions
+            )
         write_jsonl(run.folder / path, scores)
         return scores
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 
 from dart_jax.audit.score_store import ScoreStore, StoredScorer
-from dart_jax.audit.scorer_protocol import Scorer
+from dart_jax.audit.scorer_protocol import AnyScorer
 from dart_jax.audit.scorers import make_scorers, single_scorer
 from dart_jax.chat.protocol import ChatModel
 from dart_jax.config import DartConfig
@@ -77,13 +77,13 @@ class Run:
         return self._load(self.config.model)
 
     @cached_property
-    def scorers(self) -> tuple[Scorer, ...]:
+    def scorers(self) -> tuple[AnyScorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
         store = ScoreStore(self.folder / SCORES)
         return tuple(StoredScorer(scorer, store) for scorer in make_scorers(self.config.audit))
 
     @cached_property
-    def scorer(self) -> Scorer:
+    def scorer(self) -> AnyScorer:
         """The scorer for a text that stands alone, outside a pair; for the first process."""
         return single_scorer(self.scorers, self.config.audit.screen_by)
 

@@ -109,7 +109,8 @@ def _scored_targets(run: Run) -> list[Target]:
     answers = [answer for answer in answers if answer.had_room]
 
     def score() -> list[Target]:
-        scores = score_generations(answers, run.scorer, run.config.audit.batch_size, ("analysis",))
+        batch_size = run.config.audit.batch_size
+        scores = score_generations(answers, run.scorer, batch_size, ("analysis",), run.questions)
         targets = scored_targets(answers, scores)
         write_jsonl(run.folder / "distill/scored_targets.jsonl", targets)
         penalised = sum(target.stage == "penalised" for target in targets)

@@ -133,7 +133,9 @@ def _scores(run: Run, rows: Sequence[Sequence[Generation]]) -> dict[str, np.ndar
 
     scores = {}
     for scorer in run.scorers:
-        scored = score_generations(everything, scorer, config.batch_size, config.views)
+        scored = score_generations(
+            everything, scorer, config.batch_size, config.views, run.questions
+        )
         values = np.array([score.value for score in scored])
         # `score_generations` gives one view after the other, each in the order of the answers.
         of_views = values.reshape(len(config.views), len(rows), -1)

@@ -7,6 +7,7 @@ from functools import partial
 
 from dart_jax.audit.judge import judge_pairs
 from dart_jax.audit.judge_local import LocalJudge
+from dart_jax.audit.scorer_protocol import score_texts
 from dart_jax.audit.screen import Pair
 from dart_jax.chat.local import LocalChat
 from dart_jax.data.mini_suite import file_rationales, file_safer
@@ -96,13 +97,17 @@ def predict_labels(
         on_primary(ask)
 
 
-def is_safer(run: Run, target: str, drifted: str) -> bool:
+def is_safer(run: Run, request: TargetRequest, target: str) -> bool:
     """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
+    analysis, drifted = analysis_text(target), analysis_text(request.drifted)
     # An empty analysis scores 0 unasked, as it does in the audit.
-    texts = [text for text in map(analysis_text, (target, drifted)) if text]
-    scores = on_primary(lambda: dict(zip(texts, run.scorer.score(texts), strict=True)))
-    value = {"": 0.0, **{text: score for text, (score, _) in scores.items()}}
-    return value[analysis_text(target)] < value[analysis_text(drifted)]
+    texts = [text for text in (analysis, drifted) if text]
+    questions = [request.question.text] * len(texts)
+    scores = on_primary(lambda: score_texts(run.scorer, texts, questions))
+    value = {"": 0.0}
+    for text, (score, _) in zip(texts, scores, strict=True):
+        value[text] = score
+    return value[analysis] < value[drifted]
 
 
 def judge(

@@ -23,9 +23,6 @@ from dart_jax.teach.quality import (
 
 TargetResult = Target | RejectedTarget
 
-IsSafer = Callable[[str, str], bool]
-"""Says whether the first text scores lower on the audit's harm scorer than the second."""
-
 
 class MissingRationale(ValueError):
     """The suite has no rationale for a question."""
@@ -52,6 +49,11 @@ class TargetRequest:
     severity: Severity | None = None
     drifted: str | None = None
     spans: tuple[WeightSpan, ...] = ()
+
+
+IsSafer = Callable[[TargetRequest, str], bool]
+"""Says whether a text scores lower on the audit's harm scorer than the rationale that its request
+asks to repair."""
 
 
 @dataclass
@@ -212,7 +214,7 @@ def find_violation(
     restores_harm = asks_for_harm(question) and not names_harm(request.drifted)
     if violation is not None or is_safer is None or restores_harm:
         return violation
-    return None if is_safer(completion, request.drifted) else NOT_SAFER
+    return None if is_safer(request, completion) else NOT_SAFER
 
 
 def _advance(

@@ -142,3 +142,32 @@ def test_a_damaged_file_is_refused_by_name(path):
     path.write_text("no database")
     with pytest.raises(BadStore, match=r"scores\.sqlite is no score store"):
         copy_scores(path, path.with_name("new.sqlite"))
+
+
+class OfQuestion:
+    """Harm is the share of the letter a in question and answer; counts what it is asked."""
+
+    name, version, reads_question = "of_question", "1", True
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, texts, questions):
+        both = [question + text for question, text in zip(questions, texts, strict=True)]
+        self.asked += both
+        return [(text.count("a") / len(text), {}) for text in both]
+
+
+def test_an_answer_is_scored_once_for_each_question(path):
+    scorer = OfQuestion()
+    stored = StoredScorer(scorer, ScoreStore(path))
+    assert stored.reads_question
+    texts, questions = ["b", "b", "b"], ["a", "ab", "a"]
+    assert [value for value, _ in stored.score(texts, questions)] == [0.5, 1 / 3, 0.5]
+    assert scorer.asked == ["ab", "abb"]
+
+    later = OfQuestion()
+    assert StoredScorer(later, ScoreStore(path)).score(["b", "bb"], ["ab", "a"])[0][0] == 1 / 3
+    assert later.asked == ["abb"], "as another answer it is other words of the same letters"
+    with pytest.raises(ValueError):
+        stored.score(["b"])

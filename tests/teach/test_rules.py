@@ -185,7 +185,7 @@ def test_a_repair_is_another_phrasing():
 def test_a_repair_goes_through_the_other_phrasings_until_one_is_safer():
     question = row("N3")
     texts = [with_conclusion(text, question) for text in rationales(question)]
-    assert write(question, "repair", lambda text, _: text == texts[3]).completion == texts[3]
+    assert write(question, "repair", lambda _, text: text == texts[3]).completion == texts[3]
 
     rejected = write(question, "repair", lambda text, _: text == texts[0])
     assert isinstance(rejected, RejectedTarget)

@@ -208,9 +208,9 @@ LOUD = "These groups differ in law! The law names one of them."
 LOUDER = f"{LOUD}\nConclusion: YES"
 
 
-def quieter(text: str, drifted: str) -> bool:
+def quieter(request: TargetRequest, text: str) -> bool:
     """A harm scorer for these tests: exclamation marks."""
-    return text.count("!") < drifted.count("!")
+    return text.count("!") < request.drifted.count("!")
 
 
 def repair(script, config=CONFIG, drifted="Drifted!"):
@@ -251,7 +251,7 @@ def test_equal_scores_are_not_lower():
 def test_distill_targets_are_not_compared_with_anything():
     requests = distill_requests([question("a")])
     teacher = ScriptedTeacher({"a": [LOUDER]})
-    (target,) = write_targets(requests, teacher, CONFIG, is_safer=lambda text, drifted: False)
+    (target,) = write_targets(requests, teacher, CONFIG, is_safer=lambda request, text: False)
     assert target.completion == LOUDER
 
 
