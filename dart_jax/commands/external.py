@@ -88,7 +88,7 @@ def evaluate_external(
             "of": len(everything),
             "adapters": adapter_hashes(run, candidates),
             "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.section("evaluate"),
+            "evaluate": run.config.evaluate.identity(),
         }
     )
 

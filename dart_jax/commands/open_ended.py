@@ -75,7 +75,7 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
             "queries": identity_of(queries),
             "adapters": adapter_hashes(run, candidates),
             "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.section("evaluate"),
+            "evaluate": run.config.evaluate.identity(),
         }
     )
 

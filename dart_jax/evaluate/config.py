@@ -1,10 +1,12 @@
 """Settings of the evaluation."""
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 from dart_jax.settings import BadSetting, Count, Range, check_fields
+
+Strength = Annotated[float, Range(above=0, below=1)]
 
 
 @dataclass(frozen=True)
@@ -14,12 +16,14 @@ class EvaluateConfig:
     Attributes:
         policy: Whether the system prompt of every model, M0 included, holds the explanation policy: without, with, or both (the report's figures are those without it; those with it stand beside them). Training and the audit of the drift pool never have it.
         forced: Whether to compute, after each test answer's analysis, which of the two conclusion lines the model finds likelier: accuracy with a forced conclusion, AUROC and calibration, at the cost of a forward pass an answer.
+        frontier: Strengths between 0 and 1, such as [0.25, 0.5, 0.75]: M0 with that much of M_int's adapter answers the test questions in the same pass and is audited like M_int, so that accuracy and drift of the cheapest defence stand beside M_DART's. Null: none.
         bootstrap_samples: Number of resamples behind each interval; enough for one in each tail, such as 40 at a confidence of 0.95.
         confidence: Coverage of the intervals, a share such as 0.95.
     """
 
     policy: Literal["without", "with", "both"] = "without"
     forced: bool = True
+    frontier: tuple[Strength, ...] | None = None
     bootstrap_samples: Count = 2000
     confidence: Annotated[float, Range(above=0, below=1)] = 0.95
 
@@ -33,3 +37,17 @@ class EvaluateConfig:
                 f"evaluate.bootstrap_samples: {self.bootstrap_samples}; an interval of confidence "
                 f"{self.confidence} needs {least} or more, for a sample in each tail"
             )
+
+        strengths = self.frontier
+        if strengths is not None and (not strengths or len(set(strengths)) < len(strengths)):
+            raise BadSetting(
+                f"evaluate.frontier: {list(strengths)}; give one or more strengths, each once, or "
+                "null"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that can change a figure of the evaluation."""
+        settings = asdict(self)
+        if self.frontier is None:
+            del settings["frontier"]  # as before there was such a setting
+        return settings

@@ -10,6 +10,18 @@ MODELS = ("M0", "M_int", "M_DART")
 AUDITED = ("M_int", "M_DART")
 """The models that are audited against M0."""
 
+
+def at_strength(model: str, strength: float) -> str:
+    """Name a model whose adapter acts at a part of its strength, such as `M_int@0.5`."""
+    return f"{model}@{strength}"
+
+
+def strength_of(name: str) -> tuple[str, float]:
+    """Split a model's name into that of its adapter and the strength, 1 where none is named."""
+    adapter, _, strength = name.partition("@")
+    return adapter, float(strength or 1)
+
+
 SEVERITIES = tuple(severity.name.lower() for severity in Severity)
 
 RATES = ("accuracy", "equal_accuracy", "diff_accuracy", "yes_rate", "unparseable_rate")

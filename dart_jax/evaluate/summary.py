@@ -114,6 +114,25 @@ class CycleResult:
 
 
 @dataclass(frozen=True)
+class FrontierPoint:
+    """The figures of M0 with a part of M_int's adapter, on test questions.
+
+    Attributes:
+        model: Its name, such as `M_int@0.5`.
+        strength: Factor of the adapter, above 0 and below 1.
+        rate: Share of the pairs with a verdict that drift.
+        planted: Its answers that show planted drift; None where no fault was planted.
+    """
+
+    model: str
+    strength: float
+    test: ModelMetrics
+    drift: AuditCounts
+    rate: Estimate
+    planted: PlantedCounts | None = None
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """The figures of a run.
 
@@ -139,6 +158,7 @@ class RunSummary:
         policy: Figures of the explanation policy; None where the models never had it.
         planting: What was planted in the training targets; None where nothing was.
         planted: Planted drift and the audits against it; None where no fault was planted.
+        frontier: M0 with parts of M_int's adapter, ascending; empty where not asked for.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -164,6 +184,7 @@ class RunSummary:
     policy: Policy | None
     planting: Planting | None
     planted: Planted | None
+    frontier: list[FrontierPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)
@@ -171,6 +192,30 @@ class RunSummary:
         if unknown:
             known = ", ".join(SEVERITIES)
             raise ValueError(f"repair: unknown severity {unknown[0]!r}; known: {known}")
+
+    def has(self, model: str) -> bool:
+        """Tell whether it is one of MODELS, or of the frontier."""
+        return model in self.models or self._point(model) is not None
+
+    def metrics_of(self, model: str) -> ModelMetrics:
+        """Return the metrics of one of MODELS, or of a model of the frontier."""
+        point = self._point(model)
+        return self.models[model] if point is None else point.test
+
+    def drift_of(self, model: str) -> AuditCounts | None:
+        """Return a model's drift on test questions; None for M0, the baseline."""
+        point = self._point(model)
+        return self.drift.of(model) if point is None else point.drift
+
+    def planted_of(self, model: str) -> PlantedCounts | None:
+        """Return a model's planted drift on test questions; None where nothing was planted."""
+        point = self._point(model)
+        if point is not None:
+            return point.planted
+        return None if self.planted is None else self.planted.models[model]
+
+    def _point(self, model: str) -> FrontierPoint | None:
+        return next((point for point in self.frontier if point.model == model), None)
 
     @property
     def test_questions(self) -> int:

@@ -13,10 +13,11 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from dart_jax.audit.drift import reduction
 from dart_jax.evaluate.expectations import Expectation, Tested, check_expectation
 from dart_jax.evaluate.models import COMPARED, METRICS, POSSIBLE, RATES, SEVERITIES
 from dart_jax.evaluate.over_seeds import OverSeeds, difference_by_seed, over_seeds
-from dart_jax.evaluate.planted import Planted
+from dart_jax.evaluate.planted import PlantedCounts
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.records import Severity, digest
 from dart_jax.summaries import Estimate
@@ -41,7 +42,7 @@ class SweepRow:
     """The metrics of one model over the seeds.
 
     Attributes:
-        model: M0, M_int or M_DART.
+        model: M0, M_int, M_DART, or one of a run's frontier.
         variants: Variants that share this model and its figures; `name` lists some of many.
         metrics: Metric over the seeds by name, see METRICS.
         weights: Mean loss weight of a repair target by severity, over the seeds that have one;
@@ -87,8 +88,8 @@ class SweepTable:
             in which variants differ.
         confidence: Coverage of the intervals.
         expectations: What the sweep's file expected before it ran, with what was found.
-        rows: Rows of M0, M_int (distill only) and each variant's M_DART. M0 and M_int have a row
-            for each set of variants in which they are the same.
+        rows: Rows of M0, M_int (distill only), parts of M_int's adapter, and each variant's
+            M_DART. All but the last have a row for each set of variants in which they are the same.
         shortcut: Accuracy of the shortcut baseline.
         protocol, split_by, judge, tau, test_questions: The values that occur among the runs.
         seconds: Wall-clock seconds of all stages of all runs.
@@ -153,8 +154,10 @@ def sweep_table(
         return SweepTable(**about)
 
     rows = []
-    for model, title in (("M0", "M0"), ("M_int", "distill only")):
-        groups = _same_model(results, present, model)
+    titles = {"M0": "M0", "M_int": "distill only"}
+    titles |= {point.model: point.model for r in results for point in r.summary.frontier}
+    for model, title in titles.items():
+        groups = _same_model(results, _with_model(results, present, model), model)
         for group in groups:
             row_name = title if len(groups) == 1 else f"{title} ({_listed(group)})"
             rows.append(_row(row_name, model, group, results, confidence))
@@ -194,14 +197,22 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:2])} and {len(names) - 2} more"
 
 
+def _with_model(results: Sequence[Result], variants: Sequence[str], model: str) -> list[str]:
+    """List the variants whose runs have a model: a frontier may be asked for in some only."""
+    having = {r.variant for r in results if r.summary.has(model)}
+    return [variant for variant in variants if variant in having]
+
+
 def _same_model(results: Sequence[Result], variants: Sequence[str], model: str) -> list[list[str]]:
     """Group variants that have the same model and figures on every seed that they share."""
     digests: dict[str, dict[int, str]] = {name: {} for name in variants}
     for result in results:
-        drift = result.summary.drift.of(model)
-        figures = [asdict(result.summary.models[model]), drift and asdict(drift)]
+        if result.variant not in digests:
+            continue
+        drift = result.summary.drift_of(model)
+        figures = [asdict(result.summary.metrics_of(model)), drift and asdict(drift)]
         # Two trained models may have equal figures by chance; their hashes differ.
-        adapter = result.m_int if model == "M_int" else ""
+        adapter = "" if model == "M0" else result.m_int
         digests[result.variant][result.seed] = digest([*figures, adapter])
 
     groups: list[list[str]] = []
@@ -251,23 +262,25 @@ def _mean_weights(summaries: Sequence[RunSummary]) -> dict[str, float]:
 
 def _metric(summary: RunSummary, model: str, metric: str) -> float | None:
     if metric in RATES:
-        return getattr(summary.models[model], metric)
+        return getattr(summary.metrics_of(model), metric)
 
     if metric in ("forced_accuracy", "auroc"):
-        measured: Estimate | None = getattr(summary.models[model], metric)
+        measured: Estimate | None = getattr(summary.metrics_of(model), metric)
         return None if measured is None else measured.value
 
     if metric == "drift_reduction":
-        return summary.drift.reduction if model == "M_DART" else None
+        is_later = model not in ("M0", "M_int")
+        return reduction(summary.drift.M_int, summary.drift_of(model)) if is_later else None
 
     if metric in ("drift", "drift_cases"):
         return _drift(summary, model, metric)
 
-    return None if summary.planted is None else _planted_metric(summary.planted, model, metric)
+    faults = summary.planted_of(model)
+    return None if faults is None else _planted_metric(summary, faults, model, metric)
 
 
 def _drift(summary: RunSummary, model: str, metric: str) -> float | None:
-    drift = summary.drift.of(model)
+    drift = summary.drift_of(model)
     if drift is None:
         return None
     if metric == "drift_cases":
@@ -275,17 +288,20 @@ def _drift(summary: RunSummary, model: str, metric: str) -> float | None:
     return drift.confirmed / drift.pairs if drift.pairs else None
 
 
-def _planted_metric(planted: Planted, model: str, metric: str) -> float | None:
-    faults = planted.models[model]
+def _planted_metric(
+    summary: RunSummary, faults: PlantedCounts, model: str, metric: str
+) -> float | None:
+    before = summary.planted.models["M_int"]
+    is_later = model not in ("M0", "M_int")
     # Not always a severity: `harm` and `reduction` stand in its place, and nothing after `planted`.
     kind, _, severity = metric.partition("_")
 
     if kind == "left":
-        before = planted.models["M_int"].by_severity[severity]
-        return faults.by_severity[severity] / before if model == "M_DART" and before else None
+        faults_before = before.by_severity[severity]
+        return faults.by_severity[severity] / faults_before if is_later and faults_before else None
 
     if severity == "reduction":
-        return planted.reduction.value if model == "M_DART" else None
+        return 1 - faults.drifted / before.drifted if is_later and before.drifted else None
 
     if not faults.n:
         return None

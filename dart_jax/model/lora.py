@@ -115,13 +115,16 @@ def mix_adapters(
                   [0 0 s2 s2 s2]]        of adapter 2, of rank 3
 
     A batch row of an adapter is given that adapter's scales, one of the base model zeros. The other
-    adapters then add exact zeros to it, whatever their weights are.
+    adapters then add exact zeros to it, whatever their weights are. One that is given more than
+    once, at several scales, has its ranks once.
 
     Returns:
         The joint adapter, with a target wherever one of them has it; scales [adapters, ranks].
     """
     shapes, layers = projection_shapes(config), config.num_layers
-    ranks = [next(iter(lora.values()))["A"].shape[-1] for lora, _ in adapters]
+    # By identity: equal weights in two places are rare, and comparing them would cost more.
+    distinct = list({id(lora): lora for lora, _ in adapters}.values())
+    ranks = [next(iter(lora.values()))["A"].shape[-1] for lora in distinct]
 
     def joined(target: str) -> dict[str, Array]:
         fan_in, fan_out = shapes[target]
@@ -129,7 +132,7 @@ def mix_adapters(
             # Without this target an adapter has zeros, which keep its ranks at their places.
             lora.get(target)
             or {"A": jnp.zeros((layers, fan_in, rank)), "B": jnp.zeros((layers, rank, fan_out))}
-            for (lora, _), rank in zip(adapters, ranks, strict=True)
+            for lora, rank in zip(distinct, ranks, strict=True)
         ]
         return {
             "A": jnp.concatenate([part["A"] for part in parts], axis=-1),
@@ -138,11 +141,12 @@ def mix_adapters(
 
     scales = np.zeros((len(adapters), sum(ranks)), np.float32)
 
-    for index, (_, scale) in enumerate(adapters):
-        start = sum(ranks[:index])
-        scales[index, start : start + ranks[index]] = scale
+    for index, (lora, scale) in enumerate(adapters):
+        place = next(i for i, other in enumerate(distinct) if other is lora)
+        start = sum(ranks[:place])
+        scales[index, start : start + ranks[place]] = scale
 
-    targets = [name for name in shapes if any(name in lora for lora, _ in adapters)]
+    targets = [name for name in shapes if any(name in lora for lora in distinct)]
     return {target: joined(target) for target in targets}, scales
 
 

@@ -24,6 +24,7 @@ from dart_jax.report.drift import audit_table, drift, drift_terms, reduction_not
 from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
 from dart_jax.report.forced import forced, forced_table
+from dart_jax.report.frontier import frontier
 from dart_jax.report.in_short import in_short
 from dart_jax.report.page import write_page
 from dart_jax.report.planted_truth import planted_note, planted_table, planted_truth
@@ -112,6 +113,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         forced(summary),
         policy(summary),
         cycles(summary, config["repair"]["cycles"]),
+        frontier(summary),
         statistics(summary),
         noise_floor(calibration, summary),
         people(read_agreement(run_path), judged),

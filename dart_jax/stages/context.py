@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from dart_jax.audit.scorers import make_scorers, single_scorer
 from dart_jax.chat.protocol import ChatModel
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
+from dart_jax.evaluate.models import strength_of
 from dart_jax.generate.answers import answer_questions
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import MeshConfig, ModelConfig
@@ -102,11 +103,25 @@ class Run:
         return self._loaded[key]
 
     def adapter(self, name: str) -> tuple[LoraParams, float]:
-        """Adapter weights on the mesh and their scale; none for M0."""
-        if name == "M0":
-            return {}, 0.0
-        lora = load_peft(self.adapter_path(name), self.model.config, self.config.lora)
-        return self.placed(lora), self.config.lora.scale
+        """Adapter weights on the mesh and their scale; none for M0.
+
+        Args:
+            name: Of the adapter, or with a strength, as of `evaluate.models.at_strength`.
+        """
+        return self.adapters([name])[name]
+
+    def adapters(self, names: Iterable[str]) -> dict[str, tuple[LoraParams, float]]:
+        """Load several models' adapters, each adapter once, whatever strengths it acts at."""
+        loaded: dict[str, LoraParams] = {"M0": {}}
+        found = {}
+        for name in names:
+            adapter, strength = strength_of(name)
+            if adapter not in loaded:
+                path = self.adapter_path(adapter)
+                loaded[adapter] = self.placed(load_peft(path, self.model.config, self.config.lora))
+            scale = strength * self.config.lora.scale if adapter != "M0" else 0.0
+            found[name] = (loaded[adapter], scale)
+        return found
 
     def placed(self, lora: LoraParams) -> LoraParams:
         """An adapter that every process holds whole, on the mesh."""
@@ -140,7 +155,7 @@ class Run:
         """
         return answer_questions(
             self.model,
-            {name: self.adapter(name) for name in files if name != "M0"},
+            self.adapters(name for name in files if name != "M0"),
             questions,
             {name: self.folder / file for name, file in files.items()},
             self.decode,

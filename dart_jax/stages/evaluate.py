@@ -11,9 +11,7 @@ from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
-from dart_jax.evaluate.forced import with_forced
-from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
-from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
+from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES, at_strength
 from dart_jax.evaluate.policy import Side, policy_summary
 from dart_jax.evaluate.shortcut import SHORTCUT, Shortcut, shortcut_baseline, shortcut_metrics
 from dart_jax.evaluate.statistics import statistics
@@ -53,7 +51,8 @@ from dart_jax.stages.cycles import (
     later_models,
 )
 from dart_jax.stages.drift_found import drift_found, planted_answers, planted_found
-from dart_jax.stages.measuring import WITH_POLICY, Measured, measure
+from dart_jax.stages.frontier import frontier_models, frontier_points
+from dart_jax.stages.measuring import WITH_POLICY, Measured, measure, model_figures
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
@@ -73,7 +72,7 @@ _FREE = {
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
     "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
-    "evaluate": {"bootstrap_samples", "confidence", "forced"},
+    "evaluate": {"bootstrap_samples", "confidence", "forced", "frontier"},
 }
 _JUDGED_BY = ("audit", "judge", "scorers", "tau")
 
@@ -89,7 +88,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "distill only": run.config.repair.epochs == 0,
         "questions": run.split_input("train", "test"),
         "decode": run.config.decode.identity(),
-        "evaluate": run.section("evaluate"),
+        "evaluate": run.config.evaluate.identity(),
         "weights": hash_path(run.folder / "repair/weights.json"),
         "drift pool": [
             hash_path(run.folder / cycle.path(f"audit/{name}"))
@@ -121,6 +120,9 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
     # One of the two may have had more cycles.
     pairs = zip(names, ours["adapters"], theirs["adapters"], strict=False)
     same = [name for name, one, other in pairs if one == other]
+    if "M_int" in same:
+        asked, answered = (inputs["evaluate"].get("frontier", ()) for inputs in (ours, theirs))
+        same += [at_strength("M_int", strength) for strength in asked if strength in answered]
 
     same_judge = all(ours.get(key) == theirs.get(key) for key in _JUDGED_BY)
     both = all(inputs["evaluate"]["policy"] == "both" for inputs in (ours, theirs))
@@ -163,7 +165,8 @@ def ask(run: Run) -> dict[str, Measured]:
     """
     later = on_primary(lambda: later_models(run.folder.path, run.config.repair.cycles))
     policy = run.config.evaluate.policy
-    found = {"with" if policy == "with" else "without": measure(run, later, policy == "with", "")}
+    further = (*later, *frontier_models(run))
+    found = {"with" if policy == "with" else "without": measure(run, further, policy == "with", "")}
     if policy == "both":
         found["with"] = measure(run, (), True, WITH_POLICY)
     return found
@@ -222,7 +225,7 @@ def _summary(
         tau=tau_of(run),
         tau_set="fixed" if noise is None else "auto",
         tau_pairs=0 if noise is None else noise.pairs,
-        models={name: _metrics(run, found, name) for name in MODELS},
+        models={name: model_figures(run, found, name) for name in MODELS},
         shortcut_baseline=shortcut_metrics(
             shortcut, test, found.models(), config.evaluate, config.run.seed
         ),
@@ -246,14 +249,8 @@ def _summary(
         policy=policy_summary(test, sides, config.evaluate, config.run.seed),
         planting=read_planting(run.folder.path),
         planted=planted_found(run, audits),
+        frontier=frontier_points(run, found),
     )
-
-
-def _metrics(run: Run, found: Measured, name: str) -> ModelMetrics:
-    """Measure one model by its own decisions, and by those that it is forced to."""
-    test, config, seed = run.splits["test"], run.config.evaluate, run.config.run.seed
-    own = model_metrics(test, found.answers[name], config, seed)
-    return with_forced(own, test, found.margins.get(name, ()), config, seed)
 
 
 def _repair_set(run: Run) -> dict[str, RepairedSeverity]:
@@ -299,7 +296,7 @@ def _cycle_results(run: Run, found: Measured) -> list[CycleResult]:
                 pool=_audit_counts(run, cycle.path("audit/summary.json")),
                 repairs=sum(weights[severity]["examples"] for severity in SEVERITIES),
                 model=model,
-                test=_metrics(run, found, model),
+                test=model_figures(run, found, model),
                 drift=found.audits[model].counts(),
                 planted=planted_answers(run, found.audits[model]),
             )

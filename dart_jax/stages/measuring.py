@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from dart_jax.evaluate.forced import with_forced
+from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
 from dart_jax.generate.margins import answer_margins
@@ -27,7 +29,7 @@ class Measured:
     """Hold the answers to the test questions, asked in one way, and what was found in them.
 
     Attributes:
-        answers: By model; later cycles' models are among them.
+        answers: By model; those of later cycles and of the frontier are among them.
         margins: Of the answers, by model; empty where `evaluate.forced` is off.
         audits: Of all models but M0, against M0 asked the same way.
     """
@@ -47,15 +49,15 @@ class Measured:
         return {name: self.answers[name] for name in MODELS}
 
 
-def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measured:
+def measure(run: Run, further: Sequence[str], policy: bool, folder: str) -> Measured:
     """Have the models answer the test questions, score the answers and audit them against M0.
 
     Args:
-        later: Models of later cycles, beside M0, M_int and M_DART.
+        further: Models beside M0, M_int and M_DART: of later cycles, and of the frontier.
         policy: Whether the explanation policy is in the system prompt.
         folder: Under `generations` and `evaluation`, such as WITH_POLICY; '' for themselves.
     """
-    answers = _answers(run, later, policy, f"generations{folder}")
+    answers = _answers(run, further, policy, f"generations{folder}")
     margins = _margins(run, answers, policy, folder) if run.config.evaluate.forced else {}
     everything = [answer for found in answers.values() for answer in found]
     scores = score_all(run, everything, f"evaluation{folder}/scores.jsonl")
@@ -64,17 +66,24 @@ def measure(run: Run, later: Sequence[str], policy: bool, folder: str) -> Measur
         name: audit_candidate(
             run, answers["M0"], answers[name], scores, f"evaluation{folder}/verdicts_{name}.jsonl"
         )
-        for name in (*AUDITED, *later)
+        for name in (*AUDITED, *further)
     }
     return Measured(answers, margins, scores, audits)
 
 
+def model_figures(run: Run, found: Measured, name: str) -> ModelMetrics:
+    """Measure one model by its own decisions, and by those that it is forced to."""
+    test, config, seed = run.splits["test"], run.config.evaluate, run.config.run.seed
+    own = model_metrics(test, found.answers[name], config, seed)
+    return with_forced(own, test, found.margins.get(name, ()), config, seed)
+
+
 def _answers(
-    run: Run, later: Sequence[str], policy: bool, folder: str
+    run: Run, further: Sequence[str], policy: bool, folder: str
 ) -> dict[str, list[Generation]]:
     # By one process's look: all have to decode the same models.
     copied = on_primary(lambda: _m_dart_is_m_int(run))
-    names = ("M0", "M_int") if copied else (*MODELS, *later)
+    names = [name for name in (*MODELS, *further) if not (copied and name == "M_DART")]
     files = {name: f"{folder}/{name}.jsonl" for name in names}
     answers = run.answers(files, run.splits["test"], policy)
     if copied:

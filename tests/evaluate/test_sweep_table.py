@@ -8,8 +8,9 @@ import pytest
 from dart_jax.evaluate.expectations import Expectation, check_expectation
 from dart_jax.evaluate.models import METRICS, POSSIBLE
 from dart_jax.evaluate.over_seeds import difference_by_seed, over_seeds
-from dart_jax.evaluate.summary import RepairedSeverity, RunSummary, drift_of
+from dart_jax.evaluate.summary import FrontierPoint, RepairedSeverity, RunSummary, drift_of
 from dart_jax.evaluate.sweep_table import Result, SweepTable, sweep_table
+from dart_jax.summaries import Estimate
 from tests.evaluate.conftest import drift, made_up_summary, metrics
 from tests.evaluate.test_planted import made_up_planted
 
@@ -194,3 +195,29 @@ def test_expectations_name_variants_or_their_m_int(results):
     assert list(to_a.difference.values.values()) == pytest.approx([-0.1, -0.06])
     assert list(to_m_int.difference.values.values()) == pytest.approx([-0.3, -0.22])
     assert unmeasured.finding == "not measured"
+
+
+def test_a_frontier_has_a_row_for_each_strength(results):
+    """Of the 20 pairs on which M_int drifts, half the adapter leaves 5."""
+    point = FrontierPoint(
+        model="M_int@0.5",
+        strength=0.5,
+        test=metrics(0.55, 50),
+        drift=replace(drift(5, 0, 0, 0), pairs=50),
+        rate=Estimate(0.1),
+    )
+    # The variants share M_int: asked for in one of them, the row is of that one.
+    with_point = [
+        replace(result, summary=replace(result.summary, frontier=[point]))
+        if result.variant == "a"
+        else result
+        for result in results
+    ]
+    found = rows(build(with_point, ["a", "b_2"]))
+    assert list(found) == ["M0", "distill only", "M_int@0.5", "a", "b_2"]
+
+    half = found["M_int@0.5"]
+    assert half.variants == ["a"] and half.metrics["accuracy"].mean == pytest.approx(0.55)
+    assert half.metrics["drift"].mean == pytest.approx(0.1)
+    assert half.metrics["drift_reduction"].mean == pytest.approx(0.75)
+    assert "M_int@0.5" not in rows(build(results, ["a", "b_2"]))
