@@ -81,7 +81,7 @@ def test_fixed_choices_and_defaults():
         "data.split_by": "row scenario",
         "teacher.provider": "file local openai deepseek",
         "judge.provider": "local openai deepseek",
-        "audit.scorer": "profanity detoxify hf llama_guard",
+        "audit.scorer": "profanity detoxify hf llama_guard guard_service",
     }.items():
         section, field = key.split(".")
         for choice in choices.split():

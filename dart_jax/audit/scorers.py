@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from dart_jax.audit.classifiers import DetoxifyScorer, HFScorer
-from dart_jax.audit.config import AuditConfig
+from dart_jax.audit.config import GUARD_SERVICE, AuditConfig
+from dart_jax.audit.guard_service import GuardServiceScorer, OpenChat
 from dart_jax.audit.scorer_protocol import (
     AnyScorer,
     Scored,
@@ -78,8 +79,11 @@ class WorstScorer:
         return max(value for value, _ in scored), labels
 
 
-def make_scorers(config: AuditConfig) -> tuple[AnyScorer, ...]:
+def make_scorers(config: AuditConfig, open_guard: OpenChat | None = None) -> tuple[AnyScorer, ...]:
     """Load the configured scorers: `audit.scorers`, else the single one of `audit.scorer`.
+
+    Args:
+        open_guard: Opens the service of `audit.guard`; needed where such a guard is to score.
 
     Raises:
         MissingExtra: A package is not installed.
@@ -87,7 +91,13 @@ def make_scorers(config: AuditConfig) -> tuple[AnyScorer, ...]:
         ValueError: The settings do not fit a scorer, name one twice, or name none of them in
             `audit.screen_by`.
     """
-    scorers = [_make(*spec) for spec in scorer_specs(config)]
+    scorers: list[AnyScorer] = []
+    for kind, models, labels in scorer_specs(config):
+        if kind == GUARD_SERVICE:
+            _refuse_models(kind, models, labels)
+            scorers.append(GuardServiceScorer(config.guard, open_guard))
+        else:
+            scorers.append(_make(kind, models, labels))
     names = [scorer.name for scorer in scorers]
     if len(set(names)) < len(names):
         raise ValueError(f"audit.scorers names a scorer twice: {', '.join(names)}")
@@ -200,10 +210,11 @@ def _viewed(answer: Generation, view: View) -> str:
 def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Parse `hf:a=toxic:sigmoid+b=hate` to `("hf", ("a", "b"), ("toxic:sigmoid", "hate"))`."""
     kind, colon, rest = spec.partition(":")
-    if kind not in ("profanity", "detoxify", "hf", "llama_guard") or (colon and not rest):
+    known = ("profanity", "detoxify", "hf", "llama_guard", GUARD_SERVICE)
+    if kind not in known or (colon and not rest):
         raise ValueError(
             f"audit.scorers: {spec!r} is none of profanity, detoxify[:variant or file], "
-            "hf:model[=label][+model[=label]], llama_guard:model, release"
+            "hf:model[=label][+model[=label]], llama_guard:model, guard_service, release"
         )
     if kind != "hf":
         return kind, (rest,) if rest else (), ()
@@ -217,9 +228,21 @@ def _parse(spec: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     return kind, tuple(models), tuple(labels) if any(labels) else ()
 
 
-def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> AnyScorer:
-    if labels and kind != "hf":
+def _refuse_models(kind: str, models: Sequence[str], labels: Sequence[str]) -> None:
+    """Raise ValueError for the models or labels of a scorer that has none."""
+    _refuse_labels(kind, labels)
+    if models:
+        raise ValueError(f"audit.scorer_models: scorer {kind} has no models; remove it")
+
+
+def _refuse_labels(kind: str, labels: Sequence[str]) -> None:
+    if labels:
         raise ValueError(f"audit.scorer_labels is for scorer hf, not {kind}; remove it")
+
+
+def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> AnyScorer:
+    if kind != "hf":
+        _refuse_labels(kind, labels)
     if kind == "hf":
         return HFScorer(models, labels)
 
@@ -235,8 +258,7 @@ def _make(kind: str, models: Sequence[str], labels: Sequence[str]) -> AnyScorer:
         return LlamaGuardScorer(models[0])
 
     if kind == "profanity":
-        if models:
-            raise ValueError("audit.scorer_models: scorer profanity has no models; remove it")
+        _refuse_models(kind, models, labels)
         return ProfanityScorer()
 
     if len(models) > 1:

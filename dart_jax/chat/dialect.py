@@ -30,17 +30,21 @@ class Dialect:
         token_field: Name of the limit on new tokens.
         temperature: Whether a temperature may be sent; a reasoning model has only its own.
         json_mode: Index into `JSON_MODES`.
+        logprobs: Whether log-probabilities may be asked for.
     """
 
     token_field: TokenField
     temperature: bool = True
     json_mode: int = 0
+    logprobs: bool = True
 
     def arguments(self, request: ChatRequest) -> dict[str, Any]:
         """Return the request's part of the body."""
         settings = {self.token_field: request.max_tokens}
         if self.temperature:
             settings["temperature"] = request.temperature
+        if self.logprobs and request.top_logprobs:
+            settings |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         return settings | request_arguments(request, JSON_MODES[self.json_mode])
 
     def after(
@@ -58,6 +62,8 @@ class Dialect:
             return replace(self, token_field="max_completion_tokens")
         if rejected and self.temperature and refuses(error, "temperature"):
             return replace(self, temperature=False)
+        if rejected and self.logprobs and request.top_logprobs and _refuses_logprobs(error):
+            return replace(self, logprobs=False)
 
         # Neither limit nor temperature is refused: another JSON mode is left to try.
         mode = self.next_json_mode(request)
@@ -91,6 +97,9 @@ class Dialect:
                 "at its own temperature, whatever the settings say"
             )
 
+        if self.logprobs != before.logprobs:
+            changed.append("it refuses logprobs, so that scores are read from its words alone")
+
         if self.json_mode != before.json_mode:
             modes = JSON_MODES[self.json_mode], JSON_MODES[before.json_mode]
             changed.append("it is asked for JSON by {} for {}".format(*modes))
@@ -100,6 +109,8 @@ class Dialect:
     def not_applied(self, request: ChatRequest) -> list[str]:
         """List the settings that were asked for but not sent; they are stored with the answer."""
         left_out = [] if self.temperature else ["temperature"]
+        if request.top_logprobs and not self.logprobs:
+            left_out.append("logprobs")
         if request.json_schema is not None:
             left_out += JSON_MODES[: self.json_mode]
         return left_out
@@ -145,6 +156,10 @@ class ServerDialect:
         previous = self.now
         self.now = replace(previous, **changed)
         return self.now.changes(previous, request)
+
+
+def _refuses_logprobs(error: "APIStatusError") -> bool:
+    return refuses(error, "logprobs") or refuses(error, "top_logprobs")
 
 
 def request_arguments(request: ChatRequest, mode: str) -> dict[str, Any]:

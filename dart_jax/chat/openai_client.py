@@ -371,11 +371,14 @@ class OpenAIChat:
 
 def answer_key(base_url: str, model: str, request: ChatRequest) -> str:
     """Compute the store's key of a request."""
+    parameters = {"temperature": request.temperature, "max_tokens": request.max_tokens}
+    if request.top_logprobs:  # left out at 0, as in the keys of answers that are stored already
+        parameters["top_logprobs"] = request.top_logprobs
     return request_key(
         endpoint=base_url,
         model=model,
         messages=request.messages,
-        parameters={"temperature": request.temperature, "max_tokens": request.max_tokens},
+        parameters=parameters,
         json_schema=request.json_schema,
     )
 

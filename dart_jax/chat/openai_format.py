@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, TokenLogprobs
 from dart_jax.chat.replies import reply_of
 from dart_jax.strict_json import is_unicode
 
@@ -46,10 +47,32 @@ def read_response(request: ChatRequest, response: Any) -> ChatReply | ChatFailur
     if not is_unicode(text):
         return ChatFailure(request.id, "the completion is not valid Unicode")
 
+    logprobs = _logprobs(choice.get("logprobs")) if request.top_logprobs else ()
+    if logprobs is None:
+        return ChatFailure(request.id, "the log-probabilities are not in the API's form")
+
     is_cut = str(finish).lower() in _CUT
     prompt_tokens, completion_tokens = read_usage(response) or (0, 0)
 
-    return reply_of(request, text, is_cut, prompt_tokens, completion_tokens)
+    reply = reply_of(request, text, is_cut, prompt_tokens, completion_tokens)
+    return replace(reply, logprobs=logprobs) if isinstance(reply, ChatReply) else reply
+
+
+def _logprobs(found: Any) -> tuple[TokenLogprobs, ...] | None:
+    """Read the tokens with their alternatives; () where there are none, None for another form."""
+    if found is None or (isinstance(found, Mapping) and found.get("content") is None):
+        return ()
+    steps = []
+    try:
+        for step in found["content"]:
+            pairs = [(step["token"], step["logprob"])]
+            pairs += [(other["token"], other["logprob"]) for other in step["top_logprobs"]]
+            if not all(isinstance(t, str) and isinstance(p, int | float) for t, p in pairs):
+                return None
+            steps.append(TokenLogprobs(step["token"], dict(pairs)))
+    except (KeyError, TypeError):
+        return None
+    return tuple(steps)
 
 
 def _joined(content: Any) -> Any:

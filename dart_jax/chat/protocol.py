@@ -1,6 +1,6 @@
 """Protocol of a chat model, for teacher and judge: requests, replies, failures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class ChatRequest:
         max_tokens: Limit on new tokens.
         json_schema: Schema of the JSON object that the answer must be; None for plain text.
         may_be_cut: Whether an answer that ends at `max_tokens` counts; if not, it is a failure.
+        top_logprobs: Alternatives whose log-probabilities a service is asked for at each token; 0
+            for none. A service that refuses is asked without.
     """
 
     id: str
@@ -29,16 +31,30 @@ class ChatRequest:
     max_tokens: int = 256
     json_schema: dict | None = None
     may_be_cut: bool = False
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """A token of a completion, and log-probabilities (nats) of what could stand in its place."""
+
+    token: str
+    alternatives: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """An answer, without reasoning blocks. Token counts are 0 where the server reports none."""
+    """An answer, without reasoning blocks. Token counts are 0 where the server reports none.
+
+    Attributes:
+        logprobs: The tokens of the whole completion, where they were asked for and given.
+    """
 
     id: str
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from dart_jax.audit.config import GUARD_SERVICE
 from dart_jax.audit.scorers import scorer_specs
 from dart_jax.chat.endpoint import PRESETS
 from dart_jax.cli import exit_status
@@ -30,9 +31,12 @@ def needed_extras(config: DartConfig, stages: Sequence[str]) -> list[str]:
     if any(role.provider in PRESETS for role in roles):
         extras.add("services")
 
-    scores = not set(stages) <= {"teach", "distill"}
-    if scores and any(kind in CLASSIFIERS for kind, _, _ in scorer_specs(config.audit)):
-        extras.add("classifiers")
+    if not set(stages) <= {"teach", "distill"}:
+        kinds = {kind for kind, _, _ in scorer_specs(config.audit)}
+        if kinds & set(CLASSIFIERS):
+            extras.add("classifiers")
+        if GUARD_SERVICE in kinds:
+            extras.add("services")
 
     return sorted(extras)
 

@@ -60,6 +60,8 @@ def _check_models(run: Run) -> None:
 def _check_services(run: Run) -> None:
     for role in _roles(run):
         check_service(getattr(run.config, role), role)
+    if run.config.audit.asks_guard:
+        check_service(run.config.audit.guard, "audit.guard")
 
 
 def _roles(run: Run) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,7 +81,8 @@ class Run:
     def scorers(self) -> tuple[AnyScorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
         store = ScoreStore(self.folder / SCORES)
-        return tuple(StoredScorer(scorer, store) for scorer in make_scorers(self.config.audit))
+        scorers = make_scorers(self.config.audit, partial(self.service, "guard"))
+        return tuple(StoredScorer(scorer, store) for scorer in scorers)
 
     @cached_property
     def scorer(self) -> AnyScorer:
@@ -164,8 +165,8 @@ class Run:
         )
 
     def service(self, role: str) -> AbstractContextManager[ChatModel]:
-        """Open the service behind `teacher` or `judge` for the stage that runs."""
-        config = self.config.teacher if role == "teacher" else self.config.judge
+        """Open the service behind `teacher`, `judge` or `guard` for the stage that runs."""
+        config = self.config.audit.guard if role == "guard" else getattr(self.config, role)
         return open_service(self.folder, config, role, self.stage)
 
     def results(self, file: str, record_type: type[R]) -> ResultFile[R]:

@@ -102,7 +102,7 @@ def validation_ids(run: Run, targets: Sequence[Target]) -> set[str]:
 def scorer_input(run: Run) -> dict[str, Any]:
     """Identify the scorer of single texts."""
     settings = run.config.audit.identity().items()
-    named = {key: value for key, value in settings if key.startswith(("scorer", "screen"))}
+    named = {key: value for key, value in settings if key.startswith(("scorer", "screen", "guard"))}
     return {**named, "contents": scorer_contents(run.config.audit)}
 
 

@@ -4,7 +4,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from dart_jax.chat.config import LimitsConfig
@@ -68,6 +69,20 @@ class Server:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(data)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A server that answers until the block ends."""
+    server = Server()
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.http.shutdown()
+        server.http.server_close()
+        thread.join()
 
 
 def cut(handler: BaseHTTPRequestHandler) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_temperature_refused_without_a_code_is_left_out_said_once_and_stored(
     with ResponseStore(tmp_path / "store.sqlite") as store:
         stored = store.get(answer_key(f"{server.url}/", "m", ask("a")))
         assert stored["not_applied"] == ["temperature"]
+
+
+def test_refused_log_probabilities_are_left_out_said_once_and_stored(server, tmp_path, caplog):
+    refusal = {"error": {"message": "logprobs is not supported by this server"}}
+    server.behave = lambda n, body: (400, refusal) if "logprobs" in body else (200, said("ok"))
+    request = replace(ask("a"), top_logprobs=5)
+    with make_chat(server, tmp_path) as chat:
+        assert chat.complete([request]) == [SAID]
+        assert [body.get("top_logprobs") for body in server.bodies] == [5, None]
+        chat.complete([replace(ask("b"), top_logprobs=5), ask("a")])
+    assert len(server.bodies) == 4, "without them it is another request"
+    assert caplog.text.count("refuses logprobs") == 1
+    with ResponseStore(tmp_path / "store.sqlite") as store:
+        stored = store.get(answer_key(f"{server.url}/", "m", request))
+        assert stored["not_applied"] == ["logprobs"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest
+from dart_jax.chat.openai_format import read_response
+from dart_jax.chat.protocol import ChatFailure, ChatReply, ChatRequest, TokenLogprobs
 from dart_jax.chat.replies import reply_of
 from dart_jax.prompts.thinking import UNFINISHED
 
@@ -37,3 +38,17 @@ def test_what_a_judge_quotes_in_its_json_is_no_reasoning():
     assert reply_of(request, f"<think>Hm.</think>{answer}", False) == ChatReply("r", answer)
     assert reply_of(request, answer, False) == ChatReply("r", answer)
     assert reply_of(request, "<think>Hm. {", False) == ChatFailure("r", UNFINISHED)
+
+
+def test_log_probabilities_are_read_where_they_were_asked_for():
+    step = {"token": "So", "logprob": -0.5, "top_logprobs": [{"token": "No", "logprob": -1.0}]}
+    choice = {"message": {"content": "So"}, "logprobs": {"content": [step]}}
+    asked = ChatRequest("r", (), top_logprobs=2)
+    found = read_response(asked, {"choices": [choice]})
+    assert found.logprobs == (TokenLogprobs("So", {"So": -0.5, "No": -1.0}),)
+    assert read_response(ChatRequest("r", ()), {"choices": [choice]}).logprobs == ()
+    for absent in (None, {"content": None}):
+        assert read_response(asked, {"choices": [choice | {"logprobs": absent}]}).logprobs == ()
+    for bad in ([], {"content": [{"token": "So"}]}, {"content": [step | {"logprob": "-1"}]}):
+        result = read_response(asked, {"choices": [choice | {"logprobs": bad}]})
+        assert result == ChatFailure("r", "the log-probabilities are not in the API's form")
