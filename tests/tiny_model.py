@@ -71,13 +71,12 @@ def random_adapter(
 
 
 def hf_twin(config: LlamaConfig, seed: int = 0) -> Any:
-    """A random `LlamaForCausalLM` of a configuration, with logits of order 1."""
+    """A random model of transformers of a configuration's family, with logits of order 1."""
     import torch
-    from transformers import LlamaConfig as HfConfig
-    from transformers import LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(HfConfig(**to_hf_config(config)))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**to_hf_config(config)))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             spread = 0.2 if "norm" in name else weight.shape[-1] ** -0.5

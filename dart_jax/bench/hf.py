@@ -285,10 +285,12 @@ def _base_model(source: str | LlamaConfig, device: Device) -> Any:
     import transformers
 
     if isinstance(source, str):
-        model = transformers.LlamaForCausalLM.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype=device.dtype, attn_implementation="sdpa", local_files_only=True
         )
         return model.to(device.place)
-    config = transformers.LlamaConfig(**to_hf_config(source), attn_implementation="sdpa")
+    config = transformers.AutoConfig.for_model(**to_hf_config(source))
     with device.place:
-        return transformers.LlamaForCausalLM._from_config(config, dtype=device.dtype)
+        return transformers.AutoModelForCausalLM.from_config(
+            config, dtype=device.dtype, attn_implementation="sdpa"
+        )

@@ -137,11 +137,12 @@ def _write(
     of_base = read_mark(base)
     mark_model(folder, run.planting or of_base)
     storage = " ".join(part for part in (storage, _planted_base(of_base)) if part)
-    write_text(folder / "README.md", _card(run, adapter, form, storage))
+    write_text(folder / "README.md", _card(run, adapter, form, storage, base))
     return line
 
 
-def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
+def _card(run: FinishedRun, adapter: str, form: Form, storage: str, base: Path) -> str:
+    from dart_jax.model.chat_template import switches_thinking
     from dart_jax.report.model_card import CardInputs, model_card
 
     return model_card(
@@ -157,6 +158,7 @@ def _card(run: FinishedRun, adapter: str, form: Form, storage: str) -> str:
             rejected=run.rejected,
             planting=run.planting,
             validation=run.validation,
+            thinking_is_off=switches_thinking(base),
         )
     )
 

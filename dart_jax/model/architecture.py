@@ -1,9 +1,11 @@
-"""Hyperparameters of a Llama-family decoder, read from a checkpoint's `config.json`."""
+"""Hyperparameters of a decoder of the Llama skeleton, read from a checkpoint's `config.json`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from dart_jax.model.families import DEFAULT_WINDOW, FAMILIES, Family, family_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,14 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Shapes and constants of one decoder; the letters are those of shapes in the code."""
+    """Shapes and constants of one decoder; the letters are those of shapes in the code.
+
+    Attributes:
+        qkv_bias: The projections q, k and v add a bias (Qwen2).
+        qk_norm: Every head of q and of k goes through an RMSNorm before it is rotated (Qwen3).
+        sliding_window: Tokens that attention reaches back, in some layers or all (Mistral); None
+            for no such limit. `context_length` is within it, so that it never comes into effect.
+    """
 
     vocab_size: int  # V
     num_layers: int  # L
@@ -39,6 +48,9 @@ class LlamaConfig:
     norm_eps: float
     tied_head: bool
     context_length: int
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    sliding_window: int | None = None
 
 
 def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
@@ -94,16 +106,17 @@ _ROPE_KEYS = {"rope_type", "type", "rope_theta"}
 
 
 def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
-    """Read a Hugging Face `config.json` of `model_type: llama` (transformers 4 or 5).
+    """Read a Hugging Face `config.json` of one of `FAMILIES` (transformers 4 or 5).
 
     Raises:
         ValueError: Another architecture, a feature that this decoder lacks, or a missing key;
             names `where`.
     """
-    if raw.get("model_type") != "llama":
-        raise ValueError(f"{where}: model_type is {raw.get('model_type')!r}, not 'llama'")
+    family = family_of(raw.get("model_type"), where)
     _refuse_beyond(raw, where)
-    _require(raw, _REQUIRED, where)
+    _require(raw, (*_REQUIRED, *family.required), where)
+    window = _window(raw, family, where)
+    context_length = int(raw.get("max_position_embeddings", 2048))
 
     # Where both keys are given, the older one replaces the other, as in transformers.
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
@@ -122,7 +135,10 @@ def from_hf_config(raw: dict[str, Any], where: str) -> LlamaConfig:
         rope_scaling=_rope_scaling(rope, raw, where),
         norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
         tied_head=bool(raw.get("tie_word_embeddings", False)),
-        context_length=int(raw.get("max_position_embeddings", 2048)),
+        context_length=context_length if window is None else min(context_length, window),
+        qkv_bias=family.qkv_bias,
+        qk_norm=family.qk_norm,
+        sliding_window=window,
     )
 
 
@@ -145,6 +161,28 @@ def _refuse_beyond(raw: dict[str, Any], where: str) -> None:
             "float release and set model.quantize"
         )
 
+
+def _window(raw: dict[str, Any], family: Family, where: str) -> int | None:
+    """Read how far back attention reaches in the layers that limit it; None where none does.
+
+    Raises:
+        ValueError: A window in a family that has none, or layers of an unknown kind.
+    """
+    if family.slides == "never":
+        _refuse_window(raw, where)
+        return None
+    if family.slides == "always":
+        return raw.get("sliding_window", DEFAULT_WINDOW)
+
+    asked = raw.get("use_sliding_window", False)
+    kinds = {"full_attention", "sliding_attention"} if asked else {"full_attention"}
+    others = sorted(set(raw.get("layer_types") or ()) - kinds)
+    if others:
+        raise ValueError(f"{where}: layer_types has {', '.join(others)}, which is not supported")
+    return raw.get("sliding_window", DEFAULT_WINDOW) if asked else None
+
+
+def _refuse_window(raw: dict[str, Any], where: str) -> None:
     window = raw.get("sliding_window")
     in_use = window is not None and raw.get("use_sliding_window", True)
     if in_use and window < raw.get("max_position_embeddings", 2048):
@@ -205,9 +243,11 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
             "original_max_position_embeddings": scaling.original_context_length,
         }
 
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    model_type = _model_type(config)
+    family = FAMILIES[model_type]
+    raw = {
+        "architectures": [family.architecture],
+        "model_type": model_type,
         "vocab_size": config.vocab_size,
         "num_hidden_layers": config.num_layers,
         "hidden_size": config.embed_dim,
@@ -220,6 +260,21 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tied_head,
         "max_position_embeddings": config.context_length,
         "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
     }
+    if family.slides == "never":
+        return raw | {"attention_bias": False, "mlp_bias": False}
+    raw["sliding_window"] = config.sliding_window
+    if family.slides == "if asked":
+        raw["use_sliding_window"] = config.sliding_window is not None
+    return raw
+
+
+def _model_type(config: LlamaConfig) -> str:
+    """Name the family that has what the configuration adds to the skeleton."""
+    if config.qkv_bias and config.qk_norm:
+        raise ValueError("no family of transformers has biases on q, k and v and norms on q and k")
+    if config.qkv_bias:
+        return "qwen2"
+    if config.qk_norm:
+        return "qwen3"
+    return "llama" if config.sliding_window is None else "mistral"

@@ -3,6 +3,10 @@
 A template is a program that writes messages as one text. One that refuses a message, leaves it out
 or changes its words raises an error. Text that the template adds, such as today's date, is the same
 for a whole run.
+
+Where a template has the switch `enable_thinking` (Qwen3's), it is off. A prompt then ends behind an
+empty think block, and so does it in the template's whole conversations: answers are asked for where
+they are trained on.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 _CLOCK = "strftime_now"
+_THINKING = "enable_thinking"
 _GGUF_METADATA_BYTES = 64 << 20
 # Llama 3.2's and other templates call `strftime_now(format)`, which transformers answers by the
 # clock. It cannot be replaced by a variable of that name, which transformers overwrites; a macro of
@@ -47,7 +52,16 @@ def asks_for_date(path: Path) -> bool:
     It only looks for the name of the clock function, so that no tokenizer has to be loaded; a
     template that has the name and never calls it counts, too.
     """
-    name = _CLOCK.encode()
+    return _names(path, _CLOCK)
+
+
+def switches_thinking(path: Path) -> bool:
+    """Tell whether the chat template of a Hugging Face folder or GGUF file has the switch."""
+    return _names(path, _THINKING)
+
+
+def _names(path: Path, word: str) -> bool:
+    name = word.encode()
     if path.is_file():
         # The metadata come before the tensors; with a large vocabulary they take some 10 MB.
         with open(path, "rb") as file:
@@ -74,6 +88,8 @@ class ChatTemplate:
         if _CLOCK in self._source:
             self._source = _FROZEN_CLOCK + self._source
             self._variables["frozen_day"] = _directives(date)
+        if _THINKING in self._source:
+            self._variables[_THINKING] = False
         self._proven: set[tuple[bool, tuple[str, ...]]] = set()
 
     def prompt(self, messages: Messages) -> str:

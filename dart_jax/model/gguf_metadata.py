@@ -29,6 +29,15 @@ class GgufFile:
         field = self.reader.get_field(key)
         return default if field is None else field.contents()
 
+    @property
+    def architecture(self) -> str:
+        """The model's architecture, in llama.cpp's words."""
+        return self.require("general.architecture")
+
+    def key(self, name: str) -> str:
+        """Complete a key of the model's own: the architecture stands in front of its name."""
+        return f"{self.architecture}.{name}"
+
     def release(self) -> None:
         """Drop the file's pages from this process's memory; they are read again when needed."""
         # The array is a view of numpy's memmap, and that of the map itself.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dart_jax.model.safetensors_file import INDEX_FILE, safetensors_source
 from dart_jax.model.weights import BadCheckpoint
@@ -24,6 +25,8 @@ _FILES = (
     "special_tok*",
     "chat_template*",
 )
+# Repositories of Mistral hold the weights a second time, too.
+_SECOND = ("consolidated*",)
 
 
 def is_hub_name(path: str) -> bool:
@@ -40,7 +43,6 @@ def hub_folder(name: str) -> Path:
     Raises:
         FileNotFoundError: The model cannot be had; says what to accept, to set, or to copy.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cached = _cached(name)
@@ -49,7 +51,7 @@ def hub_folder(name: str) -> Path:
 
     print(f"downloading {name} into {HF_HUB_CACHE}", flush=True)
     with _saying_what_to_do(name):
-        downloaded = Path(snapshot_download(name, allow_patterns=_FILES))
+        downloaded = Path(_snapshot(name))
         # Without a network the library takes whatever the cache has.
         if not _is_complete(downloaded):
             raise FileNotFoundError(f"{downloaded} is not whole")
@@ -62,25 +64,28 @@ def bytes_to_download(name: str) -> int:
     Raises:
         FileNotFoundError: As `hub_folder`.
     """
-    from huggingface_hub import snapshot_download
-
     if _cached(name) is not None:
         return 0
     with _saying_what_to_do(name):
-        files = snapshot_download(name, allow_patterns=_FILES, dry_run=True)
+        files = _snapshot(name, dry_run=True)
     return sum(file.file_size or 0 for file in files if file.will_download)
 
 
 def _cached(name: str) -> Path | None:
     """Find a complete copy in the cache."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+        folder = Path(_snapshot(name, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     return folder if _is_complete(folder) else None
+
+
+def _snapshot(name: str, **options: bool) -> Any:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, allow_patterns=_FILES, ignore_patterns=_SECOND, **options)
 
 
 @contextmanager

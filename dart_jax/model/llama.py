@@ -1,4 +1,4 @@
-"""A Llama-3 family decoder in Flax NNX, whose layers are stacked and scanned.
+"""A decoder of the Llama skeleton in Flax NNX, whose layers are stacked and scanned.
 
 Each weight's shape, logical axes and initialiser stand together in the modules below. The
 functions at the end run the model on plain pytrees of weights, so that base and adapters are two
@@ -6,6 +6,9 @@ separate arguments:
 
     base_params = {"embed": [V, D], "layers": {"q": [L, D, N*H], ...}, "final_norm": [D],
                    "head": [D, V] (absent when tied)}
+
+What a family adds (`LlamaConfig.qkv_bias`, `qk_norm`) has weights and operations where its
+configuration asks for it, and none elsewhere.
 """
 
 from __future__ import annotations
@@ -43,12 +46,26 @@ def _norm(dim: int) -> nnx.Param:
     return nnx.Param(jnp.ones((dim,)), logical_axes=("norm",))
 
 
-def rms_norm(x: Float[Array, "B T D"], weight: Array, eps: float) -> Float[Array, "B T D"]:
-    """x / rms(x) * weight, computed in float32 (Zhang and Sennrich 2019)."""
+def _bias(dim: int, axis: str) -> nnx.Param:
+    return nnx.Param(jnp.zeros((dim,)), logical_axes=(axis,))
+
+
+def is_vector(key: str) -> bool:
+    """Tell norms and biases by their key in the tree: they stay float32, and are no matrices."""
+    return key.endswith(("norm", "bias"))
+
+
+def rms_norm(x: Float[Array, "*n D"], weight: Array, eps: float) -> Float[Array, "*n D"]:
+    """x / rms(x) * weight over the last axis, in float32 (Zhang and Sennrich 2019)."""
     wide = x.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     # The weight is applied after the cast, as in transformers.
-    return (wide * scale).astype(x.dtype) * weight.astype(x.dtype)[None, None, :]
+    return (wide * scale).astype(x.dtype) * _along_last(weight, x)
+
+
+def _along_last(vector: Array, x: Array) -> Array:
+    """Shape and cast a vector of numbers for the features of x."""
+    return jnp.expand_dims(vector.astype(x.dtype), tuple(range(x.ndim - 1)))
 
 
 def _all_but_layouts(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -101,6 +118,11 @@ class Block(nnx.Module):
         self.k = _weight(rngs, (D, kv_dim), ("embed", "kv_heads"))
         self.v = _weight(rngs, (D, kv_dim), ("embed", "kv_heads"))
         self.o = _weight(rngs, (q_dim, D), ("heads", "embed"))
+        if config.qkv_bias:
+            self.q_bias = _bias(q_dim, "heads")
+            self.k_bias, self.v_bias = _bias(kv_dim, "kv_heads"), _bias(kv_dim, "kv_heads")
+        if config.qk_norm:
+            self.q_norm, self.k_norm = _norm(config.head_dim), _norm(config.head_dim)
         self.ffn_norm = _norm(D)
         self.gate = _weight(rngs, (D, F), ("embed", "ffn"))
         self.up = _weight(rngs, (D, F), ("embed", "ffn"))
@@ -111,11 +133,18 @@ class Block(nnx.Module):
     ) -> tuple[Array, Array, Array]:
         """Project to rotated queries [B,T,N,H] and keys [B,T,K,H], and values [B,T,K,H]."""
         B, T, _ = x.shape
-        normed = rms_norm(x, self.attn_norm[...], self.config.norm_eps)
+        config, eps = self.config, self.config.norm_eps
+        normed = rms_norm(x, self.attn_norm[...], eps)
         q, k, v = adapter.project(normed, 0, q=self.q, k=self.k, v=self.v)
+        if config.qkv_bias:
+            q = q + _along_last(self.q_bias[...], q)
+            k = k + _along_last(self.k_bias[...], k)
+            v = v + _along_last(self.v_bias[...], v)
 
-        heads = (B, T, -1, self.config.head_dim)
+        heads = (B, T, -1, config.head_dim)
         q, k, v = q.reshape(heads), k.reshape(heads), v.reshape(heads)
+        if config.qk_norm:
+            q, k = rms_norm(q, self.q_norm[...], eps), rms_norm(k, self.k_norm[...], eps)
         return rotate(q, *rope), rotate(k, *rope), v
 
     def finish(

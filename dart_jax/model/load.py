@@ -142,8 +142,19 @@ def outline(model: ModelConfig, mesh: Mesh, answers: bool = True) -> tuple[Model
     if answers:
         tokenizer.check()  # before any weight is read
     if model.context_length is not None:
-        config = dataclasses.replace(config, context_length=model.context_length)
+        config = _with_context(config, model.context_length)
     return Model(config, {}, tokenizer, mesh, model.path), source
+
+
+def _with_context(config: LlamaConfig, asked: int) -> LlamaConfig:
+    """Set the context length; raise ValueError beyond a sliding window, which is not supported."""
+    window = config.sliding_window
+    if window is not None and asked > window:
+        raise ValueError(
+            f"model.context_length: {asked}; this model's attention slides beyond {window} tokens "
+            f"(sliding_window), which is not supported: give at most {window}, or null for it"
+        )
+    return dataclasses.replace(config, context_length=asked)
 
 
 def compute_dtype(dtype: str) -> jnp.dtype:

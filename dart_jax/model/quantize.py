@@ -1,7 +1,7 @@
 """The frozen base in 8 or 4 bits, as `qwix.QArray` leaves (QLoRA, Dettmers et al. 2023).
 
-The seven projection matrices of each layer are quantised; embedding, norms and head, a small part
-of a large model, keep their type. Of a matrix [in, out]:
+The seven projection matrices of each layer are quantised; embedding, norms, biases and head, a
+small part of a large model, keep their type. Of a matrix [in, out]:
 
     scheme   values           scale                    one scale for             bits a weight
     int8     int8  [in, out]  float32  [1, out]        an output feature         8 + 32/in

@@ -21,16 +21,22 @@ from tqdm import tqdm
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import MeshConfig
 from dart_jax.model.finite import all_finite
-from dart_jax.model.llama import param_axes, param_shapes
+from dart_jax.model.llama import is_vector, param_axes, param_shapes
 from dart_jax.model.placing import Leaf, Transform, arrive
 from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.processes import is_primary
 
+# Of all families: a layer has those that its configuration asks for.
 LAYER_NAMES = {
     "attn_norm": "input_layernorm.weight",
     "q": "self_attn.q_proj.weight",
     "k": "self_attn.k_proj.weight",
     "v": "self_attn.v_proj.weight",
+    "q_bias": "self_attn.q_proj.bias",
+    "k_bias": "self_attn.k_proj.bias",
+    "v_bias": "self_attn.v_proj.bias",
+    "q_norm": "self_attn.q_norm.weight",
+    "k_norm": "self_attn.k_norm.weight",
     "o": "self_attn.o_proj.weight",
     "ffn_norm": "post_attention_layernorm.weight",
     "gate": "mlp.gate_proj.weight",
@@ -107,7 +113,7 @@ def load_params(
     mesh has to call this. Names and shapes are checked before anything is read.
 
     Args:
-        dtype: Storage type of the matrices; norms stay float32.
+        dtype: Storage type of the matrices; norms and biases stay float32.
         shardings: A `NamedSharding` per leaf; None places everything on one device of this process.
         transform: Applied on the devices to every weight before it is stacked; see
             `placing.Transform`.
@@ -157,7 +163,7 @@ def _leaves(
             name=None if transform is None else key,
             num_layers=config.num_layers if stacked else None,
             transpose=_is_transposed(key),
-            dtype=jnp.dtype(jnp.float32 if key.endswith("norm") else dtype),
+            dtype=jnp.dtype(jnp.float32 if is_vector(key) else dtype),
             sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec)),
             transform=transform,
         )
@@ -168,7 +174,7 @@ def _leaves(
 
 def _is_transposed(key: str) -> bool:
     """Tell whether the file stores this leaf's weights transposed, as [out, in]."""
-    return key != "embed" and not key.endswith("norm")
+    return key != "embed" and not is_vector(key)
 
 
 def _progress(total_bytes: int) -> tqdm:
@@ -197,10 +203,12 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 def _homes(config: LlamaConfig) -> dict[str, tuple[str, int | None]]:
     """Map each tensor's name to its leaf and layer (None for a weight that is not stacked)."""
+    of_a_layer = param_shapes(config)["layers"]
     homes: dict[str, tuple[str, int | None]] = {
         f"model.layers.{layer}.{suffix}": (key, layer)
         for layer in range(config.num_layers)
         for key, suffix in LAYER_NAMES.items()
+        if key in of_a_layer
     }
     top = {name: (key, None) for key, name in TOP_NAMES.items()}
     if config.tied_head:

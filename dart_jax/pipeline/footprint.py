@@ -125,8 +125,9 @@ def base_bytes(config: LlamaConfig, model: ModelConfig, dtype_bytes: int) -> flo
     """Count the bytes of the frozen weights, over all devices that hold a copy together."""
     tables = 1 if config.tied_head else 2
     embedding = tables * config.vocab_size * config.embed_dim * dtype_bytes
-    norms = (2 * config.num_layers + 1) * config.embed_dim * _FLOAT32
-    return config.num_layers * _layer_bytes(config, model, dtype_bytes) + embedding + norms
+    final_norm = config.embed_dim * _FLOAT32
+    a_layer = _layer_bytes(config, model, dtype_bytes) + _vector_bytes(config)
+    return config.num_layers * a_layer + embedding + final_norm
 
 
 def _layer_bytes(config: LlamaConfig, model: ModelConfig, dtype_bytes: int) -> float:
@@ -140,6 +141,16 @@ def _layer_bytes(config: LlamaConfig, model: ModelConfig, dtype_bytes: int) -> f
             each = 0.5 + _NF4_SCALE / math.gcd(_NF4_TILE, fan_in)
         total += fan_in * fan_out * each
     return total
+
+
+def _vector_bytes(config: LlamaConfig) -> int:
+    """Count the bytes of one layer's norms and biases."""
+    numbers = 2 * config.embed_dim
+    if config.qkv_bias:
+        numbers += (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    if config.qk_norm:
+        numbers += 2 * config.head_dim
+    return _FLOAT32 * numbers
 
 
 def adapter_size(config: LlamaConfig, lora: LoraConfig) -> int:
@@ -199,7 +210,11 @@ def _kept(config: LlamaConfig, lora: LoraConfig, remat: str, activation: int) ->
 
     # Besides those: normed and dropped inputs, rotated heads, and what SwiGLU is made of.
     every = 6 * D + 4 * q_dim + 4 * kv_dim + 6 * F
-    return activation * every + log_total + noise + 2 * _FLOAT32 * D
+    float32 = 2 * D
+    if config.qk_norm:  # as the layer's two norms: what comes in, in float32, and what goes out
+        every += q_dim + kv_dim
+        float32 += q_dim + kv_dim
+    return activation * every + log_total + noise + _FLOAT32 * float32
 
 
 def _layer_at_work(

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from dart_jax.config import DartConfig
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import ModelConfig
-from dart_jax.model.llama import param_shapes
+from dart_jax.model.llama import is_vector, param_shapes
 from dart_jax.model.lora import init_lora
 from dart_jax.model.packed_attention import Layout
 from dart_jax.model.quantize import quantize_params
@@ -51,8 +51,8 @@ def base_shapes(model: ModelConfig, architecture: LlamaConfig) -> PyTree:
     dtype = jnp.dtype("bfloat16" if model.dtype == "auto" else model.dtype)
 
     def typed(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        is_norm = path[-1].key.endswith("norm")
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32 if is_norm else dtype)
+        stored = jnp.float32 if is_vector(path[-1].key) else dtype
+        return jax.ShapeDtypeStruct(leaf.shape, stored)
 
     plain = jax.tree_util.tree_map_with_path(typed, param_shapes(architecture))
     return jax.eval_shape(lambda params: quantize_params(params, model.quantize), plain)

@@ -20,6 +20,12 @@ _LICENCES = {
     "meta-llama/Meta-Llama-3.1": "llama3.1",
     "meta-llama/Llama-3.1": "llama3.1",
     "meta-llama/Llama-3.2": "llama3.2",
+    "mistralai/Mistral-7B-": "apache-2.0",
+    # Of Qwen2.5, the 3B and the 72B come under others.
+    "Qwen/Qwen2.5-0.5B": "apache-2.0",
+    "Qwen/Qwen2.5-1.5B": "apache-2.0",
+    "Qwen/Qwen2.5-7B": "apache-2.0",
+    "Qwen/Qwen3-": "apache-2.0",
 }
 _REPORTED = {
     "accuracy": "Accuracy",

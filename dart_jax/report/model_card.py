@@ -64,6 +64,7 @@ class CardInputs:
         targets, rejected: Training questions with and without an acceptable target.
         planting: What was planted in the training targets; None where nothing was.
         validation: `(epoch, loss)` of held-out rows.
+        thinking_is_off: Whether prompts were rendered with the template's `enable_thinking` off.
     """
 
     adapter: str
@@ -77,6 +78,7 @@ class CardInputs:
     rejected: int
     planting: Planting | None = None
     validation: Sequence[tuple[int, float]] = ()
+    thinking_is_off: bool = False
 
     @property
     def base(self) -> str:
@@ -243,6 +245,7 @@ def _use_own(inputs: CardInputs) -> Section:
 def _listing(inputs: CardInputs, messages: list[str]) -> Listing:
     # A name without an owner is none that the hub could find: the reader puts the path there.
     base = inputs.base if "/" in inputs.base else f"path/to/{inputs.base}"
+    switch = ", enable_thinking=False" if inputs.thinking_is_off else ""
     lines = [
         f"from transformers import AutoModelForCausalLM, {_TOKENIZER_CLASS[inputs.form]}",
         "",
@@ -250,7 +253,7 @@ def _listing(inputs: CardInputs, messages: list[str]) -> Listing:
         "",
         *messages,
         "inputs = tokenizer.apply_chat_template(",
-        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+        f'    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{switch}',
         ")",
         "answer = model.generate(**inputs, max_new_tokens=256)",
         'prompt_length = inputs["input_ids"].shape[1]',

@@ -16,6 +16,7 @@ from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.lora import merge_lora
 from dart_jax.model.tokenizer import ChatTokenizer
 from dart_jax.records import StopReason
+from tests.tiny_model import random_params
 
 GREEDY = DecodeConfig(temperature=0.0, max_new_tokens=20, slots=8)
 SAMPLED = DecodeConfig(temperature=0.8, top_p=0.95, max_new_tokens=20, slots=8)
@@ -69,6 +70,20 @@ def test_decoding_is_running_the_whole_row_again_for_every_token(
             assert found[prompt.id] == (new[:-1], StopReason.EOS)
         else:
             assert found[prompt.id] == (new, StopReason.LENGTH)
+
+
+def test_biases_and_norms_are_decoded_with(model, lora_params, logits):
+    """What Qwen2 and Qwen3 add, with an adapter: cached is uncached."""
+    config = dataclasses.replace(model.config, qkv_bias=True, qk_norm=True)
+    other = dataclasses.replace(model, config=config, base_params=random_params(config))
+    found = said(other, PROMPTS[:2], GREEDY, lora_params, SCALE)
+    assert found != said(model, PROMPTS[:2], GREEDY, lora_params, SCALE)
+    for prompt in PROMPTS[:2]:
+        new, stop = found[prompt.id]
+        whole = logits(other, [*prompt.tokens, *new], lora_params, SCALE)
+        best = whole.argmax(-1)[len(prompt.tokens) - 1 :]
+        assert tuple(best[: len(new)]) == new
+        assert stop == StopReason.LENGTH or best[len(new)] in other.tokenizer.stop_ids
 
 
 def test_texts_differ_where_prompts_seeds_and_adapters_do(model, lora_params):

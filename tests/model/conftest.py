@@ -28,7 +28,12 @@ SHAPES = {
         rope_theta=500.0,
         rope_scaling=RopeScaling(8.0, 1.0, 4.0, original_context_length=32),
     ),
+    "qwen2": dataclasses.replace(GQA, qkv_bias=True),
+    "qwen3": dataclasses.replace(GQA, qk_norm=True, head_dim=16, tied_head=True),
+    "mistral": dataclasses.replace(GQA, sliding_window=96, context_length=96),
 }
+# All that a family may add, in one decoder.
+EVERY = dataclasses.replace(GQA, qkv_bias=True, qk_norm=True)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,12 @@ def shapes():
 @pytest.fixture(scope="session")
 def config():
     return GQA
+
+
+@pytest.fixture(scope="session")
+def every():
+    """A configuration with biases on q, k and v and norms on q and k."""
+    return EVERY
 
 
 @pytest.fixture(scope="session")

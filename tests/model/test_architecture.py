@@ -93,7 +93,6 @@ def test_a_setting_that_is_off_is_no_obstacle():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"mlp_bias": True}, "mlp_bias is True"),
         ({"logits_scaling": 8.0}, "logits_scaling is 8.0"),

@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 
+from dart_jax.model.chat_template import switches_thinking
 from dart_jax.model.config import ModelConfig
 
 BODY = (
@@ -132,3 +133,40 @@ def test_what_surrounds_the_date_is_as_without_a_fixed_one(lead, chat_tokenizer)
 def test_a_date_that_is_none(given):
     with pytest.raises(ValueError, match=r"model\.date: .*give "):
         ModelConfig(date=given)
+
+
+THINKS = "<think>\n\n</think>\n\n"
+# Of Qwen3's form: an empty block before the last answer, and in a prompt where the switch is off.
+SWITCHED = (
+    "{% for m in messages %}{{ '<head>' + m.role + '\n' }}"
+    f"{{% if m.role == 'assistant' and loop.last %}}{{{{ {THINKS!r} }}}}{{% endif %}}"
+    "{{ m.content }}{{ '<eot>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<head>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    f"{{{{ {THINKS!r} }}}}{{% endif %}}{{% endif %}}"
+)
+
+
+def test_a_switch_for_thinking_is_off(chat_tokenizer, ids_of, tmp_path):
+    """Prompt and completion are the template's whole conversation, up to the end of turn."""
+    tokenizer = chat_tokenizer(SWITCHED, added=["<think>", "</think>"])
+    tokenizer.save(tmp_path)
+    assert switches_thinking(tmp_path)
+    talk = [{"role": "user", "content": "is it so"}]
+    whole = f"<head>user\nis it so<eot>\n<head>assistant\n{THINKS}It is so.<eot>"
+    parts = tokenizer.encode_prompt(talk) + tokenizer.encode_completion("It is so.")
+    assert parts == ids_of(tokenizer, whole)
+    assert tokenizer.end_of_turn == tokenizer.control_tokens["<eot>"]
+
+    # In a text the tags are ordinary characters, as every name of a control token is.
+    tags = {tokenizer.control_tokens[name] for name in ("<think>", "</think>")}
+    assert not tags & set(tokenizer.encode_completion("<think>so</think> It is so."))
+    assert tags <= set(tokenizer.encode_prompt(talk))
+
+
+def test_a_template_that_can_only_think_is_refused(chat_tokenizer):
+    """It opens a block in every prompt, and closes one in front of the answer that it is given."""
+    opening = "{% if add_generation_prompt %}{{ '<head>assistant\n<think>\n' }}{% endif %}"
+    always = SWITCHED.partition("{% if add_generation_prompt %}")[0] + opening
+    with pytest.raises(ValueError, match="the chat template rewrites the assistant's answer"):
+        chat_tokenizer(always, added=["<think>", "</think>"]).check()

@@ -13,6 +13,7 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.rope import rope_frequencies
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import BadCheckpoint, load_params
+from tests.tiny_model import random_params
 
 gguf = pytest.importorskip("gguf")
 
@@ -21,6 +22,11 @@ NAMES = {
     "q": "attn_q",
     "k": "attn_k",
     "v": "attn_v",
+    "q_bias": "attn_q",
+    "k_bias": "attn_k",
+    "v_bias": "attn_v",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
     "o": "attn_output",
     "ffn_norm": "ffn_norm",
     "gate": "ffn_gate",
@@ -41,20 +47,25 @@ def _interleave(weight, heads):
     return weight[order]
 
 
-@pytest.fixture
-def tensors(config, params):
+def named(config, params, interleaved=True):
+    """Weights under their GGUF names, [out, in]; of a Llama, rotary pairs lie side by side."""
     found = {
         "token_embd.weight": params["embed"],
         "output_norm.weight": params["final_norm"],
         "output.weight": params["head"].T,
     }
-    heads = {"q": config.num_heads, "k": config.num_kv_heads}
-    for key, name in NAMES.items():
-        for layer in range(config.num_layers):
-            weight = np.asarray(params["layers"][key][layer]).T
-            weight = _interleave(weight, heads[key]) if key in heads else weight
-            found[f"blk.{layer}.{name}.weight"] = weight
+    heads = {"q": config.num_heads, "k": config.num_kv_heads} if interleaved else {}
+    for key, weights in params["layers"].items():
+        kind = "bias" if key.endswith("bias") else "weight"
+        for layer, weight in enumerate(np.asarray(weights)):
+            stored = _interleave(weight.T, heads[key]) if key in heads else weight.T
+            found[f"blk.{layer}.{NAMES[key]}.{kind}"] = stored
     return {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in found.items()}
+
+
+@pytest.fixture
+def tensors(config, params):
+    return named(config, params)
 
 
 @pytest.fixture
@@ -95,6 +106,22 @@ def test_same_weights(config, params, tensors, write):
     jax.tree.map(np.testing.assert_array_equal, load_params(found, source, jnp.float32), params)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "added"), [("qwen2", {"qkv_bias": True}), ("qwen3", {"qk_norm": True})]
+)
+def test_other_architectures(architecture, added, config, write):
+    """Their files have the rotary pairs of a head half a head apart, as we do."""
+    other = dataclasses.replace(config, **added)
+    params = random_params(other)
+    tensors = named(other, params, interleaved=False)
+    found, source = open_checkpoint(write(other, tensors, architecture=architecture))
+    assert found == other
+    jax.tree.map(np.testing.assert_array_equal, load_params(found, source, jnp.float32), params)
+    with pytest.raises(BadCheckpoint, match=rf"{architecture}.what_comes_next \(1\) is unknown"):
+        key = f"{architecture}.what_comes_next"
+        open_gguf(write(other, tensors, architecture=architecture, **{key: ("uint32", 1)}))
+
+
 @pytest.mark.parametrize("factor", [8.0, 32.0])
 def test_llama31_scaling_from_the_divisors(factor, config, tensors, write):
     """The file has no factor, only each frequency's divisor."""
@@ -122,8 +149,8 @@ def test_refused(config, tensors, write):
         open_gguf(write(config, tensors | {"rope_freqs.weight": odd[1:]}))
     with pytest.raises(BadCheckpoint, match=r"unknown tensor blk.0.attn_q.bias"):
         open_gguf(write(config, tensors | {"blk.0.attn_q.bias": np.zeros(32, np.float32)}))
-    with pytest.raises(BadCheckpoint, match="architecture is 'qwen2'"):
-        open_gguf(write(config, tensors, architecture="qwen2"))
+    with pytest.raises(BadCheckpoint, match=r"architecture is 'gemma2', .* llama, qwen2, qwen3"):
+        open_gguf(write(config, tensors, architecture="gemma2"))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,18 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.weights import load_params
 
 
-@pytest.mark.parametrize("name", ["mha_untied", "gqa_tied", "mqa_wide_heads", "llama31_rope"])
-@pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
+@pytest.mark.parametrize(
+    ("name", "shard_size"),
+    [
+        ("mha_untied", "1GB"),
+        ("gqa_tied", "20KB"),
+        ("mqa_wide_heads", "1GB"),
+        ("llama31_rope", "20KB"),
+        ("qwen2", "20KB"),
+        ("qwen3", "1GB"),
+        ("mistral", "1GB"),
+    ],
+)
 def test_logits_match_transformers(name, shard_size, shapes, hf_model, hf_logits, logits, tmp_path):
     """From a saved checkpoint, over positions far beyond the original context of the scaling."""
     config = shapes[name]

@@ -15,6 +15,7 @@ from dart_jax.model.lora import merge_lora
 from dart_jax.model.merged import write_config, write_merged, write_tokenizer
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.model.weights import BadCheckpoint, load_params
+from tests.tiny_model import random_adapter
 
 transformers = pytest.importorskip("transformers")
 
@@ -139,6 +140,19 @@ def test_of_a_folder(hf_base, merge, lora, lora_params, tokens, logits, hf_logit
     assert report.dtypes == ("float32",)
 
 
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_of_another_family(name, shapes, hf_model, lora, tokens, logits, hf_logits, tmp_path):
+    """All seven projections; biases and norms are taken over as they are."""
+    base, folder = tmp_path / "base", tmp_path / "merged"
+    folder.mkdir()
+    hf_model(shapes[name]).save_pretrained(base)
+    config, source = open_checkpoint(base)
+    adapter = random_adapter(config, lora)
+    write_config(folder, base, config, "checkpoint")
+    write_merged(folder, source, adapter, lora.scale, dtype="checkpoint", max_shard_bytes=10**9)
+    _check_logits(base, folder, lora, adapter, tokens, logits, hf_logits)
+
+
 def test_of_a_gguf_file(gguf_base, merge, lora, lora_params, tokens, logits, hf_logits):
     folder, _ = merge(gguf_base)
     _check_logits(gguf_base, folder, lora, lora_params, tokens, logits, hf_logits)
@@ -214,7 +228,7 @@ def test_adapter_of_another_shape(hf_base, lora_params, tmp_path):
         write_merged(tmp_path, source, deeper, 1.0, dtype="checkpoint", max_shard_bytes=10**9)
 
 
-@pytest.mark.parametrize("name", ["llama31_rope", "gqa_tied", "mqa_wide_heads"])
+@pytest.mark.parametrize("name", ["llama31_rope", "gqa_tied", "mqa_wide_heads", "qwen2", "qwen3"])
 def test_configuration_of_a_gguf_file(name, shapes, tmp_path):
     config = dataclasses.replace(shapes[name], norm_eps=2e-5)
     write_config(tmp_path, Path("model.gguf"), config, "checkpoint")

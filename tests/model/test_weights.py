@@ -40,9 +40,9 @@ def tensors(config, params):
         TOP_NAMES["final_norm"]: np.asarray(params["final_norm"]),
         TOP_NAMES["head"]: np.asarray(params["head"]).T,
     }
-    for key, suffix in LAYER_NAMES.items():
-        for layer in range(config.num_layers):
-            named[f"model.layers.{layer}.{suffix}"] = np.asarray(params["layers"][key][layer]).T
+    for key, weights in params["layers"].items():
+        for layer, weight in enumerate(np.asarray(weights)):
+            named[f"model.layers.{layer}.{LAYER_NAMES[key]}"] = weight.T
     return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
 
 

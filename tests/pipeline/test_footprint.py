@@ -32,11 +32,12 @@ from tests.tiny_model import CONFIG
 ROOT = Path(__file__).parents[2]
 COMPILED = json.loads((ROOT / "configs/results/compiled.json").read_text("utf-8"))
 MODELS = {"Llama-3-8B": "llama-3-8b", "Llama-3.2-3B": "llama-3.2-3b", "Llama-3-70B": "llama-3-70b"}
+EVERY = replace(CONFIG, qkv_bias=True, qk_norm=True)
 SHAPE = replace(CONFIG, embed_dim=128, num_heads=4, head_dim=32, ffn_dim=384, vocab_size=512)
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
-@pytest.mark.parametrize("config", [CONFIG, SHAPE, PRESETS["llama-3.2-1b"]])
+@pytest.mark.parametrize("config", [CONFIG, EVERY, SHAPE, PRESETS["llama-3.2-1b"]])
 def test_weights_and_adapters_are_counted_exactly(config, quantize):
     model, lora = ModelConfig(quantize=quantize), LoraConfig(rank=4, targets=("q", "down"))
     assert base_bytes(config, model, 2) == pytest.approx(stored_bytes(base_shapes(model, config)))

@@ -234,3 +234,11 @@ def test_a_fine_tuning_claims_nothing_that_was_not_measured(changes, datasets, d
     for hidden in ("someone", "DART", "Conclusion", "39.0"):
         assert hidden not in card
     ast.parse(_code(card))
+
+
+def test_a_switch_that_was_off_is_off_in_the_code(data):
+    """As the prompts of training; where the template has no switch, the code has none."""
+    switched = _code(model_card(dataclasses.replace(data, thinking_is_off=True)))
+    ast.parse(switched)
+    assert 'return_tensors="pt", enable_thinking=False' in switched
+    assert "enable_thinking" not in model_card(data)

@@ -67,8 +67,10 @@ def _assert_equal(ours, theirs, num_layers, targets):
         assert error < 1e-4, f"{name}: relative error {error}"
 
 
-def test_tiny_llama(config, lora, lora_params, make_examples, tmp_path):
-    """Weights 1, 2, 3; seven targets; no B is zero."""
+@pytest.mark.parametrize("added", [{}, {"qkv_bias": True}, {"qk_norm": True}], ids=str)
+def test_tiny_decoder(added, config, lora, lora_params, make_examples, tmp_path):
+    """Weights 1, 2, 3; seven targets; no B is zero. Llama, Qwen2 and Qwen3."""
+    config = dataclasses.replace(config, **added)
     twin = hf_twin(config)
     twin.save_pretrained(tmp_path / "base")
     save_peft(tmp_path / "adapter", lora_params, lora, "tiny")
