@@ -73,17 +73,15 @@ def test_decoding_is_running_the_whole_row_again_for_every_token(
 
 
 def test_biases_and_norms_are_decoded_with(model, lora_params, logits):
-    """What Qwen2 and Qwen3 add, with an adapter: cached is uncached."""
-    config = dataclasses.replace(model.config, qkv_bias=True, qk_norm=True)
+    """What Qwen2 and Qwen3 add, in one layer and with an adapter: cached is uncached."""
+    config = dataclasses.replace(model.config, num_layers=1, qkv_bias=True, qk_norm=True)
     other = dataclasses.replace(model, config=config, base_params=random_params(config))
-    found = said(other, PROMPTS[:2], GREEDY, lora_params, SCALE)
-    assert found != said(model, PROMPTS[:2], GREEDY, lora_params, SCALE)
-    for prompt in PROMPTS[:2]:
-        new, stop = found[prompt.id]
-        whole = logits(other, [*prompt.tokens, *new], lora_params, SCALE)
-        best = whole.argmax(-1)[len(prompt.tokens) - 1 :]
-        assert tuple(best[: len(new)]) == new
-        assert stop == StopReason.LENGTH or best[len(new)] in other.tokenizer.stop_ids
+    adapter = jax.tree.map(lambda weight: weight[:1], lora_params), SCALE
+    prompt = PROMPTS[1]
+    new, stop = said(other, [prompt], GREEDY, *adapter)[prompt.id]
+    best = logits(other, [*prompt.tokens, *new], *adapter).argmax(-1)[len(prompt.tokens) - 1 :]
+    assert new and tuple(best[: len(new)]) == new
+    assert stop == StopReason.LENGTH or best[len(new)] in other.tokenizer.stop_ids
 
 
 def test_texts_differ_where_prompts_seeds_and_adapters_do(model, lora_params):
