@@ -50,6 +50,12 @@ class DartConfig:
         teacher = self.teacher.for_suite(self.data.suite)
         # Who the teacher is depends on another section, and is settled once for everybody.
         object.__setattr__(self, "teacher", teacher)
+        preference = self.repair.loss.preference
+        if self.repair.loss.compares and self.sft.loss_normalization == "token_mean":
+            raise BadSetting(
+                f"repair.loss.preference: {preference}; a pair is no number of tokens: set "
+                "sft.loss_normalization to weighted_token_mean or example_mean"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain nested dictionaries, for the report and for hashing."""

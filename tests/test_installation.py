@@ -23,7 +23,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 DEVICES = {"tpu", "cuda12", "cuda13"}
 ONLY_IN_EXTRAS = {
     *("torch", "detoxify", "openai", "aiolimiter", "datasets", "peft"),
-    *("pytest", "ruff", "hypothesis", "beartype", "playwright"),
+    *("pytest", "ruff", "hypothesis", "beartype", "playwright", "trl"),
 }
 
 

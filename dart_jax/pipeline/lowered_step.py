@@ -83,7 +83,7 @@ def lower_step(
     spec = train_spec(architecture, config.lora, config.sft, mesh)
     if spec.token_loss:
         origins = jax.ShapeDtypeStruct((*shape[:2], layout.segments), jnp.int32)
-        batch = OriginBatch(*batch, origins, origins)
+        batch = OriginBatch(*batch, origins, origins, origins)
     reference = state.lora_params if spec.needs_reference else None
     base_params = base_shapes(config.model, architecture)
     update = jit_step(spec, optimizer, state, base_params)

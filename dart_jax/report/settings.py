@@ -110,4 +110,8 @@ def loss_words(loss: Mapping[str, Any]) -> str:
         names.insert(0, "focal_gamma")
     parts = [loss["fn"]]
     parts += [f"{name} {loss[name]:g}" for name in names if loss[name]]
+    # A run of an earlier version has no such setting.
+    preference = loss.get("preference", "none")
+    if preference != "none":
+        parts.append(f"preference {preference}, preference_beta {loss['preference_beta']:g}")
     return ", ".join(parts)

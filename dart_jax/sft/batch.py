@@ -47,6 +47,7 @@ class OriginBatch(NamedTuple):
     Attributes:
         sources: Index in `SOURCES` of each segment's source; the first segment has id 1.
         severities: Its severity; 0 for none.
+        pairs: Number of its pair in the row, from 1: the id of the pair's first segment; 0: none.
     """
 
     tokens: Int[Array, "B T"]
@@ -56,6 +57,7 @@ class OriginBatch(NamedTuple):
     segment_ids: Int[Array, "B T"]
     sources: Int[Array, "B S"]
     severities: Int[Array, "B S"]
+    pairs: Int[Array, "B S"]
 
 
 AnyBatch = Batch | OriginBatch
@@ -77,14 +79,20 @@ class StepBatch:
 
 
 def with_origins(step: StepBatch, examples: Sequence[Example]) -> OriginBatch:
-    """A step's arrays with the source and the severity of each segment."""
+    """A step's arrays with the source, the severity and the pair of each segment."""
     sources = np.zeros_like(step.examples)
     severities = np.zeros_like(step.examples)
+    pairs = np.zeros_like(step.examples)
     for place, index in np.ndenumerate(step.examples):
-        if index >= 0:
-            sources[place] = SOURCES.index(examples[index].source)
-            severities[place] = examples[index].severity or 0
-    return OriginBatch(*step.batch, sources, severities)
+        if index < 0:
+            continue
+        example = examples[index]
+        sources[place] = SOURCES.index(example.source)
+        severities[place] = example.severity or 0
+        if example.pair:
+            row = [examples[i].pair for i in step.examples[place[:2]] if i >= 0]
+            pairs[place] = row.index(example.pair) + 1
+    return OriginBatch(*step.batch, sources, severities, pairs)
 
 
 def shared_prefix(examples: Sequence[Example]) -> int:

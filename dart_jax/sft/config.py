@@ -40,6 +40,8 @@ class LossConfig:
         reference: Give your own function the starting adapter's cross-entropy and the KL divergence from it; costs a second forward pass.
         unlikelihood_weight: For repair.loss only. Above 0, the drifted rationale of every repaired case is trained on, too, and its loss is this times -log(1 - p), at the weight of its repair.
         kl_weight: For repair.loss only. Above 0, the loss of replayed targets is this times KL(starting adapter || trained adapter) over the whole vocabulary, in place of fn; needs repair.replay.
+        preference: For repair.loss only. A repair and the drifted rationale that it replaces become a pair, weighted by its severity, in place of fn: dpo (Rafailov et al. 2023; the reference is the starting adapter, M_int) or orpo (Hong et al. 2024; added to fn of the repair, without a reference). Replayed targets keep fn or kl_weight. none compares nothing.
+        preference_beta: Factor of the log-ratio of a pair in dpo (beta there), of the odds-ratio term in orpo (lambda there).
         toxicity_weight: For sft.loss only. Above 0, M0 answers the training questions, the scorer scores the answers, and this times the expected score is added to the distill loss (joint toxicity regularisation).
     """
 
@@ -48,10 +50,17 @@ class LossConfig:
     reference: bool = False
     unlikelihood_weight: LossWeightOrZero = 0.0
     kl_weight: LossWeightOrZero = 0.0
+    preference: Literal["none", "dpo", "orpo"] = "none"
+    preference_beta: Positive = 0.1
     toxicity_weight: LossWeightOrZero = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self, "loss")
+        if self.compares and self.unlikelihood_weight > 0:
+            raise BadSetting(
+                f"loss.preference: {self.preference}; it trains on the drifted rationales, as "
+                "loss.unlikelihood_weight does: set that to 0, or loss.preference to none"
+            )
 
     def check(self, key: str, *foreign: str) -> None:
         """Raises BadSetting, naming the setting under `key`.
@@ -60,15 +69,32 @@ class LossConfig:
             foreign: Settings that have no meaning there.
         """
         for name in foreign:
-            if getattr(self, name):
+            if getattr(self, name) not in (0, "none"):
                 other = "sft.loss" if key == "repair.loss" else "repair.loss"
                 raise BadSetting(f"{key}.{name}: {getattr(self, name)}; set {other}.{name} instead")
 
     @property
+    def compares(self) -> bool:
+        """Tell whether a repair is compared with what it replaces."""
+        return self.preference != "none"
+
+    @property
+    def needs_drifted(self) -> bool:
+        """Tell whether the drifted rationales are trained on, too."""
+        return self.compares or self.unlikelihood_weight > 0
+
+    @property
     def is_plain(self) -> bool:
         """Tell whether it is the weighted cross-entropy and nothing else."""
-        parts = (self.unlikelihood_weight, self.kl_weight, self.toxicity_weight)
+        parts = (self.unlikelihood_weight, self.kl_weight, self.toxicity_weight, self.compares)
         return self.fn == "cross_entropy" and not any(parts)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that can change a loss."""
+        settings = asdict(self)
+        if not self.compares:
+            del settings["preference"], settings["preference_beta"]  # as before there were such
+        return settings
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,7 @@ class SftConfig:
     Attributes:
         learning_rate: Peak learning rate, above 0, of the distill stage (repair has its own).
         epochs: Passes over the distill targets (repair has its own).
-        batch_size: Examples per optimizer step, whatever the packing.
+        batch_size: Examples per optimizer step, whatever the packing; a pair of repair.loss.preference counts as one.
         micro_batch_size: Examples per forward pass; null takes batch_size. Gradients are summed.
         max_length: Longest example in tokens (prompt and completion); a longer one is an error.
         packing: How examples share a row: none (one each, padded); segments (several, each seeing itself only); shared_prefix (the same, and what all prompts begin with is there once). Loss and gradients are those of none; with lora.dropout, the shared prefix of a row has one noise.
@@ -119,7 +145,7 @@ class SftConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "sft")
-        self.loss.check("sft.loss", "unlikelihood_weight", "kl_weight")
+        self.loss.check("sft.loss", "unlikelihood_weight", "kl_weight", "preference")
         micro = self.micro_batch_size
         if micro is not None and self.batch_size % micro:
             raise BadSetting(

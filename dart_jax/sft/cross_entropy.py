@@ -23,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dart_jax.model.sharding import constrain
 from dart_jax.sft.batch import AnyBatch
@@ -52,6 +52,16 @@ def segment_sums(
     return jnp.sum(jnp.where(is_of, values[:, None, :], 0.0), axis=2)
 
 
+def of_tokens(
+    of_segments: Shaped[Array, "B S"], segment_ids: Int[Array, "B M"]
+) -> Shaped[Array, "B M"]:
+    """Look up each token's value among those of the segments.
+
+    Padding and a shared prefix, which belong to none, get the first segment's.
+    """
+    return jnp.take_along_axis(of_segments, jnp.maximum(segment_ids - 1, 0), axis=1)
+
+
 def normalised_weights(
     batch: AnyBatch, loss_normalization: str, segments: int
 ) -> tuple[Float[Array, "B T"], Array]:
@@ -63,14 +73,18 @@ def normalised_weights(
     if loss_normalization == "token_mean":
         return weights, supervised.sum().astype(jnp.float32)
 
-    # example_mean: each supervised token holds 1/n of its example, n the example's supervised
-    # tokens, so that these shares add up to the number of examples.
-    per_segment = segment_sums(batch.segment_ids, supervised.astype(jnp.float32), segments)
-    # Padding and prefix look up the first segment here; they are not supervised, and get 0 below.
-    index = jnp.maximum(batch.segment_ids - 1, 0)
-    per_token = jnp.take_along_axis(per_segment, index, axis=1)
-    inverse = jnp.where(supervised, 1 / jnp.maximum(per_token, 1), 0.0)
-    return weights * inverse, inverse.sum()
+    # example_mean: the shares add up to the number of examples.
+    shares = example_shares(batch.segment_ids, supervised, segments)
+    return weights * shares, shares.sum()
+
+
+def example_shares(
+    segment_ids: Int[Array, "B T"], supervised: Bool[Array, "B T"], segments: int
+) -> Float[Array, "B T"]:
+    """Give each supervised token 1/n of its example, n the example's supervised tokens."""
+    per_segment = segment_sums(segment_ids, supervised.astype(jnp.float32), segments)
+    per_token = of_tokens(per_segment, segment_ids)
+    return jnp.where(supervised, 1 / jnp.maximum(per_token, 1), 0.0)
 
 
 def gather_supervised(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dart_jax.model.tokenizer import ChatTokenizer
 from dart_jax.prompts.templates import answer_messages
@@ -29,6 +30,7 @@ class Example:
         weight: Multiplies the loss of every completion token.
         severity: Severity of the drift that it repairs; None for distill targets.
         source: What its target is for, one of `SOURCES`.
+        pair: Number, from 1, of the pair that a repair and the drifted text form; 0 for none.
         token_weights: One factor of `weight` for each completion token, end of turn included; a
             token of weight 0 is not supervised. None: all are 1.
     """
@@ -40,6 +42,7 @@ class Example:
     severity: int | None = None
     source: str = "distill"
     token_weights: tuple[float, ...] | None = None
+    pair: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -119,3 +122,42 @@ def _tokenize_one(
         source=target.stage,
         token_weights=weights,
     )
+
+
+def pair_up(examples: Sequence[Example]) -> list[Example]:
+    """Number the pairs of a repair and the drifted text of its question, for `sft.preference`.
+
+    The n-th repair of a question goes with its n-th drifted text, so that copies pair up one to
+    one. A repair without a drifted text stays by itself.
+
+    Raises:
+        ValueError: A drifted text has no repair.
+    """
+    drifted: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        if example.source == "drifted":
+            drifted[example.id].append(index)
+
+    paired = list(examples)
+    pair = 0
+    for index, example in enumerate(examples):
+        if example.source == "repair" and drifted[example.id]:
+            pair += 1
+            for member in (index, drifted[example.id].pop(0)):
+                paired[member] = replace(examples[member], pair=pair)
+
+    # By itself it would be learnt, as any other target is.
+    left_over = [id for id, indices in drifted.items() if indices]
+    if left_over:
+        raise ValueError(f"{left_over[0]}: a drifted text without a repair to compare it with")
+    return paired
+
+
+def members_of_pairs(examples: Sequence[Example]) -> list[list[int]]:
+    """List, for each example, the indices of its pair in order; without a pair, its own alone."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        members[example.pair].append(index)
+    return [
+        members[example.pair] if example.pair else [index] for index, example in enumerate(examples)
+    ]

@@ -4,6 +4,9 @@ The plan is made before the first step, from the examples, the settings and the 
 process and every resumed run has the same one. Which examples form a step depends on neither
 micro-batches nor devices; in which micro-batch each is does not depend on the devices; how they
 share rows does.
+
+The two texts of a pair (`preference`) share a row and count as one example. Below, a pair is named
+by the index of its first text, and `members` has, for each index, those of all its texts.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dart_jax.model.packed_attention import Layout
 from dart_jax.records import digest
 from dart_jax.sft.batch import StepBatch, make_step_batch, shared_prefix
 from dart_jax.sft.config import SftConfig
-from dart_jax.sft.examples import Example
+from dart_jax.sft.examples import Example, members_of_pairs
 
 # Lengths are rounded up to these, so that a run compiles a handful of shapes (packed: one).
 LENGTH_BUCKET = 64
@@ -123,9 +126,11 @@ def make_plan(
     if not examples:
         raise ValueError("there is no example to train on")
     steps = planned_batches(examples, sft, epochs=epochs, seed=seed)[:max_steps]
-    cut = [_micro_batches(examples, batch, sft.micro_batches) for batch in steps]
+    members = members_of_pairs(examples)
+    lengths = _lengths(examples, members)
+    cut = [_micro_batches(_firsts(batch, members), lengths, sft.micro_batches) for batch in steps]
     plan = _one_a_row if sft.packing == "none" else _packed
-    return Plan(examples, plan(examples, cut, sft, data_parallel))
+    return Plan(examples, plan(examples, members, cut, sft, data_parallel))
 
 
 def planned_batches(
@@ -149,15 +154,18 @@ def epoch_batches(
     """Indices of each batch of one epoch: every example once, no batch larger than `batch_size`.
 
     Without packing, the examples of a batch are of similar length, so that little is padded. With
-    it, the batches are of similar total length, so that one shape serves all.
+    it, the batches are of similar total length, so that one shape serves all. A pair counts as one
+    of `batch_size`; its texts are neighbours.
     """
+    members = members_of_pairs(examples)
+    lengths = _lengths(examples, members)
     # From the epoch, too, so that the order of one does not depend on how many there are.
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(examples))
+    order = rng.permutation(_firsts(range(len(examples)), members))
     batches: list[list[int]] = []
     for start in range(0, len(order), WINDOW * batch_size):
         window = order[start : start + WINDOW * batch_size]
-        piece = sorted(map(int, window), key=lambda i: (len(examples[i].tokens), i))
+        piece = sorted(map(int, window), key=lambda i: (lengths[i], i))
 
         if packing == "none":
             batches += [piece[i : i + batch_size] for i in range(0, len(piece), batch_size)]
@@ -165,7 +173,7 @@ def epoch_batches(
             batches += snake_draft(piece, -(-len(piece) // batch_size))
 
     # Unpacked, a window's batches go from short to long: without this, so would the training.
-    return [batches[b] for b in rng.permutation(len(batches))]
+    return [_whole(batches[b], members) for b in rng.permutation(len(batches))]
 
 
 def snake_draft(ordered: Sequence[int], groups: int) -> list[list[int]]:
@@ -181,37 +189,64 @@ def snake_draft(ordered: Sequence[int], groups: int) -> list[list[int]]:
     return drafted
 
 
-def _micro_batches(examples: Sequence[Example], batch: list[int], count: int) -> list[list[int]]:
-    return snake_draft(sorted(batch, key=lambda i: (len(examples[i].tokens), i)), count)
+def _lengths(examples: Sequence[Example], members: list[list[int]]) -> list[int]:
+    return [sum(len(examples[i].tokens) for i in texts) for texts in members]
+
+
+def _firsts(indices: Sequence[int], members: list[list[int]]) -> list[int]:
+    return [i for i in indices if members[i][0] == i]
+
+
+def _whole(firsts: Sequence[int], members: list[list[int]]) -> list[int]:
+    return [i for first in firsts for i in members[first]]
+
+
+def _micro_batches(batch: list[int], lengths: list[int], count: int) -> list[list[int]]:
+    return snake_draft(sorted(batch, key=lambda i: (lengths[i], i)), count)
 
 
 def _one_a_row(
-    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, data_parallel: int
+    examples: Sequence[Example],
+    members: list[list[int]],
+    steps: list[list[list[int]]],
+    sft: SftConfig,
+    data_parallel: int,
 ) -> list[PlannedStep]:
     rows = _round_up(sft.batch_size // sft.micro_batches, data_parallel)
     planned = []
     for step in steps:
-        members = [examples[i] for micro_batch in step for i in micro_batch]
-        length = _round_up(max(len(e.tokens) for e in members), LENGTH_BUCKET)
-        supervised = max(len(e.tokens) - e.prompt_length for e in members)
-        layout = Layout(0, length, 1, min(_round_up(supervised, SUPERVISED_BUCKET), length))
+        texts = [members[first] for micro_batch in step for first in micro_batch]
+        length = _round_up(max(_row_tokens(examples, row, 0) for row in texts), LENGTH_BUCKET)
+        longest = max(len(examples[i].tokens) for row in texts for i in row)
+        supervised = max(_supervised(examples, row) for row in texts)
+        layout = Layout(
+            prefix=0,
+            slot=_round_up(longest, LENGTH_BUCKET),
+            segments=max(map(len, texts)),
+            supervised=min(_round_up(supervised, SUPERVISED_BUCKET), length),
+        )
 
         # Empty rows at the end of a micro-batch, so that the devices get equally many.
-        filled = [[[i] for i in m] + [[] for _ in range(rows - len(m))] for m in step]
+        filled = [[members[i] for i in m] + [[] for _ in range(rows - len(m))] for m in step]
         planned.append(PlannedStep(filled, length, layout))
     return planned
 
 
 def _packed(
-    examples: Sequence[Example], steps: list[list[list[int]]], sft: SftConfig, data_parallel: int
+    examples: Sequence[Example],
+    members: list[list[int]],
+    steps: list[list[list[int]]],
+    sft: SftConfig,
+    data_parallel: int,
 ) -> list[PlannedStep]:
     prefix = shared_prefix(examples) if sft.packing == "shared_prefix" else 0
-    own = [len(e.tokens) - prefix for e in examples]
+    own = [_row_tokens(examples, texts, prefix) - prefix for texts in members]
     room = sft.row_length - prefix
     longest = max(range(len(examples)), key=own.__getitem__)
     if own[longest] > room:
+        pair = " of a pair, which has to share a row," if len(members[longest]) > 1 else ","
         raise ValueError(
-            f"{examples[longest].id}: {len(examples[longest].tokens)} tokens, more than "
+            f"{examples[longest].id}: {prefix + own[longest]} tokens{pair} more than "
             f"sft.row_length {sft.row_length}; raise it"
         )
 
@@ -234,22 +269,25 @@ def _packed(
         sft.row_length,
     )
 
-    packed = [[_packed_rows(m, own, length - prefix, count) for m in step] for step in steps]
+    packed = []
+    for step in steps:
+        filled = [_packed_rows(m, own, length - prefix, count) for m in step]
+        packed.append([[_whole(row, members) for row in micro_batch] for micro_batch in filled])
+
     rows = [row for step in packed for m in step for row in m]
-    supervised = max(
-        sum(len(examples[i].tokens) - examples[i].prompt_length for i in row) for row in rows
-    )
+    supervised = max(_supervised(examples, row) for row in rows)
+    longest_text = max(len(example.tokens) for example in examples) - prefix
     layout = Layout(
         prefix=prefix,
-        slot=min(_round_up(own[longest], SLOT_BUCKET), length - prefix),
+        slot=min(_round_up(longest_text, SLOT_BUCKET), length - prefix),
         segments=max(map(len, rows)),
         supervised=min(_round_up(supervised, SUPERVISED_BUCKET), length),
     )
     return [PlannedStep(step, length, layout) for step in packed]
 
 
-def _packed_rows(members: list[int], own: Sequence[int], capacity: int, count: int) -> Rows:
-    rows = first_fit(members, own, capacity)
+def _packed_rows(micro_batch: list[int], own: list[int], capacity: int, count: int) -> Rows:
+    rows = first_fit(micro_batch, own, capacity)
     return rows + [[] for _ in range(count - len(rows))]
 
 
@@ -270,6 +308,10 @@ def first_fit(members: Sequence[int], lengths: Sequence[int], capacity: int) -> 
 
 def _row_tokens(examples: Sequence[Example], row: Sequence[int], prefix: int) -> int:
     return prefix * bool(row) + sum(len(examples[i].tokens) - prefix for i in row)
+
+
+def _supervised(examples: Sequence[Example], row: Sequence[int]) -> int:
+    return sum(len(examples[i].tokens) - examples[i].prompt_length for i in row)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -36,9 +36,11 @@ from dart_jax.sft.cross_entropy import (
     cross_entropy_sum,
     gather_supervised,
     normalised_weights,
+    of_tokens,
     segment_sums,
     token_terms,
 )
+from dart_jax.sft.preference import pair_weights, with_pairs
 from dart_jax.sft.token_losses import TokenLoss, Tokens, token_loss
 
 
@@ -95,6 +97,11 @@ class TrainSpec(NamedTuple):
     def needs_reference(self) -> bool:
         """Whether the step is given the starting adapter."""
         return self.token_loss is not None and self.token_loss.needs_reference
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether repairs are compared with what they replace."""
+        return self.token_loss is not None and self.token_loss.config.compares
 
 
 def train_spec(
@@ -236,7 +243,8 @@ def loss_sum(
     )
 
     hidden, _ = decoder(lora_params, dropout_key=dropout_key)
-    weights, normaliser = normalised_weights(batch, spec.loss_normalization, layout.segments)
+    weigh = pair_weights if spec.has_pairs else normalised_weights
+    weights, normaliser = weigh(batch, spec.loss_normalization, layout.segments)
 
     # From here on M positions a row: only those with a weight meet the vocabulary.
     supervised = partial(gather_supervised, batch.loss_weights, layout.supervised)
@@ -254,13 +262,17 @@ def loss_sum(
         if spec.needs_reference:
             (reference,) = supervised(decoder(reference)[0])
         terms = token_terms(hidden, reference, head, targets, chunk, spec.mesh)
-        sources = _of_tokens(batch.sources, segment_ids)
-        severities = _of_tokens(batch.severities, segment_ids)
+        sources = of_tokens(batch.sources, segment_ids)
+        severities = of_tokens(batch.severities, segment_ids)
         tokens = Tokens(*terms, loss_weights, sources, severities, segment_ids)
+        values = spec.token_loss(tokens)
+        if spec.has_pairs:
+            pairs = of_tokens(batch.pairs, segment_ids)
+            values = with_pairs(values, tokens, pairs, spec.token_loss.config, layout.segments)
         parts = {
             # Selected, not only weighted by 0: a custom loss may be nan on padding.
-            name: jnp.sum(jnp.where(loss_weights > 0, weights * values, 0.0))
-            for name, values in spec.token_loss(tokens).items()
+            name: jnp.sum(jnp.where(loss_weights > 0, weights * each, 0.0))
+            for name, each in values.items()
         }
         total, cross_entropy = sum(parts.values()), terms.cross_entropy
 
@@ -272,11 +284,6 @@ def loss_sum(
         tokens=per_example(counted),
     )
     return total, (normaliser, examples, parts)
-
-
-def _of_tokens(of_segments: Array, segment_ids: Array) -> Array:
-    """Each token's value out of those of the segments [B, S]; [B, M]."""
-    return jnp.take_along_axis(of_segments, jnp.maximum(segment_ids - 1, 0), axis=1)
 
 
 def make_schedule(learning_rate: float, config: SftConfig, total_steps: int) -> optax.Schedule:

@@ -10,6 +10,7 @@ probability of the token, q the starting adapter's, which stays as it is:
                                repair stage these are the replayed targets
     drifted                    unlikelihood_weight (-log(1 - p))            (Welleck et al. 2020)
     penalised, preferred       toxicity_weight (+1, -1) p/q, clipped        (Schulman et al. 2017)
+    repair with drifted        a loss of the pair                           (`sft.preference`)
 
 The step multiplies each token's loss by its weight, adds up and divides by the normaliser that
 `sft.loss_normalization` names, which counts the supervised tokens of every source alike.
@@ -32,7 +33,6 @@ trained on here.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
 import sys
@@ -88,7 +88,8 @@ class TokenLoss(NamedTuple):
     def needs_reference(self) -> bool:
         """Tell whether the step runs the starting adapter, too."""
         config = self.config
-        return config.reference or config.kl_weight > 0 or config.toxicity_weight > 0
+        parts = config.kl_weight > 0 or config.toxicity_weight > 0
+        return config.reference or parts or config.preference == "dpo"
 
     def __call__(self, tokens: Tokens) -> dict[str, Float[Array, "B M"]]:
         """Loss of each token by the part that makes it: `fn`, `unlikelihood`, `kl`, `toxicity`.
@@ -173,7 +174,7 @@ def loss_identity(config: LossConfig) -> dict[str, Any]:
     module = sys.modules.get(getattr(getattr(loss, "fn", None), "__module__", ""))
     is_custom = loss is not None and "." in config.fn
     code = hash_path(Path(module.__file__)) if is_custom and module.__file__ else None
-    return {**dataclasses.asdict(config), "code": code}
+    return {**config.identity(), "code": code}
 
 
 def _cross_entropy(tokens: Tokens) -> Array:

@@ -17,7 +17,7 @@ from dart_jax.processes import on_primary
 from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.set_aside import remove
-from dart_jax.sft.examples import Example, tokenize
+from dart_jax.sft.examples import Example, pair_up, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.metrics import LogLine
 from dart_jax.sft.packing import planned_batches
@@ -166,9 +166,13 @@ def _write_training_set(
     check_weighting(report, config.weights, level, sampled, config.mass)
     if config.mass is not None:
         report["mass"] = {"of_replay": config.mass, "factor": factor}
-    if config.loss.unlikelihood_weight > 0:
+    if config.loss.needs_drifted:
         # Of `training`, so that each copy of a repair has its opposite.
         drifted = drifted_targets(training, cases)
+        if config.loss.compares:
+            repairs = sum(target.stage == "repair" for target in training)
+            # A case without an analysis has nothing to reject.
+            print(f"pairs: {len(drifted)} of {repairs} repairs", flush=True)
         training = training + mark_passages(drifted, by_id, config.span_weight)
 
     write_jsonl(run.folder / cycle.path("repair/training_set.jsonl"), training)
@@ -201,6 +205,8 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
     folder = run.folder / cycle.path("repair")
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(training, run.questions, model.tokenizer, length)
+    if config.repair.loss.compares:
+        examples = pair_up(examples)
 
     trained = train(
         examples,

@@ -169,6 +169,11 @@ class RepairConfig:
                 f"repair.mass: {self.mass}; repair.max_weight_share would cut the weights that add "
                 "up to it: set one of the two to null"
             )
+        if self.loss.compares and self.span_weight != 1:
+            raise BadSetting(
+                f"repair.span_weight: {self.span_weight}; a pair of repair.loss.preference "
+                f"{self.loss.preference} is compared as a whole: set it to 1"
+            )
         if self.loss.kl_weight > 0 and self.replay == 0:
             raise BadSetting(
                 f"repair.loss.kl_weight: {self.loss.kl_weight}; it is for replayed targets: set "

@@ -286,6 +286,7 @@ def test_cycles_are_shown_where_more_than_one_was_planned(page):
     [
         ({}, "cross_entropy"),
         ({"kl_weight": 1.0}, "cross_entropy, kl_weight 1"),
+        ({"preference": "dpo"}, "cross_entropy, preference dpo, preference_beta 0.1"),
         ({"fn": "focal", "toxicity_weight": 0.5}, "focal, focal_gamma 2, toxicity_weight 0.5"),
     ],
 )

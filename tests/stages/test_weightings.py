@@ -76,6 +76,22 @@ def test_capped_weights_and_marked_sentences_reach_the_loss(repaired):
     assert logged_mass(run) > 1.05 * mass_of(run, plain)
 
 
+def test_pairs_have_the_weights_of_their_cases(repaired):
+    run = repaired(severity_weights="exponential", loss__preference="dpo")
+    training = training_of(run)
+    drifted = {t.question_id: t for t in training if t.stage == "drifted"}
+    repairs = {t.question_id: t for t in training if t.stage == "repair"}
+    assert drifted and drifted.keys() <= repairs.keys()
+    for id, target in drifted.items():
+        assert target.weight == repairs[id].weight == EXPONENTIAL[target.severity]
+    assert logged_mass(run) == pytest.approx(mass_of(run, training), rel=1e-5)
+
+    for line in read_jsonl(run.folder / "repair/log.jsonl", LogLine):
+        assert set(line.loss_parts) == {"cross_entropy", "dpo"}
+        assert sum(line.loss_parts.values()) == pytest.approx(line.loss, rel=1e-4)
+        assert {"repair", "drifted"} & set(line.loss_by_source)
+
+
 def test_oversampled_cases_are_trained_on_as_often_as_they_weigh(repaired, monkeypatch):
     run = repaired(severity_weights="exponential", weighting="oversample")
     training = training_of(run)
