@@ -8,7 +8,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from dart_jax.config import STAGES
+from dart_jax.config import STAGES, DartConfig
 from dart_jax.processes import on_primary
 from dart_jax.stages import audit, distill, evaluate, repair, teach
 from dart_jax.stages.context import Run
@@ -71,6 +71,17 @@ def planned_stages(cycles: int) -> list[PlannedStage]:
         found.append(_in_cycle("audit", audit, audit.execute, cycle, (), same_answers))
         found.append(_in_cycle("repair", repair, repair.ask, cycle, (f"adapters/{cycle.after}",)))
     return [*found, _once("evaluate", evaluate, evaluate.ask, evaluate.same_answers)]
+
+
+def unasked_stages(config: DartConfig) -> tuple[str, ...]:
+    """List the stages that run without being asked for, since they train and ask nobody.
+
+    Where M_int is given (`model.adapter`), distill copies it, and teach has nothing to write
+    unless targets are replayed.
+    """
+    if config.model.adapter is None:
+        return ()
+    return ("distill",) if config.repair.replay else ("teach", "distill")
 
 
 def due_stages(run: Run, stages: Sequence[str]) -> list[PlannedStage]:

@@ -13,7 +13,7 @@ from functools import partial
 from dart_jax import __version__, processes
 from dart_jax.changes import enumerated, flatten
 from dart_jax.config import STAGES, DartConfig
-from dart_jax.pipeline.plan import stages_of
+from dart_jax.pipeline.plan import stages_of, unasked_stages
 from dart_jax.pipeline.preflight import check_before_work, check_settings, check_stages
 from dart_jax.pipeline.reuse import Reuse, kept_files
 from dart_jax.processes import on_all, on_primary
@@ -95,10 +95,12 @@ def run_stages(
 
         reasons = enumerated(on_primary(partial(folder.reasons, name, inputs)))
         # Last, since a stage that was not asked for may be up to date, or taken from another run.
-        if planned.stage not in stages:
+        if planned.stage not in (*stages, *unasked_stages(config)):
+            replay = " (it writes targets to replay; --repair.replay 0 does without)"
+            hint = replay if config.model.adapter and planned.stage == "teach" else ""
             raise StaleStage(
                 f"stage {name} is not up to date ({reasons or 'it has not ended'}) and "
-                f"--stages leaves it out; run it first: --stages {planned.stage}"
+                f"--stages leaves it out; run it first: --stages {planned.stage}{hint}"
             )
 
         print(f"[{number}/{total}] {name}", flush=True)

@@ -170,10 +170,16 @@ def _fine_tune(inputs: CardInputs) -> Document:
 
 
 def _what_it_is(inputs: CardInputs) -> Iterator[Note]:
-    stage = {
+    stages = {
         "M_int": "M_int, the model after the first of the two trainings (distill), not repaired",
         "M_DART": "M_DART, the model after both trainings (distill, then repair)",
-    }.get(inputs.adapter, inputs.adapter)
+    }
+    if inputs.config["model"].get("adapter"):
+        stages = {
+            "M_int": "M_int, an adapter from elsewhere that was audited as it was, not repaired",
+            "M_DART": "M_DART, an adapter from elsewhere after its audit and repair",
+        }
+    stage = stages.get(inputs.adapter, inputs.adapter)
     yield note(
         f"{inputs.base} trained with DART (Distill-Audit-Repair Training, ",
         Link("arXiv 2604.16845", "https://arxiv.org/abs/2604.16845"),

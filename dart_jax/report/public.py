@@ -55,6 +55,8 @@ def public_settings(
         config: The resolved configuration, nested by section.
     """
     model = {**config["model"], "path": public_name(config["model"]["path"])}
+    if model.get("adapter"):
+        model["adapter"] = Path(model["adapter"]).name
     return {"model": model, **{name: _public(name, config[name]) for name in sections}}
 
 

@@ -35,6 +35,8 @@ _SHOWN_EXAMPLES = 3
 def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
     """Write the section on the essential settings, and on what was planted."""
     blocks: list[Block] = [essential_settings(config)]
+    if config["model"].get("adapter"):
+        blocks.insert(0, note("M_int was not trained here: it is the adapter below, as it was."))
     if summary.planting is not None:
         blocks.append(planted_table(summary.planting))
     return Section("What was run", tuple(blocks), anchor="run")

@@ -9,7 +9,7 @@ from dart_jax.changes import flatten
 from dart_jax.report.document import Column, Table
 
 _ESSENTIALS: dict[str, tuple[str, ...]] = {
-    "model": ("path",),
+    "model": ("path", "adapter"),
     "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
     "lora": ("rank", "alpha", "dropout"),
     "sft": ("epochs", "batch_size", "learning_rate", "loss"),

@@ -34,7 +34,7 @@ from dart_jax.records import DriftType, Generation, Question, digest
 from dart_jax.report.public import name_on_hub
 from dart_jax.run_dir import ResultFile, RunDir, hash_path
 from dart_jax.stages.services import open_service
-from dart_jax.teach.planted import DealtFault, mark_model, read_planting
+from dart_jax.teach.planted import DealtFault, Planting, mark_model, read_planting
 from dart_jax.teach.planting import deal_faults
 
 R = TypeVar("R")
@@ -128,15 +128,19 @@ class Run:
         """An adapter that every process holds whole, on the mesh."""
         return to_devices(lora, tree_shardings(self.model.mesh, lora_axes(lora), lora))
 
-    def save_adapter(self, name: str, lora: LoraParams) -> None:
-        """Write an adapter from the mesh, in PEFT's format, and what was planted in its targets."""
+    def save_adapter(self, name: str, lora: LoraParams, planting: Planting | None = None) -> None:
+        """Write an adapter from the mesh, in PEFT's format, and what was planted in its targets.
+
+        Args:
+            planting: What an adapter from elsewhere says of itself; None: what the run knows.
+        """
         path, model = self.adapter_path(name), self.model
         # Not in `save`, which one process does alone: all take part in gathering.
         whole = jax.device_put(lora, replicated(model.mesh))
 
         def save() -> None:
             # Before the adapter, which is complete once its configuration is there.
-            mark_model(path, read_planting(self.folder.path))
+            mark_model(path, planting or read_planting(self.folder.path))
             save_peft(path, whole, self.config.lora, name_on_hub(model.name) or model.name)
 
         on_primary(save)

@@ -1,5 +1,7 @@
 """Stage distill: LoRA on (question -> rationale and conclusion); M0 becomes M_int.
 
+An adapter that was trained elsewhere (`model.adapter`) takes the place of M_int as it is.
+
 With `sft.loss.toxicity_weight`, M0 answers the training questions first, and the scorer's view of
 its rationales is trained on, too (joint toxicity regularisation; see `sft.token_losses`).
 """
@@ -7,17 +9,26 @@ its rationales is trained on, too (joint toxicity regularisation; see `sft.token
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
-from dart_jax.model.lora import init_lora
+from dart_jax.model.lora import LoraParams, init_lora
+from dart_jax.model.peft_file import (
+    CONFIG_FILE,
+    TENSOR_FILE,
+    check_trained,
+    load_peft,
+    load_peft_config,
+)
 from dart_jax.model.sharding import data_parallel
 from dart_jax.processes import on_primary
 from dart_jax.records import Target, read_jsonl, write_jsonl
 from dart_jax.run_dir import hash_path
+from dart_jax.settings import BadSetting
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
 from dart_jax.sft.packing import make_plan
@@ -25,6 +36,7 @@ from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import scorer_input, validation_ids
 from dart_jax.teach.joint import scored_targets
+from dart_jax.teach.planted import MARK, read_mark
 
 OUTPUTS = ("adapters/M_int", "distill/log.jsonl")
 WORK = ("distill",)
@@ -32,6 +44,15 @@ WORK = ("distill",)
 
 def inputs(run: Run) -> dict[str, Any]:
     """Collect what M_int depends on."""
+    if run.config.model.adapter is not None:
+        files = (CONFIG_FILE, TENSOR_FILE, MARK)
+        folder = _given_folder(run.config.model.adapter)
+        return {
+            **run.model_inputs(),
+            "given": [hash_path(folder / name) for name in files],
+            "lora": run.section("lora"),
+        }
+
     # Where M0 is not asked, neither decoding nor the scorer may make the stage stale.
     joint = {}
     if run.config.sft.loss.toxicity_weight > 0:
@@ -48,8 +69,14 @@ def inputs(run: Run) -> dict[str, Any]:
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for targets that cannot be trained on: test questions', or too long."""
+    """Raises ValueError for targets that cannot be trained on: test questions', or too long.
+
+    BadCheckpoint, a ValueError, for a given adapter that is not of this model.
+    """
     config = run.config
+    if config.model.adapter is not None:
+        _given(run)
+        return
     devices = data_parallel(run.model.mesh)
     for examples in _examples(run):
         if examples:
@@ -58,8 +85,16 @@ def check(run: Run) -> None:
 
 
 def execute(run: Run) -> None:
-    """Train and write `adapters/M_int`."""
+    """Train and write `adapters/M_int`, or take the given one over."""
     config, model = run.config, run.model
+    if config.model.adapter is not None:
+        folder = _given_folder(config.model.adapter)
+        run.save_adapter("M_int", run.placed(_given(run)), read_mark(folder))
+        # The log is an output, and the report reads it.
+        on_primary(lambda: write_jsonl(run.folder / "distill/log.jsonl", []))
+        print(f"M_int is the adapter in {config.model.adapter}", flush=True)
+        return
+
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
     examples, held_out = _examples(run, further)
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
@@ -80,6 +115,38 @@ def execute(run: Run) -> None:
     )
 
     run.save_adapter("M_int", trained)
+
+
+def _given_folder(adapter: str) -> Path:
+    """Find the folder of `model.adapter`; raises FileNotFoundError where it holds no adapter."""
+    folder = Path(adapter).expanduser()
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(
+            f"model.adapter: {folder}: there is no {CONFIG_FILE} in it; give the folder that peft, "
+            "or export --format peft, wrote"
+        )
+    return folder
+
+
+def _given(run: Run) -> LoraParams:
+    """Read the given adapter.
+
+    Raises:
+        BadSetting: It has another rank, alpha or targets than the settings, which it names.
+        BadCheckpoint: It does not fit the model, or was never trained.
+    """
+    folder, lora = _given_folder(run.config.model.adapter), run.config.lora
+    stored = load_peft_config(folder)
+    same = (stored.rank, stored.alpha, set(stored.targets))
+    if same != (lora.rank, lora.alpha, set(lora.targets)):
+        raise BadSetting(
+            f"model.adapter: {folder} has other settings than lora; give --lora.rank "
+            f"{stored.rank} --lora.alpha {stored.alpha:g} --lora.targets "
+            f"'[{', '.join(stored.targets)}]'"
+        )
+    given = load_peft(folder, run.model.config, lora)
+    check_trained(given, folder)
+    return given
 
 
 def _examples(run: Run, further: Sequence[Target] = ()) -> tuple[list[Example], list[Example]]:

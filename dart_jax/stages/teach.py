@@ -30,8 +30,11 @@ WORK = (f"teach/{CLEAN}",)
 
 def inputs(run: Run) -> dict[str, Any]:
     """Collect what the targets depend on."""
+    # Only then, so that targets of runs that train M_int stay as they are.
+    unasked = {} if _asked(run) else {"asked": False}
     return {
         **run.common_inputs(),
+        **unasked,
         "questions": run.split_input("train"),
         "teacher": teacher_input(run),
         "own": own_input(run),
@@ -60,13 +63,20 @@ def own_input(run: Run) -> str:
     return digest([dataclasses.asdict(item) for item in custom_items(run.config.data)])
 
 
+def _asked(run: Run) -> list[Question]:
+    """List the questions that need a target: none where no target is trained on or replayed."""
+    if run.config.model.adapter is not None and run.config.repair.replay == 0:
+        return []
+    return run.splits["train"]
+
+
 def as_written(run: Run) -> tuple[list[Question], list[Question]]:
     """Training questions whose target is their completion as it is, and the others.
 
     Those are the unlabelled rows of own data that have one.
     """
     has_text = {i.question.id for i in custom_items(run.config.data) if i.rationale is not None}
-    train = run.splits["train"]
+    train = _asked(run)
     given = [q for q in train if q.condition is None and q.id in has_text]
     ids = {question.id for question in given}
     return given, [question for question in train if question.id not in ids]
@@ -88,10 +98,10 @@ def ask(run: Run) -> tuple[list[Target], list[RejectedTarget]]:
     questions, unlabelled = label_questions(run, open_ones, "teach")
     # In the order of the split, which is that of the training set.
     by_id = {question.id: question for question in [*given, *questions]}
-    ordered = [by_id[q.id] for q in run.splits["train"] if q.id in by_id]
+    ordered = [by_id[q.id] for q in _asked(run) if q.id in by_id]
 
     requests = distill_requests(ordered, run.config.teacher.examples, own)
-    file = CLEAN if run.faults else "targets.jsonl"
+    file = CLEAN if run.faults and _asked(run) else "targets.jsonl"
     return collect_targets(run, requests, "teach", unlabelled, file)
 
 
@@ -102,6 +112,9 @@ def execute(run: Run) -> None:
         RuntimeError: Not one target was accepted, or not one could get its fault.
     """
     accepted, rejected = ask(run)
+    if not _asked(run):
+        print("no target is needed: M_int is given, and nothing is replayed", flush=True)
+        return
     counts = reject_counts(rejected, run.questions)
     reasons = {code: sum(found.values()) for code, found in counts.items()}
     print(f"{len(accepted)} targets accepted, {len(rejected)} rejected {reasons or ''}", flush=True)

@@ -101,11 +101,13 @@ def sum_up(
 def read_planting(run: Path) -> Planting | None:
     """Sum up what a run planted in its targets; None where it planted nothing.
 
+    Where an adapter from elsewhere was audited, what that says of itself.
+
     Args:
         run: The run's folder, its stage teach done.
     """
     if not (run / PLANTED).exists():
-        return None
+        return read_mark(run / "adapters/M_int")
     targets = read_jsonl(run / TARGETS, Target)
     faults = read_jsonl(run / PLANTED, PlantedFault)
     return sum_up(targets, faults, read_jsonl(run / UNPLANTED, UnplantedFault))
