@@ -75,6 +75,8 @@ def settings(tiny_model, judge):
             "judge.api_key_env": "NO_SUCH_KEY",
             "repair.epochs": 1,
             "evaluate.bootstrap_samples": 50,
+            # Two more programs to compile for every run; test_auto_tau.py has them.
+            "evaluate.first_tokens": 0,
         }
         values |= {key.replace("__", "."): value for key, value in overrides.items()}
         return [f"--{key}={value}" for key, value in values.items()]

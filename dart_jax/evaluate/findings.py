@@ -35,8 +35,8 @@ class Finding:
         difference: With its interval, if any.
         p: p-value of the exact test of the same difference.
         questions: Number of questions behind it.
-        stands_out: Whether it can be told from noise: its interval leaves out zero and p is below
-            1 - confidence.
+        stands_out: Whether it can be told from noise, see `stands_out`: its interval leaves out
+            zero and p is below 1 - confidence.
         needed: Number of questions with which a difference of this size would stand out with a
             chance of POWER; None where it stands out already, or where none was observed.
         unparseable: The one of the two models most of whose answers have no conclusion line; the
@@ -141,11 +141,16 @@ def _finding(
     questions: int,
     confidence: float,
 ) -> Finding:
+    clear = stands_out(difference, p, confidence)
+    needed = None if clear else questions_needed(difference, questions, confidence)
+    return Finding(what, candidate, baseline, difference, p, questions, clear, needed)
+
+
+def stands_out(difference: Estimate, p: float | None, confidence: float) -> bool:
+    """Tell whether a difference can be told from noise: by its interval and by its exact test."""
     has_interval = difference.low is not None
     leaves_out_zero = has_interval and not difference.low <= 0 <= difference.high
-    stands_out = leaves_out_zero and p is not None and p < 1 - confidence
-    needed = None if stands_out else questions_needed(difference, questions, confidence)
-    return Finding(what, candidate, baseline, difference, p, questions, stands_out, needed)
+    return leaves_out_zero and p is not None and p < 1 - confidence
 
 
 def questions_needed(difference: Estimate, questions: int, confidence: float) -> int | None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 
 from dart_jax.audit.agreement import Agreement
 from dart_jax.audit.drift import AuditCounts, reduction
+from dart_jax.evaluate.collateral import Collateral
 from dart_jax.evaluate.corrected_drift import corrected_drift
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate
 from dart_jax.evaluate.metrics import ModelMetrics
@@ -159,6 +160,8 @@ class RunSummary:
         planting: What was planted in the training targets; None where nothing was.
         planted: Planted drift and the audits against it; None where no fault was planted.
         frontier: M0 with parts of M_int's adapter, ascending; empty where not asked for.
+        collateral: What the repair changed in answers that had not drifted; None where nothing was
+            repaired, and in a file of an earlier version.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -185,6 +188,7 @@ class RunSummary:
     planting: Planting | None
     planted: Planted | None
     frontier: list[FrontierPoint] = field(default_factory=list)
+    collateral: Collateral | None = None
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)

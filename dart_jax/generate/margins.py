@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from dart_jax.generate.answers import answer_prompts
+from dart_jax.generate.batches import batch_rows, of_each_answer
 from dart_jax.generate.scoring import conclusion_margins
 from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
-from dart_jax.model.sharding import data_parallel
-from dart_jax.processes import progress
 from dart_jax.prompts.conclusion import Margin, analysis_of
 from dart_jax.records import Generation, Question
 from dart_jax.run_dir import ResultFile
-
-# Answers computed together; more of them where there are more devices to spread them over.
-_LEAST_ROWS = 8
 
 
 def answer_margins(
@@ -44,34 +40,15 @@ def answer_margins(
     Returns:
         All margins, in the order of `answers`.
     """
-    results = ResultFile(path, Margin)
-    known = {margin.question_id for margin in results.records}
     concluding = [answer for answer in answers if answer.concludes and answer.had_room]
-    # The longest come first: if memory runs out, it does so at once. Batches of like lengths are
-    # padded little, and few lengths are compiled.
-    concluding.sort(
-        key=lambda answer: (-answer.prompt_tokens - answer.new_tokens, answer.question_id)
+    rows = batch_rows(model)
+    return of_each_answer(
+        concluding,
+        rows,
+        ResultFile(path, Margin),
+        f"{answers[0].model} concludes",
+        lambda batch: _margins(model, adapter, questions, batch, rows, policy),
     )
-    rows = _rows(model)
-
-    with progress(f"{answers[0].model} concludes", len(concluding), len(known)) as bar:
-        for start in range(0, len(concluding), rows):
-            batch = concluding[start : start + rows]
-            missing = {answer.question_id for answer in batch} - known
-            if missing:
-                # Computed whole, so that a run that was killed rounds as one left in peace.
-                margins = _margins(model, adapter, questions, batch, rows, policy)
-                results.add([margin for margin in margins if margin.question_id in missing])
-                bar.update(len(missing))
-
-    order = {answer.question_id: index for index, answer in enumerate(answers)}
-    return results.finish(lambda margin: order[margin.question_id])
-
-
-def _rows(model: Model) -> int:
-    """Number of answers in a batch: the same on every device."""
-    devices = data_parallel(model.mesh)
-    return -(-_LEAST_ROWS // devices) * devices
 
 
 def _margins(

@@ -104,7 +104,7 @@ class Column:
             rates     two of them                           72.6 / 65.0
             interval  Estimate of a rate, in per cent       68.8 [61.0, 75.2]
             measure   Estimate in its own unit              0.720 [0.650, 0.790]
-            pairs     Estimate of a number of pairs         12.4 [9.1, 16.0]
+            pairs     Estimate of a number (pairs, tokens)  12.4 [9.1, 16.0]
             number    float                                 0.031
             mass      float, as short as it is              7.5
             p         p-value                               < 0.001

@@ -9,6 +9,7 @@ from dart_jax.evaluate.findings import COIN, POWER, Finding, findings
 from dart_jax.evaluate.shortcut import SHORTCUT
 from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.cells import percent
+from dart_jax.report.collateral import collateral_notes
 from dart_jax.report.document import Block, Bullets, Note, Section, Strong, note
 from dart_jax.report.results import BASELINE, same_model
 from dart_jax.report.terms import form_notes, models_note
@@ -46,6 +47,7 @@ def _sentences(summary: RunSummary, confidence: float) -> Iterator[Block]:
     if of_form:
         yield from _group("About form, not about knowledge", of_form)
         yield from form_notes(summary)
+    yield from collateral_notes(summary, confidence)
     # Not those of form: more questions would not tell what such a model knows.
     yield from _needed(of_content)
     yield note(

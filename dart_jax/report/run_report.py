@@ -18,6 +18,7 @@ from dart_jax.chat.usage import USAGE, read_usage
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
 from dart_jax.records import to_json, write_text
 from dart_jax.report.audit_error import noise_floor, people
+from dart_jax.report.collateral import collateral, collateral_table
 from dart_jax.report.cycles import cycles
 from dart_jax.report.document import Block, Document, Figure, note, tables_of, tagged, walk
 from dart_jax.report.drift import audit_table, drift, drift_terms, reduction_note, uncertain
@@ -105,6 +106,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     sections = [
         short,
         drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
+        collateral(summary),
         examples(data.examples, judged),
         uncertain(data.uncertain),
         planted_truth(summary),
@@ -142,6 +144,8 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
         f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %"
     )
     blocks += [asked, drift_terms(summary), audit_table(summary), reduction_note(summary)]
+    if summary.collateral is not None:
+        blocks.append(collateral_table(summary, summary.collateral))
     if summary.planted is not None:
         blocks += [planted_table(summary), note(TYPE_WORDS), planted_note(summary.planted)]
 

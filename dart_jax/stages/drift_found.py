@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dart_jax.audit.audited import read_pool
 from dart_jax.evaluate.audit_quality import Audited
+from dart_jax.evaluate.collateral import Collateral, collateral
 from dart_jax.evaluate.drift_change import audited_drift, drift_change
 from dart_jax.evaluate.models import AUDITED
 from dart_jax.evaluate.planted import (
@@ -20,6 +21,7 @@ from dart_jax.records import DriftType, Severity
 from dart_jax.stages.audit import pool
 from dart_jax.stages.auditing import Audit
 from dart_jax.stages.context import Run
+from dart_jax.stages.measuring import Measured
 
 
 def drift_found(run: Run, audits: Mapping[str, Audit]) -> Drift:
@@ -30,6 +32,19 @@ def drift_found(run: Run, audits: Mapping[str, Audit]) -> Drift:
     config = run.config
     change = drift_change(run.splits["test"], drifted, config.evaluate, config.run.seed)
     return drift_of({name: audits[name].counts() for name in AUDITED}, change)
+
+
+def collateral_found(run: Run, found: Measured) -> Collateral:
+    """Compare M_DART's answers with M_int's, where M_int had drifted and where not."""
+    audit = found.audits["M_int"]
+    return collateral(
+        run.splits["test"],
+        found.answers,
+        audited_drift(audit.pairs, audit.outcomes),
+        {divergence.question_id: divergence.kl for divergence in found.divergences},
+        run.config.evaluate,
+        run.config.run.seed,
+    )
 
 
 def planted_found(run: Run, audits: Mapping[str, Audit]) -> Planted | None:

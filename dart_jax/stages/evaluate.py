@@ -50,9 +50,21 @@ from dart_jax.stages.cycles import (
     cycles_run,
     later_models,
 )
-from dart_jax.stages.drift_found import drift_found, planted_answers, planted_found
+from dart_jax.stages.drift_found import (
+    collateral_found,
+    drift_found,
+    planted_answers,
+    planted_found,
+)
 from dart_jax.stages.frontier import frontier_models, frontier_points
-from dart_jax.stages.measuring import WITH_POLICY, Measured, measure, model_figures
+from dart_jax.stages.measuring import (
+    DIVERGENCES,
+    WITH_POLICY,
+    Measured,
+    measure,
+    model_figures,
+    with_divergences,
+)
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts
@@ -72,7 +84,7 @@ _FREE = {
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
     "audit": AUDIT_AFTER_ANSWERS | {"pool_splits", "protocol", "max_prompts"},
-    "evaluate": {"bootstrap_samples", "confidence", "forced", "frontier"},
+    "evaluate": {"bootstrap_samples", "confidence", "first_tokens", "forced", "frontier"},
 }
 _JUDGED_BY = ("audit", "judge", "scorers", "tau")
 
@@ -112,7 +124,7 @@ def _planting_inputs(run: Run) -> dict[str, Any]:
 
 
 def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    """Files of answers, margins and verdicts that are the same under both recorded inputs."""
+    """Files of answers, and of what was found of each, that are the same under both inputs."""
     if _deciding(ours) != _deciding(theirs):
         return
 
@@ -132,6 +144,9 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
             if same_judge and name != "M0":
                 yield f"evaluation{folder}/verdicts_{name}.jsonl"
             yield f"evaluation{folder}/margins_{name}.jsonl"
+    places = [inputs["evaluate"].get("first_tokens") for inputs in (ours, theirs)]
+    if {"M_int", "M_DART"} <= set(same) and places[0] == places[1]:
+        yield DIVERGENCES
 
 
 def _deciding(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +169,8 @@ def execute(run: Run) -> None:
     """Write generations, `evaluation/summary.json` and the report."""
     started = time.perf_counter()
     found = ask(run)
+    headline = next(iter(found))
+    found[headline] = with_divergences(run, found[headline], headline == "with")
     on_primary(lambda: _report(run, found, started))
 
 
@@ -250,6 +267,7 @@ def _summary(
         planting=read_planting(run.folder.path),
         planted=planted_found(run, audits),
         frontier=frontier_points(run, found),
+        collateral=collateral_found(run, found) if repair else None,
     )
 
 

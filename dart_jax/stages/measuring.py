@@ -10,6 +10,7 @@ from dart_jax.evaluate.forced import with_forced
 from dart_jax.evaluate.metrics import ModelMetrics, model_metrics
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.evaluate.policy import Side
+from dart_jax.generate.divergence import Divergence, answer_divergences
 from dart_jax.generate.margins import answer_margins
 from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import Margin
@@ -23,6 +24,8 @@ R = TypeVar("R", Generation, Margin)
 WITH_POLICY = "/with_policy"
 """It is the folder of the second side, where the models are asked both ways."""
 
+DIVERGENCES = "evaluation/divergences.jsonl"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -32,12 +35,15 @@ class Measured:
         answers: By model; those of later cycles and of the frontier are among them.
         margins: Of the answers, by model; empty where `evaluate.forced` is off.
         audits: Of all models but M0, against M0 asked the same way.
+        divergences: Of M_DART from M_int along M_int's answers; empty where the two are one model,
+            and where they were not asked for, see `with_divergences`.
     """
 
     answers: dict[str, list[Generation]]
     margins: dict[str, list[Margin]]
     scores: list[Score]
     audits: dict[str, Audit]
+    divergences: Sequence[Divergence] = ()
 
     def side(self) -> Side:
         """As the comparison of the policy wants it."""
@@ -76,6 +82,28 @@ def model_figures(run: Run, found: Measured, name: str) -> ModelMetrics:
     test, config, seed = run.splits["test"], run.config.evaluate, run.config.run.seed
     own = model_metrics(test, found.answers[name], config, seed)
     return with_forced(own, test, found.margins.get(name, ()), config, seed)
+
+
+def with_divergences(run: Run, found: Measured, policy: bool) -> Measured:
+    """Compute how far the repair moved the first words of M_int's answers.
+
+    It is apart from `measure`, which a dry run goes through without any model.
+    """
+    tokens = run.config.evaluate.first_tokens
+    if not tokens or on_primary(lambda: _m_dart_is_m_int(run)):
+        return found
+    adapters = run.adapters(AUDITED)
+    divergences = answer_divergences(
+        run.model,
+        adapters["M_int"],
+        adapters["M_DART"],
+        run.questions,
+        found.answers["M_int"],
+        tokens,
+        run.folder / DIVERGENCES,
+        policy,
+    )
+    return replace(found, divergences=divergences)
 
 
 def _answers(

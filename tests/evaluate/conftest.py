@@ -10,6 +10,7 @@ from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.noise_floor import Calibration, noise_floor
+from dart_jax.evaluate.collateral import AnswerChange, Collateral
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate, Reduction
 from dart_jax.evaluate.metrics import Intervals, ModelMetrics, Rates
 from dart_jax.evaluate.models import SEVERITIES
@@ -67,6 +68,30 @@ CHANGE = DriftChange(
 )
 
 
+COLLATERAL = Collateral(
+    first_tokens=16,
+    not_drifted=AnswerChange(
+        n=30,
+        same=Estimate(0.9, 0.8, 0.97),
+        kl=Estimate(0.012, 0.008, 0.02),
+        tokens={"M_int": 80.5, "M_DART": 83.5},
+        longer=Estimate(3.0, 1.0, 5.0),
+        longer_p=0.01,
+    ),
+    drifted=AnswerChange(
+        n=10,
+        same=Estimate(0.1, 0.0, 0.3),
+        kl=Estimate(0.5, 0.3, 0.8),
+        tokens={"M_int": 60.0, "M_DART": 61.5},
+        longer=Estimate(1.5, -4.0, 6.0),
+        longer_p=0.5,
+    ),
+    undecided=5,
+    same_gap=Estimate(0.8, 0.6, 0.95),
+    same_p=0.0004,
+)
+
+
 def made_up_summary(**changes) -> RunSummary:
     summary = RunSummary(
         protocol="heldout",
@@ -90,6 +115,7 @@ def made_up_summary(**changes) -> RunSummary:
         policy=None,
         planting=None,
         planted=None,
+        collateral=COLLATERAL,
     )
     return replace(summary, **changes)
 

@@ -80,6 +80,10 @@ def test_summary_has_the_promised_keys(finished, summary_of):
     assert 0 <= shortcut["auroc"]["value"] <= 1
     assert set(summary["seconds"]) == set(STAGES)
 
+    groups = [summary["collateral"][name] for name in ("not_drifted", "drifted")]
+    assert groups[1]["n"] == summary["drift"]["M_int"]["confirmed"] == 8 - groups[0]["n"]
+    assert [group["kl"] for group in groups] == [None, None], "evaluate.first_tokens is 0"
+
 
 def test_outputs_are_where_scripts_look(finished):
     adapter = ("adapter_config.json", "adapter_model.safetensors")
@@ -140,7 +144,7 @@ def test_tau_repeats_the_audit_and_no_drift_leaves_m_int(
 
     summary = summary_of(copied)
     assert summary["m_dart_is_m_int"] is True
-    assert summary["repair"] == {}
+    assert summary["repair"] == {} and summary["collateral"] is None
     assert summary["drift"]["reduction"] is None
     assert summary["models"]["M_DART"] == summary["models"]["M_int"]
     assert hash_path(copied / "adapters/M_int") == hash_path(copied / "adapters/M_DART")

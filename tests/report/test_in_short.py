@@ -13,6 +13,7 @@ from dart_jax.report.model_card import model_card
 from dart_jax.report.results import benchmarks, results
 from dart_jax.report.run_report import console_text, run_document, write_report
 from dart_jax.report.to_text import to_text
+from dart_jax.summaries import Estimate
 from tests.evaluate.conftest import made_up_summary, metrics
 from tests.evaluate.test_findings import MANY, summary_of
 from tests.report.test_model_card import card_inputs
@@ -149,3 +150,17 @@ def test_statistics_are_folded_away(measured, tmp_path):
     assert {table.name for table in with_p} == {"drift_tests"}
     folded = {table.name for table in tables_of(document.sections)}
     assert {"accuracy_by_group", "accuracy_tests", "score_tests", "score_groups"} <= folded
+
+
+def test_what_else_changed_is_said_only_where_it_can_be_told_from_noise(measured):
+    found = measured.collateral
+    text = words(measured)
+    assert "M_DART repeats 90.0 % word for word, of those with it 10.0 %" in text
+    assert "a difference of 80.0 [60.0, 95.0] points." in text
+    assert "answers are longer: +3.0 [+1.0, +5.0] tokens to a mean of 80.5." in text
+    quiet = replace(
+        found, same_p=0.2, not_drifted=replace(found.not_drifted, longer=Estimate(0.5, -1.0, 2.0))
+    )
+    for none in (quiet, None):
+        text = words(replace(measured, collateral=none))
+        assert "word for word" not in text and "longer" not in text

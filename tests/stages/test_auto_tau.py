@@ -9,6 +9,7 @@ from dart_jax.audit.noise_floor import Calibration, null_deltas
 from dart_jax.commands.audit import main as audit_command
 from dart_jax.config import STAGES, parse
 from dart_jax.generate import answers
+from dart_jax.generate.divergence import Divergence
 from dart_jax.records import DriftCase, Generation, Score, read_jsonl
 from dart_jax.run_dir import RunDir, as_recorded
 from dart_jax.stages import evaluate
@@ -25,6 +26,7 @@ AUTO = {
     # A training changes more than this noise does.
     "decode__temperature": 0.1,
     "repair__cycles": 2,
+    "evaluate__first_tokens": 8,
 }
 
 
@@ -128,7 +130,18 @@ def test_verdicts_by_another_tau_are_not_kept(automatic):
     models = ("M_int", "M_DART", "M_DART_2")
     assert kept - other == {f"evaluation/verdicts_{name}.jsonl" for name in models}
     answers = {f"generations/{name}.jsonl" for name in ("M0", *models)}
-    assert other == answers | {f"evaluation/margins_{name}.jsonl" for name in ("M0", *models)}
+    margins = {f"evaluation/margins_{name}.jsonl" for name in ("M0", *models)}
+    assert other == answers | margins | {"evaluation/divergences.jsonl"}
+
+
+def test_the_repair_moved_the_first_words_of_other_answers_too(automatic, summary_of):
+    found = summary_of(automatic)["collateral"]
+    kl = [row.kl for row in read_jsonl(automatic / "evaluation/divergences.jsonl", Divergence)]
+    groups = [found["not_drifted"], found["drifted"]]
+    assert sum(group["n"] for group in groups) == len(kl) and min(kl) > 0
+    total = sum(group["n"] * (group["kl"]["value"] or 0) for group in groups)
+    assert total == pytest.approx(sum(kl))
+    assert "KL, first 8 tokens" in (automatic / "report/report.md").read_text("utf-8")
 
 
 def test_a_number_sets_the_noise_aside_and_keeps_the_answers(automatic, again, capsys):
