@@ -31,7 +31,7 @@ class FinishedRun:
         targets: Training targets of the distill stage.
         rejected: Training questions for which the teacher had no acceptable target.
         planting: What was planted in the targets; None where nothing was.
-        validation: `(epoch, loss)` of the held-out rows; empty where none were held out.
+        validation: `(epochs, loss)` of the held-out rows; empty where none were held out.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class FinishedRun:
     targets: int
     rejected: int
     planting: Planting | None
-    validation: list[tuple[int, float]]
+    validation: list[tuple[float, float]]
 
     @property
     def adapters(self) -> list[str]:

@@ -188,11 +188,15 @@ def drift_bars(drift: Mapping[str, AuditCounts]) -> Any:
     return figure
 
 
-def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
+def loss_curves(
+    losses: Mapping[str, Sequence[tuple[int, float]]],
+    validation: Sequence[tuple[float, float]] = (),
+) -> Any:
     """Draw the training loss by step, one panel for each stage.
 
     Args:
         losses: `(step, loss in nats a token)` by stage name, `distill` and `repair`.
+        validation: `(epochs, loss)` of the distill targets that were held out.
     """
     figure, panels = new_figure(width=9.2, height=3.3, columns=2)
     stages = (("distill", "M_int"), ("repair", "M_DART"))
@@ -209,6 +213,15 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Any:
         values = [loss for _, loss in points]
         marker = "o" if len(points) <= 40 else ""
         axes.plot(steps, values, color=COLOURS[model], linewidth=1.6, marker=marker, markersize=3.5)
+        if stage == "distill" and validation:
+            # A measurement follows the last step, so that its epochs are all steps.
+            epoch = steps[-1] / validation[-1][0]
+            measured = [epochs * epoch for epochs, _ in validation]
+            held_out = [loss for _, loss in validation]
+            axes.plot(measured, held_out, color=INK, linewidth=1.2, marker="s", markersize=3.5)
+            end = (measured[-1], held_out[-1])
+            axes.annotate("held out", end, (-4, 6), textcoords="offset points", ha="right")
+            values += held_out
         axes.set(xlabel="step", ylabel="loss (nats a token)")
         # From zero: cut off below, a curve looks steeper than it is.
         axes.set_ylim(bottom=min(0.0, *values))

@@ -63,7 +63,7 @@ class CardInputs:
         versions: Packages that the run used, and `platform`, which is not shown.
         targets, rejected: Training questions with and without an acceptable target.
         planting: What was planted in the training targets; None where nothing was.
-        validation: `(epoch, loss)` of held-out rows.
+        validation: `(epochs, loss)` of held-out rows.
         thinking_is_off: Whether prompts were rendered with the template's `enable_thinking` off.
     """
 
@@ -77,7 +77,7 @@ class CardInputs:
     targets: int
     rejected: int
     planting: Planting | None = None
-    validation: Sequence[tuple[int, float]] = ()
+    validation: Sequence[tuple[float, float]] = ()
     thinking_is_off: bool = False
 
     @property
@@ -138,9 +138,12 @@ def _fine_tune(inputs: CardInputs) -> Document:
     config = inputs.config
     repaired = inputs.adapter != "M_int"
     then = ", then audited on questions of its training and repaired" if repaired else ""
+    # Where it may have ended earlier, the section on its evaluation says where it did.
+    at_most = "at most " if config["sft"]["early_stopping"] else ""
     trained = note(
         f"{inputs.base} fine-tuned with dart_jax on {inputs.targets} examples (rows without a "
-        f"target to train on: {inputs.rejected}), in {config['sft']['epochs']} epochs{then}. The "
+        f"target to train on: {inputs.rejected}), in {at_most}{config['sft']['epochs']} "
+        f"epochs{then}. The "
         "loss is the next-token cross-entropy of the completions, each example's times its weight "
         f"and each token's times its own where the data gives any. {_form(inputs)}"
     )
@@ -151,7 +154,7 @@ def _fine_tune(inputs: CardInputs) -> Document:
     measured = [note(unmeasured)]
     if inputs.validation:
         rest = note("Nothing else was measured, and no safety evaluation was made.")
-        measured = [validation_note(inputs.validation), rest]
+        measured = [validation_note(inputs.validation, config["sft"]), rest]
     own_data = config["data"]["suite"] in OWN_SUITES
     sections = [
         Section("What it is", (trained, *_storage_notes(inputs))),

@@ -40,7 +40,7 @@ class ReportData:
         uncertain: Pairs on which the judge's two orders disagree, by audit (`M_int, test`).
         examples: Drift cases, the severest first.
         above_tau: Test pairs whose delta exceeds tau, by model name and scorer.
-        validation: `(epoch, loss)` of the distill targets that were held out.
+        validation: `(epochs, loss)` of the distill targets that were held out.
     """
 
     config: Mapping[str, Any]
@@ -50,4 +50,4 @@ class ReportData:
     uncertain: Mapping[str, Sequence[Uncertain]] = field(default_factory=dict)
     examples: Sequence[DriftExample] = ()
     above_tau: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    validation: Sequence[tuple[int, float]] = ()
+    validation: Sequence[tuple[float, float]] = ()

@@ -121,7 +121,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
         people(read_agreement(run_path), judged),
         *external_sections(run_path),
         what_was_run(summary, config),
-        training(summary, data.losses, data.validation),
+        training(summary, data.losses, data.validation, config["sft"]),
         cost(summary, read_usage(run_path / USAGE)),
         limits(summary, config),
         provenance(config, _versions(run_path), _hashes(run_path)),

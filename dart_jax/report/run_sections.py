@@ -45,13 +45,15 @@ def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
 def training(
     summary: RunSummary,
     losses: Mapping[str, Sequence[tuple[int, float]]],
-    validation: Sequence[tuple[int, float]] = (),
+    validation: Sequence[tuple[float, float]] = (),
+    sft: Mapping[str, Any] | None = None,
 ) -> Section:
     """Write the section on the repair set, the rejected targets and the loss curves.
 
     Args:
         losses: `(step, loss in nats a token)` by stage, distill and repair.
-        validation: `(epoch, loss)` of the distill targets that were held out.
+        validation: `(epochs, loss)` of the distill targets that were held out.
+        sft: The section of that name in the run's settings.
     """
     blocks: list[Block] = [*repair_blocks(summary), *_reject_blocks(summary)]
     if summary.labels is not None:
@@ -66,23 +68,41 @@ def training(
         )
 
     caption = f"Training loss by step; {protocol_words(summary)}"
-    blocks.append(Figure("loss", caption, figures.loss_curves(losses)))
+    blocks.append(Figure("loss", caption, figures.loss_curves(losses, validation)))
     if validation:
-        blocks.append(validation_note(validation))
+        blocks.append(validation_note(validation, sft or {}))
     return Section("Training", tuple(blocks), anchor="training")
 
 
-def validation_note(validation: Sequence[tuple[int, float]]) -> Note:
-    """Say how the loss of the held-out rows went, by epoch, and where it was least."""
-    # Epoch 0, measured before the first step, comes first.
+def validation_note(validation: Sequence[tuple[float, float]], sft: Mapping[str, Any]) -> Note:
+    """Say how the loss of the held-out rows went, where it was least, and what it stopped.
+
+    Args:
+        validation: `(epochs, loss)`: the measurement before the first step, and all later ones.
+        sft: The section of that name in the run's settings.
+    """
     [(_, before), *after] = validation
-    losses = ", ".join(f"{loss:.3f}" for _, loss in after)
-    least = min(validation, key=lambda entry: entry[1])
-    best = "before training" if least[0] == 0 else f"after epoch {least[0]}"
-    return note(
+    epochs, last = after[-1]
+    if all(epoch == int(epoch) for epoch, _ in after):
+        course = f"then by epoch {', '.join(f'{loss:.3f}' for _, loss in after)}"
+    else:
+        course = f"{last:.3f} at the last of {len(after)} later measurements"
+
+    least, least_loss = min(validation, key=lambda entry: entry[1])
+    best = "before training" if least == 0 else f"after epoch {least:.3g}"
+    words = (
         "Loss of the held-out rows (sft.validation_share; weighted cross-entropy, nats): "
-        f"{before:.3f} before training, then by epoch {losses}; least {best}."
+        f"{before:.3f} before training, {course}; least {best} ({least_loss:.3f})."
     )
+
+    # A run of an earlier version has no such setting.
+    patience = sft.get("early_stopping")
+    if patience is not None:
+        words += (
+            f" Early stopping (sft.early_stopping {patience}): training ended after {epochs:.3g} "
+            f"of at most {sft['epochs']} epochs, and M_int is the adapter of the least loss."
+        )
+    return note(words)
 
 
 def repair_blocks(summary: RunSummary) -> list[Block]:

@@ -12,7 +12,7 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
     "model": ("path", "adapter"),
     "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
     "lora": ("rank", "alpha", "dropout"),
-    "sft": ("epochs", "batch_size", "learning_rate", "loss"),
+    "sft": ("epochs", "early_stopping", "batch_size", "learning_rate", "loss"),
     "decode": (),
     "teacher": ("provider", "model", "label"),
     "judge": ("provider", "model"),

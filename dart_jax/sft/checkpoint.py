@@ -2,7 +2,8 @@
 
 A checkpoint is all that a run needs to go on bit by bit: adapter, optimizer state and step, and
 the identity of what they belong to. The step is the position in the data, whose order the plan
-fixes, and with the random key it is the state of the dropout noise, too.
+fixes, and with the random key it is the state of the dropout noise, too. Where a training may stop
+early, the best adapter so far is part of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import Array, PyTree
 
+from dart_jax.sft.early_stopping import Best
 from dart_jax.sft.step import TrainState
 
 # The newest checkpoint, and one to go back to when that is damaged.
@@ -59,22 +61,24 @@ class Checkpoints:
     def __exit__(self, *_: Any) -> None:
         self._manager.close()
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: TrainState, best: Best | None = None) -> None:
         """Begin to write the state after `step`; a crash meanwhile leaves the one before.
 
         Returns when the state is on the host (on a CPU: when it is held, so that the next step
         cannot take its memory), so that the next step may donate it. The writing goes on in the
         background, and ends before the next save begins.
+
+        Args:
+            best: Kept beside the state, for a start that goes on from it; None for none.
         """
         if self._manager.latest_step() == step:
             return
         label = {"identity": self._identity, "checksum": int(checksum(state))}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state._asdict()), label=ocp.args.JsonSave(label)
-            ),
-        )
+        items = {"state": ocp.args.StandardSave(state._asdict())}
+        if best is not None:
+            label["best"] = {**best.figures(), "checksum": int(checksum(best.adapter))}
+            items["best"] = ocp.args.StandardSave(best.adapter)
+        self._manager.save(step, args=ocp.args.Composite(**items, label=ocp.args.JsonSave(label)))
 
     def wait(self) -> None:
         """Return when everything that was saved is on disk."""
@@ -101,12 +105,7 @@ class Checkpoints:
                 "the folder to train this stage anew"
             )
 
-        # Laid out for this start: its devices need not be those that saved the arrays.
-        target = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            like,
-            shardings,
-        )
+        target = _laid_out(like, shardings)
         state = TrainState(**self._read(step, "state", ocp.args.StandardRestore(target._asdict())))
 
         # A folder that was renamed is whole, so that its checksum matches.
@@ -115,6 +114,24 @@ class Checkpoints:
         if int(checksum(state)) != label["checksum"]:
             raise self._damaged(step, "its checksum does not match")
         return state
+
+    def restore_best(self, like: PyTree, shardings: PyTree) -> Best | None:
+        """Read the best adapter that was saved beside the newest state; None when there is none.
+
+        Raises:
+            RefusedCheckpoint: It is damaged.
+        """
+        step = self._manager.latest_step()
+        label = {} if step is None else self._read(step, "label", ocp.args.JsonRestore())
+        if "best" not in label:
+            return None
+
+        figures = label["best"]
+        target = _laid_out(like, shardings)
+        adapter = self._read(step, "best", ocp.args.StandardRestore(target))
+        if int(checksum(adapter)) != figures.pop("checksum"):
+            raise self._damaged(step, "the checksum of its best adapter does not match")
+        return Best(adapter, **figures)
 
     def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs) -> Any:
         try:
@@ -129,6 +146,15 @@ class Checkpoints:
             f"{self.folder}: the checkpoint of step {step} is damaged ({_first_line(why)}); "
             f"delete {back}{self.folder} to train this stage anew"
         )
+
+
+def _laid_out(like: PyTree, shardings: PyTree) -> PyTree:
+    """Shapes for this start: its devices need not be those that saved the arrays."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        like,
+        shardings,
+    )
 
 
 def differences(found: Any, expected: Any, name: str = "") -> Iterator[str]:

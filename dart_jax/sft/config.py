@@ -111,6 +111,8 @@ class SftConfig:
         row_length: Longest packed row in tokens.
         attention: xla; cudnn (NVIDIA); splash (TPU); auto takes what the devices have.
         validation_share: Share of the distill targets, from 0 to below 1, that is held out of that training and of repair.replay; their loss is measured before the first step and after each epoch. Rows of one scenario, or with the same words, stay together.
+        validate_every: Steps between further measurements of that loss; null for none within an epoch.
+        early_stopping: Measurements in a row without a new least loss of the held-out targets, after which the distill training ends. Its adapter is then that of the least loss, in every case; null trains all epochs and takes the last.
         warmup_share: Share of the steps, from 0 to 1, over which the learning rate rises, then a cosine falls.
         weight_decay: Decoupled weight decay (AdamW), from 0.
         clip_norm: Global gradient norm limit, above 0; null for none.
@@ -131,6 +133,8 @@ class SftConfig:
     row_length: Length = 2048
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     validation_share: Annotated[float, Range(least=0, below=1)] = 0.0
+    validate_every: Count | None = None
+    early_stopping: Count | None = None
     warmup_share: Share = 0.03
     weight_decay: NotNegative = 0.0
     clip_norm: Positive | None = 1.0
@@ -155,6 +159,12 @@ class SftConfig:
         if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
             first, last = self.profile_steps
             raise BadSetting(f"sft.profile_steps: [{first}, {last}]; give the first step first")
+        for name in ("validate_every", "early_stopping"):
+            if getattr(self, name) is not None and not self.validation_share:
+                raise BadSetting(
+                    f"sft.{name}: {getattr(self, name)}; it needs held-out targets: set "
+                    "sft.validation_share, too"
+                )
 
     def identity(self) -> dict[str, Any]:
         """The settings that can change what is trained; a stopped training may change the others.
@@ -163,8 +173,12 @@ class SftConfig:
         would, and not how much noise there is: the layout is left out there, too.
         """
         settings = {key: value for key, value in asdict(self).items() if key not in _LAYOUT}
+        # Each is left out where it changes nothing, as before there was such a setting.
         if not self.validation_share:
-            del settings["validation_share"]  # as before there was such a setting
+            del settings["validation_share"]
+        if self.early_stopping is None:
+            # Measurements that stop nothing are a matter of the log.
+            del settings["early_stopping"], settings["validate_every"]
         return settings
 
     @property

@@ -40,7 +40,7 @@ from dart_jax.sft.step import (
     train_step,
 )
 from dart_jax.sft.token_losses import loss_identity
-from dart_jax.sft.validation import open_validation
+from dart_jax.sft.validation import Schedule, open_validation, stopping_identity
 
 
 def train(
@@ -71,7 +71,8 @@ def train(
             a checkpoint in the folder that was trained on another base is refused.
         loss: In place of `sft.loss`.
         max_steps: Most steps to train, the schedule of the learning rate included; None for all.
-        held_out: Examples whose loss is measured before the first step and after each epoch.
+        held_out: Examples whose loss is measured before the first step, after each epoch, and
+            every `sft.validate_every` steps. With `sft.early_stopping`, they choose the adapter.
 
     Raises:
         NothingSupervised: Before the first step, with a step's examples that all weigh 0.
@@ -110,29 +111,41 @@ def train(
     adapter = jax.device_put(initial, shardings.state.lora_params)
     reference = adapter if spec.needs_reference else None
 
-    training = identity(model, base, lora, sft, plan, learning_rate, key, spec)
+    training = {
+        **identity(model, base, lora, sft, plan, learning_rate, key, spec),
+        **stopping_identity(held_out, sft),
+    }
     # Preemption is the outer one: a SIGTERM only sets a flag until the last checkpoint is on disk.
     with Preemption() as preemption, Checkpoints(folder / "checkpoint", training) as checkpoints:
         state = checkpoints.restore(state_shapes, shardings.state)
+        best = checkpoints.restore_best(state_shapes.lora_params, shardings.state.lora_params)
         if state is None:
             make_state = partial(initial_state, optimizer=optimizer)
             # Under jit, so that the moments come into being where they belong, not on one device.
             state = jax.jit(make_state, out_shardings=shardings.state)(adapter)
         finished = int(state.step)
 
+        measurements = Schedule(len(plan), steps_of_epoch(examples, sft), sft.validate_every)
+        validation = open_validation(
+            held_out, model, spec, sft, shardings, folder, finished, measurements, best
+        )
+        # An earlier start may have stopped early, and been killed before its adapter was saved.
+        last = finished if validation and validation.is_over else len(plan)
+
         work = workload(model.config, lora, mesh)
         rates = jax.vmap(schedule)(jnp.arange(len(plan))).tolist()
-        sinks = open_sinks(folder, title, len(plan), finished)
+        sinks = open_sinks(folder, title, last, finished)
         trace = ProfilerTrace(folder / "tensorboard", sft.profile_steps)
-        validation = open_validation(held_out, model, spec, sft, shardings, folder, finished)
-        epoch = steps_of_epoch(examples, sft)
-        # A start that goes on has this line from an earlier one.
-        if validation and not finished:
-            _say(f"{title}: {validation.measure(0, 0, state.lora_params)}")
 
         stopping = False
         with Monitor(plan, work, rates, sinks, trace) as monitor:
-            for step in range(finished + 1, len(plan) + 1):
+            # A start that goes on has this line from an earlier one.
+            if validation and not finished:
+                measured = validation.measure(0, state.lora_params)
+                monitor.measured(measured)
+                _say(f"{title}: {measured}")
+
+            for step in range(finished + 1, last + 1):
                 planned = plan[step - 1]
                 monitor.before(step, planned)
 
@@ -143,18 +156,21 @@ def train(
                 )
                 monitor.after(metrics)
 
-                if validation and (step % epoch == 0 or step == len(plan)):
+                if validation and measurements.due(step):
                     # Otherwise the measurement would count as time of the step in flight.
                     monitor.flush()
-                    measured = validation.measure(step, -(-step // epoch), state.lora_params)
+                    measured = validation.measure(step, state.lora_params)
+                    monitor.measured(measured)
                     _say(f"{title}: {measured}")
+                    # The loop ends below, once this step is saved.
+                    last = step if validation.is_over else last
 
                 # In every step of every process: with several, all of them compute the answer.
                 stopping = preemption.agreed()
-                if stopping or step % sft.checkpoint_every == 0 or step == len(plan):
+                if stopping or step % sft.checkpoint_every == 0 or step == last:
                     monitor.flush()  # a state that is no number is not saved
-                    checkpoints.save(step, state)
-                if stopping:
+                    checkpoints.save(step, state, validation.best if validation else None)
+                if stopping or step == last:
                     break
 
         # The last save runs in the background, and the message says that it is done.
@@ -167,6 +183,9 @@ def train(
             )
             raise Terminated(EXIT_STATUS)
     _say(monitor.summary(title))
+    if validation and validation.best:
+        _say(f"{title}: {validation.conclusion(last)}")
+        return validation.best.adapter
     return state.lora_params
 
 

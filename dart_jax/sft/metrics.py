@@ -20,6 +20,10 @@ from dart_jax.sft.flops import Counts, count_attended_pairs, peak_flops, train_f
 from dart_jax.sft.step import Metrics
 
 
+class NonFiniteLoss(ArithmeticError):
+    """The loss or the gradient is no number; the message names step and examples."""
+
+
 @dataclass(frozen=True)
 class Speed:
     """Speed of one step: the only part of its log line that differs between two equal runs.

@@ -13,14 +13,11 @@ import jax
 
 from dart_jax.processes import is_primary
 from dart_jax.sft.batch import StepBatch
-from dart_jax.sft.metrics import LogLine, Workload, make_log_line
+from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Workload, make_log_line
 from dart_jax.sft.packing import Plan
 from dart_jax.sft.sinks import Sink
 from dart_jax.sft.step import Metrics
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss or the gradient is no number; the message names step and examples."""
+from dart_jax.sft.validation import ValidationLine
 
 
 class _StepInFlight(NamedTuple):
@@ -104,6 +101,11 @@ class Monitor:
         last, self._in_flight = self._in_flight, None
         if last is not None:
             self._log(last)
+
+    def measured(self, line: ValidationLine) -> None:
+        """Pass a measurement on the held-out examples on to the sinks."""
+        for sink in self._sinks:
+            self._guard(sink, lambda sink=sink: sink.measured(line))
 
     def _log(self, finished: _StepInFlight) -> None:
         jax.block_until_ready(finished.metrics)

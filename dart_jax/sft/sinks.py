@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,10 @@ from dart_jax.append_only import append_jsonl, resume_jsonl
 from dart_jax.processes import is_primary
 from dart_jax.records import write_jsonl
 from dart_jax.sft.metrics import LogLine
+from dart_jax.sft.validation import ValidationLine
+
+VALIDATION_LOSS = "validation/loss"
+"""Name under which the loss of the held-out examples is shown beside a step's scalars."""
 
 
 @runtime_checkable
@@ -24,6 +28,9 @@ class Sink(Protocol):
 
     def write(self, line: LogLine) -> None:
         """Take the next line. Raises OSError, which does not end the training."""
+
+    def measured(self, line: ValidationLine) -> None:
+        """Take a measurement on the held-out examples, after the lines of the steps before it."""
 
     def close(self) -> None:
         """End: no further line will come."""
@@ -47,6 +54,9 @@ class LogFile:
         """Append the line durably."""
         self._waiting.append(line)
         self._append()
+
+    def measured(self, line: ValidationLine) -> None:
+        """Do nothing: `validation.jsonl` is a file of its own."""
 
     def _append(self) -> None:
         if self.path.stat().st_size > self._whole:
@@ -87,10 +97,17 @@ class EventFile:
 
     def write(self, line: LogLine) -> None:
         """Write every number of the line as a scalar; those of a group as `group/name`."""
+        self._scalars(line.step, scalars(line))
+
+    def measured(self, line: ValidationLine) -> None:
+        """Write the loss as a scalar at the step that it was measured after."""
+        self._scalars(line.step, [(VALIDATION_LOSS, line.loss)])
+
+    def _scalars(self, step: int, values: Iterable[tuple[str, float]]) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line)]
-        self._event(line.step, summary=Summary(value=values))
+        written = [Summary.Value(tag=tag, simple_value=value) for tag, value in values]
+        self._event(step, summary=Summary(value=written))
 
     def close(self) -> None:
         """Close the file."""
@@ -102,12 +119,18 @@ class ProgressBar:
 
     def __init__(self, title: str, total: int, done: int):
         self._bar = tqdm(None, title, total=total, initial=done, unit="step", smoothing=0)
+        self._held_out = ""
 
     def write(self, line: LogLine) -> None:
         """Move on by a step."""
         speed = line.speed.supervised_tokens_per_second
-        self._bar.set_postfix_str(f"loss {line.loss:.3f}, {speed:.0f} supervised tok/s", False)
+        loss = f"loss {line.loss:.3f}{self._held_out}"
+        self._bar.set_postfix_str(f"{loss}, {speed:.0f} supervised tok/s", False)
         self._bar.update()
+
+    def measured(self, line: ValidationLine) -> None:
+        """Show the loss from the next step on."""
+        self._held_out = f" (held out {line.loss:.3f})"
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -66,8 +66,9 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
     """Collect what M_DART depends on; the number of cycles to come is not among it."""
     loss = loss_identity(run.config.repair.loss)
     sft = run.config.sft.identity()
-    for of_distill in ("learning_rate", "epochs", "loss"):  # a repair has its own
-        del sft[of_distill]
+    # A repair has its own, or none: it ends after its epochs, whatever it does to held-out rows.
+    for of_distill in ("learning_rate", "epochs", "loss", "early_stopping", "validate_every"):
+        sft.pop(of_distill, None)
 
     # Where no target may come from a split, a change of it repeats no repair.
     trained_on = {"heldout": ("train", "validation"), "transductive": ("train", "test")}

@@ -36,7 +36,16 @@ from tests.tiny_model import CONFIG, random_adapter, random_params
 
 LORA = LoraConfig(rank=2, alpha=4.0, dropout=0.1, targets=("q", "down"))
 SFT = SftConfig(
-    batch_size=2, micro_batch_size=1, checkpoint_every=2, loss_chunk=8, epochs=2, remat="none"
+    batch_size=2,
+    micro_batch_size=1,
+    checkpoint_every=2,
+    loss_chunk=8,
+    epochs=2,
+    remat="none",
+    # Never met: all steps are trained, and the best adapter is in every checkpoint.
+    early_stopping=100,
+    validate_every=3,
+    validation_share=0.2,
 )
 
 
@@ -104,6 +113,7 @@ def run(folder: Path, examples: list[Example]) -> None:
         learning_rate=1e-2,
         seed=5,
         title="killed",
+        held_out=make_examples()[:2],
     )
     arrays = {f"{name}.{end}": trained[name][end] for name in trained for end in "AB"}
     np.savez(folder / "adapter.npz", **arrays)

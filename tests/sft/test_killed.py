@@ -60,15 +60,18 @@ def folder(pair):
     return root
 
 
-def lines(path):
+def lines(path, file="log.jsonl"):
     """The log without its speed."""
-    rows = [json.loads(line) for line in (path / "log.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (path / file).read_text("utf-8").splitlines()]
     return [{key: value for key, value in row.items() if key != "speed"} for row in rows]
 
 
 def test_losses_and_adapter_are_bitwise_those_of_a_run_left_in_peace(folder):
     assert lines(folder / "killed") == lines(folder / "whole")
     assert [line["step"] for line in lines(folder / "whole")] == list(range(1, STEPS + 1))
+    measured = lines(folder / "whole", "validation.jsonl")
+    assert [line["step"] for line in measured] == [0, 3, 6, 9, 12]
+    assert lines(folder / "killed", "validation.jsonl") == measured
     with (
         np.load(folder / "whole" / "adapter.npz") as whole,
         np.load(folder / "killed" / "adapter.npz") as killed,
@@ -91,6 +94,10 @@ def test_one_process_goes_on_where_two_have_stopped(folder):
     for key in ("step", "weight_mass", "supervised_tokens", "effective_examples"):
         assert [line[key] for line in found] == [line[key] for line in expected]
     for key in ("loss", "grad_norm"):
+        values = ([line[key] for line in log] for log in (found, expected))
+        np.testing.assert_allclose(*values, rtol=1e-5)
+    found, expected = (lines(folder / run, "validation.jsonl") for run in ("pair", "whole"))
+    for key in ("step", "loss"):
         values = ([line[key] for line in log] for log in (found, expected))
         np.testing.assert_allclose(*values, rtol=1e-5)
 

@@ -17,8 +17,7 @@ from dart_jax.records import read_jsonl
 from dart_jax.sft.checkpoint import RefusedCheckpoint
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.loop import train
-from dart_jax.sft.metrics import LogLine, Speed
-from dart_jax.sft.monitor import NonFiniteLoss
+from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Speed
 from dart_jax.sft.packing import NothingSupervised, make_plan
 from dart_jax.sft.preemption import Terminated
 

@@ -16,8 +16,8 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.records import read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.cross_entropy import SegmentSums
-from dart_jax.sft.metrics import LogLine, Speed, Workload
-from dart_jax.sft.monitor import Monitor, NonFiniteLoss, ProfilerTrace
+from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Speed, Workload
+from dart_jax.sft.monitor import Monitor, ProfilerTrace
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.sinks import EventFile, LogFile, open_sinks, scalars
 from dart_jax.sft.step import Metrics

@@ -53,6 +53,8 @@ def test_two_updates_by_hand():
         ({"checkpoint_every": 0}, "sft.checkpoint_every: 0"),
         ({"batch_size": 8, "micro_batch_size": 3}, "sft.micro_batch_size: 3"),
         ({"micro_batch_size": 0}, "sft.micro_batch_size: 0"),
+        ({"validate_every": 5}, "sft.validate_every: 5; it needs held-out .*validation_share"),
+        ({"early_stopping": 2}, "sft.early_stopping: 2; it needs held-out .*validation_share"),
     ],
 )
 def test_bad_settings(settings, message):

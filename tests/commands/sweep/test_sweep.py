@@ -15,7 +15,7 @@ from dart_jax.pipeline.reuse import Reuse
 from dart_jax.records import Generation, read_jsonl
 from dart_jax.run_dir import RunConfig, RunDir, hash_path
 from dart_jax.set_aside import remove
-from dart_jax.sft.monitor import NonFiniteLoss
+from dart_jax.sft.metrics import NonFiniteLoss
 from dart_jax.stages.context import Run
 from dart_jax.train import main as train_main
 
