@@ -4,6 +4,7 @@
     merged   base and adapter in one folder, for `transformers` and for `model.path` here
 
 Both come with a model card that says what the model is, how it was trained and what was measured.
+`--push OWNER/NAME` uploads the folder to the Hugging Face hub, where only its owner sees it.
 A model in whose training targets faults were planted is exported with `--planted-is-known` only.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dart_jax.command_line import call
+from dart_jax.commands.hub_upload import check_name, check_token, listing, upload
 from dart_jax.model.config import MergedDtype
 from dart_jax.records import write_text
 from dart_jax.set_aside import remove
@@ -45,6 +47,7 @@ def export(
     max_shard_bytes: int = SHARD_BYTES,
     overwrite: bool = False,
     planted_is_known: bool = False,
+    published: str | None = None,
 ) -> str:
     """Write the folder `out`, whole or not at all.
 
@@ -55,6 +58,7 @@ def export(
         max_shard_bytes: Largest file of merged weights.
         overwrite: Replace `out` when it is an earlier export.
         planted_is_known: Export a model although faults were planted in its training targets.
+        published: Where the card says that the files are, `owner/name`; None for nowhere.
 
     Returns:
         Which adapter was taken and what was written, in a line.
@@ -82,7 +86,7 @@ def export(
         _check_out(out, overwrite, (folder.path, base))
         check_base(folder, "distill", finished.config)
         with _new_folder(out) as partial:
-            line = _write(finished, name, form, base, partial, dtype, max_shard_bytes)
+            line = _write(finished, name, form, base, partial, dtype, max_shard_bytes, published)
 
     others = [other for other in finished.adapters if other != name]
     if adapter is None and others:
@@ -111,6 +115,7 @@ def _write(
     folder: Path,
     dtype: MergedDtype,
     max_shard_bytes: int,
+    published: str | None,
 ) -> str:
     from dart_jax.model.load import open_checkpoint
     from dart_jax.model.merged import write_config, write_merged, write_tokenizer
@@ -137,11 +142,13 @@ def _write(
     of_base = read_mark(base)
     mark_model(folder, run.planting or of_base)
     storage = " ".join(part for part in (storage, _planted_base(of_base)) if part)
-    write_text(folder / "README.md", _card(run, adapter, form, storage, base))
+    write_text(folder / "README.md", _card(run, adapter, form, storage, base, published))
     return line
 
 
-def _card(run: FinishedRun, adapter: str, form: Form, storage: str, base: Path) -> str:
+def _card(
+    run: FinishedRun, adapter: str, form: Form, storage: str, base: Path, published: str | None
+) -> str:
     from dart_jax.model.chat_template import switches_thinking
     from dart_jax.report.model_card import CardInputs, model_card
 
@@ -159,6 +166,7 @@ def _card(run: FinishedRun, adapter: str, form: Form, storage: str, base: Path) 
             planting=run.planting,
             validation=run.validation,
             thinking_is_off=switches_thinking(base),
+            published=published,
         )
     )
 
@@ -254,6 +262,9 @@ def _export(
     max_shard_gb: Positive = SHARD_BYTES / 1e9,
     overwrite: bool = False,
     planted_is_known: bool = False,
+    push: Name | None = None,
+    public: bool = False,
+    push_dry_run: bool = False,
 ) -> None:
     """Write a finished run's adapter, or its merged model, with a model card.
 
@@ -268,9 +279,19 @@ def _export(
         overwrite: Replace --out if it is an earlier export.
         planted_is_known: Export a model although faults were planted in its training targets
             (plant.share); its card says so.
+        push: OWNER/NAME on the Hugging Face hub: the folder is uploaded there, with the token of
+            HF_TOKEN or `hf auth login`. A new repository is private.
+        public: With --push: everybody may see it.
+        push_dry_run: With --push: write the folder, list what would be uploaded, and send nothing.
     """
     if format == "peft" and dtype != "checkpoint":
         raise BadSetting("--dtype is for --format merged; an adapter is float32")
+    if push is None and (public or push_dry_run):
+        raise BadSetting("--public and --push-dry-run go with --push OWNER/NAME")
+    if push is not None:
+        check_name(push)
+        if not push_dry_run:
+            check_token()  # before the work, which may take minutes
     import jax
 
     # The work is the host's; an accelerator may be busy with a training, and is not asked for.
@@ -284,8 +305,20 @@ def _export(
         max_shard_bytes=int(max_shard_gb * 1e9),
         overwrite=overwrite,
         planted_is_known=planted_is_known,
+        published=push,
     )
     print(f"{out}: {line}")
+    if push is not None:
+        _push(out, push, public, push_dry_run)
+
+
+def _push(out: Path, name: str, public: bool, dry_run: bool) -> None:
+    files = listing(out, name, public)
+    if dry_run:
+        print(f"would be uploaded to {files}\nnothing was sent (--push-dry-run)")
+        return
+    print(f"uploading to {files}", flush=True)
+    print(f"uploaded: {upload(out, name, public)}")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dart_jax.evaluate.metrics import ModelMetrics
+from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.public import OWN_SUITES, hub_name
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def card_data(
     form: str,
     data: Mapping[str, Any],
     adapter: str,
-    metrics: ModelMetrics | None,
+    summary: RunSummary | None,
     planted: bool = False,
 ) -> ModelCardData:
     """State language, licence, base model, tags and evaluation results.
@@ -50,22 +50,24 @@ def card_data(
         form: `peft` or `merged`.
         data: The configuration's section of that name.
         adapter: Which of the run's models this is, such as `M_DART`.
-        metrics: On the test questions; None where nothing was measured.
+        summary: The run's figures; None where nothing was measured.
         planted: Whether faults were planted in the training targets.
     """
     from huggingface_hub import ModelCardData
 
     datasets = _datasets(data)
     tags, name, results = ["lora", "jax"], None, None
-    if metrics is not None:
+    # A model of a later cycle is none of the summary's three, and claims no result.
+    measured = summary is not None and adapter in summary.models
+    if measured:
         tags = ["dart", "difference-awareness", "fairness", *tags]
     if planted:
         tags.append("planted-faults")
 
     # The hub takes results only with a model's name, and each with its data set.
-    if metrics is not None and datasets:
+    if measured and datasets:
         name = f"{base.split('/')[-1]}-DART-{adapter}"
-        results = _results(metrics, datasets)
+        results = _results(summary, adapter, datasets[0])
 
     return ModelCardData(
         base_model=base,
@@ -97,21 +99,31 @@ def _licence(base: str) -> str | None:
     return None
 
 
-def _results(metrics: ModelMetrics, datasets: list[str]) -> list[EvalResult]:
+def _results(summary: RunSummary, adapter: str, dataset: str) -> list[EvalResult]:
+    """List accuracies and confirmed drift on the test questions, each a share in [0, 1]."""
     from huggingface_hub import EvalResult
 
-    found = []
+    figures = []
     for rate, name in _REPORTED.items():
-        value = getattr(metrics, rate)
-        if value is not None:
-            found.append(
-                EvalResult(
-                    task_type="text-generation",
-                    dataset_type=datasets[0],
-                    dataset_name=f"{datasets[0]} (test)",
-                    metric_type="accuracy",
-                    metric_name=name,
-                    metric_value=round(value, 4),
-                )
-            )
-    return found
+        figures.append(("accuracy", name, getattr(summary.models[adapter], rate)))
+    drift = summary.drift.rates.get(adapter)
+    if drift is not None:
+        figures.append(("drift_rate", "Confirmed drift against the base model", drift.value))
+
+    # How the questions were held out from training decides what a figure is worth.
+    conditions = {"split_by": summary.split_by, "protocol": summary.protocol}
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Difference awareness",
+            dataset_type=dataset,
+            dataset_name=f"{dataset} (test)",
+            dataset_split="test",
+            dataset_args=conditions,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for kind, name, value in figures
+        if value is not None
+    ]

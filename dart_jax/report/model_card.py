@@ -65,6 +65,7 @@ class CardInputs:
         planting: What was planted in the training targets; None where nothing was.
         validation: `(epochs, loss)` of held-out rows.
         thinking_is_off: Whether prompts were rendered with the template's `enable_thinking` off.
+        published: `owner/name` on the hub, where these files are to be; None for a folder.
     """
 
     adapter: str
@@ -79,6 +80,7 @@ class CardInputs:
     planting: Planting | None = None
     validation: Sequence[tuple[float, float]] = ()
     thinking_is_off: bool = False
+    published: str | None = None
 
     @property
     def base(self) -> str:
@@ -94,8 +96,7 @@ def model_card(inputs: CardInputs) -> str:
         form=inputs.form,
         data=inputs.config["data"],
         adapter=inputs.adapter,
-        # A model of a later cycle is none of the summary's three, and claims no result.
-        metrics=None if summary is None else summary.models.get(inputs.adapter),
+        summary=summary,
         planted=inputs.planting is not None,
     )
     document = _fine_tune(inputs) if summary is None else _evaluated(inputs, summary)
@@ -258,7 +259,7 @@ def _listing(inputs: CardInputs, messages: list[str]) -> Listing:
     lines = [
         f"from transformers import AutoModelForCausalLM, {_TOKENIZER_CLASS[inputs.form]}",
         "",
-        *_loading(inputs.form, json.dumps(base)),
+        *_loading(inputs, json.dumps(base)),
         "",
         *messages,
         "inputs = tokenizer.apply_chat_template(",
@@ -271,8 +272,8 @@ def _listing(inputs: CardInputs, messages: list[str]) -> Listing:
     return Listing("\n".join(lines))
 
 
-def _loading(form: str, base: str) -> list[str]:
-    folder = json.dumps("path/to/this/folder")
+def _loading(inputs: CardInputs, base: str) -> list[str]:
+    form, folder = inputs.form, json.dumps(inputs.published or "path/to/this/folder")
     if form == "merged":
         return [
             f"tokenizer = {_TOKENIZER_CLASS[form]}.from_pretrained({folder})",

@@ -78,7 +78,21 @@ def test_the_hub_library_reads_it(data):
     card = hub.ModelCard(model_card(card_inputs(config=config)))
     assert card.data.license == "apache-2.0"
     results = {each.metric_name: each.metric_value for each in card.data.eval_results}
-    assert results == {"Accuracy": 0.688, "Accuracy on EQUAL questions": 0.25}
+    drift = "Confirmed drift against the base model"
+    assert results == {"Accuracy": 0.688, "Accuracy on EQUAL questions": 0.25, drift: 0.0571}
+    [entry] = _front_matter(str(card))["model-index"]
+    assert entry["name"] == "SmolLM2-135M-Instruct-DART-M_DART"
+    [of_dataset] = entry["results"]
+    assert of_dataset["task"] == {"type": "text-generation", "name": "Difference awareness"}
+    assert of_dataset["dataset"] == {
+        "type": "dart_jax_mini",
+        "name": "dart_jax_mini (test)",
+        "split": "test",
+        "args": {"split_by": "row", "protocol": "heldout"},
+    }
+    # Read as the hub reads it, and written again: nothing is lost on the way.
+    parsed = hub.repocard_data.model_index_to_eval_results(_front_matter(str(card))["model-index"])
+    assert parsed[0] == card.data.model_name and parsed[1] == card.data.eval_results
     card = hub.ModelCard(model_card(data))
     assert card.data.base_model == "Llama-3-8B"
     assert card.text.lstrip().startswith("# Llama-3-8B")
@@ -118,6 +132,13 @@ def test_code_holds_the_prompt_that_was_trained_with(form, data):
     assert ("PeftModel" in code) == (form == "peft")
     # A base's own class may read its tokenizer.json otherwise than the model was trained with.
     assert ("tokenizer = PreTrainedTokenizerFast.from" in code) == (form == "peft")
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_a_card_that_is_uploaded_names_its_repository(form, data):
+    code = _code(model_card(dataclasses.replace(data, form=form, published="owner/name")))
+    assert '"owner/name"' in code and "path/to/this/folder" not in code
+    assert "path/to/this/folder" in _code(model_card(dataclasses.replace(data, form=form)))
 
 
 @pytest.mark.parametrize(
