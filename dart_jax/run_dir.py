@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from dart_jax.append_only import append_jsonl, resume_jsonl
 from dart_jax.changes import describe_changes
@@ -53,11 +53,16 @@ class RunConfig:
         name: Folder of this run under run.root; a second start with the same name resumes.
         root: Folder of all runs.
         seed: Seed of adapters, batches, dropout and decoding noise.
+        trackers: Where the curves of a training are shown, beside its log.jsonl: tensorboard;
+            wandb (kept in the run's folder, unless WANDB_MODE or WANDB_API_KEY is set); trackio
+            (kept on this machine, unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL is set); []:
+            nowhere.
     """
 
     name: Name = "run"
     root: Name = "runs"
     seed: Seed = 0
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         check_fields(self, "run")

@@ -63,7 +63,9 @@ ABSENT_ON_SOME_MACHINES = {
     "profanity_check",
     "sklearn",
     "torch",
+    "trackio",
     "transformers",
+    "wandb",
 }
 HEAVY = ABSENT_ON_SOME_MACHINES | {"scipy"}
 ACCELERATOR = {"flax", "jax", "jaxlib", "optax", "orbax"}

@@ -14,7 +14,7 @@ from dart_jax.chat.openai_client import OpenAIChat
 from dart_jax.commands.needed_extras import main
 from dart_jax.data.custom_dataset import load_hub
 from dart_jax.extras import MissingExtra
-from dart_jax.pipeline.preflight import check_service
+from dart_jax.pipeline.preflight import check_service, check_trackers
 from dart_jax.teach.config import TeacherConfig
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DEVICES = {"tpu", "cuda12", "cuda13"}
 ONLY_IN_EXTRAS = {
-    *("torch", "detoxify", "openai", "aiolimiter", "datasets", "peft"),
+    *("torch", "detoxify", "openai", "aiolimiter", "datasets", "peft", "wandb", "trackio"),
     *("pytest", "ruff", "hypothesis", "beartype", "playwright", "trl"),
 }
 
@@ -79,6 +79,8 @@ SERVER = TeacherConfig(provider="openai", model="m", base_url=ENDPOINT.base_url)
     [
         ("openai", "services", lambda: OpenAIChat(ENDPOINT, "m", None, limits=LimitsConfig())),
         ("aiolimiter", "services", lambda: check_service(SERVER, "teacher")),
+        ("wandb", "wandb", lambda: check_trackers(["tensorboard", "wandb"])),
+        ("trackio", "trackio", lambda: check_trackers(["trackio"])),
         ("datasets", "hub", lambda: load_hub("owner/name", "train")),
     ],
 )
@@ -101,6 +103,8 @@ def test_an_absent_package_is_an_error_that_names_the_command(monkeypatch, packa
         ("--judge.provider deepseek --judge.model m --audit.mode screen_only", ""),
         ("--data.suite hub --data.hub owner/name --audit.scorer detoxify", "classifiers hub"),
         ("--data.suite hub --help", ""),
+        ("--run.trackers [tensorboard,wandb,trackio]", "trackio wandb"),
+        ("--run.trackers [wandb] --stages teach,audit", ""),
     ],
 )
 def test_the_extras_that_a_run_needs(capsys, monkeypatch, arguments, extras):

@@ -38,6 +38,11 @@ def needed_extras(config: DartConfig, stages: Sequence[str]) -> list[str]:
         if GUARD_SERVICE in kinds:
             extras.add("services")
 
+    if {"distill", "repair"} & set(stages):
+        extras.update(config.run.trackers)
+        # Part of the core.
+        extras.discard("tensorboard")
+
     return sorted(extras)
 
 

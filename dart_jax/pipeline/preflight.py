@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dart_jax.audit.scorers import make_scorers
 from dart_jax.config import DartConfig
+from dart_jax.extras import need
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
 from dart_jax.model.load import Model, outline, resolve_path
@@ -40,6 +41,8 @@ def check_settings(run: Run, stages: Sequence[str]) -> None:
     if set(stages) > {"teach"} or run.config.teacher.provider == "local":
         on_all(lambda: make_mesh(run.config.mesh))
     on_all(lambda: _check_losses(run))
+    if {"distill", "repair"} & set(stages):
+        on_primary(lambda: check_trackers(run.config.run.trackers))
     on_all(lambda: _check_models(run))
     on_primary(lambda: _check_services(run))
 
@@ -48,6 +51,13 @@ def _check_losses(run: Run) -> None:
     """A function of one's own is imported and traced; a name that is none is refused."""
     token_loss(run.config.sft.loss, "sft.loss")
     token_loss(run.config.repair.loss, "repair.loss")
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raise MissingExtra for a tracker (`run.trackers`) whose library is not installed."""
+    for tracker in trackers:
+        if tracker != "tensorboard":
+            need(tracker, [tracker], f"run.trackers {tracker}")
 
 
 def _check_models(run: Run) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart_jax.changes import flatten
 from dart_jax.model.hub import is_hub_name
 from dart_jax.model.load import EMBEDDED
 
@@ -19,6 +20,8 @@ _HIDDEN = {
     "teacher": ("base_url", "api_key_env", "concurrency", "timeout", "limits"),
     "judge": ("base_url", "api_key_env", "concurrency", "timeout", "limits"),
 }
+
+_TRACKED = ("data", "lora", "sft", "teacher", "plant", "judge", "audit", "repair")
 
 
 def name_on_hub(path: str) -> str | None:
@@ -58,6 +61,15 @@ def public_settings(
     if model.get("adapter"):
         model["adapter"] = Path(model["adapter"]).name
     return {"model": model, **{name: _public(name, config[name]) for name in sections}}
+
+
+def tracked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings of a training that trackers are told, by their dotted names.
+
+    Args:
+        config: The resolved configuration, nested by section.
+    """
+    return {**flatten(public_settings(config, _TRACKED)), "run.seed": config["run"]["seed"]}
 
 
 def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:

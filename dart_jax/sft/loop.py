@@ -40,6 +40,7 @@ from dart_jax.sft.step import (
     train_step,
 )
 from dart_jax.sft.token_losses import loss_identity
+from dart_jax.sft.trackers import Tracking
 from dart_jax.sft.validation import Schedule, open_validation, stopping_identity
 
 
@@ -59,6 +60,7 @@ def train(
     loss: LossConfig | None = None,
     max_steps: int | None = None,
     held_out: Sequence[Example] = (),
+    tracking: Tracking | None = None,
 ) -> LoraParams:
     """Train adapters from `initial` on weighted examples; resumes from `folder` if it can.
 
@@ -73,10 +75,12 @@ def train(
         max_steps: Most steps to train, the schedule of the learning rate included; None for all.
         held_out: Examples whose loss is measured before the first step, after each epoch, and
             every `sft.validate_every` steps. With `sft.early_stopping`, they choose the adapter.
+        tracking: Where the log goes beside `log.jsonl`; None for TensorBoard.
 
     Raises:
         NothingSupervised: Before the first step, with a step's examples that all weigh 0.
         NonFiniteLoss: With the step, the example ids and what to try.
+        TrackerFailed: A tracker opened no run.
         RefusedCheckpoint: The newest checkpoint in the folder is damaged or of another run.
         Terminated: A SIGTERM came; the step in flight was finished and saved.
     """
@@ -134,7 +138,7 @@ def train(
 
         work = workload(model.config, lora, mesh)
         rates = jax.vmap(schedule)(jnp.arange(len(plan))).tolist()
-        sinks = open_sinks(folder, title, last, finished)
+        sinks = open_sinks(folder, title, last, finished, tracking)
         trace = ProfilerTrace(folder / "tensorboard", sft.profile_steps)
 
         stopping = False

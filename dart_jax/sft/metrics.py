@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -146,6 +147,21 @@ def make_log_line(
         speed=_speed(counts, flops, work.peak, seconds),
         loss_parts={name: float(part) for name, part in (values.parts or {}).items()},
     )
+
+
+def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
+    """Yield (name, value) of every number of a log line but its step; None is left out."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from walk(f"{name}/{key}" if name else key, inner)
+        elif value is not None:
+            yield name, float(value)
+
+    values = dataclasses.asdict(line)
+    values.pop("step")
+    return walk("", values)
 
 
 def count_step(batch: StepBatch) -> Counts:

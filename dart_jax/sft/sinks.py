@@ -1,12 +1,11 @@
-"""Where the log lines of a training run go: log.jsonl, TensorBoard, a progress bar."""
+"""Where the log lines of a training run go: log.jsonl, trackers, a progress bar."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,11 +14,9 @@ from tqdm import tqdm
 from dart_jax.append_only import append_jsonl, resume_jsonl
 from dart_jax.processes import is_primary
 from dart_jax.records import write_jsonl
-from dart_jax.sft.metrics import LogLine
-from dart_jax.sft.validation import ValidationLine
-
-VALIDATION_LOSS = "validation/loss"
-"""Name under which the loss of the held-out examples is shown beside a step's scalars."""
+from dart_jax.sft.metrics import LogLine, scalars
+from dart_jax.sft.trackers import Tracking, TrackioRun, WandbRun
+from dart_jax.sft.validation import VALIDATION_LOSS, ValidationLine
 
 
 @runtime_checkable
@@ -37,12 +34,18 @@ class Sink(Protocol):
 
 
 class LogFile:
-    """`log.jsonl`. A line that could not be written is tried again with the next one."""
+    """`log.jsonl`. A line that could not be written is tried again with the next one.
+
+    Attributes:
+        told: The last step that an earlier start has logged, here and elsewhere; 0 for none.
+    """
 
     def __init__(self, path: Path, done: int):
         self.path = path
+        earlier = resume_jsonl(path, LogLine)
+        self.told = earlier[-1].step if earlier else 0
         # Steps after the checkpoint are about to be run again: their lines go.
-        kept = [line for line in resume_jsonl(path, LogLine) if line.step <= done]
+        kept = [line for line in earlier if line.step <= done]
         write_jsonl(path, kept)
         missing = sorted(set(range(1, done + 1)) - {line.step for line in kept})
         if missing:
@@ -137,29 +140,30 @@ class ProgressBar:
         self._bar.close()
 
 
-def scalars(line: LogLine) -> Iterator[tuple[str, float]]:
-    """Yield (name, value) of every number of a log line but its step; None is left out."""
+def open_sinks(
+    folder: Path, title: str, total: int, done: int, tracking: Tracking | None = None
+) -> list[Sink]:
+    """Open the first process's log, trackers and progress bar; none in the others.
 
-    def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from walk(f"{name}/{key}" if name else key, inner)
-        elif value is not None:
-            yield name, float(value)
+    Args:
+        tracking: None for TensorBoard alone.
 
-    values = dataclasses.asdict(line)
-    values.pop("step")
-    return walk("", values)
-
-
-def open_sinks(folder: Path, title: str, total: int, done: int) -> list[Sink]:
-    """Open the first process's log, TensorBoard file and progress bar; none in the others."""
+    Raises:
+        TrackerFailed: A tracker opened no run.
+    """
     if not is_primary():
         return []
-    sinks: list[Sink] = [LogFile(folder / "log.jsonl", done)]
+    tracking = tracking or Tracking()
+    log = LogFile(folder / "log.jsonl", done)
+    sinks: list[Sink] = [log]
     # A finished training that is only read back would add an event file without an event.
     if done < total:
-        sinks.append(EventFile(folder / "tensorboard", done))
+        if "tensorboard" in tracking.trackers:
+            sinks.append(EventFile(folder / "tensorboard", done))
+        if "wandb" in tracking.trackers:
+            sinks.append(WandbRun(folder, title, tracking, log.told))
+        if "trackio" in tracking.trackers:
+            sinks.append(TrackioRun(folder, title, tracking, log.told))
     return [*sinks, ProgressBar(title, total, done)]
 
 

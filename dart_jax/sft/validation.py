@@ -31,6 +31,9 @@ from dart_jax.sft.step import StepShardings, TrainSpec, batch_sharding, loss_sum
 VALIDATION = "validation.jsonl"
 """Name of the file beside the training's log."""
 
+VALIDATION_LOSS = "validation/loss"
+"""Name under which trackers show the loss of the held-out examples."""
+
 
 @dataclass(frozen=True)
 class ValidationLine:

@@ -31,8 +31,9 @@ from dart_jax.prompts.conclusion import RULE
 from dart_jax.prompts.planted import PLANTED_TEXTS, with_harm_request
 from dart_jax.prompts.templates import TEXTS
 from dart_jax.records import DriftType, Generation, Question, digest
-from dart_jax.report.public import name_on_hub
+from dart_jax.report.public import name_on_hub, tracked_settings
 from dart_jax.run_dir import ResultFile, RunDir, hash_path
+from dart_jax.sft.trackers import Tracking
 from dart_jax.stages.services import open_service
 from dart_jax.teach.planted import DealtFault, Planting, mark_model, read_planting
 from dart_jax.teach.planting import deal_faults
@@ -88,6 +89,12 @@ class Run:
     def scorer(self) -> AnyScorer:
         """The scorer for a text that stands alone, outside a pair; for the first process."""
         return single_scorer(self.scorers, self.config.audit.screen_by)
+
+    @property
+    def tracking(self) -> Tracking:
+        """The trackers of a training, with the settings that may leave this machine."""
+        settings = tracked_settings(self.config.to_dict())
+        return Tracking(self.config.run.trackers, self.config.run.name, settings)
 
     def model_at(self, path: str | None) -> Model:
         """M0, or another local model for the teacher or the judge."""

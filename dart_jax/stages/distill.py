@@ -112,6 +112,7 @@ def execute(run: Run) -> None:
         seed=config.run.seed,
         title="distill",
         held_out=held_out,
+        tracking=run.tracking,
     )
 
     run.save_adapter("M_int", trained)

@@ -223,6 +223,7 @@ def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
         seed=seed,
         title=cycle.stage_name("repair"),
         max_steps=config.repair.max_steps,
+        tracking=run.tracking,
     )
 
     # Before the adapter is saved: none that saw other weights may be found.

@@ -16,11 +16,12 @@ from dart_jax.model.config import LoraConfig
 from dart_jax.records import read_jsonl
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.cross_entropy import SegmentSums
-from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Speed, Workload
+from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Speed, Workload, scalars
 from dart_jax.sft.monitor import Monitor, ProfilerTrace
 from dart_jax.sft.packing import make_plan
-from dart_jax.sft.sinks import EventFile, LogFile, open_sinks, scalars
+from dart_jax.sft.sinks import EventFile, LogFile, ProgressBar, open_sinks
 from dart_jax.sft.step import Metrics
+from dart_jax.sft.validation import ValidationLine
 
 
 def make_line(step, loss=1.0):
@@ -53,6 +54,9 @@ class Recorder:
         if self.full:
             raise OSError(28, "No space left on device")
         self.steps.append(line.step)
+
+    def measured(self, line):
+        self.steps.append(("held out", line.step))
 
     def close(self):
         self.closed = True
@@ -224,6 +228,18 @@ def test_event_file_is_readable_before_it_is_closed(tmp_path):
     assert found["speed/real_tokens_per_second"] == 80.0
     assert "speed/utilisation" not in found
     events.close()
+
+
+def test_the_held_out_loss_is_beside_the_scalars_of_its_step(tmp_path, plan, monitor_to):
+    events, bar = EventFile(tmp_path / "events", 0), ProgressBar("title", 8, 0)
+    with monitor_to(events, bar) as monitor:
+        monitor.measured(ValidationLine(step=6, epoch=1.5, loss=0.25, examples=2))
+        bar.write(make_line(7))
+        assert "loss 1.000 (held out 0.250)" in str(bar._bar)
+    [path] = (tmp_path / "events").iterdir()
+    *_, event = read_events(path)
+    found = {value.tag: value.simple_value for value in event.summary.value}
+    assert (event.step, found) == (6, {"validation/loss": 0.25})
 
 
 def test_two_starts_within_a_second_have_two_files(tmp_path):
