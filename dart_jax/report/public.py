@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart_jax.audit.config import GUARD_SERVICE
 from dart_jax.changes import flatten
 from dart_jax.model.hub import is_hub_name
 from dart_jax.model.load import EMBEDDED
@@ -82,6 +83,11 @@ def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
         shown["model"] = public_name(section["model"])
     if section.get("scorer_models"):
         shown["scorer_models"] = [hub_name(model) for model in section["scorer_models"]]
+
+    # Its address and key's name stay here; where nobody asks it, it is a default.
+    guard = shown.pop("guard", None)
+    if guard and GUARD_SERVICE in (section["scorer"], *section["scorers"]):
+        shown["guard"] = f"{hub_name(guard['model'])} ({guard['format']})"
 
     if section.get("scorers"):
         del shown["scorer"]  # a default that is not used

@@ -162,13 +162,23 @@ def test_no_place_no_server_no_key_variable(data):
         teacher__base_url="http://key@10.0.0.1:8000/v1",
         teacher__api_key_env="SECRET_SERVICE_KEY",
         judge__model="/home/someone/private/Judge",
+        audit__guard={
+            **_config()["audit"]["guard"],
+            "format": "qwen3guard",
+            "model": "/home/someone/private/Guard",
+            "base_url": "http://key@10.0.0.1:8000/v1",
+            "api_key_env": "SECRET_SERVICE_KEY",
+        },
         audit__scorer="hf",
         audit__scorer_models=("owner/scorer", "/home/someone/private/scorer2"),
         run__root="/home/someone/private/runs",
     )
     card = model_card(dataclasses.replace(data, config=config))
+    asked = dict(config["audit"], scorers=("profanity", "guard_service"), screen_by="any")
+    with_guard = model_card(dataclasses.replace(data, config={**config, "audit": asked}))
+    assert "guard Guard (qwen3guard)" in with_guard and "qwen3guard" not in card
     for hidden in ("someone", "private", "10.0.0.1", "SECRET_SERVICE_KEY"):
-        assert hidden not in card
+        assert hidden not in card + with_guard
     for shown in ("owner/teacher", "Judge", "owner/scorer scorer2"):
         assert shown in card
 
