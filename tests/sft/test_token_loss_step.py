@@ -15,7 +15,7 @@ from dart_jax.model.llama import forward, logits_of, param_axes
 from dart_jax.model.sharding import data_parallel, make_mesh, tree_shardings
 from dart_jax.sft.batch import OriginBatch, with_origins
 from dart_jax.sft.config import LossConfig, SftConfig
-from dart_jax.sft.examples import SOURCES
+from dart_jax.sft.examples import SOURCES, pair_up
 from dart_jax.sft.jitted_step import jit_step
 from dart_jax.sft.packing import make_plan
 from dart_jax.sft.step import (
@@ -233,11 +233,32 @@ def test_what_the_loss_says_of_padding_does_not_count(run, make_mixed):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_eight_devices_are_one(make_mixed, make_spec, params, lora_params, reference):
+def in_pairs(examples):
+    """Each example of a repair or a drifted text, and its completion the other way round."""
+    chosen, rejected, others = [], [], []
+    for example in examples:
+        if example.source not in ("repair", "drifted"):
+            others.append(example)
+            continue
+        prompt = example.tokens[: example.prompt_length]
+        turned = (*prompt, 1, *example.tokens[: example.prompt_length - 1 : -1])
+        chosen.append(dataclasses.replace(example, source="repair"))
+        rejected.append(dataclasses.replace(example, source="drifted", tokens=turned))
+    return pair_up([*chosen, *others, *rejected])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [EVERYTHING, pytest.param(LossConfig(preference="dpo"), marks=pytest.mark.slow)],
+    ids=["every part", "pairs"],
+)
+def test_eight_devices_are_one(loss, make_mixed, make_spec, params, lora_params, reference):
     """Loss, parts and adapters of two steps of two micro-batches."""
     examples, optimizer = make_mixed(15), optax.adamw(1e-2)
+    if loss.compares:
+        examples = in_pairs(examples)
     fresh = TrainState(jnp.zeros((), jnp.int32), lora_params, optimizer.init(lora_params))
-    spec = make_spec()._replace(token_loss=token_loss(EVERYTHING))
+    spec = make_spec()._replace(token_loss=token_loss(loss))
     results = []
     for sizes in ((1, 1, 1), (2, 2, 2)):
         mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
