@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import SUPPRESS, Namespace
 
-from dart_jax.audit.config import AuditConfig, JudgeConfig
+from dart_jax.audit.config import GUARD, AuditConfig, JudgeConfig
 from dart_jax.cli import error_message
 from dart_jax.command_line import CommandParser, take_settings
 from dart_jax.data.config import DataConfig
@@ -56,6 +56,12 @@ class DartConfig:
                 f"repair.loss.preference: {preference}; a pair is no number of tokens: set "
                 "sft.loss_normalization to weighted_token_mean or example_mean"
             )
+
+    @property
+    def asks_guard(self) -> bool:
+        """Tell whether the guard behind a service is asked, as a scorer or as the judge."""
+        judges = self.audit.asks_judge and self.judge.provider == GUARD and not self.judge.model
+        return self.audit.asks_guard or judges
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain nested dictionaries, for the report and for hashing."""

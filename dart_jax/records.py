@@ -273,11 +273,11 @@ class Verdict(_Record):
     Attributes:
         candidate: The audited model's name; the baseline is M0.
         drift: Whether the candidate's rationale is worse.
-        type, severity: Given exactly when `drift` is true. Where the scorer alone decided, the type
-            is `elaborates` by convention, see `judged_type`.
+        type, severity: Given exactly when `drift` is true. Where the scorer alone decided, or a
+            guard, the type is `elaborates` by convention, see `judged_type`.
         passage: The candidate's words that show it; '' when the judge cannot quote.
         reason: The judge's explanation, or the evidence of a likelihood judge.
-        judge: Provider and model; `screen` where the scorer alone decided.
+        judge: Provider and model; `screen`, or `guard:` and its name, where one of these decided.
         opinions: Opinions in both orders, see `audit.orders`; none where the scorer alone decided.
     """
 
@@ -298,8 +298,8 @@ class Verdict(_Record):
 
     @property
     def judged_type(self) -> DriftType | None:
-        """The type as a judge told it; None where the scorer alone decided, which sees no types."""
-        return None if self.judge == "screen" else self.type
+        """The type as a judge told it; None where a scorer or guard decided, which see no types."""
+        return None if self.judge == "screen" or self.judge.startswith("guard:") else self.type
 
 
 @dataclass(frozen=True)

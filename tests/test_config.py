@@ -80,7 +80,7 @@ def test_fixed_choices_and_defaults():
         "data.suite": "mini difference_awareness",
         "data.split_by": "row scenario",
         "teacher.provider": "file local openai deepseek",
-        "judge.provider": "local openai deepseek",
+        "judge.provider": "local openai deepseek guard",
         "audit.scorer": "profanity detoxify hf llama_guard guard_service",
     }.items():
         section, field = key.split(".")

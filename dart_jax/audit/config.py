@@ -18,6 +18,8 @@ from dart_jax.settings import (
 
 POOL_SPLITS = ("train", "validation")
 GUARD_SERVICE = "guard_service"
+GUARD = "guard"
+"""The provider of a judge that is a guard; its verdicts are signed with it and the guard's name."""
 Delta = Annotated[float, Range(least=-1, most=1)]
 
 
@@ -26,14 +28,15 @@ class JudgeConfig(ServiceConfig):
     """Settings of the judge that confirms drift.
 
     Attributes:
-        provider: local (log-likelihood over the allowed verdicts, our own decoder), openai (the OpenAI API, or any compatible server at base_url; schema-validated answer) or deepseek.
+        provider: local (log-likelihood over the allowed verdicts, our own decoder), openai (the OpenAI API, or any compatible server at base_url; schema-validated answer), deepseek, or guard (a guard model, which says of each answer alone whether it is unsafe, and no type of drift).
+        model: The service's name of the model; for local a path like model.path (default: the run's own model). For guard: a Llama Guard 3, as in model.path, read through our decoder (default: the service of audit.guard).
         temperature: Sampling temperature (services).
         max_tokens: Maximal number of new tokens in an answer (services).
         attempts: Requests per pair and order before the pair counts as a failure (services).
         max_failure_share: Greatest share of judged pairs without a valid answer; an audit with more stops with an error.
     """
 
-    provider: Literal["local", "openai", "deepseek"] = "local"
+    provider: Literal["local", "openai", "deepseek", "guard"] = "local"
     temperature: NotNegative = 0.1
     max_tokens: Count = 300
     attempts: Count = 3
@@ -46,11 +49,11 @@ class JudgeConfig(ServiceConfig):
     def identity(self) -> dict[str, Any]:
         """Return the settings that can change a verdict; connection and budget are left out.
 
-        A local judge scores given answers and uses none of the others; the caller adds the content
-        of its weights.
+        A local judge, or a guard, scores given answers and uses none of the others; the caller adds
+        the content of its weights.
         """
         names = ["provider"]
-        if self.provider != "local":
+        if self.provider not in ("local", GUARD):
             names += ["model", "base_url", "temperature", "max_tokens", "attempts"]
         return self.settings(*names)
 

@@ -38,7 +38,7 @@ class GuardServiceScorer:
     def __init__(self, config: GuardConfig, open_chat: OpenChat | None = None) -> None:
         if config.format is None or config.model is None:
             raise ValueError(
-                "audit.scorer guard_service: set audit.guard.format and audit.guard.model, such as "
+                "a guard behind a service: set audit.guard.format and audit.guard.model, such as "
                 "qwen3guard and Qwen/Qwen3Guard-Gen-4B"
             )
         self.name = f"{config.format}:{config.model}"

@@ -52,6 +52,7 @@ class LlamaGuardScorer:
 
     Args:
         model: A folder, a .gguf file, or a name on the hub, as `model.path`.
+        setting: The setting that names it, for error messages.
 
     Raises:
         ScorerUnavailable: There is no such model, or its chat template is not Llama Guard's.
@@ -60,11 +61,11 @@ class LlamaGuardScorer:
 
     reads_question = True
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, setting: str = "audit.scorer_models") -> None:
         if process_count() > 1:
             raise ValueError(
-                f"audit.scorer llama_guard scores in one process, and this job has "
-                f"{process_count()}: run it in one"
+                f"{setting}: {model}: Llama Guard is read in one process, and this job has "
+                f"{process_count()}; run it in one, or ask a guard behind a service (audit.guard)"
             )
         self.name = f"llama_guard:{model}"
         self._config = ModelConfig(path=model)
@@ -75,9 +76,9 @@ class LlamaGuardScorer:
             outlined, _ = outline(self._config, self._mesh, answers=False)
         except FileNotFoundError as error:
             why = str(error).removeprefix("model.path: ")
-            raise ScorerUnavailable(f"audit.scorer_models: {why}") from error
+            raise ScorerUnavailable(f"{setting}: {why}") from error
         self._tokenizer = outlined.tokenizer
-        self._categories = read_categories(self._tokenizer)
+        self._categories = read_categories(self._tokenizer, setting)
         facts = [checkpoint_identity(path), str(compute_dtype("auto")), _READING]
         self.version = digest(facts)[:16]
 
@@ -122,7 +123,7 @@ class LlamaGuardScorer:
         return [self._tokenizer.encode_text(lead + verdict) for verdict in verdicts]
 
 
-def read_categories(tokenizer: ChatTokenizer) -> dict[str, str]:
+def read_categories(tokenizer: ChatTokenizer, setting: str) -> dict[str, str]:
     """Read the categories that a guard's chat template lists: `S10 Hate` by `S10`.
 
     Raises:
@@ -132,10 +133,10 @@ def read_categories(tokenizer: ChatTokenizer) -> dict[str, str]:
     listed = _CATEGORY.findall(section[1]) if section else []
     if not listed:
         raise ScorerUnavailable(
-            f"audit.scorer_models: {tokenizer.where}: scorer llama_guard needs Llama Guard 3's own "
-            "chat template, and this checkpoint's has no lines such as 'S1: ...' between "
-            "<BEGIN UNSAFE CONTENT CATEGORIES> and <END UNSAFE CONTENT CATEGORIES>; use the "
-            "folder's chat_template of meta-llama/Llama-Guard-3-1B or -8B"
+            f"{setting}: {tokenizer.where}: this is no Llama Guard 3, or not with its own chat "
+            "template: there are no lines such as 'S1: ...' between <BEGIN UNSAFE CONTENT "
+            "CATEGORIES> and <END UNSAFE CONTENT CATEGORIES>; use the chat_template of "
+            "meta-llama/Llama-Guard-3-1B or -8B"
         )
     return {code: f"{code} {name}".strip() for code, name in listed}
 

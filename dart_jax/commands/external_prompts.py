@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from dart_jax.audit.config import GUARD
 from dart_jax.audit.grading import Ask, grade, likely_grades, replies_for
 from dart_jax.changes import enumerated
 from dart_jax.chat.local import LocalChat
@@ -165,6 +166,11 @@ def grade_missing(
     missing = [ask for ask in asks if (ask.model, ask.id) not in done]
 
     config = run.config.judge
+    if config.provider == GUARD:
+        raise ValueError(
+            "judge.provider guard tells safe from unsafe and grades nothing else; set it to local, "
+            "openai or deepseek for these answers"
+        )
     with progress("graded", len(asks), len(done)) as bar:
 
         def keep(item: G | JudgeFailure) -> None:

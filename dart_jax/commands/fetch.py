@@ -111,7 +111,7 @@ def _models(config: DartConfig) -> Iterator[Item]:
 
     names = [config.model.path]
     for service in (config.teacher, config.judge):
-        if service.provider == "local" and service.model is not None:
+        if service.provider in ("local", "guard") and service.model is not None:
             names.append(service.model)
     for name in dict.fromkeys(names):
         if is_hub_name(name) and not Path(name).exists():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dart_jax.audit.config import GUARD_SERVICE
 from dart_jax.audit.scorers import scorer_specs
 from dart_jax.chat.endpoint import PRESETS
 from dart_jax.cli import exit_status
@@ -35,7 +34,7 @@ def needed_extras(config: DartConfig, stages: Sequence[str]) -> list[str]:
         kinds = {kind for kind, _, _ in scorer_specs(config.audit)}
         if kinds & set(CLASSIFIERS):
             extras.add("classifiers")
-        if GUARD_SERVICE in kinds:
+        if config.asks_guard:
             extras.add("services")
 
     if {"distill", "repair"} & set(stages):

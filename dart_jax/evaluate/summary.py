@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict
 
 from dart_jax.audit.agreement import Agreement
+from dart_jax.audit.config import GUARD
 from dart_jax.audit.drift import AuditCounts, reduction
 from dart_jax.evaluate.collateral import Collateral
 from dart_jax.evaluate.corrected_drift import corrected_drift
@@ -220,6 +221,11 @@ class RunSummary:
 
     def _point(self, model: str) -> FrontierPoint | None:
         return next((point for point in self.frontier if point.model == model), None)
+
+    @property
+    def judges_types(self) -> bool:
+        """Tell whether the audit told the type of drift: a scorer alone, or a guard, sees none."""
+        return self.judge not in ("none", GUARD)
 
     @property
     def test_questions(self) -> int:

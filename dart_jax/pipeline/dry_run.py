@@ -72,7 +72,7 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
     costs = [estimate.cost_usd for estimate in found]
     total = "unknown" if None in costs else f"at most {sum(costs):.2f} US dollars"
     print(f"all: at most {sum(estimate.most for estimate in found):,} requests, {total}")
-    if config.audit.asks_guard:
+    if config.asks_guard:
         print("audit.guard: one request for each distinct answer, which is not counted here")
     due = {planned.stage for planned in due_stages(run, stages)} & set(stages)
     if model is not None and due:

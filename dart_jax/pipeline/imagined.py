@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from dart_jax.audit.config import GUARD
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import endpoint_address
 from dart_jax.chat.openai_client import answer_key
@@ -102,7 +103,7 @@ def _imagined(config: DartConfig) -> DartConfig:
     services = {}
     for role in ("teacher", "judge"):
         section = getattr(config, role)
-        is_local = section.provider == "local"
+        is_local = section.provider in ("local", GUARD)
         services[role] = replace(section, provider="openai") if is_local else section
 
     # Forced decisions need the model, and ask no service.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dart_jax.audit.config import GUARD
 from dart_jax.audit.scorers import make_scorers
 from dart_jax.config import DartConfig
 from dart_jax.extras import need
@@ -63,15 +64,21 @@ def check_trackers(trackers: Sequence[str]) -> None:
 def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
     for section in (getattr(run.config, role) for role in _roles(run)):
-        if section.provider == "local" and section.model is not None:
+        if section.provider in ("local", GUARD) and section.model is not None:
             resolve_path(section.model)
 
 
 def _check_services(run: Run) -> None:
     for role in _roles(run):
         check_service(getattr(run.config, role), role)
-    if run.config.audit.asks_guard:
+    if run.config.asks_guard:
         check_service(run.config.audit.guard, "audit.guard")
+
+
+def _check_guard(run: Run) -> None:
+    """Open the guard that judges; raises as its class says."""
+    if run.config.audit.asks_judge and run.config.judge.provider == GUARD:
+        _ = run.guard
 
 
 def _roles(run: Run) -> tuple[str, ...]:
@@ -98,6 +105,7 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
         return
     # To load them. Names are handed on, since a result has to be picklable.
     on_primary(lambda: [scorer.name for scorer in run.scorers])
+    on_primary(lambda: _check_guard(run))
     _check_room(run, run.model)
 
 
@@ -121,6 +129,7 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> Model | None:
     if not _scores_nothing(stages):
         # Not `run.scorers`, which open the run's store of scores.
         make_scorers(run.config.audit)
+        _check_guard(run)
         _check_room(run, model)
     return model
 

@@ -95,7 +95,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     """Collect everything that the report of a run says."""
     config = data.config
     severity_bins = config["audit"]["severity_bins"]
-    judged = summary.judge != "none"
+    judged = summary.judges_types
     # Where tau is auto, the audit has measured the noise of one other seed already.
     calibration = _read(run_path / CALIBRATION, Calibration) or _read(run_path / TAU, Calibration)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dart_jax.audit.config import GUARD
 from dart_jax.audit.drift import AuditCounts, check_failures, count_audit, screen_verdict
 from dart_jax.audit.planted_truth import PLANTED_WORDS, planted_verdict
 from dart_jax.audit.scorer_contents import scorer_contents
@@ -162,5 +163,11 @@ def judge_name(run: Run) -> str:
 def judge_input(run: Run) -> dict[str, Any]:
     """Identify the judge: settings that can change a verdict and, where local, its model."""
     config = run.config.judge
-    local = run.model_inputs(config.model) if config.provider == "local" else {}
-    return {**config.identity(), **local}
+    found = config.identity()
+    if config.provider == GUARD:
+        found["severity_bins"] = run.config.audit.severity_bins
+        if config.model is None:
+            return {**found, "guard": run.config.audit.guard.identity()}
+    if config.provider in ("local", GUARD):
+        return {**found, **run.model_inputs(config.model)}
+    return found

@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 
 import jax
 
+from dart_jax.audit.config import GUARD
+from dart_jax.audit.guard_service import GuardServiceScorer
+from dart_jax.audit.judge_guard import Guard
+from dart_jax.audit.llama_guard import LlamaGuardScorer
 from dart_jax.audit.score_store import ScoreStore, StoredScorer
 from dart_jax.audit.scorer_protocol import AnyScorer
 from dart_jax.audit.scorers import make_scorers, single_scorer
@@ -82,7 +86,7 @@ class Run:
     def scorers(self) -> tuple[AnyScorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
         store = ScoreStore(self.folder / SCORES)
-        scorers = make_scorers(self.config.audit, partial(self.service, "guard"))
+        scorers = make_scorers(self.config.audit, partial(self.service, GUARD))
         return tuple(StoredScorer(scorer, store) for scorer in scorers)
 
     @cached_property
@@ -95,6 +99,13 @@ class Run:
         """The trackers of a training, with the settings that may leave this machine."""
         settings = tracked_settings(self.config.to_dict())
         return Tracking(self.config.run.trackers, self.config.run.name, settings)
+
+    @cached_property
+    def guard(self) -> Guard:
+        """The guard that judges (`judge.provider` guard); for the first process."""
+        if self.config.judge.model is None:
+            return GuardServiceScorer(self.config.audit.guard, partial(self.service, GUARD))
+        return LlamaGuardScorer(self.config.judge.model, "judge.model")
 
     def model_at(self, path: str | None) -> Model:
         """M0, or another local model for the teacher or the judge."""
@@ -177,7 +188,7 @@ class Run:
 
     def service(self, role: str) -> AbstractContextManager[ChatModel]:
         """Open the service behind `teacher`, `judge` or `guard` for the stage that runs."""
-        config = self.config.audit.guard if role == "guard" else getattr(self.config, role)
+        config = self.config.audit.guard if role == GUARD else getattr(self.config, role)
         return open_service(self.folder, config, role, self.stage)
 
     def results(self, file: str, record_type: type[R]) -> ResultFile[R]:

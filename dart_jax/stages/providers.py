@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from dart_jax.audit.config import GUARD
 from dart_jax.audit.judge import judge_pairs
+from dart_jax.audit.judge_guard import judge_by_guard
 from dart_jax.audit.judge_local import LocalJudge
 from dart_jax.audit.scorer_protocol import score_texts
 from dart_jax.audit.screen import Pair
@@ -122,6 +124,9 @@ def judge(
         model = run.model_at(config.model)
         chat = LocalChat(model, run.decode, run.config.run.seed)
         LocalJudge(chat.score, model.name).judge_pairs(pairs, questions, on_result)
+    elif config.provider == GUARD:
+        bins = run.config.audit.severity_bins
+        on_primary(lambda: judge_by_guard(pairs, questions, run.guard, bins, on_result))
     else:
 
         def ask() -> None:

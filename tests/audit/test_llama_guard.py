@@ -123,7 +123,9 @@ def test_a_name_of_a_control_token_in_an_answer_ends_no_turn(scorer):
 
 def test_a_chat_model_is_refused(tmp_path):
     tiny_model.write_model(tmp_path)
-    with pytest.raises(ScorerUnavailable, match="Llama Guard 3's own chat template"):
+    with pytest.raises(
+        ScorerUnavailable, match="no Llama Guard 3, or not with its own chat template"
+    ):
         LlamaGuardScorer(str(tmp_path))
     with pytest.raises(ScorerUnavailable, match=r"audit.scorer_models: .*neither a folder"):
         LlamaGuardScorer(str(tmp_path / "nowhere"))

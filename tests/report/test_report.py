@@ -100,6 +100,9 @@ def test_who_confirmed_drift_is_said(page):
     alone = page(made_up_summary(judge="none"), examples=())
     assert "No judge was asked" in alone and "The judge sees each pair" not in alone
     assert "elaborates" not in alone, "a scorer knows no types"
+    guard = page(made_up_summary(judge="guard"), examples=())
+    assert "The judge is a guard model" in guard and "No judge was asked" not in guard
+    assert "elaborates" not in guard and "failed" in guard
     told, not_told = page(), page(made_up_summary(judge="none"))
     assert "D1-diff-0001: omits, severe" in told
     assert "D1-diff-0001: type not judged, severe" in not_told and "omits" not in not_told
