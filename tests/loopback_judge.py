@@ -44,7 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _message(self, body) -> dict:
         texts = texts_of(body)
         if "answer" in texts:
-            return {"role": "assistant", "content": json.dumps(self._grade(texts))}
+            asks_harm = "harmful" in body["messages"][0]["content"]
+            return {"role": "assistant", "content": json.dumps(self._grade(texts, asks_harm))}
         first, second = grade(texts["first"]), grade(texts["second"])
         answer = {"reason": "r", "passage": "", "worse": "neither", "type": None, "severity": None}
         if self.server.garbles(texts["question"]):
@@ -56,14 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
             answer |= {"worse": worse, "type": "normalizes", "severity": severity}
         return {"role": "assistant", "content": json.dumps(answer)}
 
-    def _grade(self, texts) -> dict:
+    def _grade(self, texts, asks_harm: bool) -> dict:
         answer = {"reason": "r", "passage": ""}
         if "stance" in texts:
             outcomes = ("difference_appropriate", "wrongly_differentiated", "refusal")
             return answer | {"outcome": outcomes[grade(texts["answer"]) % 3]}
         number = grade(texts["answer"])
         refusal = ("full", "partial", "none")[number % 3]
-        return answer | {"harmful": number % 2 == 0, "refusal": refusal}
+        harm = {"harmful": number % 2 == 0} if asks_harm else {}
+        return answer | harm | {"refusal": refusal}
 
     def log_message(self, *args):
         pass

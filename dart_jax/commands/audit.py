@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dart_jax.command_line import call_one
+from dart_jax.config import SETTINGS
 from dart_jax.data.config import PartShare
-from dart_jax.settings import Count
+from dart_jax.settings import BadSetting, Count
 
 if TYPE_CHECKING:
     from dart_jax.stages.context import Run
@@ -108,21 +109,45 @@ def _import(files: tuple[Path, ...], *, run: Path, half_width: PartShare = 0.1) 
         print(f"\n{to_text(blocks)}")
 
 
-def _refusals(*, labelled: tuple[Path, ...], out: Path | None = None) -> None:
-    """Compare the rules for refusals with people's labels.
+def _refusals(
+    settings: Mapping[str, str],
+    *,
+    labelled: tuple[Path, ...],
+    out: Path | None = None,
+    run: Path | None = None,
+) -> None:
+    """Compare the rules for refusals, and a run's judge, with people's labels.
+
+    --judge.field value holds for this command instead of the run's own.
 
     Args:
         labelled: CSV files with completion, final_label and, if known, prompt.
-        out: Write the measurement there as JSON.
+        out: Write the measurement of the rules there as JSON.
+        run: A run's folder, whose judge grades the same completions.
     """
     from dart_jax.commands.refusals import measure_refusals
+    from dart_jax.evaluate.config import EvaluateConfig
+    from dart_jax.evaluate.refusal_agreement import RefusalAgreement, rules_agreement
     from dart_jax.records import write_text
-    from dart_jax.report.refusals import confusion_table, error_table
+    from dart_jax.report.refusals import agreement_table, confusion_table
     from dart_jax.report.to_text import to_text
 
-    measured = measure_refusals(labelled)
+    for name in settings:
+        if run is None or name.split(".")[0] != "judge":
+            raise BadSetting(f"--{name}: only settings of the judge go here, and with --run")
+
+    config = EvaluateConfig()
+    measured = measure_refusals(labelled, config)
+    by_rules = rules_agreement(measured, config)
+    agreement = RefusalAgreement(config.confidence, by_rules)
+    if run is not None:
+        from dart_jax.commands.refusal_judge import measure_judge
+
+        with opened(run, "repair", settings) as opened_run:
+            agreement = measure_judge(opened_run, labelled, by_rules, config)
+
     tables = [confusion_table(file) for file in measured.files]
-    print(f"\n{to_text([*tables, error_table(measured)])}")
+    print(f"\n{to_text([*tables, agreement_table(agreement)])}")
     if out is not None:
         write_text(out, json.dumps(asdict(measured), indent=1, allow_nan=False) + "\n")
 
@@ -138,5 +163,5 @@ COMMANDS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command of `audit`; returns the exit status."""
-    call_one(PROG, COMMANDS, arguments)
+    call_one(PROG, COMMANDS, arguments, SETTINGS)
     return 0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from dart_jax.command_line import call_one
 from dart_jax.commands.audit import opened
 from dart_jax.config import SETTINGS
 from dart_jax.data.external.prompts import SuiteName
+from dart_jax.prompts.letters import LetterSource
 from dart_jax.settings import BadSetting, Count
+
+Suite = Literal[SuiteName, "bbq"]
 
 # A run's other settings decide what was trained, and cannot be changed by a measurement.
 _SECTIONS = ("judge", "audit", "decode", "evaluate")
@@ -66,12 +70,12 @@ def _external(
     settings: Mapping[str, str],
     *,
     run: Path,
-    suite: SuiteName,
+    suite: Suite,
     dir: Path,
     models: str = "M_DART",
     prompts: Count | None = None,
 ) -> None:
-    """Ask a run a public suite, audited in pairs against M0.
+    """Ask a run a public suite, audited in pairs against M0; bbq by the likeliest letter.
 
     --section.field value of judge, audit, decode or evaluate holds for this command instead of the
     run's own.
@@ -83,8 +87,10 @@ def _external(
         models: Models beside M0, separated by commas.
         prompts: Most prompts, spread over functionalities; without it, all of them.
     """
+    from dart_jax.commands.bbq import evaluate_bbq
     from dart_jax.commands.external import evaluate_external
     from dart_jax.report.external import suite_section
+    from dart_jax.report.letters import bbq_section
     from dart_jax.report.planting import with_planting
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
@@ -92,8 +98,44 @@ def _external(
     _check_sections(settings)
     candidates = _candidates(models)
     with opened(run, "repair", settings) as opened_run:
-        summary = evaluate_external(opened_run, suite, dir, candidates, prompts)
-        blocks = with_planting(suite_section(summary).blocks, read_planting(opened_run.folder.path))
+        if suite == "bbq":
+            section = bbq_section(evaluate_bbq(opened_run, dir, candidates, prompts))
+        else:
+            section = suite_section(evaluate_external(opened_run, suite, dir, candidates, prompts))
+        blocks = with_planting(section.blocks, read_planting(opened_run.folder.path))
+        print(f"\n{to_text(blocks)}")
+
+
+def _ctxt(
+    settings: Mapping[str, str],
+    *,
+    run: Path,
+    models: str = "M_int,M_DART",
+    letters: LetterSource = "likelihood",
+    questions: Count | None = None,
+) -> None:
+    """Ask a run its test questions by letter: DiffAware and CtxtAware.
+
+    --section.field value of judge, audit, decode or evaluate holds for this command instead of the
+    run's own.
+
+    Args:
+        run: The run's folder, runs/<name>.
+        models: Models beside M0, separated by commas.
+        letters: Whether to take the likeliest letter, or to read it in a generated answer.
+        questions: Most questions, spread over benchmarks; without it, all of them.
+    """
+    from dart_jax.commands.ctxt import evaluate_ctxt
+    from dart_jax.report.letters import ctxt_section
+    from dart_jax.report.planting import with_planting
+    from dart_jax.report.to_text import to_text
+    from dart_jax.teach.planted import read_planting
+
+    _check_sections(settings)
+    candidates = _candidates(models)
+    with opened(run, "repair", settings) as opened_run:
+        summary = evaluate_ctxt(opened_run, candidates, questions, letters)
+        blocks = with_planting(ctxt_section(summary).blocks, read_planting(opened_run.folder.path))
         print(f"\n{to_text(blocks)}")
 
 
@@ -111,7 +153,12 @@ def _candidates(models: str) -> tuple[str, ...]:
 
 
 PROG = "python -m dart_jax evaluate"
-COMMANDS = {"compare": _compare, "open-ended": _open_ended, "external": _external}
+COMMANDS = {
+    "compare": _compare,
+    "ctxt": _ctxt,
+    "open-ended": _open_ended,
+    "external": _external,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,11 +3,11 @@
 external/<suite>/answers/<model>.jsonl    what they say
 external/<suite>/scores.jsonl             harm scores of all of it
 external/<suite>/verdicts_<model>.jsonl   the audit of each candidate against M0
-external/<suite>/responses.jsonl          HateCheck: how harmful, and how far refused
+external/<suite>/responses.jsonl          how far refused; HateCheck: how harmful, too
 external/<suite>/summary.json
 
-HateCheck's cases and HolisticBias' sentences are put as a user's message; BOLD and
-RealToxicityPrompts are beginnings of texts, which the model is asked to continue. A prompt that
+BOLD and RealToxicityPrompts are beginnings of texts, which the model is asked to continue; the
+prompts of other suites are put as a user's message. A prompt that
 leaves no room for its answer is counted by model, under `no_room`, and is in no other figure.
 """
 
@@ -28,7 +28,15 @@ from dart_jax.commands.external_prompts import (
 )
 from dart_jax.commands.hatecheck import decided_by, measure_hatecheck
 from dart_jax.commands.refresh_report import refresh_report
-from dart_jax.data.external import bold, hatecheck, holistic_bias, real_toxicity_prompts
+from dart_jax.commands.refusal_suites import REFUSAL_SUITES, measure_refusal_suite
+from dart_jax.data.external import (
+    bold,
+    hatecheck,
+    holistic_bias,
+    or_bench,
+    real_toxicity_prompts,
+    xstest,
+)
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.external import (
     EXTERNAL,
@@ -55,6 +63,8 @@ def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
         "hatecheck": hatecheck.load,
         "bold": bold.load,
         "real_toxicity_prompts": real_toxicity_prompts.load,
+        "xstest": xstest.load,
+        "or_bench": or_bench.load,
     }
     return loaders[suite](folder)
 
@@ -105,9 +115,9 @@ def evaluate_external(
 
 def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:
     """Put a prompt as a model is given it."""
-    if prompt.suite in ("hatecheck", "holistic_bias"):
-        return plain(prompt.prompt)
-    return plain(load_template("external_continue").substitute(text=prompt.prompt))
+    if prompt.suite in ("bold", "real_toxicity_prompts"):
+        return plain(load_template("external_continue").substitute(text=prompt.prompt))
+    return plain(prompt.prompt)
 
 
 def _verdicts(place: str, name: str) -> str:
@@ -137,6 +147,8 @@ def _audit(
     graded = {}
     if prompts[0].suite == "hatecheck":
         graded = measure_hatecheck(run, place, prompts, answers, scores)
+    elif prompts[0].suite in REFUSAL_SUITES:
+        graded = measure_refusal_suite(run, place, prompts, answers)
 
     summary = ExternalSummary(
         suite=prompts[0].suite,

@@ -19,6 +19,7 @@ from dart_jax.audit.responses import (
     screen_response,
 )
 from dart_jax.commands.external_prompts import grade_missing, grading_inputs
+from dart_jax.commands.refusal_suites import REFUSAL_SUITES, refusal_rubric
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.hatecheck import HateCheckRates, hatecheck_rates
 from dart_jax.evaluate.refusal_error import measured_error
@@ -33,12 +34,13 @@ Graded = GradedResponse | JudgeFailure
 def decided_by(run: Run, suite: str) -> dict[str, Any]:
     """Collect what verdicts and grades depend on besides the answers and their scores.
 
-    That is the judge with the wording of its prompts; without one, HateCheck's rules for refusals
-    and their measured error.
+    That is the judge with the wording of its prompts; without one, of suites whose refusals are
+    graded, the rules for refusals and their measured error.
     """
     if run.config.audit.asks_judge:
-        return grading_inputs(run)
-    if suite != "hatecheck":
+        rubric = refusal_rubric() if suite in REFUSAL_SUITES else {}
+        return {**grading_inputs(run), **rubric}
+    if suite not in ("hatecheck", *REFUSAL_SUITES):
         return {}
     return {"refusal rules": rules_digest(), "refusal error": asdict(measured_error())}
 

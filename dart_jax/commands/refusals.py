@@ -2,7 +2,7 @@
 
 A file is a table (CSV) with a row for each completion: `completion`; `final_label`, which is
 `full`, `partial` or `none`, or as in XSTest's files `2_full_refusal`, `3_partial_refusal` or
-`1_full_compliance`; and, where it is known, `prompt`.
+`1_full_compliance`; and, where it is known, `prompt`, which a judge needs (`refusal_judge.py`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,16 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class LabelledAnswer:
-    """Hold a completion, its label by people and its grade by the rules."""
+    """Hold a completion, its label by people and its grade by the rules.
 
+    Attributes:
+        where: File and line.
+        prompt: None where it is not known.
+    """
+
+    where: str
+    prompt: str | None
+    completion: str
     label: Refusal
     grade: Refusal
 
@@ -56,8 +64,9 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
                 f"{where}: final_label is {row.get('final_label', '')!r}; known: "
                 + ", ".join(_LABELS)
             )
-        grade = grade_refusal(row.get("completion", ""), row.get("prompt")).refusal
-        answers.append(LabelledAnswer(label, grade))
+        completion, prompt = row.get("completion", ""), row.get("prompt")
+        grade = grade_refusal(completion, prompt).refusal
+        answers.append(LabelledAnswer(where, prompt, completion, label, grade))
 
     if not answers:
         raise BadRecord(f"{path}: no row below the header")

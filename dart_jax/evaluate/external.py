@@ -11,6 +11,7 @@ from dart_jax.audit.drift import AuditCounts
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.hatecheck import HateCheckRates
 from dart_jax.evaluate.refusal_error import RefusalMeasurement
+from dart_jax.evaluate.refusal_rates import RefusalRates
 from dart_jax.records import Score
 
 EXTERNAL = "external/{suite}/summary.json"
@@ -40,6 +41,7 @@ class ExternalSummary:
         drift: Drift against M0, by model.
         drift_by_functionality, drift_by_group: The same by model and value.
         rates: HateCheck's rates by model; None for other suites.
+        refusals: Rates of refusals by model, of XSTest and OR-Bench; None for other suites.
         refusal_error: Measured error of the rules that decided about refusals; None where a judge
             decided.
     """
@@ -58,6 +60,7 @@ class ExternalSummary:
     drift_by_group: dict[str, dict[str, PartCounts]]
     rates: dict[str, HateCheckRates] | None = None
     refusal_error: RefusalMeasurement | None = None
+    refusals: dict[str, RefusalRates] | None = None
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, dict[str, float]]:

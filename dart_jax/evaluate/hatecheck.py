@@ -122,6 +122,11 @@ def _check(prompts: Sequence[ExternalPrompt], responses: Mapping[str, GradedResp
     others = sorted({prompt.suite for prompt in prompts} - {"hatecheck"})
     if others:
         raise ValueError(f"these rates are of hatecheck cases, not of {', '.join(others)}")
+    check_one_to_one(prompts, responses)
+
+
+def check_one_to_one(prompts: Sequence[ExternalPrompt], responses: Mapping[str, object]) -> None:
+    """Raise UnmatchedGenerations unless each case has one response, by its id, and no other."""
     unmatched = sorted({prompt.id for prompt in prompts} ^ responses.keys())
     # The sets hide a case that comes twice; the lengths do not.
     if unmatched or len(prompts) != len(responses):

@@ -25,6 +25,7 @@ class OfAnswer(Protocol):
 
 
 R = TypeVar("R", bound=OfAnswer)
+T = TypeVar("T")
 
 
 def batch_rows(model: Model) -> int:
@@ -51,22 +52,47 @@ def of_each_answer(
     Returns:
         All records, in the order of `answers`.
     """
+    return in_batches(
+        answers,
+        rows,
+        results,
+        title,
+        compute,
+        id_of=lambda answer: answer.question_id,
+        length_of=lambda answer: answer.prompt_tokens + answer.new_tokens,
+    )
+
+
+def in_batches(
+    items: Sequence[T],
+    rows: int,
+    results: ResultFile[R],
+    title: str,
+    compute: Callable[[Sequence[T]], list[R]],
+    *,
+    id_of: Callable[[T], str],
+    length_of: Callable[[T], int],
+) -> list[R]:
+    """Do the work of `of_each_answer` for items of any kind.
+
+    Args:
+        id_of: Names the question of an item.
+        length_of: Its length in tokens.
+    """
     known = {record.question_id for record in results.records}
     # The longest come first: if memory runs out, it does so at once. Batches of like lengths are
     # padded little, and few lengths are compiled.
-    ordered = sorted(
-        answers, key=lambda answer: (-answer.prompt_tokens - answer.new_tokens, answer.question_id)
-    )
+    ordered = sorted(items, key=lambda item: (-length_of(item), id_of(item)))
 
     with progress(title, len(ordered), len(known)) as bar:
         for start in range(0, len(ordered), rows):
             batch = ordered[start : start + rows]
-            missing = {answer.question_id for answer in batch} - known
+            missing = {id_of(item) for item in batch} - known
             if missing:
                 # Computed whole, so that a run that was killed rounds as one left in peace.
                 records = compute(batch)
                 results.add([record for record in records if record.question_id in missing])
                 bar.update(len(missing))
 
-    order = {answer.question_id: index for index, answer in enumerate(answers)}
+    order = {id_of(item): index for index, item in enumerate(items)}
     return results.finish(lambda record: order[record.question_id])

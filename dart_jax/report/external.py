@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dart_jax.evaluate.bbq import BBQ, BBQSummary
+from dart_jax.evaluate.ctxt import CTXT, CtxtSummary
 from dart_jax.evaluate.external import EXTERNAL, ExternalSummary
 from dart_jax.evaluate.hatecheck import CaseRates
 from dart_jax.evaluate.open_ended import OPEN_ENDED, OpenEndedSummary
+from dart_jax.evaluate.refusal_rates import PromptRefusals
 from dart_jax.report.document import Block, Column, Fold, Section, Table, no_room_note, note
+from dart_jax.report.letters import bbq_section, ctxt_section
 from dart_jax.report.refusals import error_words
 from dart_jax.run_dir import hash_path
 from dart_jax.summaries import read_json
@@ -30,6 +34,14 @@ _RATE_COLUMNS = (
     Column("hateful", "hateful cases", "count"),
     Column("harmful_compliance", "harmful compliance, %", "interval"),
 )
+_REFUSAL_COLUMNS = (
+    Column("safe", "safe prompts", "count"),
+    Column("over_refusal", "over-refusal, %", "interval"),
+    Column("partial_over_refusal", "refused in part, %", "interval"),
+    Column("unsafe", "unsafe prompts", "count"),
+    Column("unsafe_refused", "unsafe: refused, %", "interval"),
+    Column("unsafe_complied", "unsafe: complied, %", "interval"),
+)
 _LOCAL = (
     "The grades are a small local model's: they exercise the pipeline and say nothing about the "
     "answers."
@@ -38,14 +50,18 @@ _LOCAL = (
 
 def external_sections(run_path: Path) -> list[Section]:
     """Hold everything that was measured of a run on other prompts."""
-    sections = []
-    path = run_path / OPEN_ENDED
-    if path.exists():
-        sections.append(
-            _stale(run_path, path) or open_ended_section(read_json(path, OpenEndedSummary))
-        )
+    forms = {
+        run_path / CTXT: (CtxtSummary, ctxt_section),
+        run_path / OPEN_ENDED: (OpenEndedSummary, open_ended_section),
+        run_path / BBQ: (BBQSummary, bbq_section),
+    }
     for path in sorted(run_path.glob(EXTERNAL.format(suite="*"))):
-        sections.append(_stale(run_path, path) or suite_section(read_json(path, ExternalSummary)))
+        forms.setdefault(path, (ExternalSummary, suite_section))
+
+    sections = []
+    for path, (summary_type, section) in forms.items():
+        if path.exists():
+            sections.append(_stale(run_path, path) or section(read_json(path, summary_type)))
     return sections
 
 
@@ -123,7 +139,7 @@ def _outcome_tests_table(summary: OpenEndedSummary) -> Table:
 
 
 def suite_section(summary: ExternalSummary) -> Section:
-    """Write one suite's section: drift against M0 and, for HateCheck, its rates."""
+    """Write one suite's section: drift against M0, and rates where answers are graded."""
     suite = summary.suite
     lead = note(
         f"{summary.prompts} of {summary.of} prompts; audit.mode {summary.mode}, judge: "
@@ -140,6 +156,9 @@ def suite_section(summary: ExternalSummary) -> Section:
         blocks += [note(_rates_words(summary)), _overall_rates_table(summary)]
         by_part = tuple(_rates_table(summary, part) for part in ("functionality", "group"))
         blocks.append(Fold("Rates by functionality and by group", by_part))
+    if summary.refusals is not None:
+        blocks += [note(_refusal_words(summary)), _refusals_table(summary)]
+        blocks.append(Fold("Refusals by functionality", (_refusals_by_part_table(summary),)))
     blocks.append(Fold("Drift by functionality", (_functionality_table(summary),)))
     return Section(f"External suite: {suite}", tuple(blocks), anchor=f"external-{suite}")
 
@@ -154,6 +173,19 @@ def _rates_words(summary: ExternalSummary) -> str:
             "Without a judge, harm is a score of 0.5 or more: a score sees words and not "
             f"agreement. {error_words(summary.refusal_error)}"
         )
+    return words + (_LOCAL if summary.judge == "local" else "The judge graded each answer.")
+
+
+def _refusal_words(summary: ExternalSummary) -> str:
+    words = (
+        "Over-refusal: safe prompts that are refused in full; those refused in part are apart. Of "
+        "unsafe prompts those refused in full, and those complied with; the rest is refused in "
+        "part. "
+    )
+    if summary.refusal_error is not None:
+        return words + error_words(summary.refusal_error)
+    failed = sum(rates.judge_failed for rates in summary.refusals.values())
+    words += f"The judge failed on {failed} answers, which are in no rate. " if failed else ""
     return words + (_LOCAL if summary.judge == "local" else "The judge graded each answer.")
 
 
@@ -221,3 +253,27 @@ def _cells(rates: CaseRates) -> dict[str, Any]:
         "hateful": rates.harmful_compliance.n,
         "harmful_compliance": rates.harmful_compliance.estimate,
     }
+
+
+def _refusals_table(summary: ExternalSummary) -> Table:
+    rows = []
+    for model, rates in summary.refusals.items():
+        rows.append({"model": model, **_refusal_cells(rates.all)})
+    columns = (Column("model", "model"), *_REFUSAL_COLUMNS)
+    return Table(f"{summary.suite}_refusals", f"Refusals on {summary.suite}", columns, rows)
+
+
+def _refusals_by_part_table(summary: ExternalSummary) -> Table:
+    rows = []
+    for model, rates in summary.refusals.items():
+        for part, of_part in rates.by_functionality.items():
+            rows.append({"model": model, "part": part, **_refusal_cells(of_part)})
+    columns = (Column("model", "model"), Column("part", "functionality"), *_REFUSAL_COLUMNS)
+    caption = f"Refusals by functionality of {summary.suite}"
+    return Table(f"{summary.suite}_refusals_by_functionality", caption, columns, rows)
+
+
+def _refusal_cells(refusals: PromptRefusals) -> dict[str, Any]:
+    """Fill the cells of _REFUSAL_COLUMNS."""
+    cells = {name: rate.estimate for name, rate in vars(refusals).items()}
+    return {**cells, "safe": refusals.over_refusal.n, "unsafe": refusals.unsafe_refused.n}

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from dart_jax.evaluate.refusal_agreement import RefusalAgreement
 from dart_jax.evaluate.refusal_error import MEASURES, FileError, RefusalError, RefusalMeasurement
 from dart_jax.report.cells import percent, with_bounds
 from dart_jax.report.document import Column, Table
 
 
-def error_table(measured: RefusalMeasurement) -> Table:
-    """Tabulate the error on each file of labelled answers."""
+def agreement_table(agreement: RefusalAgreement) -> Table:
+    """Tabulate each grader's agreement with people on each file."""
     rows = []
-    for file in measured.files:
-        estimates = {name: file.error.estimate(name) for name in MEASURES}
-        rows.append({"file": file.name, "n": file.error.n, **estimates})
+    for found in agreement.graders:
+        row = {"file": found.file, "grader": found.grader, "n": found.error.n}
+        estimates = {name: found.error.estimate(name) for name in MEASURES}
+        rows.append({**row, "failed": found.failed, **estimates, "kappa": found.kappa})
 
     columns = (
         Column("file", "file"),
+        Column("grader", "grader"),
         Column("n", "n", "count"),
-        *(Column(name, name, "interval") for name in MEASURES),
+        Column("failed", "failed", "count"),
+        *(Column(name, f"{name}, %", "interval") for name in MEASURES),
+        Column("kappa", "kappa", "measure"),
     )
-    covered = f"{100 * measured.confidence:g} %"
-    caption = f"Full refusals by the rules against people's labels, in % with {covered} intervals"
-    return Table("refusal_error", caption, columns, rows)
+    covered = f"{100 * agreement.confidence:g} %"
+    caption = (
+        f"Graders of refusals against people's labels, with {covered} intervals: full refusals, "
+        "and Cohen's kappa over full, partial and none"
+    )
+    return Table("refusal_agreement", caption, columns, rows)
 
 
 def confusion_table(file: FileError) -> Table:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from dart_jax.audit.judge import read_answer
 from dart_jax.audit.judge_reply import read_reply
 from dart_jax.audit.open_ended import read_outcome
+from dart_jax.audit.refusal_judge import read_refusal
 from dart_jax.audit.responses import read_response
 from dart_jax.data.open_ended import OpenEndedQuery
 
@@ -25,11 +26,12 @@ READERS: list[tuple[Callable, dict, str, str]] = [
     (read_answer, PAIR, "worse", "neither"),
     (graded, GRADES | {"outcome": "refusal"}, "outcome", "difference_appropriate"),
     (read_response, GRADES | {"harmful": True, "refusal": "full"}, "refusal", "none"),
+    (read_refusal, GRADES | {"refusal": "full"}, "refusal", "none"),
 ]
 """Each judge's reader, a valid reply, the key of its decision and another decision."""
 
 every_reader = pytest.mark.parametrize(
-    ("read", "reply", "key", "other"), READERS, ids=["pair", "open-ended", "HateCheck"]
+    ("read", "reply", "key", "other"), READERS, ids=["pair", "open-ended", "HateCheck", "refusal"]
 )
 
 

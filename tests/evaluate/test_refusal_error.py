@@ -15,7 +15,7 @@ from dart_jax.evaluate.refusal_error import (
     refusal_error,
 )
 from dart_jax.report.cells import shown_rows
-from dart_jax.report.refusals import confusion_table, error_table, error_words
+from dart_jax.report.refusals import confusion_table, error_words
 
 CONFIG = EvaluateConfig(bootstrap_samples=400)
 FULL, PARTIAL, NONE = Refusal
@@ -81,6 +81,3 @@ def test_the_words_beside_a_rate_say_what_was_in_view():
     for file in measured.files:
         assert f"precision {100 * file.error.precision:.1f}" in words
         assert f"(n {file.error.n})" in words
-    table = error_table(measured)
-    assert [column.title for column in table.columns][:2] == ["file", "n"]
-    assert len(table.rows) == len(measured.files)

@@ -12,7 +12,9 @@ from dart_jax.strict_json import read_json
 
 T = TypeVar("T")
 
-SuiteName = Literal["hatecheck", "bold", "holistic_bias", "real_toxicity_prompts"]
+SuiteName = Literal[
+    "hatecheck", "bold", "holistic_bias", "real_toxicity_prompts", "xstest", "or_bench"
+]
 """The suites by the names that `evaluate external --suite` takes."""
 
 
@@ -26,10 +28,11 @@ class ExternalPrompt:
         group: Demographic group: HateCheck's target, BOLD's group, HolisticBias' descriptor; ''
             where there is none.
         functionality: What the suite sorts by: HateCheck's functionality, BOLD's domain,
-            HolisticBias' axis, `challenging` or `ordinary` in RealToxicityPrompts.
+            HolisticBias' axis, `challenging` or `ordinary` in RealToxicityPrompts, XSTest's type,
+            OR-Bench's category.
         label: HateCheck: `hateful` or `non-hateful`. HolisticBias: what is known of the term
             (`reviewed`, `dispreferred`, `polarizing`). RealToxicityPrompts: `toxic` or
-            `nontoxic`. None where the suite says nothing.
+            `nontoxic`. XSTest, OR-Bench: `safe` or `unsafe`. None where the suite says nothing.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
