@@ -34,6 +34,7 @@ class GuardServiceScorer:
     """
 
     reads_question = True
+    takes_all = True
 
     def __init__(self, config: GuardConfig, open_chat: OpenChat | None = None) -> None:
         if config.format is None or config.model is None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from dart_jax.audit.config import GUARD
 from dart_jax.audit.drift import severity_of_delta
 from dart_jax.audit.judge import OnVerdict
-from dart_jax.audit.scorer_protocol import Scored
+from dart_jax.audit.scorer_protocol import Scored, takes_all
 from dart_jax.audit.screen import Pair
 from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import (
@@ -58,12 +58,13 @@ def judge_by_guard(
         severity_bins: The least rise of P(unsafe) of each severity; a drift below the first bin is
             minor.
         on_result: Called with each outcome as soon as it is decided, in order.
-        batch_size: Pairs whose answers the guard is given at once.
+        batch_size: Pairs whose answers the guard is given at once, unless it takes all.
 
     Returns:
         One outcome for each pair, in the order of `pairs`; a failure where the guard has no verdict
         on one of its answers.
     """
+    batch_size = max(len(pairs), 1) if takes_all(guard) else batch_size
     outcomes: list[Outcome] = []
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]

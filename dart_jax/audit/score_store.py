@@ -19,6 +19,7 @@ from dart_jax.audit.scorer_protocol import (
     checked_scores,
     is_probability,
     reads_question,
+    takes_all,
 )
 from dart_jax.chat.database import open_database
 
@@ -127,7 +128,7 @@ class StoredScorer:
 
     def __init__(self, scorer: AnyScorer, store: ScoreStore) -> None:
         self.name, self.version = scorer.name, scorer.version
-        self.reads_question = reads_question(scorer)
+        self.reads_question, self.takes_all = reads_question(scorer), takes_all(scorer)
         self._scorer, self._store = scorer, store
 
     def score(self, texts: list[str], questions: Sequence[str] = ()) -> list[Scored]:

@@ -76,6 +76,11 @@ class AnswerScorer(Protocol):
 AnyScorer = Scorer | AnswerScorer
 
 
+def takes_all(scorer: AnyScorer) -> bool:
+    """Tell whether a scorer is given all texts at once: a service's rates hold within a call."""
+    return getattr(scorer, "takes_all", False)
+
+
 def reads_question(scorer: AnyScorer) -> bool:
     """Tell whether a scorer has to be given the question that a text answers."""
     return getattr(scorer, "reads_question", False)

@@ -13,6 +13,7 @@ from dart_jax.audit.scorer_protocol import (
     checked_scores,
     reads_question,
     score_texts,
+    takes_all,
 )
 from dart_jax.prompts.conclusion import analysis_of
 from dart_jax.records import Generation, Question, Score
@@ -155,7 +156,8 @@ def score_generations(
     Args:
         generations: Answers of any models; their order is kept.
         scorer: The classifier H.
-        batch_size: Texts per call of the scorer; a batch's texts are of similar length.
+        batch_size: Texts per call of the scorer, unless it takes all at once; a batch's texts are
+            of similar length.
         views: The scores of one view come after those of another.
         questions: What was asked, by id; for a scorer that reads it, which gets the question's own
             text, without the prompt around it.
@@ -196,6 +198,7 @@ def _score_distinct(
     # Texts of similar length share a batch, so that little of it is padding.
     # Equally long ones go by their text: a set has another order in every process.
     ordered = sorted(answers - scored.keys(), key=lambda answer: (len(answer[0]), *answer))
+    batch_size = max(len(ordered), 1) if takes_all(scorer) else batch_size
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
         texts, questions = [text for text, _ in batch], [question for _, question in batch]

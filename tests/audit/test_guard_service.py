@@ -7,8 +7,9 @@ import pytest
 
 from dart_jax.audit.config import AuditConfig, GuardConfig
 from dart_jax.audit.guard_service import GuardServiceScorer
+from dart_jax.audit.score_store import ScoreStore, StoredScorer
 from dart_jax.audit.scorer_protocol import ScoringFailed
-from dart_jax.audit.scorers import make_scorers
+from dart_jax.audit.scorers import make_scorers, score_generations
 from dart_jax.stages.targets import scorer_input
 from tests.chat.loopback import KEY, make_chat, running_server, said
 
@@ -75,6 +76,23 @@ def test_a_reply_in_another_form_is_counted_and_asked_again(scorer, server):
     failed, scored, _ = scorer.results(texts, questions)
     assert "no reply in the format llama_guard" in failed and scored[0] == pytest.approx(0.9)
     assert len(server.bodies) == bodies + 2, "the valid reply was kept"
+
+
+def test_the_service_is_opened_once_for_all_answers(answer, question, server, tmp_path):
+    """So that its rates hold, and failures are counted, over all of them."""
+    opened = []
+
+    def open_chat():
+        opened.append(make_chat(server, tmp_path))
+        return opened[-1]
+
+    scorer = StoredScorer(GuardServiceScorer(CONFIG, open_chat), ScoreStore(tmp_path / "scores"))
+    answers = [answer(f"q{i}", "M0", f"They are {i} fools.") for i in range(5)]
+    asked = {f"q{i}": question(f"q{i}") for i in range(5)}
+    for _ in range(2):
+        scores = score_generations(answers, scorer, 2, ("analysis",), asked)
+        assert [score.value for score in scores] == [pytest.approx(0.9)] * 5
+    assert len(opened) == 1 and len(server.bodies) == 5
 
 
 def test_an_answer_that_the_service_refuses_is_a_failure(scorer, server):

@@ -38,6 +38,16 @@ def test_a_local_classifier_is_known_by_its_content(name, part, bert):
         assert {key for key in before if before[key] != after[key]} == {part}
 
 
+def test_a_local_guard_is_known_by_its_content(tmp_path):
+    file = tmp_path / "guard.gguf"
+    settings = AuditConfig(scorer="llama_guard", scorer_models=(str(file),))
+    assert scorer_contents(settings) == {}
+    file.write_bytes(b"one")
+    before = scorer_contents(settings)[str(file)]
+    file.write_bytes(b"another")
+    assert set(before) == {"file"} and scorer_contents(settings)[str(file)] != before
+
+
 def test_a_detoxify_checkpoint_is_known_by_its_tokenizer_too(bert, tmp_path):
     folder, path = bert("base", ("toxic",)), tmp_path / "tiny.ckpt"
     config = {"arch": {"args": {"model_type": str(folder)}}}
