@@ -7,6 +7,7 @@ has the published weights.
 
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -129,6 +130,14 @@ def test_a_chat_model_is_refused(tmp_path):
         LlamaGuardScorer(str(tmp_path))
     with pytest.raises(ScorerUnavailable, match=r"audit.scorer_models: .*neither a folder"):
         LlamaGuardScorer(str(tmp_path / "nowhere"))
+
+
+def test_a_checkpoint_without_a_chat_template_is_refused(guard, tmp_path):
+    shutil.copytree(guard[0], tmp_path, dirs_exist_ok=True)
+    tokenizer(None).save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="the tokenizer has no chat template"):
+        LlamaGuardScorer(str(tmp_path))
 
 
 def test_an_answer_beyond_the_context_is_a_failure(scorer):
