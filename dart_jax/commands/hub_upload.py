@@ -91,9 +91,11 @@ def upload(folder: Path, name: str, public: bool, api: HfApi | None = None) -> s
         )
     # The library's errors are one or the other; offline, it raises a ConnectionError.
     except (OSError, HTTPError) as error:
+        refused = getattr(error, "response", None) is not None and error.response.status_code
+        why = ": the token may not write there" if refused in (401, 403) else ""
         raise UploadFailed(
-            f"--push {name}: {_first_line(error)}; the export is whole in {folder}. When that is "
-            f"mended, `hf upload {name} {folder}` sends it, or the same command with --overwrite"
+            f"--push {name}: {_first_line(error)}{why}; the export is whole in {folder}. When that "
+            f"is mended, `hf upload {name} {folder}` sends it, or the same command with --overwrite"
         ) from error
     return str(address)
 

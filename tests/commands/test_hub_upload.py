@@ -1,13 +1,12 @@
 """Uploading an export: what is refused before any work, what is listed, what the hub is asked."""
 
-from unittest.mock import create_autospec
-
 import pytest
 from huggingface_hub import HfApi
 
 from dart_jax.commands import export as export_command
 from dart_jax.commands.hub_upload import UploadFailed, check_name, listing, upload
 from dart_jax.settings import BadSetting
+from tests.loopback_hub import loopback_hub
 
 TOKEN = "hf_" + "s" * 34
 
@@ -22,12 +21,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def hub():
-    """A hub that has no repository; it takes no call that huggingface_hub's own would not."""
-    api = create_autospec(HfApi, instance=True)
-    api.create_repo.return_value = "https://huggingface.co/owner/name"
-    api.model_info.return_value.private = True
-    return api
+def hub(monkeypatch):
+    """A hub that has no repository yet, and a token for it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with loopback_hub() as hub:
+        yield hub
 
 
 @pytest.mark.parametrize("name", ["name", "a/b/c", "owner/", "own er/name", "owner/na--me", "/x"])
@@ -46,12 +45,31 @@ def test_the_list_has_each_file_its_size_and_who_sees_it(folder):
     assert "owner/name (public)" in listing(folder, "owner/name", public=True)
 
 
-def test_the_hub_is_asked_for_a_private_repository_with_these_files(hub, folder):
-    assert upload(folder, "owner/name", False, hub) == "https://huggingface.co/owner/name"
-    hub.create_repo.assert_called_once_with("owner/name", private=True, exist_ok=True)
-    [call] = hub.upload_folder.call_args_list
-    assert call.kwargs["repo_id"] == "owner/name" and call.kwargs["folder_path"] == folder
-    assert call.kwargs["allow_patterns"] == ["README.md", "adapter_model.safetensors"]
+def send(hub, folder, public=False):
+    return upload(folder, "owner/name", public, HfApi(endpoint=hub.url))
+
+
+def test_a_new_repository_is_private_and_has_the_files(hub, folder):
+    assert send(hub, folder) == f"{hub.url}/owner/name"
+    assert hub.private is True
+    assert hub.files == {"README.md": b"card", "adapter_model.safetensors": bytes(1234)}
+    assert set(hub.tokens) == {f"Bearer {TOKEN}"}
+
+
+def test_a_public_one_is_made_where_it_is_asked_for(hub, folder):
+    send(hub, folder, public=True)
+    assert hub.private is False and len(hub.files) == 2
+
+
+def test_weights_and_marks_of_an_earlier_export_go_and_other_files_stay(hub, folder):
+    hub.private = True
+    hub.files = {
+        "model-00002-of-00002.safetensors": b"",
+        "planted_faults.json": b"",
+        "LICENCE": b"l",
+    }
+    send(hub, folder)
+    assert sorted(hub.files) == ["LICENCE", "README.md", "adapter_model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -59,16 +77,18 @@ def test_the_hub_is_asked_for_a_private_repository_with_these_files(hub, folder)
     [(False, False, "everybody can see it; add --public"), (True, True, "exists and is private")],
 )
 def test_a_repository_that_others_see_otherwise_gets_nothing(private, public, message, hub, folder):
-    hub.model_info.return_value.private = private
+    hub.files, hub.private = {}, private
     with pytest.raises(UploadFailed, match=message):
-        upload(folder, "owner/name", public, hub)
-    hub.upload_folder.assert_not_called()
+        send(hub, folder, public)
+    assert hub.files == {}
 
 
-def test_a_public_one_is_made_where_it_is_asked_for(hub, folder):
-    hub.model_info.return_value.private = False
-    upload(folder, "owner/name", True, hub)
-    hub.create_repo.assert_called_once_with("owner/name", private=False, exist_ok=True)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_may_not_write_is_an_error_that_keeps_the_export(status, hub, folder, capsys):
+    hub.refuses = status
+    with pytest.raises(UploadFailed, match=rf"{status} .*may not write there.*{folder}") as caught:
+        send(hub, folder)
+    assert TOKEN not in str(caught.value) + str(capsys.readouterr())
 
 
 def test_without_a_connection_the_export_is_kept_and_no_token_is_told(folder, monkeypatch, capsys):

@@ -89,7 +89,8 @@ def test_a_fine_tuned_adapter_can_be_exported_with_a_card(tuned, tmp_path):
 
 def test_held_out_rows_are_measured_and_not_trained_on(settings, tmp_path):
     rows = [{"prompt": f"Which tea for guest {n}?", "completion": TEXT} for n in range(8)]
-    assert tune(settings, tmp_path, rows, "--sft.validation_share=0.25") == 0
+    options = ("--sft.validation_share=0.25", "--sft.validate_every=1", "--sft.early_stopping=9")
+    assert tune(settings, tmp_path, rows, *options) == 0
     log = read_jsonl(tmp_path / "run/distill/log.jsonl", LogLine)
     assert [line.examples for line in log] == [6, 6, 6]
     measured = read_validation(tmp_path / "run/distill")
@@ -98,6 +99,7 @@ def test_held_out_rows_are_measured_and_not_trained_on(settings, tmp_path):
     export(tmp_path / "run", None, "peft", tmp_path / "out")
     card = (tmp_path / "out/README.md").read_text()
     assert f"{measured[0].loss:.3f} before training, then by epoch {measured[1].loss:.3f}" in card
+    assert "in at most 3 epochs" in card and "training ended after 3 of at most 3 epochs" in card
 
 
 def test_a_run_that_held_nothing_back_is_repaired_and_exported(settings, tmp_path):
