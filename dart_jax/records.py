@@ -166,21 +166,6 @@ class RejectedTarget(_Record):
 
 
 @dataclass(frozen=True)
-class PlantedFault(_Record):
-    """A fault that was planted in a distill target on purpose, after its quality control.
-
-    Attributes:
-        sentence: The sentence that was added; '' for omits, which takes one away.
-    """
-
-    question_id: str
-    benchmark: str
-    type: DriftType
-    severity: Severity
-    sentence: str
-
-
-@dataclass(frozen=True)
 class PredictedLabel(_Record):
     """The conclusion that a teacher comes to by itself, used in place of the gold label.
 
@@ -340,6 +325,10 @@ class DriftCase(_Record):
 
     Attributes:
         delta: score(candidate) - score(baseline), in [-1, 1].
+        benchmark: The question's; '' in files of earlier versions, as the next three are None.
+        baseline_score, candidate_score: Harm scores by the scorer that screened the pair.
+        agreement: Share of the judge's opinions that name this type and severity, 0.5 or 1; None
+            without a judge.
     """
 
     question_id: str
@@ -350,6 +339,10 @@ class DriftCase(_Record):
     type: DriftType
     severity: Severity
     passage: str = ""
+    benchmark: str = ""
+    baseline_score: float | None = None
+    candidate_score: float | None = None
+    agreement: float | None = None
 
 
 @cache

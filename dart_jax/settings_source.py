@@ -71,7 +71,7 @@ def _prepared(
             raise BadSetting(f"{before}there is no setting {key}{did_you_mean(key, types)}")
 
         if is_dataclass(hints[name]):
-            value = _mapping(value, f"{before}{key}")
+            value = _mapping(value, hints[name], f"{before}{key}")
             value = _prepared(hints[name], value, before, f"{key}.", types)
         elif takes_list(hints[name]) and isinstance(value, str):
             value = _as_list(value, hints[name])
@@ -79,13 +79,18 @@ def _prepared(
     return prepared
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    """A section's settings, parsed if they are given as the text of a mapping."""
+def _mapping(value: Any, section: type, where: str) -> Mapping[str, Any]:
+    """A section's settings, parsed if they are given as the text of a mapping.
+
+    One word is that of each setting, where the section says that it may be (`one_for_all`).
+    """
     if isinstance(value, str):
         try:
             value = load_yaml(value)
         except yaml.YAMLError as error:
             raise BadSetting(f"{where}: {' '.join(str(error).split())}") from error
+    if isinstance(value, str) and getattr(section, "one_for_all", False):
+        return dict.fromkeys(field_types(section), value)
     if not isinstance(value, Mapping):
         given = "nothing" if value is None else shown(value)
         raise BadSetting(f"{where}: {given} is not field: value")

@@ -74,6 +74,8 @@ def settings(tiny_model, judge):
             "judge.base_url": judge.url,
             "judge.api_key_env": "NO_SUCH_KEY",
             "repair.epochs": 1,
+            # The scorer, so that the judge is asked in the audits alone.
+            "repair.require_safer": "scorer",
             "evaluate.bootstrap_samples": 50,
             # Two more programs to compile for every run; test_auto_tau.py has them.
             "evaluate.first_tokens": 0,

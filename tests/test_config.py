@@ -12,6 +12,7 @@ from dart_jax.chat.config import LimitsConfig
 from dart_jax.config import STAGES, DartConfig, make_parser, parse, parse_stages
 from dart_jax.settings import BadSetting
 from dart_jax.sft.config import LossConfig
+from dart_jax.teach.config import SaferConfig
 
 ROOT = Path(__file__).parents[1]
 FIELDS = [
@@ -29,6 +30,7 @@ LOSSES = [
     for stage in ("sft", "repair")
     for field in dataclasses.fields(LossConfig)
 ]
+SAFER = [("repair.require_safer", field) for field in dataclasses.fields(SaferConfig)]
 FIXED = {
     "run": {"name", "root", "seed"},
     "data": {"suite", "dir", "split_by", "max_train", "max_test"},
@@ -52,7 +54,9 @@ def unspaced(text):
 
 
 @pytest.mark.parametrize(
-    ("section", "field"), FIELDS + LIMITS + LOSSES, ids=lambda part: getattr(part, "name", part)
+    ("section", "field"),
+    FIELDS + LIMITS + LOSSES + SAFER,
+    ids=lambda part: getattr(part, "name", part),
 )
 def test_help_explains_every_setting(section, field, help_text):
     classes = type(attrgetter(section)(DartConfig())).__mro__[:-1]  # all but object
@@ -250,3 +254,31 @@ SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
 def test_shipped_configurations_load(path):
     config, _, _ = parse([f"--config={path}"])
     assert config.run.name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("given", "rules"),
+    [
+        ("none", ("none", "none", "none")),
+        ("{omits: judge, elaborates: scorer}", ("scorer", "auto", "judge")),
+    ],
+)
+def test_one_word_may_stand_for_all_settings_of_a_section(given, rules, yaml):
+    config, _, resolved = parse([f"--repair.require_safer={given}"])
+    assert config.repair.require_safer == SaferConfig(*rules)
+    for text in (f"repair: {{require_safer: {given}}}", resolved):
+        assert parse([yaml(text)])[0] == config
+    over = parse([yaml("repair: {require_safer: {omits: judge}}"), "--repair.require_safer=scorer"])
+    assert over[0].repair.require_safer == SaferConfig("scorer", "scorer", "scorer")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--repair.require_safer=jugde"], "elaborates: jugde; give auto, scorer, judge or none"),
+        (["--repair.require_safer=[none]"], "repair.require_safer: [none] is not field: value"),
+        (["--repair.loss=focal"], "repair.loss: focal is not field: value"),
+    ],
+)
+def test_other_words_and_sections_are_refused(args, message):
+    assert message in refuse(args)

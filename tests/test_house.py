@@ -23,6 +23,7 @@ FLOORS = (
         "csv_table",
         "extras",
         "machine",
+        "own_code",
         "processes",
         "records",
         "run_dir",

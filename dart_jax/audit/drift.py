@@ -7,8 +7,8 @@ both come from the test prompts.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dart_jax.audit.screen import Pair, listed
 from dart_jax.records import (
@@ -46,6 +46,16 @@ def drift_cases(pairs: Iterable[Pair], outcomes: Sequence[Outcome]) -> list[Drif
     if unknown:
         raise ValueError(f"outcomes of unknown pairs: {listed(unknown)}")
     return [_case(by_key[_outcome_key(verdict)], verdict) for verdict in _confirmed(outcomes)]
+
+
+def with_benchmarks(
+    cases: Iterable[DriftCase], questions: Mapping[str, Question]
+) -> list[DriftCase]:
+    """Put the benchmark of each case's question, by id, into the case."""
+    named = []
+    for case in cases:
+        named.append(replace(case, benchmark=questions[case.question_id].benchmark))
+    return named
 
 
 def severity_of_delta(delta: float, bins: Sequence[float]) -> Severity | None:
@@ -269,7 +279,18 @@ def _case(pair: Pair, verdict: Verdict) -> DriftCase:
         type=verdict.type,
         severity=verdict.severity,
         passage=verdict.passage,
+        baseline_score=pair.baseline_score,
+        candidate_score=pair.candidate_score,
+        agreement=_agreement(verdict),
     )
+
+
+def _agreement(verdict: Verdict) -> float | None:
+    """Share of a judge's opinions that name the verdict's type and severity; None without any."""
+    if not verdict.opinions:
+        return None
+    told = [(opinion.type, opinion.severity) for opinion in verdict.opinions]
+    return told.count((verdict.type, verdict.severity)) / len(told)
 
 
 def _key(pair: Pair) -> str:

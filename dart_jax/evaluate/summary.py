@@ -163,6 +163,8 @@ class RunSummary:
         frontier: M0 with parts of M_int's adapter, ascending; empty where not asked for.
         collateral: What the repair changed in answers that had not drifted; None where nothing was
             repaired, and in a file of an earlier version.
+        rejects_by_type: Number of rejected repair targets by cycle's stage, reason and type of
+            drift; empty in summaries of earlier versions.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -190,6 +192,7 @@ class RunSummary:
     planted: Planted | None
     frontier: list[FrontierPoint] = field(default_factory=list)
     collateral: Collateral | None = None
+    rejects_by_type: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)

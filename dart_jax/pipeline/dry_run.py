@@ -80,7 +80,10 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
 
 
 def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate | None]]:
-    """Estimate each stage that is asked for and due, by its name; None if it asks no service."""
+    """Estimate each stage that is asked for and due, by its name; None if it asks no service.
+
+    A repair may ask two: the teacher, and the judge about what the teacher wrote.
+    """
     due = due_stages(run, stages)
     with TemporaryDirectory() as folder, stored_answers(run.folder / STORE) as stored:
         imagined = ImaginedRun(run.config, Path(folder), stored)
@@ -90,33 +93,48 @@ def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate |
                 cases = planned.cycle.path("audit/drift_cases.jsonl")
                 copy_path(run.folder / cases, imagined.folder / cases)
 
-            estimate = _estimate(run, imagined, planned, is_known=planned is due[0])
+            found = _estimates(run, imagined, planned, is_known=planned is due[0])
             if planned.stage in stages:
-                yield planned.name, estimate
+                for estimate in found or [None]:
+                    yield planned.name, estimate
 
 
-def _estimate(
+_ROLES = {"teach": ["teacher"], "repair": ["teacher", "judge"]}
+
+
+def _estimates(
     run: Run, imagined: ImaginedRun, planned: PlannedStage, is_known: bool
-) -> Estimate | None:
-    """Put the imagined run through a stage.
+) -> list[Estimate]:
+    """Put the imagined run through a stage; one estimate for each service that it asks.
 
     Args:
         is_known: Whether all stages before it are done.
     """
     sections = {"teacher": run.config.teacher, "judge": run.config.judge}
     services = [role for role, config in sections.items() if config.provider in PRESETS]
-    role = "teacher" if planned.stage in ("teach", "repair") else "judge"
+    asked = [role for role in _ROLES.get(planned.stage, ["judge"]) if role in services]
     # Whoever judges, a service may be asked for repairs of what the audit finds.
-    if planned.ask is None or not (role in services or (services and planned.stage == "audit")):
-        return None
+    if planned.ask is None or not (asked or (services and planned.stage == "audit")):
+        return []
 
     chats = _chats(imagined, planned, most=True)
-    if role not in services or not chats:
-        return None
-
     # What models will have answered is never known: they answer within the stages.
-    least = _chats(imagined, planned, most=False) if is_known and role == "teacher" else []
-    config, most = sections[role], sum(chat.sent for chat in chats)
+    least = _chats(imagined, planned, most=False) if is_known and "teacher" in asked else []
+    found = []
+    for role in asked:
+        of_role = [chat for chat in chats if chat.role == role]
+        # What the judge sees of a repair, the teacher has yet to write.
+        least_of_role = [chat for chat in least if chat.role == role == "teacher"]
+        if of_role:
+            found.append(_estimate(role, sections[role], of_role, least_of_role))
+    return found
+
+
+def _estimate(
+    role: str, config: ServiceConfig, chats: list[CountingChat], least: list[CountingChat]
+) -> Estimate:
+    """Sum up what a service was asked, at most and at least."""
+    most = sum(chat.sent for chat in chats)
     prompt_tokens = sum(chat.prompt_tokens for chat in chats)
     completion_tokens = most * config.max_tokens
     return Estimate(

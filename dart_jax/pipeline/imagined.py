@@ -25,10 +25,18 @@ from dart_jax.model.config import ModelConfig
 from dart_jax.model.load import Model
 from dart_jax.pipeline.prompt_tokens import UNKNOWN, UNKNOWN_OF_M0, prompt_counter
 from dart_jax.prompts.conclusion import conclusion_line
-from dart_jax.records import Decision, Generation, Question, StopReason, write_text
+from dart_jax.records import (
+    Decision,
+    DriftType,
+    Generation,
+    Question,
+    StopReason,
+    write_text,
+)
 from dart_jax.run_dir import ResultFile, RunConfig, RunDir
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
+from dart_jax.teach.config import SaferConfig
 
 StoredAnswers = Callable[[str], dict[str, Any] | None]
 
@@ -76,7 +84,7 @@ class ImaginedRun(Run):
         """Open a service that counts what it is asked."""
         config = self.config.teacher if role == "teacher" else self.config.judge
         count, _ = prompt_counter(config.model)
-        self.chats.append(CountingChat(self, config, self._stored, count))
+        self.chats.append(CountingChat(self, role, config, self._stored, count))
         yield self.chats[-1]
 
     def results(self, file: str, record_type: type) -> ResultFile:
@@ -106,8 +114,14 @@ def _imagined(config: DartConfig) -> DartConfig:
         is_local = section.provider in ("local", GUARD)
         services[role] = replace(section, provider="openai") if is_local else section
 
+    # Which types of drift there will be is not known: all are treated as the one asked most about.
+    rules = [config.repair.require_safer.rule(t, config.audit.asks_judge) for t in DriftType]
+    most = next(rule for rule in ("judge", "scorer", "none") if rule in rules)
+    repair = replace(config.repair, require_safer=SaferConfig(most, most, most))
+
     # Forced decisions need the model, and ask no service.
-    return replace(config, audit=audit, evaluate=replace(config.evaluate, forced=False), **services)
+    evaluate = replace(config.evaluate, forced=False)
+    return replace(config, audit=audit, repair=repair, evaluate=evaluate, **services)
 
 
 @dataclass
@@ -115,11 +129,13 @@ class CountingChat:
     """A `ChatModel` that sends nothing, and replies as it leads to most requests, or least.
 
     Attributes:
+        role: `teacher` or `judge`.
         sent, prompt_tokens: Requests that would be sent, and tokens of their prompts.
         stored: Requests that would not be, since the true run has their answers.
     """
 
     run: ImaginedRun
+    role: str
     config: ServiceConfig
     stored_answer: StoredAnswers
     count: Callable[[ChatRequest], int]
@@ -154,6 +170,8 @@ class CountingChat:
         self.sent += 1
         self.prompt_tokens += self.count(request)
         if request.json_schema is not None:
+            if not self.run.most:
+                return _NO_DRIFT
             # An invalid verdict is asked for again: valid at the last attempt only, most is sent.
             return _verdict(request, is_valid=self._rounds == self.config.attempts)
         # Labels are asked for by the questions' own ids, targets by ids made of their prompts.
@@ -161,6 +179,11 @@ class CountingChat:
         if not self.run.most:
             return UNKNOWN if is_label else _target(request, is_whole=True)
         return _target(request, is_whole=self._rounds > self.config.correction_rounds)
+
+
+_NO_DRIFT = json.dumps(
+    {"reason": "", "passage": "", "worse": "neither", "type": None, "severity": None}
+)
 
 
 def _target(request: ChatRequest, is_whole: bool) -> str:
@@ -179,7 +202,7 @@ def _verdict(request: ChatRequest, is_valid: bool) -> str:
     """Find the text worse that is not M0's; an invalid verdict lacks the severity."""
     shown = request.messages[-1]["content"]
     # The text that stands last has the last of the signs: M0's there makes the first the
-    # candidate's.
+    # candidate's. A repair is beside a text of M_int, and worse in one order: it is sent back.
     worse = "first" if shown.rfind(UNKNOWN_OF_M0) > shown.rfind(UNKNOWN) else "second"
     severity = "moderate" if is_valid else ""
     fault = {"worse": worse, "type": "elaborates", "severity": severity}

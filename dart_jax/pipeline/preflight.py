@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from dart_jax.audit.config import GUARD
@@ -13,11 +14,12 @@ from dart_jax.generate.decode import check_room
 from dart_jax.model.load import Model, outline, resolve_path
 from dart_jax.model.sharding import make_mesh
 from dart_jax.processes import on_all, on_primary
-from dart_jax.sft.token_losses import token_loss
+from dart_jax.sft.token_losses import token_loss, uses_weights
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import check_auto_tau
 from dart_jax.stages.services import check_service
+from dart_jax.teach.case_weight import case_weight
 
 
 def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
@@ -31,6 +33,13 @@ def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
         raise ValueError(
             "audit.mode planted: decides by the words of planted faults, and this run plants none; "
             "set plant.share above 0, or another audit.mode"
+        )
+    safer = config.repair.require_safer
+    wanted = [name for name, rule in vars(safer).items() if rule == "judge"]
+    if wanted and not config.audit.asks_judge:
+        raise ValueError(
+            f"repair.require_safer.{wanted[0]}: judge; audit.mode {config.audit.mode} asks none: "
+            "set it to scorer or none, or audit.mode to screen_then_judge or judge_all"
         )
 
 
@@ -49,9 +58,24 @@ def check_settings(run: Run, stages: Sequence[str]) -> None:
 
 
 def _check_losses(run: Run) -> None:
-    """A function of one's own is imported and traced; a name that is none is refused."""
+    """Import and trace custom losses and weights; raise if a name cannot be imported.
+
+    Warns where drift cases would be weighted twice.
+    """
     token_loss(run.config.sft.loss, "sft.loss")
-    token_loss(run.config.repair.loss, "repair.loss")
+    repair = run.config.repair
+    loss = token_loss(repair.loss, "repair.loss")
+    case_weight(repair)
+
+    # Copies of an oversampled example weigh 1 each.
+    is_weighted = repair.weighs_unequally and repair.weighting == "loss"
+    if loss is not None and is_weighted and repair.epochs and uses_weights(loss):
+        print(
+            f"warning: repair.loss.fn {repair.loss.fn} uses tokens.weights, by which the step "
+            "multiplies each token's loss anyway: drift cases are weighted twice. Leave them out "
+            "of the function, or set repair.severity_weights uniform",
+            file=sys.stderr,
+        )
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

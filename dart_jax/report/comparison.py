@@ -131,5 +131,7 @@ def _row(run: ComparedRun) -> dict[str, Any]:
 
 def _weighting(repair: Mapping[str, Any]) -> str:
     """Say how severity becomes a weight, as the configuration does: by name or by numbers."""
+    if repair.get("weight_fn"):
+        return repair["weight_fn"]
     weights = repair["severity_weights"]
     return weights if isinstance(weights, str) else "/".join(f"{weight:g}" for weight in weights)

@@ -93,6 +93,8 @@ def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
         del shown["scorer"]  # a default that is not used
         shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
         shown["screen_by"] = _public_scorer(section["screen_by"])
+    if section.get("weight_fn"):
+        del shown["severity_weights"]
 
     return shown
 

@@ -9,6 +9,7 @@ from dart_jax.chat.usage import Usage
 from dart_jax.evaluate.findings import mostly_unparseable
 from dart_jax.evaluate.models import MODELS, SEVERITIES
 from dart_jax.evaluate.summary import RunSummary
+from dart_jax.records import DriftType
 from dart_jax.report import figures
 from dart_jax.report.document import (
     Block,
@@ -138,13 +139,35 @@ def _reject_blocks(summary: RunSummary) -> list[Block]:
     for row in rows:
         row |= {name: row.get(name, 0) for name in names}
 
+    title = "Rejected targets by reason and benchmark"
+    return [_reject_table("rejects", title, rows, names), *_reject_type_blocks(summary)]
+
+
+def _reject_type_blocks(summary: RunSummary) -> list[Block]:
+    """Tabulate repairs that were rejected, by reason and the type of drift to repair."""
+    if not summary.judges_types:
+        return []
+    types = [type.value for type in DriftType]
+    rows: list[dict[str, Any]] = []
+    for stage, reasons in summary.rejects_by_type.items():
+        for reason, counts in reasons.items():
+            of_types = {name: counts.get(name, 0) for name in types}
+            total = sum(counts.values())
+            rows.append({"stage": stage, "reason": reason, "questions": total, **of_types})
+    if not rows:
+        return []
+    title = "Rejected repairs by reason and type of drift"
+    return [_reject_table("rejects_by_type", title, rows, types)]
+
+
+def _reject_table(name: str, title: str, rows: list[dict[str, Any]], groups: list[str]) -> Table:
     columns = (
         Column("stage", "stage"),
         Column("reason", "reason"),
         Column("questions", "questions", "count"),
-        *(Column(name, name, "count") for name in names),
+        *(Column(group, group, "count") for group in groups),
     )
-    return [Table("rejects", "Rejected targets by reason and benchmark", columns, rows)]
+    return Table(name, title, columns, rows)
 
 
 def cost(summary: RunSummary, usage: Mapping[str, Usage]) -> Section:

@@ -29,6 +29,7 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
     ),
     "repair": (
         "severity_weights",
+        "weight_fn",
         "weighting",
         "mass",
         "max_weight_share",
@@ -37,6 +38,7 @@ _ESSENTIALS: dict[str, tuple[str, ...]] = {
         "epochs",
         "max_steps",
         "learning_rate",
+        "require_safer",
         "loss",
     ),
     "plant": (),
@@ -56,6 +58,8 @@ def essential_settings(config: Mapping[str, Any]) -> Table:
         values = dict(config[section])
         if values.get("scorers"):
             del values["scorer"]  # a default that is not used
+        if values.get("weight_fn"):
+            del values["severity_weights"]
         shown = {key: values[key] for key in keys or values if key in values}
         rows.append({"section": section, "settings": listed(shown)})
     return Table("settings", "Essential settings", _SECTION_COLUMNS, rows)
@@ -98,6 +102,10 @@ def value_words(value: Any) -> str:
         return "null"
     if isinstance(value, Mapping) and "fn" in value:
         return loss_words(value)
+    if isinstance(value, Mapping):
+        words = [f"{key} {value_words(item)}" for key, item in value.items()]
+        # One word where it stands for all, as it may be given.
+        return words[0].split()[-1] if len(set(value.values())) == 1 else " ".join(words)
     if isinstance(value, list | tuple):
         return " ".join(str(item) for item in value)
     return str(value)

@@ -33,19 +33,14 @@ trained on here.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dart_jax.run_dir import hash_path
+from dart_jax.own_code import code_file, code_hash, import_function, place
 from dart_jax.sft.config import LossConfig
 from dart_jax.sft.examples import SOURCES
 
@@ -163,7 +158,7 @@ def token_loss(config: LossConfig, key: str = "loss") -> TokenLoss | None:
         return TokenLoss(config, _cross_entropy)
     if config.fn == "focal":
         return TokenLoss(config, _Focal(config.focal_gamma))
-    custom_loss = TokenLoss(config, _import(config.fn, f"{key}.fn"))
+    custom_loss = TokenLoss(config, import_function(config.fn, f"{key}.fn", "cross_entropy, focal"))
     _check_shape(custom_loss, f"{key}.fn")
     return custom_loss
 
@@ -171,10 +166,29 @@ def token_loss(config: LossConfig, key: str = "loss") -> TokenLoss | None:
 def loss_identity(config: LossConfig) -> dict[str, Any]:
     """Identify a loss: by its settings, and by the text of the file that a custom one is in."""
     loss = token_loss(config)
-    module = sys.modules.get(getattr(getattr(loss, "fn", None), "__module__", ""))
     is_custom = loss is not None and "." in config.fn
-    code = hash_path(Path(module.__file__)) if is_custom and module.__file__ else None
-    return {**config.identity(), "code": code}
+    return {**config.identity(), "code": code_hash(loss.fn) if is_custom else None}
+
+
+def uses_weights(loss: TokenLoss) -> bool:
+    """Tell whether a loss depends on how much the tokens weigh, beyond whether they weigh at all.
+
+    The step multiplies each token's loss by its weight anyway. Tried on tokens of every source and
+    severity, once with each of two weights that a severity may have.
+    """
+    sources, severities = jnp.indices((len(SOURCES), 5))
+    each = 0.3 + 0.1 * sources + 0.05 * severities
+    reference = each[:, ::-1] if loss.needs_reference else None
+    kl = 0.1 * each if loss.needs_reference else None
+
+    def values(weights: Array) -> Array:
+        segments = jnp.ones_like(sources)
+        return loss.fn(Tokens(each, reference, kl, weights, sources, severities, segments))
+
+    weights = 1.0 + (sources + severities) % 4
+    # Reversed along both axes, so that weights change places within rows and between them.
+    others = weights[::-1, ::-1] + 1.0
+    return not bool(jnp.array_equal(values(weights), values(others), equal_nan=True))
 
 
 def _cross_entropy(tokens: Tokens) -> Array:
@@ -188,64 +202,19 @@ class _Focal(NamedTuple):
         return focal(tokens.cross_entropy, self.gamma)
 
 
-def _import(name: str, key: str) -> Callable[[Tokens], Array]:
-    """Import a custom loss; raises ValueError if the name cannot be imported or called."""
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise ValueError(
-            f"{key}: {name!r} is none of cross_entropy, focal, or a function of your own as "
-            "module.function"
-        )
-
-    # Python puts it there for `python -m`, but not for the installed command.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        function = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{key}: {name}: cannot import {module}{_place(error)}: {error}; modules are looked "
-            "for in the current directory and among what is installed"
-        ) from error
-    except Exception as error:  # a module of the user's own may raise anything
-        what = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
-        raise ValueError(f"{key}: {name}: cannot import {module}{_place(error)}: {what}") from error
-
-    if not callable(function):
-        raise ValueError(f"{key}: {name}: module {module} has no function {attribute}")
-    return function
-
-
-def _place(error: Exception, file: str = "") -> str:
-    """` (file, line n)` of the user's code that an error comes from; '' where it never began.
-
-    Args:
-        file: Where that code is known to be; '' takes the innermost.
-    """
-    if isinstance(error, SyntaxError):
-        return f" ({error.filename}, line {error.lineno})"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        is_theirs = frame.filename != __file__ and "importlib" not in frame.filename
-        if frame.filename == file or (not file and is_theirs):
-            return f" ({frame.filename}, line {frame.lineno})"
-    return ""
-
-
 def _check_shape(loss: TokenLoss, key: str) -> None:
     """Trace the function on two rows of three tokens; raises ValueError for what it must not do."""
     floats = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     ints = jax.ShapeDtypeStruct((2, 3), jnp.int32)
     reference = floats if loss.needs_reference else None
     tokens = Tokens(floats, reference, reference, floats, ints, ints, ints)
-    module = sys.modules.get(getattr(loss.fn, "__module__", ""))
-    file = getattr(module, "__file__", None) or ""
 
     try:
         values = jax.eval_shape(loss.fn, tokens)
     except Exception as error:  # a function of the user's own may raise anything
         hint = "" if loss.needs_reference else "; what is None needs loss.reference: true"
         raise ValueError(
-            f"{key}: {loss.config.fn} fails on tokens [2, 3]{_place(error, file)}: "
+            f"{key}: {loss.config.fn} fails on tokens [2, 3]{place(error, code_file(loss.fn))}: "
             f"{type(error).__name__}: {error}{hint}"
         ) from error
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dart_jax.audit.drift import check_held_out, drift_cases
+from dart_jax.audit.drift import check_held_out, drift_cases, with_benchmarks
 from dart_jax.audit.noise_floor import TAU
 from dart_jax.data.splits import take
 from dart_jax.processes import on_primary
@@ -108,7 +108,7 @@ def execute(run: Run, cycle: Cycle = FIRST) -> None:
 
 
 def _write_cases(run: Run, found: Audit, cycle: Cycle) -> None:
-    cases = drift_cases(found.pairs, found.outcomes)
+    cases = with_benchmarks(drift_cases(found.pairs, found.outcomes), run.questions)
     write_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), cases)
     counts = found.counts()
     path = run.folder / cycle.path("audit/summary.json")

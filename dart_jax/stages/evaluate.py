@@ -25,6 +25,7 @@ from dart_jax.evaluate.summary import (
 )
 from dart_jax.processes import on_primary
 from dart_jax.records import (
+    DriftCase,
     Generation,
     Outcome,
     PredictedLabel,
@@ -67,7 +68,7 @@ from dart_jax.stages.measuring import (
 )
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
-from dart_jax.stages.targets import reject_counts
+from dart_jax.stages.targets import reject_counts, reject_types
 from dart_jax.summaries import read_json
 from dart_jax.teach.labels import LabelSummary, label_summary
 from dart_jax.teach.planted import PLANTED, UNPLANTED, read_planting
@@ -251,6 +252,7 @@ def _summary(
         repair=repair,
         cycles=_cycle_results(run, found),
         rejects=rejects,
+        rejects_by_type=_rejects_by_type(run),
         labels=_labels(run),
         m_dart_is_m_int=not repair,
         distill_only=config.repair.epochs == 0,
@@ -299,6 +301,16 @@ def _reject_files(run: Run) -> dict[str, str]:
     """By the step's name in the report."""
     repairs = {c.stage_name("repair"): c.path("repair/rejected.jsonl") for c in _cycles(run)}
     return {"distill": "teach/rejected.jsonl", **repairs}
+
+
+def _rejects_by_type(run: Run) -> dict[str, dict[str, dict[str, int]]]:
+    """Count each cycle's rejected repair targets by reason and type of drift."""
+    counts = {}
+    for cycle in _cycles(run):
+        rejected = read_jsonl(run.folder / cycle.path("repair/rejected.jsonl"), RejectedTarget)
+        cases = read_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), DriftCase)
+        counts[cycle.stage_name("repair")] = reject_types(rejected, cases)
+    return counts
 
 
 def _cycle_results(run: Run, found: Measured) -> list[CycleResult]:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dart_jax.audit.drift import check_held_out
+from dart_jax.audit.drift import check_held_out, with_benchmarks
 from dart_jax.processes import on_primary
-from dart_jax.records import DriftCase, Target, read_jsonl, write_jsonl, write_text
+from dart_jax.records import DriftCase, DriftType, Target, read_jsonl, write_jsonl, write_text
 from dart_jax.run_dir import hash_path
 from dart_jax.set_aside import remove
 from dart_jax.sft.examples import Example, pair_up, tokenize
@@ -22,6 +22,7 @@ from dart_jax.sft.loop import train
 from dart_jax.sft.metrics import LogLine
 from dart_jax.sft.packing import planned_batches
 from dart_jax.sft.token_losses import loss_identity
+from dart_jax.stages.auditing import judge_input
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST, Cycle
 from dart_jax.stages.providers import own_texts
@@ -32,9 +33,12 @@ from dart_jax.stages.targets import (
     validation_ids,
 )
 from dart_jax.stages.teach import teacher_input
+from dart_jax.teach.case_weight import case_weight, weight_fn_inputs
+from dart_jax.teach.from_file import check_rationales
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
     check_weighting,
+    configured_weights,
     drifted_targets,
     mix_replay,
     repair_requests,
@@ -49,7 +53,6 @@ from dart_jax.teach.weighting import (
     scaled,
     weight_level,
 )
-from dart_jax.teach.writer import check_rationales
 
 OUTPUTS = (
     "repair/targets.jsonl",
@@ -84,17 +87,47 @@ def inputs(run: Run, cycle: Cycle = FIRST) -> dict[str, Any]:
         "repair": {**run.config.repair.identity(), "loss": loss},
         "lora": run.section("lora"),
         "sft": sft,
+        **_safer_inputs(run, cycle),
+        **weight_fn_inputs(run.config.repair),
     }
 
 
+def _safer_inputs(run: Run, cycle: Cycle) -> dict[str, Any]:
+    """Say who decides that repairs are safer, by the types of drift that occur.
+
+    Nothing where the scorer decides on all of them, as it did before one could choose, so that
+    such runs stay as they are.
+    """
+    if run.config.repair.epochs == 0:
+        return {}
+    # A sweep's plan asks before there are any: each type may then occur.
+    types = set(DriftType)
+    path = run.folder / cycle.path("audit/drift_cases.jsonl")
+    if path.exists():
+        types = {case.type for case in read_jsonl(path, DriftCase)}
+
+    require, has_judge = run.config.repair.require_safer, run.config.audit.asks_judge
+    rules = {type.value: require.rule(type, has_judge) for type in DriftType if type in types}
+    deciding = set(rules.values())
+    if deciding <= {"scorer"}:
+        return {}
+    judge = {"judge": judge_input(run)} if "judge" in deciding else {}
+    return {"safer by": rules, **judge}
+
+
 def check(run: Run, cycle: Cycle = FIRST) -> None:
-    """Raises ValueError for drift cases that may not be repaired, or that the teacher cannot.
+    """Raises ValueError for drift cases that may not be repaired or weighed, or that the teacher
+    cannot repair.
 
     MissingRationale is one: the suite is the teacher, and has no safer text for a question.
     """
     config = run.config
     cases = on_primary(lambda: _cases(run, cycle))
-    ids = [case.question_id for case in cases] if config.repair.epochs else []
+    cases = cases if config.repair.epochs else []
+    weigh = case_weight(config.repair)
+    for case in cases:
+        weigh(case)
+    ids = [case.question_id for case in cases]
     if config.audit.protocol == "heldout":
         check_held_out("in the repair set (protocol heldout)", ids, run.splits["test"])
     if config.teacher.provider == "file":
@@ -103,7 +136,9 @@ def check(run: Run, cycle: Cycle = FIRST) -> None:
 
 
 def _cases(run: Run, cycle: Cycle) -> list[DriftCase]:
-    return read_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), DriftCase)
+    cases = read_jsonl(run.folder / cycle.path("audit/drift_cases.jsonl"), DriftCase)
+    # Audits of earlier versions left them out.
+    return with_benchmarks(cases, run.questions)
 
 
 def execute(run: Run, cycle: Cycle = FIRST) -> None:
@@ -126,7 +161,8 @@ def ask(run: Run, cycle: Cycle = FIRST) -> list[Target]:
     questions, unlabelled = label_questions(run, asked, folder)
     by_id = {question.id: question for question in questions}
     labelled = [case for case in cases if case.question_id in by_id]
-    requests = repair_requests(labelled, by_id, run.config.repair)
+    has_judge = run.config.audit.asks_judge
+    requests = repair_requests(labelled, by_id, run.config.repair, has_judge)
     accepted, rejected = collect_targets(run, requests, folder, unlabelled)
     print(f"{len(accepted)} repairs accepted, {len(rejected)} rejected", flush=True)
     return accepted
@@ -164,7 +200,9 @@ def _write_training_set(
         check_copies(targets, training)
 
     report = weight_report(targets, training)
-    check_weighting(report, config.weights, level, sampled, config.mass)
+    own = config.weight_fn is not None
+    expected = configured_weights(repairs, cases, config) if own else config.weights
+    check_weighting(report, expected, level, sampled, config.mass)
     if config.mass is not None:
         report["mass"] = {"of_replay": config.mass, "factor": factor}
     if config.loss.needs_drifted:

@@ -9,7 +9,7 @@ from typing import Any
 from dart_jax.audit.scorer_contents import scorer_contents
 from dart_jax.data.splits import hold_out
 from dart_jax.processes import progress
-from dart_jax.records import PredictedLabel, Question, RejectedTarget, Target
+from dart_jax.records import DriftCase, PredictedLabel, Question, RejectedTarget, Target
 from dart_jax.stages.context import Run
 from dart_jax.stages.providers import make_targets, predict_labels
 from dart_jax.teach.labels import with_labels, without_label
@@ -110,9 +110,23 @@ def reject_counts(
     rejected: Sequence[RejectedTarget], questions: Mapping[str, Question]
 ) -> dict[str, dict[str, int]]:
     """Rejected targets by the code of the rule that their last attempt broke, and by benchmark."""
+    return _counts(rejected, {id: question.benchmark for id, question in questions.items()})
+
+
+def reject_types(
+    rejected: Sequence[RejectedTarget], cases: Sequence[DriftCase]
+) -> dict[str, dict[str, int]]:
+    """Rejected repair targets by the code of that rule, and by the type of drift to repair."""
+    return _counts(rejected, {case.question_id: case.type.value for case in cases})
+
+
+def _counts(
+    rejected: Sequence[RejectedTarget], group_of: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    """Count by code and by what each question belongs to; the most frequent code comes first."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for target in rejected:
         code = target.reasons[-1].split(":")[0]
-        counts[code][questions[target.question_id].benchmark] += 1
+        counts[code][group_of[target.question_id]] += 1
     by_total = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
     return {code: dict(sorted(found.items())) for code, found in by_total}

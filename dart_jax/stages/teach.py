@@ -15,11 +15,11 @@ from dart_jax.stages.context import Run
 from dart_jax.stages.providers import own_texts
 from dart_jax.stages.targets import collect_targets, label_questions, reject_counts
 from dart_jax.teach.distill import distill_requests
+from dart_jax.teach.from_file import check_rationales
 from dart_jax.teach.planted import PLANTED, TARGETS, UNPLANTED
 from dart_jax.teach.planting import plant_faults
 from dart_jax.teach.reading import VERSION
 from dart_jax.teach.rules import RULE_TEXTS
-from dart_jax.teach.writer import check_rationales
 
 # Targets before faults are planted in them, so that a stopped stage plants none twice.
 CLEAN = "clean_targets.jsonl"

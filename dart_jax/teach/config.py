@@ -1,9 +1,10 @@
 """Settings of the teacher and of the repair stage."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from dart_jax.chat.config import ServiceConfig
+from dart_jax.records import DriftType
 from dart_jax.settings import (
     BadSetting,
     Count,
@@ -128,6 +129,43 @@ class PlantConfig:
             raise BadSetting(f"plant.benchmarks: {shown(self.benchmarks)}; name each one once")
 
 
+SaferRule = Literal["auto", "scorer", "judge", "none"]
+
+
+@dataclass(frozen=True)
+class SaferConfig:
+    """Who decides that a repair is safer than the rationale that it replaces, by type of drift.
+
+    One word in the section's place stands for all types. The paper has no such rule.
+
+    Attributes:
+        elaborates: scorer (the audit's scorer rates the repair lower), judge (the audit's judge finds it worse in neither order) or none; auto is judge where the audit has one, else scorer.
+        normalizes: The same; auto likewise.
+        omits: The same; auto is judge where the audit has one, else none: a text that names a harm scores higher than one that leaves it out.
+    """
+
+    one_for_all: ClassVar[bool] = True
+
+    elaborates: SaferRule = "auto"
+    normalizes: SaferRule = "auto"
+    omits: SaferRule = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "require_safer")
+
+    def rule(self, type: DriftType, has_judge: bool) -> str:
+        """Find the rule for repairs of a type of drift: `scorer`, `judge` or `none`.
+
+        Args:
+            has_judge: Whether the audit asks a judge, which `auto` depends on.
+        """
+        chosen = getattr(self, type.value)
+        if chosen != "auto":
+            return chosen
+        without_judge = "none" if type is DriftType.OMITS else "scorer"
+        return "judge" if has_judge else without_judge
+
+
 @dataclass(frozen=True)
 class RepairConfig:
     """Settings of the training on confirmed drift cases.
@@ -135,6 +173,7 @@ class RepairConfig:
     Attributes:
         cycles: Maximal number of rounds of audit and repair; a round that repairs nothing is the last. The paper has one.
         severity_weights: Weight of minor, moderate, severe and extreme cases: linear (1, 2, 3, 4, the paper's), uniform (1, 1, 1, 1), quadratic (1, 4, 9, 16), exponential (1, 2, 4, 8), or four numbers from 1e-6 to 1e6 such as [1, 1, 2, 8].
+        weight_fn: A function of your own in place of severity_weights, as module.function, importable from the current directory: it gets a drift case and returns its weight, from 1e-6 to 1e6.
         weighting: Where the weight acts: loss (each example's loss times its weight) or oversample (that many copies of the example at weight 1; a fraction by systematic sampling, so that the expected number is the weight; more steps an epoch).
         mass: For comparing weights at equal mass: all weights of repairs are multiplied by one factor, so that their sum is this many times that of the replayed targets (which weigh 1 each) or, where none is replayed, this many times the number of repairs. Null: the weights as they are. Not together with max_weight_share, which would change the mass again.
         max_weight_share: Greatest share of the repair set's whole weight, replay included, that a single example may hold, such as 0.05; heavier ones are cut to one common weight, so that no severity weighs less than a milder one. In a set of fewer than 1/share examples all then weigh the same. Null: no limit.
@@ -143,6 +182,7 @@ class RepairConfig:
         epochs: Number of passes over the repair set; 0 repairs nothing, so that M_DART is M_int (distill only).
         max_steps: Maximal number of optimizer steps, which the learning rate's rise and fall are fitted to; what would come in later steps is not trained on. Null: all steps of the epochs.
         learning_rate: Peak learning rate of the repair training, above 0.
+        require_safer: Who decides that a repair target is safer than the drifted rationale: auto, scorer, judge or none, for all types of drift or by type.
         loss: The loss of a token in the repair stage.
     """
 
@@ -151,6 +191,7 @@ class RepairConfig:
         Literal["linear", "uniform", "quadratic", "exponential"]
         | tuple[LossWeight, LossWeight, LossWeight, LossWeight]
     ) = "linear"
+    weight_fn: Name | None = None
     weighting: Literal["loss", "oversample"] = "loss"
     mass: LossWeight | None = None
     max_weight_share: PositiveShare | None = None
@@ -159,11 +200,18 @@ class RepairConfig:
     epochs: Natural = 2
     max_steps: Count | None = None
     learning_rate: Positive = 1e-4
+    require_safer: SaferConfig = field(default_factory=SaferConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         check_fields(self, "repair")
         self.loss.check("repair.loss", "toxicity_weight")
+        if self.weight_fn is not None and self.severity_weights != "linear":
+            raise BadSetting(
+                f"repair.weight_fn: {self.weight_fn}; it takes the place of "
+                f"repair.severity_weights, which is {shown(self.severity_weights)}: set one of the "
+                "two back (weight_fn null, severity_weights linear)"
+            )
         if self.mass is not None and self.max_weight_share is not None:
             raise BadSetting(
                 f"repair.mass: {self.mass}; repair.max_weight_share would cut the weights that add "
@@ -181,11 +229,22 @@ class RepairConfig:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that can change one repair; the number of cycles is left out."""
+        """Return the settings that can change one repair; the number of cycles is left out.
+
+        The caller adds the rules of `require_safer` for the types of drift that occur, and the
+        text of `weight_fn`.
+        """
         settings = asdict(self)
         # More cycles come after those that are done, and change nothing in them.
-        del settings["cycles"]
+        del settings["cycles"], settings["require_safer"]
+        if self.weight_fn is None:
+            del settings["weight_fn"]  # as before there was such a setting
         return settings
+
+    @property
+    def weighs_unequally(self) -> bool:
+        """Tell whether drift cases may have different weights."""
+        return self.weight_fn is not None or len(set(self.weights)) > 1
 
     @property
     def weights(self) -> tuple[float, ...]:

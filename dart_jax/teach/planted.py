@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from dart_jax.records import DriftType, PlantedFault, Severity, Target, read_jsonl, write_text
+from pydantic import ConfigDict
+
+from dart_jax.records import DriftType, Severity, Target, read_jsonl, write_text
 from dart_jax.summaries import read_json, to_pretty_json
 
 TARGETS = "teach/targets.jsonl"
@@ -28,6 +31,23 @@ class DealtFault:
 
     type: DriftType
     severity: Severity
+
+
+@dataclass(frozen=True)
+class PlantedFault:
+    """A fault that was planted in a distill target on purpose, after its quality control.
+
+    Attributes:
+        sentence: The sentence that was added; '' for omits, which takes one away.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    question_id: str
+    benchmark: str
+    type: DriftType
+    severity: Severity
+    sentence: str
 
 
 @dataclass(frozen=True)

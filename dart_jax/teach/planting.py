@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.prompts.planted import HARM_PHRASE, names_harm, planted_sentences
-from dart_jax.records import DriftType, PlantedFault, Question, Severity, Target, WeightSpan, digest
+from dart_jax.records import DriftType, Question, Severity, Target, WeightSpan, digest
 from dart_jax.settings import BadSetting
 from dart_jax.teach.config import PlantConfig
-from dart_jax.teach.planted import DealtFault, UnplantedFault
+from dart_jax.teach.planted import DealtFault, PlantedFault, UnplantedFault
 from dart_jax.teach.quality import sentence_spans
 
 

@@ -50,20 +50,13 @@ class Violation:
 
     Attributes:
         code: Stable name under which violations are counted: `empty`, `thinking`, `no_conclusion`,
-            `wrong_conclusion`, `sentences`, `quote`, `copied_example`, `harm_not_named` or
-            `not_safer`.
+            `wrong_conclusion`, `sentences`, `quote`, `copied_example`, `harm_not_named` or one
+            of `teach.safer`.
         rule: One line that tells the writer what to do instead.
     """
 
     code: str
     rule: str
-
-
-NOT_SAFER = Violation(
-    "not_safer",
-    "a harm classifier rates your explanation no lower than the faulty one; write it in calmer"
-    " and more neutral words",
-)
 
 
 def check_target(completion: str, question: Question) -> Violation | None:

@@ -1,5 +1,6 @@
 """Repair targets, their severity weights, and the check that these reach training (stage III)."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 from dart_jax.prompts.conclusion import analysis_text
 from dart_jax.prompts.templates import repair_messages
 from dart_jax.records import DriftCase, Question, Severity, Target, digest
+from dart_jax.teach.case_weight import case_weight, severity_weight
 from dart_jax.teach.config import RepairConfig
 from dart_jax.teach.writer import TargetRequest
 
@@ -18,32 +20,21 @@ class WeightingHadNoEffect(RuntimeError):
     """The examples do not carry the weights that their severities call for."""
 
 
-def severity_weight(severity: Severity, weights: Sequence[float]) -> float:
-    """Look up the loss weight of a severity.
+def repair_requests(
+    cases: Iterable[DriftCase],
+    questions_by_id: Mapping[str, Question],
+    config: RepairConfig,
+    has_judge: bool = False,
+) -> list[TargetRequest]:
+    """Make one request for each confirmed drift case, with its weight.
 
     Args:
-        weights: Weights from minor to extreme (paper: 1, 2, 3, 4).
+        has_judge: Whether the audit asks a judge, who may then be asked about repairs, too.
 
     Raises:
-        ValueError: The weights are not four positive finite numbers.
+        ValueError: A case names an unknown question, or `repair.weight_fn` fails on one.
     """
-    if len(weights) != len(Severity) or not all(math.isfinite(w) and w > 0 for w in weights):
-        raise ValueError(
-            f"repair.severity_weights {tuple(weights)}: give four positive numbers, for minor,"
-            " moderate, severe and extreme"
-        )
-    # Severities count from 1.
-    return float(weights[severity - 1])
-
-
-def repair_requests(
-    cases: Iterable[DriftCase], questions_by_id: Mapping[str, Question], config: RepairConfig
-) -> list[TargetRequest]:
-    """Make one request for each confirmed drift case, weighted by its severity.
-
-    Raises:
-        ValueError: A case names an unknown question.
-    """
+    weigh = case_weight(config)
     requests = []
     for case in cases:
         if case.question_id not in questions_by_id:
@@ -54,9 +45,10 @@ def repair_requests(
             question=question,
             messages=repair_messages(question, case),
             stage="repair",
-            weight=severity_weight(case.severity, config.weights),
+            weight=weigh(case),
             severity=case.severity,
             drifted=case.candidate_text,
+            safer=config.require_safer.rule(case.type, has_judge),
         )
         requests.append(request)
 
@@ -125,20 +117,34 @@ def weight_report(
     return report
 
 
+def configured_weights(
+    repairs: Iterable[Target], cases: Iterable[DriftCase], config: RepairConfig
+) -> dict[str, list[float]]:
+    """List the weights that the repaired cases call for, by severity, whatever targets weigh."""
+    case_of = {case.question_id: case for case in cases}
+    weigh = case_weight(config)
+    found: dict[str, list[float]] = {name: [] for name in _names()}
+    for target in repairs:
+        found[_name(target)].append(weigh(case_of[target.question_id]))
+    return found
+
+
 def check_weighting(
     report: WeightReport,
-    weights: Sequence[float],
+    weights: Sequence[float] | Mapping[str, Sequence[float]],
     level: float = math.inf,
     sampled: bool = False,
     mass: float | None = None,
 ) -> None:
-    """Raise unless each severity's mass is its count times its configured weight.
+    """Raise unless each severity's mass is that of its configured weights.
 
     With `repair.mass`, it is that times the factor that the counts and the configured weights
     call for. Replay counts at weight 1. This guards against weights that are lost on the way, for
     example in a later de-duplication. Equal weights pass when the masses are the counts.
 
     Args:
+        weights: Of the four severities, each of which counts once for each of its examples; or of
+            the cases, by severity (`configured_weights`).
         level: The level that weights were cut to (`weighting.weight_level`).
         sampled: Whether masses are numbers of copies, which miss the expected mass by less than 1.
         mass: `repair.mass`.
@@ -146,18 +152,18 @@ def check_weighting(
     Raises:
         WeightingHadNoEffect: A mass differs; the message has the whole table.
     """
-    expected = {severity.name.lower(): severity_weight(severity, weights) for severity in Severity}
+    expected = dict(weights) if isinstance(weights, Mapping) else _by_count(report, weights)
     factor = 1.0 if mass is None else _expected_factor(report, expected, mass)
-    for name, weight in expected.items():
-        expected[name] = min(weight * factor, level)
-    expected["replay"] = min(1.0, level)
+    for name, of_severity in expected.items():
+        expected[name] = [min(weight * factor, level) for weight in of_severity]
+    expected["replay"] = [min(1.0, level)] * report["replay"]["examples"]
 
     wrong = []
     rows = []
     for name, row in report.items():
-        expected_mass = row["examples"] * expected[name]
+        expected_mass = math.fsum(expected[name])
         # Only fractional weights are drawn; a whole one has exactly that number of copies.
-        is_drawn = sampled and not float(expected[name]).is_integer()
+        is_drawn = sampled and not all(float(weight).is_integer() for weight in expected[name])
         tolerance = 1 - 1e-6 if is_drawn else 0.0
         if not math.isclose(row["weight"], expected_mass, rel_tol=1e-6, abs_tol=tolerance):
             wrong.append(name)
@@ -172,11 +178,21 @@ def check_weighting(
         raise WeightingHadNoEffect(f"severity weights did not arrive for {wrong}; {table}")
 
 
-def _expected_factor(report: WeightReport, weights: Mapping[str, float], mass: float) -> float:
-    """Find the factor of `repair.mass` from counts alone, whatever the targets weigh."""
-    counts = {name: report[name]["examples"] for name in weights}
-    configured = math.fsum(counts[name] * weight for name, weight in weights.items())
-    base = report["replay"]["examples"] or sum(counts.values())
+def _by_count(report: WeightReport, weights: Sequence[float]) -> dict[str, list[float]]:
+    """List each severity's weight as often as it has examples."""
+    found = {}
+    for severity in Severity:
+        name = severity.name.lower()
+        found[name] = [severity_weight(severity, weights)] * report[name]["examples"]
+    return found
+
+
+def _expected_factor(
+    report: WeightReport, weights: Mapping[str, Sequence[float]], mass: float
+) -> float:
+    """Find the factor of `repair.mass` from configured weights, whatever the targets weigh."""
+    configured = math.fsum(itertools.chain.from_iterable(weights.values()))
+    base = report["replay"]["examples"] or sum(map(len, weights.values()))
     return mass * base / configured if configured else 1.0
 
 

@@ -8,7 +8,7 @@ first, and decides after.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from string import Template
 
@@ -18,9 +18,10 @@ from dart_jax.records import Question, RejectedTarget, digest
 from dart_jax.teach.reading import Unreadable, read_question
 from dart_jax.teach.writer import (
     IsSafer,
+    JudgeRepairs,
     TargetRequest,
     TargetResult,
-    find_violation,
+    find_violations,
     make_target,
     with_conclusion,
 )
@@ -42,8 +43,26 @@ class _Form:
     phrasings: dict[str, tuple[Template, ...]]
 
 
+@dataclass
+class _Draft:
+    """A request, the completions that are still to be tried, and what came of the others."""
+
+    request: TargetRequest
+    untried: list[str]
+    reasons: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    result: TargetResult | None = None
+
+    def reject(self) -> None:
+        """Give up, with all reasons."""
+        id, stage = self.request.question.id, self.request.stage
+        self.result = RejectedTarget(id, stage, self.reasons, self.texts)
+
+
 def rule_targets(
-    requests: Sequence[TargetRequest], is_safer: IsSafer | None = None
+    requests: Sequence[TargetRequest],
+    is_safer: IsSafer | None = None,
+    judge: JudgeRepairs | None = None,
 ) -> list[TargetResult]:
     """Write targets by rule, under the same quality control as every other teacher.
 
@@ -52,13 +71,38 @@ def rule_targets(
 
     Args:
         requests: Requests of either stage for labelled questions; their messages are not used.
-        is_safer: As for `writer.write_targets`.
+        is_safer, judge: As for `writer.write_targets`.
 
     Returns:
         One result for each request, in their order. A question that the rules cannot read is a
         `RejectedTarget` of code `unreadable`, which names the missing part.
     """
-    return [_rule_target(request, is_safer) for request in requests]
+    drafts = [_draft(request) for request in requests]
+    pending = [draft for draft in drafts if draft.result is None]
+    while pending:
+        texts = [draft.untried.pop(0) for draft in pending]
+        completions = []
+        for draft, text in zip(pending, texts, strict=True):
+            completions.append(with_conclusion(text, draft.request.question))
+
+        # All at once, since a judge is asked about many pairs faster than about one after another.
+        proposals = [
+            (d.request, completion) for d, completion in zip(pending, completions, strict=True)
+        ]
+        violations = find_violations(proposals, is_safer, judge)
+        for draft, text, completion, violation in zip(
+            pending, texts, completions, violations, strict=True
+        ):
+            if violation is None:
+                draft.result = make_target(draft.request, completion, provider="rules", attempts=0)
+                continue
+            draft.reasons.append(f"{violation.code}: {violation.rule}")
+            draft.texts.append(text)
+            if not draft.untried:
+                draft.reject()
+        pending = [draft for draft in pending if draft.result is None]
+
+    return [draft.result for draft in drafts]
 
 
 def rationales(question: Question) -> list[str]:
@@ -94,23 +138,15 @@ def harm_sentence(question: Question) -> str:
     return _load_form(read_question(question).form).harm
 
 
-def _rule_target(request: TargetRequest, is_safer: IsSafer | None) -> TargetResult:
-    question = request.question
+def _draft(request: TargetRequest) -> _Draft:
+    """Write the texts that may be tried: a distill target's first phrasing, a repair's others."""
     try:
-        texts = rationales(question)
+        texts = rationales(request.question)
     except Unreadable as error:
-        return RejectedTarget(question.id, request.stage, [f"unreadable: {error}"], [""])
-
-    reasons = []
-    texts = texts[:1] if request.stage == "distill" else texts[1:]
-    for text in texts:
-        completion = with_conclusion(text, question)
-        violation = find_violation(request, completion, is_safer)
-        if violation is None:
-            return make_target(request, completion, provider="rules", attempts=0)
-        reasons.append(f"{violation.code}: {violation.rule}")
-
-    return RejectedTarget(question.id, request.stage, reasons, texts)
+        draft = _Draft(request, [], [f"unreadable: {error}"], [""])
+        draft.reject()
+        return draft
+    return _Draft(request, texts[:1] if request.stage == "distill" else texts[1:])
 
 
 @cache

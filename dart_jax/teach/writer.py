@@ -1,8 +1,8 @@
 """Label-conditioned targets: a teacher writes them, and those that break a rule go back to it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dart_jax.chat.protocol import ChatFailure, ChatModel, ChatReply, ChatRequest, Message
@@ -13,19 +13,15 @@ from dart_jax.records import Question, RejectedTarget, Severity, Target, WeightS
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.quality import (
     MAX_SENTENCES,
-    NOT_SAFER,
     Violation,
     check_copy,
     check_harm,
     check_target,
     first_sentences,
 )
+from dart_jax.teach.safer import COMPARED, JUDGE_FAILED, NOT_SAFER
 
 TargetResult = Target | RejectedTarget
-
-
-class MissingRationale(ValueError):
-    """The suite has no rationale for a question."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class TargetRequest:
         weight: The target's loss weight.
         severity: Severity of the drift to repair; None for distill.
         drifted: The rationale to repair; None for distill.
+        safer: Who compares the target with `drifted`: scorer, judge or none (`teach.safer`).
         spans: Token weights within the suite's own text; a text by a teacher has none.
     """
 
@@ -48,12 +45,24 @@ class TargetRequest:
     weight: float = 1.0
     severity: Severity | None = None
     drifted: str | None = None
+    safer: str = "scorer"
     spans: tuple[WeightSpan, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """Tell whether the judge compares what is written with the drifted rationale."""
+        return self.drifted is not None and self.safer == "judge"
 
 
 IsSafer = Callable[[TargetRequest, str], bool]
 """Says whether a text scores lower on the audit's harm scorer than the rationale that its request
 asks to repair."""
+
+Proposal = tuple[TargetRequest, str]
+"""A request, and the completion that a teacher has written for it."""
+
+JudgeRepairs = Callable[[Sequence[Proposal]], Sequence[Violation | None]]
+"""Has the audit's judge compare repairs with what they replace, many at once."""
 
 
 @dataclass
@@ -72,11 +81,42 @@ class _Draft:
 
         A target that is no safer is sent back once, whatever the number of other corrections.
         """
-        if code == NOT_SAFER.code:
+        if code == JUDGE_FAILED:
+            # Another text would not mend the judge.
+            return False
+        if code in COMPARED:
             # The fault at hand is among the reasons already.
-            return sum(reason.startswith(f"{code}:") for reason in self.reasons) == 1
+            return sum(reason.split(":")[0] in COMPARED for reason in self.reasons) == 1
         self.corrections_left -= 1
         return self.corrections_left >= 0
+
+    def settle(self, text: str, completion: str, violation: Violation | None, by: str) -> None:
+        """Accept a completion, or note the rule that it breaks and prepare the next attempt.
+
+        Args:
+            text: The answer as the teacher wrote it.
+            by: The teacher's name.
+        """
+        if violation is None:
+            # Rewritten with the plain line, since a teacher may have put markdown around its own.
+            completion = with_conclusion(completion, self.request.question)
+            attempts = len(self.reasons) + 1
+            self.result = make_target(self.request, completion, by, attempts)
+            return
+
+        reply = {"role": "assistant", "content": text}
+        self.messages = (*self.messages, reply, correction_message(violation.rule))
+        self.fail(violation.code, violation.rule, text)
+
+    def fail(self, code: str, reason: str, text: str) -> None:
+        """Note a fault; reject the request where no attempt is left."""
+        self.reasons.append(f"{code}: {reason}")
+        self.texts.append(text)
+        if not self.may_try_again(code):
+            request = self.request
+            self.result = RejectedTarget(
+                request.question.id, request.stage, self.reasons, self.texts
+            )
 
 
 def write_targets(
@@ -86,6 +126,7 @@ def write_targets(
     *,
     force_conclusion: bool = False,
     is_safer: IsSafer | None = None,
+    judge: JudgeRepairs | None = None,
     on_result: Callable[[TargetResult], None] | None = None,
 ) -> list[TargetResult]:
     """Have a teacher write targets, with up to `config.correction_rounds` corrections each.
@@ -104,6 +145,7 @@ def write_targets(
             which are too small to know when to stop, and may be cut off; the sentences that are
             kept are still checked.
         is_safer: Compares a repair target with the rationale that it repairs.
+        judge: Compares those that the judge is to decide on, after each round.
         on_result: Called with each result once decided, so that it can be saved at once.
 
     Returns:
@@ -113,68 +155,40 @@ def write_targets(
     pending = drafts
     while pending:
         by_id = _name_drafts(pending)
+        to_judge: list[tuple[_Draft, str, str]] = []
 
-        # The default binds this round's drafts: the next round replaces the variable.
-        def settle(answer: ChatReply | ChatFailure, by_id=by_id) -> None:
-            draft = by_id[answer.id]
-            _advance(draft, answer, chat.name, force_conclusion, is_safer)
+        def keep(draft: _Draft) -> None:
             if draft.result is not None and on_result is not None:
                 on_result(draft.result)
 
+        # The defaults bind this round's drafts: the next round replaces the variables.
+        def settle(answer: ChatReply | ChatFailure, by_id=by_id, to_judge=to_judge) -> None:
+            draft = by_id[answer.id]
+            if isinstance(answer, ChatFailure):
+                # The messages stay as they are: there is no text to correct.
+                draft.fail("request_failed", answer.reason, "")
+            else:
+                text, question = answer.text, draft.request.question
+                completion = _forced(text, question) if force_conclusion else text
+                violation = find_violation(draft.request, completion, is_safer)
+                if violation is None and judge is not None and draft.request.is_judged:
+                    to_judge.append((draft, text, completion))
+                else:
+                    draft.settle(text, completion, violation, chat.name)
+            keep(draft)
+
         chat_requests = [_chat_request(id, by_id[id], config, force_conclusion) for id in by_id]
         chat.complete(chat_requests, on_result=settle)
+
+        # Not within `settle`: a service cannot be asked while another one is answering.
+        proposals = [(draft.request, completion) for draft, _, completion in to_judge]
+        violations = judge(proposals) if proposals else []
+        for (draft, text, completion), violation in zip(to_judge, violations, strict=True):
+            draft.settle(text, completion, violation, chat.name)
+            keep(draft)
         pending = [draft for draft in pending if draft.result is None]
 
     return [draft.result for draft in drafts]
-
-
-def file_targets(
-    requests: Sequence[TargetRequest],
-    rationales: dict[str, str],
-    is_safer: IsSafer | None = None,
-) -> list[TargetResult]:
-    """Make targets of the suite's own rationales, under the same quality control.
-
-    The text of an unlabelled question is taken as it is, without conclusion line or control.
-
-    Args:
-        requests: Requests of either stage; their messages are not used.
-        rationales: Analysis text, without conclusion line, by question id; for an unlabelled
-            question its completion.
-        is_safer: As for `write_targets`; a file cannot be asked again.
-
-    Raises:
-        MissingRationale: A question has no rationale.
-    """
-    check_rationales([request.question.id for request in requests], rationales)
-    return [
-        _file_target(request, rationales[request.question.id], is_safer) for request in requests
-    ]
-
-
-def check_rationales(question_ids: Iterable[str], rationales: Mapping[str, str]) -> None:
-    """Raise MissingRationale unless each question has a text."""
-    missing = [id for id in question_ids if id not in rationales]
-    if missing:
-        raise MissingRationale(
-            f"{len(missing)} questions have no rationale, the first is {missing[0]};"
-            " teacher.provider file takes the suite's own texts (mini has them for both stages, a"
-            " suite jsonl or hub may have completions for distill): set teacher.provider to rules"
-            " for the suite difference_awareness, to local or openai otherwise"
-        )
-
-
-def _file_target(request: TargetRequest, rationale: str, is_safer: IsSafer | None) -> TargetResult:
-    completion = rationale
-    violation = None
-    if request.question.condition is not None:
-        completion = with_conclusion(rationale, request.question)
-        violation = find_violation(request, completion, is_safer)
-    if violation is not None:
-        reason = f"{violation.code}: {violation.rule}"
-        return RejectedTarget(request.question.id, request.stage, [reason], [rationale])
-    target = make_target(request, completion, provider="file", attempts=0)
-    return replace(target, spans=request.spans)
 
 
 def _name_drafts(drafts: Sequence[_Draft]) -> dict[str, _Draft]:
@@ -201,8 +215,13 @@ def _chat_request(id: str, draft: _Draft, config: TeacherConfig, may_be_cut: boo
 def find_violation(
     request: TargetRequest, completion: str, is_safer: IsSafer | None
 ) -> Violation | None:
-    """Return the first rule that a completion breaks; the scorer comes last."""
+    """Return the first rule that a completion breaks; the scorer comes last, if it decides.
+
+    An unlabelled question's text is its own, and breaks none.
+    """
     question, turns = request.question, request.messages
+    if question.condition is None:
+        return None
     # The request's messages: those of a draft also hold the teacher's own rejected texts.
     examples = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     violation = check_target(completion, question) or check_copy(completion, examples)
@@ -210,45 +229,29 @@ def find_violation(
         return violation
 
     violation = check_harm(completion, question)
+    if violation is not None or is_safer is None or request.safer != "scorer":
+        return violation
     # A text that names the harm again scores no lower than the one that left it out.
     restores_harm = asks_for_harm(question) and not names_harm(request.drifted)
-    if violation is not None or is_safer is None or restores_harm:
-        return violation
-    return None if is_safer(request, completion) else NOT_SAFER
+    is_good = restores_harm or is_safer(request, completion)
+    return None if is_good else NOT_SAFER
 
 
-def _advance(
-    draft: _Draft,
-    answer: ChatReply | ChatFailure,
-    provider: str,
-    force: bool,
-    is_safer: IsSafer | None,
-) -> None:
-    """Accept the answer, or note its fault and prepare the next attempt."""
-    question = draft.request.question
-    if isinstance(answer, ChatFailure):
-        # The messages stay as they are: there is no text to correct.
-        code = "request_failed"
-        draft.reasons.append(f"{code}: {answer.reason}")
-        draft.texts.append("")
-    else:
-        completion = _forced(answer.text, question) if force else answer.text
-        violation = find_violation(draft.request, completion, is_safer)
-        if violation is None:
-            # Rewritten with the plain line, since a teacher may have put markdown around its own.
-            completion = with_conclusion(completion, question)
-            attempts = len(draft.reasons) + 1
-            draft.result = make_target(draft.request, completion, provider, attempts)
-            return
+def find_violations(
+    proposals: Sequence[Proposal], is_safer: IsSafer | None, judge: JudgeRepairs | None
+) -> list[Violation | None]:
+    """Return the first rule that each completion breaks; the judge sees those that break none."""
+    violations = [find_violation(request, text, is_safer) for request, text in proposals]
+    to_judge = []
+    for index, (request, _) in enumerate(proposals):
+        if violations[index] is None and judge is not None and request.is_judged:
+            to_judge.append(index)
 
-        code = violation.code
-        draft.reasons.append(f"{code}: {violation.rule}")
-        draft.texts.append(answer.text)
-        reply = {"role": "assistant", "content": answer.text}
-        draft.messages = (*draft.messages, reply, correction_message(violation.rule))
-
-    if not draft.may_try_again(code):
-        draft.result = RejectedTarget(question.id, draft.request.stage, draft.reasons, draft.texts)
+    if to_judge:
+        judged = judge([proposals[index] for index in to_judge])
+        for index, violation in zip(to_judge, judged, strict=True):
+            violations[index] = violation
+    return violations
 
 
 def with_conclusion(text: str, question: Question) -> str:

@@ -19,10 +19,10 @@ from dart_jax.model.load import open_checkpoint
 from dart_jax.model.lora import merge_lora
 from dart_jax.model.peft_file import load_peft, load_peft_config, save_peft
 from dart_jax.model.weights import BadCheckpoint, load_params
-from dart_jax.records import DriftType, PlantedFault, Severity, Target, write_jsonl, write_text
+from dart_jax.records import DriftType, Severity, Target, write_jsonl, write_text
 from dart_jax.run_dir import RunBusy, RunDir, StaleStage, hash_path
 from dart_jax.settings import BadSetting
-from dart_jax.teach.planted import mark_model, read_mark, sum_up
+from dart_jax.teach.planted import PlantedFault, mark_model, read_mark, sum_up
 from tests.evaluate.conftest import made_up_summary
 from tests.tiny_model import random_adapter
 

@@ -82,9 +82,14 @@ def test_the_dry_run_of_every_stage(taught, tiny_model, server, capsys):
 
 
 def requests_of(printed: str) -> dict[str, str]:
-    """`8 to 32` by step."""
-    counted = re.compile(r"^(\w+): \w+ \w+ \S+: ([\d,]+(?: to [\d,]+)?) requests", re.MULTILINE)
-    return dict(counted.findall(printed))
+    """`8 to 32` by step; what a repair asks the judge is apart."""
+    line = re.compile(r"^(\w+): (\w+) \w+ \S+: ([\d,]+(?: to [\d,]+)?) requests", re.MULTILINE)
+    return {step(stage, role): count for stage, role, count in line.findall(printed)}
+
+
+def step(stage: str, role: str) -> str:
+    """Name what a stage asks a service: by the stage, or `repair judge`."""
+    return f"{stage} judge" if stage.startswith("repair") and role == "judge" else stage
 
 
 def test_the_dry_run_knows_cycles_predicted_labels_and_that_no_judge_is_asked(
@@ -134,7 +139,7 @@ def most_of(printed: str) -> dict[str, int]:
 def asked_by(folder: Path) -> dict[str, int]:
     """How many requests each stage of a run has sent."""
     usage = read_usage(folder / "usage.json").items()
-    return {account.split("/")[0]: spent.requests for account, spent in usage}
+    return {step(*account.split("/")): spent.requests for account, spent in usage}
 
 
 class Answering(Run):
@@ -161,10 +166,13 @@ def test_stages_ask_as_often_as_the_dry_run_says_at_most(taught, server, tmp_pat
             repair__cycles=2,
             evaluate__policy="both",
             evaluate__forced=False,
+            repair__require_safer="judge",
         )
     )
     main([*arguments, "--dry-run"])
     bounds = most_of(capsys.readouterr().out)
+    # Two texts of each case, in both orders, three attempts.
+    assert bounds["repair judge"] == bounds["repair_2 judge"] == 8 * 12
     server.behave = contrary(tmp_path)
     config, _, _ = parse(arguments)
     run = Answering(config, RunDir(config.run))
@@ -225,6 +233,13 @@ def test_the_dry_run_knows_the_drift_cases_of_a_finished_audit(taught, tmp_path,
     main([*arguments, "--dry-run"])
     asked = requests_of(capsys.readouterr().out)
     assert asked == {"repair": f"{cases} to {4 * cases}", "evaluate": "0 to 96"}
+
+    main([*arguments, "--repair.require_safer=auto", "--dry-run"])
+    asked = requests_of(capsys.readouterr().out)
+    judged = {"repair": f"{cases} to {4 * cases}", "repair judge": f"0 to {12 * cases}"}
+    assert asked == {**judged, "evaluate": "0 to 96"}
+    main([*arguments, "--repair.require_safer=none", "--dry-run"])
+    assert requests_of(capsys.readouterr().out)["repair"] == f"{cases} to {3 * cases}"
 
 
 @pytest.mark.parametrize("local", [True, False], ids=["tokenizer", "estimate"])

@@ -18,6 +18,7 @@ from dart_jax.sft.token_losses import (
     ratio_loss,
     token_loss,
     unlikelihood,
+    uses_weights,
 )
 
 P = jnp.array([0.01, 0.25, 0.5, 0.9, 0.999])
@@ -159,6 +160,19 @@ def counted(tokens):
 def several(tokens):
     return tokens.cross_entropy, tokens.weights
 
+def masked(tokens):
+    return jnp.where(tokens.weights > 0, tokens.cross_entropy, jnp.nan)
+
+def weighted(tokens):
+    return tokens.weights * tokens.cross_entropy
+
+def of_severe(tokens):
+    heavy = (tokens.severities == 3) & (tokens.weights > 2)
+    return tokens.cross_entropy + jnp.where(heavy, tokens.kl, 0.0)
+
+def shared(tokens):
+    return tokens.cross_entropy * tokens.weights / tokens.weights.sum()
+
 number = 3
 """
 
@@ -196,6 +210,21 @@ def test_what_is_no_loss_is_refused(fn, message, own):
 def test_own_loss_with_a_reference(own):
     assert token_loss(LossConfig(fn="own_losses.careful", reference=True)).needs_reference
     assert not token_loss(LossConfig(fn="own_losses.mine")).needs_reference
+
+
+@pytest.mark.parametrize(
+    ("fn", "uses"),
+    [
+        ("own_losses.mine", False),
+        ("own_losses.masked", False),
+        ("own_losses.weighted", True),
+        ("own_losses.of_severe", True),
+        ("own_losses.shared", True),
+        ("focal", False),
+    ],
+)
+def test_a_loss_that_weighs_tokens_itself_is_known(fn, uses, own):
+    assert uses_weights(token_loss(LossConfig(fn=fn, reference=True))) is uses
 
 
 def test_own_code_is_part_of_the_identity(own, tmp_path):

@@ -9,11 +9,12 @@ from dart_jax.commands.sweep.plan import stage_keys
 from dart_jax.config import parse
 from dart_jax.pipeline.preflight import check_stages
 from dart_jax.prompts.planted import HARM_REQUEST, find_planted
-from dart_jax.records import PlantedFault, Target, read_jsonl
+from dart_jax.records import Target, read_jsonl
 from dart_jax.run_dir import RunDir
 from dart_jax.settings import BadSetting
 from dart_jax.stages import teach
 from dart_jax.stages.context import Run
+from dart_jax.teach.planted import PlantedFault
 from dart_jax.train import main
 
 

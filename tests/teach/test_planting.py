@@ -22,9 +22,10 @@ from dart_jax.records import (
 )
 from dart_jax.settings import BadSetting
 from dart_jax.teach.config import PlantConfig
+from dart_jax.teach.from_file import file_targets
 from dart_jax.teach.planted import DealtFault, sum_up
 from dart_jax.teach.planting import deal_faults, plant_faults
-from dart_jax.teach.writer import TargetRequest, file_targets
+from dart_jax.teach.writer import TargetRequest
 
 HARM = "The harm at stake is exclusion from work."
 SEVERE = DealtFault(DriftType.ELABORATES, Severity.SEVERE)

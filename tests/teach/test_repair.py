@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from dart_jax.records import Condition, DriftCase, DriftType, Question, Severity, Target
+from dart_jax.teach.case_weight import severity_weight
 from dart_jax.teach.config import RepairConfig
+from dart_jax.teach.from_file import file_targets
 from dart_jax.teach.repair import (
     WeightingHadNoEffect,
     check_weighting,
     mix_replay,
     repair_requests,
-    severity_weight,
     weight_report,
 )
-from dart_jax.teach.writer import file_targets
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0)
 QUESTIONS = {

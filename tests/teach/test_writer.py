@@ -7,7 +7,8 @@ from dart_jax.data.mini_suite import load_mini
 from dart_jax.records import Condition, Question, RejectedTarget, Severity, Target
 from dart_jax.teach.config import TeacherConfig
 from dart_jax.teach.distill import distill_requests
-from dart_jax.teach.writer import MissingRationale, TargetRequest, file_targets, write_targets
+from dart_jax.teach.from_file import MissingRationale, file_targets
+from dart_jax.teach.writer import TargetRequest, write_targets
 
 GOOD = "These groups differ in law. The law names one of them."
 FINE = f"{GOOD}\nConclusion: YES"
