@@ -373,7 +373,7 @@ class _Batch:
         written = []
         for row, tokens in zip(self._rows, self._texts, strict=True):
             if row is not None:
-                text = self._model.tokenizer.decode(tokens).rstrip("\ufffd")
+                text = self._model.tokenizer.decode_answer(tokens).rstrip("\ufffd")
                 written.append(Continuation(row.id, row.adapter, tuple(tokens), text, None))
         return written
 
@@ -385,7 +385,7 @@ class _Batch:
             return None
 
         body = new[:-1] if is_eos else new
-        text = tokenizer.decode(body)
+        text = tokenizer.decode_answer(body)
         if is_eos:
             text = text.removesuffix(tokenizer.closing)
         stop = StopReason.EOS if is_eos else StopReason.LENGTH

@@ -106,21 +106,26 @@ class ChatTemplate:
         return self._render(messages, add_generation_prompt=False)
 
     @cached_property
-    def ending(self) -> str:
-        r"""Text that the template writes behind an assistant's answer, such as `<|im_end|>\n`.
+    def around(self) -> tuple[str, str]:
+        r"""Text that the template writes in front of an assistant's answer and behind it.
+
+        In front there is most often nothing. Mistral's `[/INST]` ends a prompt, and a blank follows
+        it where there is an answer. Behind it stands `<|im_end|>\n` or the like.
 
         Raises:
-            ValueError: The rendered conversation does not begin with the prompt and the answer.
+            ValueError: The rendered conversation does not begin with the prompt, white space if
+                any, and the answer.
         """
-        answered = self.prompt([_QUESTION]) + _ANSWER["content"]
+        prompt, answer = self.prompt([_QUESTION]), _ANSWER["content"]
         whole = self.conversation([_QUESTION, _ANSWER])
-        if not whole.startswith(answered):
+        opening, _, ending = whole.removeprefix(prompt).partition(answer)
+        if not whole.startswith(prompt) or opening.strip():
             raise ValueError(
                 f"{self._where}: the chat template rewrites the assistant's answer: with one it "
                 f"writes {whole!r}, which does not begin with the prompt and the answer, "
-                f"{answered!r}; change chat_template so that it does"
+                f"{prompt + answer!r}; change chat_template so that it does"
             )
-        return whole[len(answered) :]
+        return opening, ending
 
     @cached_property
     def frame(self) -> str:

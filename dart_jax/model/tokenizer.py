@@ -92,7 +92,8 @@ class ChatTokenizer:
             completion                            It is.   \n  <eot>
             decoded text                          It is.
 
-        If the template writes no control token behind an answer, EOS follows it directly.
+        So is white space that it writes between the prompt and the answer (`opening`). If the
+        template writes no control token behind an answer, EOS follows it directly.
 
         Args:
             row: Id of the question that the answer belongs to, for error messages.
@@ -102,7 +103,8 @@ class ChatTokenizer:
         """
         with _naming(row):
             # In one piece: a token may hold the end of the answer and the beginning of the closing.
-            return [*self._encode_text(text + self.closing).ids, self.end_of_turn]
+            whole = self._encode_text(self.opening + text + self.closing)
+            return [*whole.ids, self.end_of_turn]
 
     def completion_offsets(self, text: str) -> list[tuple[int, int]]:
         """Find the characters `text[start:end]` that each token of `encode_completion` stands for.
@@ -117,9 +119,12 @@ class ChatTokenizer:
                 f"{self.where}: token weights need a tokenizer that knows its tokens' places in "
                 "the text; add its tokenizer.json"
             )
-        end = len(text)
-        offsets = self._encode_text(text + self.closing).offsets
-        clipped = [(min(start, end), min(stop, end)) for start, stop in offsets]
+        begin, end = len(self.opening), len(text)
+        offsets = self._encode_text(self.opening + text + self.closing).offsets
+        clipped = [
+            (min(max(start - begin, 0), end), min(max(stop - begin, 0), end))
+            for start, stop in offsets
+        ]
         return [*clipped, (end, end)]
 
     def encode_text(self, text: str, row: str = "") -> list[int]:
@@ -133,10 +138,19 @@ class ChatTokenizer:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
+    def decode_answer(self, ids: Sequence[int]) -> str:
+        """Decode an answer, without what the template writes in front of one."""
+        return self.decode(ids).removeprefix(self.opening)
+
     @property
     def end_of_turn(self) -> int:
         """The first control token that the template writes behind an answer; without one, EOS."""
         return self._turn_end[1]
+
+    @property
+    def opening(self) -> str:
+        """White space that the template writes between a prompt and an answer; usually none."""
+        return self._template.around[0]
 
     @property
     def closing(self) -> str:
@@ -184,7 +198,7 @@ class ChatTokenizer:
     @cached_property
     def _turn_end(self) -> tuple[str, int]:
         """`closing` and `end_of_turn`."""
-        ending = self._template.ending
+        ending = self._template.around[1]
         written = self._control.first(ending)
         if written:
             return ending[: written.start()], self._control.ids[written.group()]

@@ -103,7 +103,7 @@ def _tokenize_one(
         completion = tokenizer.encode_completion(target.completion, row=id)
     else:
         # A model's own rationale, as far as it fits: its end of turn is no part of it.
-        rationale = tokenizer.encode_text(target.completion, row=id)
+        rationale = tokenizer.encode_text(tokenizer.opening + target.completion, row=id)
         completion = rationale[: max(max_length - len(prompt), 0)]
 
     weights = None

@@ -240,6 +240,22 @@ def test_what_the_template_writes_before_the_end_of_turn_is_no_text(chains, ids,
         assert (found.text, found.stop) == (text, StopReason.EOS)
 
 
+def test_what_the_template_writes_before_an_answer_is_no_text(chains, ids, tokenizer):
+    """`' ' + content`: the blank is a part of the answer's first token."""
+    hf = copy.deepcopy(tokenizer._tokenizer)
+    blank = "{{ ' ' if m.role == 'assistant' }}{{ m.content }}"
+    hf.chat_template = hf.chat_template.replace("{{ m.content }}", blank)
+    opening = ChatTokenizer(hf, "test")
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)
+    for chain, text in (
+        (["a", " are", " alike", "<eot>"], "are alike"),
+        (["a", "They", " are", "<eot>"], "They are"),
+    ):
+        model = dataclasses.replace(chains(chain), tokenizer=opening)
+        [found] = decode(model, {}, [Request("q", ids("a"))], config, seed=0)
+        assert (found.text, found.tokens) == (text, ids(*chain[1:-1]))
+
+
 def test_no_stop_before_the_least_number_of_tokens(writer, ids):
     """The second best token of this model is arbitrary; no stop token may be it."""
     config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=18)

@@ -84,9 +84,11 @@ def test_end_of_turn_is_eos_where_the_template_writes_none(build):
 
 
 def test_template_that_rewrites_the_answer(build):
-    """A blank before it, as Llama 2 has: a completion would not follow on the prompt."""
-    spaced = "{{ ' ' if m.role == 'assistant' }}{{ m.content }}"
-    tokenizer = build(BODY.replace("{{ m.content }}", spaced))
+    """A word before it: a completion would not follow on the prompt. For a blank, see
+    `test_turn_end`.
+    """
+    worded = "{{ 'is ' if m.role == 'assistant' }}{{ m.content }}"
+    tokenizer = build(BODY.replace("{{ m.content }}", worded))
     assert tokenizer.encode_prompt(TALK) == PROMPT
     with pytest.raises(ValueError, match="rewrites the assistant's answer"):
         tokenizer.encode_completion("yes")

@@ -71,6 +71,25 @@ def test_offsets_are_those_of_the_completion(ending, chat_tokenizer):
     assert offsets[-1] == (9, 9)
 
 
+def test_white_space_between_the_prompt_and_the_answer(chat_tokenizer, ids_of):
+    """Mistral's `[/INST]` ends a prompt, and a blank begins the answer, in whose first word it is.
+
+    Prompt and completion are the template's whole conversation, up to the end of turn.
+    """
+    tokenizer = chat_tokenizer(
+        "{% for m in messages %}{% if m.role == 'user' %}<head>{{ m.content }}</head>"
+        "{% else %}{{ ' ' + m.content + '<eos>' }}{% endif %}{% endfor %}"
+    )
+    assert (tokenizer.opening, tokenizer.closing) == (" ", "")
+    completion = tokenizer.encode_completion("It is so.")
+    whole = ids_of(tokenizer, "<head>is it so</head> It is so.<eos>")
+    assert tokenizer.encode_prompt(TALK) + completion == whole
+
+    offsets = tokenizer.completion_offsets("It is so.")
+    assert len(offsets) == len(completion)
+    assert "".join("It is so."[start:end] for start, end in offsets) == "It is so."
+
+
 def test_an_end_of_turn_that_is_not_called_special(chat_tokenizer):
     """Many fine-tunes add `<|im_end|>` as an ordinary token."""
     tokenizer = chat_tokenizer(template("\n<eot>\n"), added=["<eot>"])
