@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from dart_jax.commands.sweep.config import SweepRun
+from dart_jax.commands.sweep.plan import stage_keys
 from dart_jax.config import parse
 from dart_jax.data.mini_suite import load_mini
 from dart_jax.pipeline import preflight
@@ -104,3 +106,19 @@ def test_a_loss_that_weighs_once_more_is_warned_about(opened, settings, warned, 
     run = opened("--repair.loss.fn=own_weight.weighted", *settings.split())
     preflight._check_losses(run)
     assert ("drift cases are weighted twice" in capsys.readouterr().err) is warned
+
+
+def test_variants_of_a_sweep_share_all_but_the_repair(opened, settings, tmp_path):
+    """The scorer is the rule of these settings, so that naming it changes nothing."""
+    variants = (
+        {},
+        {"repair__weight_fn": "own_weight.log_severity"},
+        {"repair__require_safer": "none"},
+        {"repair__require_safer": "scorer"},
+    )
+    keys = []
+    for changes in variants:
+        config, _, resolved = parse(settings(tmp_path, **changes))
+        keys.append(stage_keys(SweepRun("v", 0, config, resolved)))
+    assert len({of_variant["audit"] for of_variant in keys}) == 1
+    assert len({of_variant["repair"] for of_variant in keys}) == 3
