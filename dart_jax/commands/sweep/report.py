@@ -50,8 +50,13 @@ def _folder(run: Any) -> Path:
 
 def _differing(runs: Sequence[Any]) -> list[str]:
     """Sections by which something is measured and in which variants differ."""
-    return [
-        section
-        for section in _MEASURED_BY
-        if len({json.dumps(run.config.to_dict()[section], default=str) for run in runs}) > 1
-    ]
+    configs = [run.config.to_dict() for run in runs]
+    for config in configs:
+        # A frontier measures further models, and nothing else in another way.
+        config["evaluate"].pop("frontier", None)
+
+    differing = []
+    for section in _MEASURED_BY:
+        if len({json.dumps(config[section], default=str) for config in configs}) > 1:
+            differing.append(section)
+    return differing
