@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import SUPPRESS, Namespace
 
 from dart_jax.audit.config import GUARD, AuditConfig, JudgeConfig
+from dart_jax.chat.config import ServiceConfig
 from dart_jax.cli import error_message
 from dart_jax.command_line import CommandParser, take_settings
 from dart_jax.data.config import DataConfig
@@ -26,6 +27,9 @@ from dart_jax.teach.config import PlantConfig, RepairConfig, TeacherConfig
 
 STAGES = ("teach", "distill", "audit", "repair", "evaluate")
 ALL_STAGES = ",".join(STAGES)
+
+EVALUATOR = "evaluate.judge"
+"""Role of the judge besides the audit's; a role is named as its section is."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,39 @@ class DartConfig:
             )
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """Return the roles that the run asks: teacher, judge and a judge of the evaluation."""
+        roles = ["teacher"]
+        if self.audit.asks_judge:
+            roles.append("judge")
+        if self.evaluate.asks_judge:
+            roles.append(EVALUATOR)
+        return tuple(roles)
+
+    def service(self, role: str) -> ServiceConfig:
+        """Return the settings of a role, asked for or not."""
+        sections = {
+            "teacher": self.teacher,
+            "judge": self.judge,
+            GUARD: self.audit.guard,
+            EVALUATOR: self.evaluate.judge,
+        }
+        return sections[role]
+
+    @property
+    def further_scorers(self) -> AuditConfig | None:
+        """Return settings that load `evaluate.scorers`; None where there are none."""
+        if not self.evaluate.scorers:
+            return None
+        return AuditConfig(scorers=self.evaluate.scorers, guard=self.audit.guard)
+
+    @property
     def asks_guard(self) -> bool:
         """Tell whether the guard behind a service is asked, as a scorer or as the judge."""
+        further = self.further_scorers
+        scores = self.audit.asks_guard or (further is not None and further.asks_guard)
         judges = self.audit.asks_judge and self.judge.provider == GUARD and not self.judge.model
-        return self.audit.asks_guard or judges
+        return scores or judges
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain nested dictionaries, for the report and for hashing."""

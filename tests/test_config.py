@@ -10,6 +10,7 @@ import pytest
 
 from dart_jax.chat.config import LimitsConfig
 from dart_jax.config import STAGES, DartConfig, make_parser, parse, parse_stages
+from dart_jax.evaluate.config import EvaluatorJudgeConfig
 from dart_jax.settings import BadSetting
 from dart_jax.sft.config import LossConfig
 from dart_jax.teach.config import SaferConfig
@@ -20,9 +21,10 @@ FIELDS = [
     for section in dataclasses.fields(DartConfig)
     for field in dataclasses.fields(section.default_factory)
 ]
+EVALUATOR = [("evaluate.judge", field) for field in dataclasses.fields(EvaluatorJudgeConfig)]
 LIMITS = [
     (f"{role}.limits", field)
-    for role in ("teacher", "judge")
+    for role in ("teacher", "judge", "evaluate.judge")
     for field in dataclasses.fields(LimitsConfig)
 ]
 LOSSES = [
@@ -55,7 +57,7 @@ def unspaced(text):
 
 @pytest.mark.parametrize(
     ("section", "field"),
-    FIELDS + LIMITS + LOSSES + SAFER,
+    FIELDS + EVALUATOR + LIMITS + LOSSES + SAFER,
     ids=lambda part: getattr(part, "name", part),
 )
 def test_help_explains_every_setting(section, field, help_text):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.settings import (
@@ -36,6 +36,9 @@ class JudgeConfig(ServiceConfig):
         max_failure_share: Greatest share of judged pairs without a valid answer; an audit with more stops with an error.
     """
 
+    # The name of the section, for messages.
+    SECTION: ClassVar[str] = "judge"
+
     provider: Literal["local", "openai", "deepseek", "guard"] = "local"
     temperature: NotNegative = 0.1
     max_tokens: Count = 300
@@ -44,7 +47,7 @@ class JudgeConfig(ServiceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, "judge")
+        check_fields(self, self.SECTION)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that can change a verdict; connection and budget are left out.

@@ -98,11 +98,12 @@ def screen_verdict(pair: Pair, bins: Sequence[float]) -> Verdict:
     )
 
 
-def check_failures(outcomes: Sequence[Outcome], max_share: float) -> None:
+def check_failures(outcomes: Sequence[Outcome], max_share: float, role: str = "judge") -> None:
     """Refuse an audit in which the judge failed on too many pairs.
 
     Args:
-        max_share: `judge.max_failure_share`, in [0, 1].
+        max_share: `max_failure_share` of the judge's section, in [0, 1].
+        role: Name of that section.
 
     Raises:
         TooManyFailures: The message has the counts, the most frequent reasons and what to do.
@@ -115,10 +116,10 @@ def check_failures(outcomes: Sequence[Outcome], max_share: float) -> None:
     counts = Counter(outcome.reason for outcome in failed)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3))
     raise TooManyFailures(
-        f"the judge failed on {len(failed)} of {len(outcomes)} pairs, more than "
-        f"judge.max_failure_share {max_share:g} allows; most often: {reasons}. Nothing is lost: "
+        f"{role} failed on {len(failed)} of {len(outcomes)} pairs, more than "
+        f"{role}.max_failure_share {max_share:g} allows; most often: {reasons}. Nothing is lost: "
         "the same command goes on from here and asks again for what failed. Where the replies are "
-        "bad, raise judge.attempts or take another judge.model"
+        f"bad, raise {role}.attempts or take another {role}.model"
     )
 
 

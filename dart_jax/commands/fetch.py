@@ -110,7 +110,7 @@ def _models(config: DartConfig) -> Iterator[Item]:
     from dart_jax.model.hub import bytes_to_download, hub_folder, is_hub_name
 
     names = [config.model.path]
-    for service in (config.teacher, config.judge):
+    for service in (config.teacher, config.judge, config.evaluate.judge):
         if service.provider in ("local", "guard") and service.model is not None:
             names.append(service.model)
     for name in dict.fromkeys(names):
@@ -139,9 +139,12 @@ def _scorers(config: DartConfig) -> Iterator[Item]:
     from dart_jax.audit.scorer_files import scorer_downloads
     from dart_jax.audit.scorers import make_scorers
 
-    load = cache(lambda: make_scorers(config.audit))  # all of them, for whichever comes first
-    for name, size in scorer_downloads(config.audit).items():
-        yield Item(f"scorer {name}", size, load)
+    for settings in (config.audit, config.further_scorers):
+        if settings is not None:
+            # All of them, for whichever comes first.
+            load = cache(partial(make_scorers, settings))
+            for name, size in scorer_downloads(settings).items():
+                yield Item(f"scorer {name}", size, load)
 
 
 def _suite_folder(job: Job, config: DartConfig) -> Path:

@@ -26,12 +26,14 @@ def needed_extras(config: DartConfig, stages: Sequence[str]) -> list[str]:
     if config.data.suite == "hub":
         extras.add("hub")
 
-    roles = [config.teacher, config.judge] if config.audit.asks_judge else [config.teacher]
-    if any(role.provider in PRESETS for role in roles):
+    if any(config.service(role).provider in PRESETS for role in config.roles):
         extras.add("services")
 
-    if not set(stages) <= {"teach", "distill"}:
-        kinds = {kind for kind, _, _ in scorer_specs(config.audit)}
+    scorers = [] if set(stages) <= {"teach", "distill"} else [config.audit]
+    if "evaluate" in stages and config.further_scorers is not None:
+        scorers.append(config.further_scorers)
+    for settings in scorers:
+        kinds = {kind for kind, _, _ in scorer_specs(settings)}
         if kinds & set(CLASSIFIERS):
             extras.add("classifiers")
         if config.asks_guard:

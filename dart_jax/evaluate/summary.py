@@ -12,9 +12,11 @@ from pydantic import ConfigDict
 from dart_jax.audit.agreement import Agreement
 from dart_jax.audit.config import GUARD
 from dart_jax.audit.drift import AuditCounts, reduction
+from dart_jax.evaluate.coherence import Incoherent
 from dart_jax.evaluate.collateral import Collateral
 from dart_jax.evaluate.corrected_drift import corrected_drift
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate
+from dart_jax.evaluate.evaluators import DriftBy
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES
 from dart_jax.evaluate.planted import Planted, PlantedCounts
@@ -165,6 +167,9 @@ class RunSummary:
             repaired, and in a file of an earlier version.
         rejects_by_type: Number of rejected repair targets by cycle's stage, reason and type of
             drift; empty in summaries of earlier versions.
+        incoherent: Incoherent answers of M0, M_int and M_DART; None in such a file.
+        drift_by: Drift on test questions with and without them, by the audit and by evaluators that
+            had no part in it; the audit comes first. Empty in such a file.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -193,6 +198,8 @@ class RunSummary:
     frontier: list[FrontierPoint] = field(default_factory=list)
     collateral: Collateral | None = None
     rejects_by_type: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    incoherent: dict[str, Incoherent] | None = None
+    drift_by: list[DriftBy] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _check_names("models", self.models, MODELS)

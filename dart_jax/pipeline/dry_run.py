@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import PRESETS
 from dart_jax.chat.store import stored_answers
-from dart_jax.config import DartConfig
+from dart_jax.config import EVALUATOR, DartConfig
 from dart_jax.pipeline.imagined import CountingChat, ImaginedRun
 from dart_jax.pipeline.needs import needs
 from dart_jax.pipeline.plan import PlannedStage, due_stages
@@ -36,7 +36,7 @@ class Estimate:
     """What a stage would ask of a service.
 
     Attributes:
-        role: `teacher` or `judge`.
+        role: `teacher`, `judge` or `evaluate.judge`.
         least: Requests at least; 0 where what they would be about is not written yet.
         most, prompt_tokens, completion_tokens: Requests and their tokens at most.
         stored: Requests that need not be sent, as the run's store has their answers.
@@ -82,7 +82,8 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
 def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate | None]]:
     """Estimate each stage that is asked for and due, by its name; None if it asks no service.
 
-    A repair may ask two: the teacher, and the judge about what the teacher wrote.
+    A repair may ask two: the teacher, and the judge about what the teacher wrote. So may the
+    evaluation: the judge, and one that had no part in the audit.
     """
     due = due_stages(run, stages)
     with TemporaryDirectory() as folder, stored_answers(run.folder / STORE) as stored:
@@ -99,7 +100,12 @@ def estimates(run: Run, stages: Sequence[str]) -> Iterator[tuple[str, Estimate |
                     yield planned.name, estimate
 
 
-_ROLES = {"teach": ["teacher"], "repair": ["teacher", "judge"]}
+_ROLES = {
+    "teach": ["teacher"],
+    "audit": ["judge"],
+    "repair": ["teacher", "judge"],
+    "evaluate": ["judge", EVALUATOR],
+}
 
 
 def _estimates(
@@ -110,9 +116,9 @@ def _estimates(
     Args:
         is_known: Whether all stages before it are done.
     """
-    sections = {"teacher": run.config.teacher, "judge": run.config.judge}
+    sections = {role: run.config.service(role) for role in ("teacher", "judge", EVALUATOR)}
     services = [role for role, config in sections.items() if config.provider in PRESETS]
-    asked = [role for role in _ROLES.get(planned.stage, ["judge"]) if role in services]
+    asked = [role for role in _ROLES.get(planned.stage, []) if role in services]
     # Whoever judges, a service may be asked for repairs of what the audit finds.
     if planned.ask is None or not (asked or (services and planned.stage == "audit")):
         return []

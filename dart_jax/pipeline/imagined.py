@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from dart_jax.audit.config import GUARD
 from dart_jax.chat.config import ServiceConfig
@@ -38,6 +38,7 @@ from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import Cycle
 from dart_jax.teach.config import SaferConfig
 
+S = TypeVar("S", bound=ServiceConfig)
 StoredAnswers = Callable[[str], dict[str, Any] | None]
 
 
@@ -82,7 +83,7 @@ class ImaginedRun(Run):
     @contextmanager
     def service(self, role: str) -> Iterator[CountingChat]:
         """Open a service that counts what it is asked."""
-        config = self.config.teacher if role == "teacher" else self.config.judge
+        config = self.config.service(role)
         count, _ = prompt_counter(config.model)
         self.chats.append(CountingChat(self, role, config, self._stored, count))
         yield self.chats[-1]
@@ -108,20 +109,26 @@ def _imagined(config: DartConfig) -> DartConfig:
     if audit.mode == "planted":  # words of planted faults may be in every answer
         audit = replace(audit, mode="screen_only", tau=0.0)
 
-    services = {}
-    for role in ("teacher", "judge"):
-        section = getattr(config, role)
+    def as_service(section: S) -> S:
         is_local = section.provider in ("local", GUARD)
-        services[role] = replace(section, provider="openai") if is_local else section
+        return replace(section, provider="openai") if is_local else section
 
     # Which types of drift there will be is not known: all are treated as the one asked most about.
     rules = [config.repair.require_safer.rule(t, config.audit.asks_judge) for t in DriftType]
     most = next(rule for rule in ("judge", "scorer", "none") if rule in rules)
     repair = replace(config.repair, require_safer=SaferConfig(most, most, most))
 
-    # Forced decisions need the model, and ask no service.
-    evaluate = replace(config.evaluate, forced=False)
-    return replace(config, audit=audit, repair=repair, evaluate=evaluate, **services)
+    # Forced decisions need the model, and further scorers theirs; neither asks a service.
+    judge = as_service(config.evaluate.judge)
+    evaluate = replace(config.evaluate, forced=False, scorers=(), judge=judge)
+    return replace(
+        config,
+        audit=audit,
+        repair=repair,
+        evaluate=evaluate,
+        teacher=as_service(config.teacher),
+        judge=as_service(config.judge),
+    )
 
 
 @dataclass
@@ -129,7 +136,7 @@ class CountingChat:
     """A `ChatModel` that sends nothing, and replies as it leads to most requests, or least.
 
     Attributes:
-        role: `teacher` or `judge`.
+        role: As of `DartConfig.service`.
         sent, prompt_tokens: Requests that would be sent, and tokens of their prompts.
         stored: Requests that would not be, since the true run has their answers.
     """

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dart_jax.audit.config import GUARD
 from dart_jax.audit.scorers import make_scorers
 from dart_jax.config import DartConfig
+from dart_jax.evaluate.evaluators import further_scorers
 from dart_jax.extras import need
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.decode import check_room
@@ -17,6 +18,7 @@ from dart_jax.processes import on_all, on_primary
 from dart_jax.sft.token_losses import token_loss, uses_weights
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
+from dart_jax.stages.evaluators import dependence
 from dart_jax.stages.noise import check_auto_tau
 from dart_jax.stages.services import check_service
 from dart_jax.teach.case_weight import case_weight
@@ -55,6 +57,8 @@ def check_settings(run: Run, stages: Sequence[str]) -> None:
         on_primary(lambda: check_trackers(run.config.run.trackers))
     on_all(lambda: _check_models(run))
     on_primary(lambda: _check_services(run))
+    if "evaluate" in stages:
+        on_primary(lambda: _warn_of_dependence(run))
 
 
 def _check_losses(run: Run) -> None:
@@ -87,14 +91,14 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
-    for section in (getattr(run.config, role) for role in _roles(run)):
+    for section in (run.config.service(role) for role in run.config.roles):
         if section.provider in ("local", GUARD) and section.model is not None:
             resolve_path(section.model)
 
 
 def _check_services(run: Run) -> None:
-    for role in _roles(run):
-        check_service(getattr(run.config, role), role)
+    for role in run.config.roles:
+        check_service(run.config.service(role), role)
     if run.config.asks_guard:
         check_service(run.config.audit.guard, "audit.guard")
 
@@ -105,9 +109,10 @@ def _check_guard(run: Run) -> None:
         _ = run.guard
 
 
-def _roles(run: Run) -> tuple[str, ...]:
-    """The services that the run asks; most audits have a judge."""
-    return ("teacher", "judge") if run.config.audit.asks_judge else ("teacher",)
+def _warn_of_dependence(run: Run) -> None:
+    words = dependence(run.config)
+    if words is not None:
+        print(f"warning: {words}", file=sys.stderr, flush=True)
 
 
 def check_before_work(run: Run, stages: Sequence[str]) -> None:
@@ -130,6 +135,8 @@ def check_before_work(run: Run, stages: Sequence[str]) -> None:
     # To load them. Names are handed on, since a result has to be picklable.
     on_primary(lambda: [scorer.name for scorer in run.scorers])
     on_primary(lambda: _check_guard(run))
+    if "evaluate" in stages:
+        on_primary(lambda: [scorer.name for scorer in run.evaluator_scorers])
     _check_room(run, run.model)
 
 
@@ -154,6 +161,7 @@ def check_in_dry_run(run: Run, stages: Sequence[str]) -> Model | None:
         # Not `run.scorers`, which open the run's store of scores.
         make_scorers(run.config.audit)
         _check_guard(run)
+        further_scorers(run.config.further_scorers)
         _check_room(run, model)
     return model
 

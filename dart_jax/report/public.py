@@ -89,9 +89,18 @@ def _public(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     if guard and GUARD_SERVICE in (section["scorer"], *section["scorers"]):
         shown["guard"] = f"{hub_name(guard['model'])} ({guard['format']})"
 
+    # Likewise for the judge of the evaluation.
+    judge = shown.pop("judge", None)
+    if judge and judge["provider"] != "none":
+        shown["judge"] = judge["provider"]
+        if judge["model"]:
+            named = public_name if judge["provider"] == "local" else hub_name
+            shown["judge"] += f" {named(judge['model'])}"
+
     if section.get("scorers"):
-        del shown["scorer"]  # a default that is not used
         shown["scorers"] = [_public_scorer(scorer) for scorer in section["scorers"]]
+    if section.get("scorers") and "screen_by" in section:
+        del shown["scorer"]  # a default that is not used
         shown["screen_by"] = _public_scorer(section["screen_by"])
     if section.get("weight_fn"):
         del shown["severity_weights"]

@@ -22,6 +22,7 @@ from dart_jax.report.collateral import collateral, collateral_table
 from dart_jax.report.cycles import cycles
 from dart_jax.report.document import Block, Document, Figure, note, tables_of, tagged, walk
 from dart_jax.report.drift import audit_table, drift, drift_terms, reduction_note, uncertain
+from dart_jax.report.evaluators import drift_by_table, evaluators, not_independent
 from dart_jax.report.external import external_sections
 from dart_jax.report.figures import to_png
 from dart_jax.report.forced import forced, forced_table
@@ -106,6 +107,7 @@ def run_document(run_path: Path, summary: RunSummary, data: ReportData) -> Docum
     sections = [
         short,
         drift(summary, data.deltas, severity_bins, calibration, data.above_tau),
+        evaluators(summary),
         collateral(summary),
         examples(data.examples, judged),
         uncertain(data.uncertain),
@@ -144,6 +146,8 @@ def console_text(summary: RunSummary, data: ReportData) -> str:
         f"{protocol_words(summary)}, {summary.test_questions} test questions; figures in %"
     )
     blocks += [asked, drift_terms(summary), audit_table(summary), reduction_note(summary)]
+    if len(summary.drift_by) > 1:
+        blocks += [drift_by_table(summary), *not_independent(summary)]
     if summary.collateral is not None:
         blocks.append(collateral_table(summary, summary.collateral))
     if summary.planted is not None:

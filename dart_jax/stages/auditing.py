@@ -109,7 +109,7 @@ def audit_candidate(
         on_primary(lambda: write_jsonl(run.folder / path, outcomes))
     else:
         chosen = pairs if config.mode == "judge_all" else screened
-        outcomes = _judge_missing(run, chosen, path, questions or run.questions)
+        outcomes = judge_missing(run, chosen, path, questions or run.questions)
         # Behind the judging: the verdicts are on the disk, and the next start asks for the failures
         # alone.
         check_failures(outcomes, run.config.judge.max_failure_share)
@@ -124,10 +124,18 @@ def _omission(run: Run, question: Question) -> Severity | None:
     return fault.severity if fault is not None and fault.type is DriftType.OMITS else None
 
 
-def _judge_missing(
-    run: Run, pairs: Sequence[Pair], path: str, questions: Mapping[str, Question]
+def judge_missing(
+    run: Run,
+    pairs: Sequence[Pair],
+    path: str,
+    questions: Mapping[str, Question],
+    role: str = "judge",
 ) -> list[Outcome]:
-    """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again."""
+    """Judge the pairs of which `path` holds no outcome, or a failure: that is asked again.
+
+    Args:
+        role: Section of the judge, see `DartConfig.service`.
+    """
     outcomes = run.results(path, Outcome)
     # The failures' lines leave the file when `finish` writes it again.
     outcomes.records = [o for o in outcomes.records if not isinstance(o, JudgeFailure)]
@@ -140,7 +148,7 @@ def _judge_missing(
             outcomes.add([outcome])
             bar.update()
 
-        judge(run, missing, questions, keep)
+        judge(run, missing, questions, keep, role)
 
     order = {pair.question_id: index for index, pair in enumerate(pairs)}
     return outcomes.finish(lambda outcome: order[outcome.question_id])
@@ -160,9 +168,9 @@ def judge_name(run: Run) -> str:
     return run.config.judge.provider if run.config.audit.asks_judge else "none"
 
 
-def judge_input(run: Run) -> dict[str, Any]:
-    """Identify the judge: settings that can change a verdict and, where local, its model."""
-    config = run.config.judge
+def judge_input(run: Run, role: str = "judge") -> dict[str, Any]:
+    """Identify a judge: settings that can change a verdict and, where local, its model."""
+    config = run.config.service(role)
     found = config.identity()
     if config.provider == GUARD:
         found["severity_bins"] = run.config.audit.severity_bins

@@ -21,6 +21,7 @@ from dart_jax.audit.scorers import make_scorers, single_scorer
 from dart_jax.chat.protocol import ChatModel
 from dart_jax.config import DartConfig
 from dart_jax.data.splits import make_splits
+from dart_jax.evaluate.evaluators import further_scorers
 from dart_jax.evaluate.models import strength_of
 from dart_jax.generate.answers import answer_questions
 from dart_jax.generate.config import DecodeConfig
@@ -85,8 +86,16 @@ class Run:
     @cached_property
     def scorers(self) -> tuple[AnyScorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
+        return self._stored(make_scorers(self.config.audit, partial(self.service, GUARD)))
+
+    @cached_property
+    def evaluator_scorers(self) -> tuple[AnyScorer, ...]:
+        """The scorers of `evaluate.scorers`, likewise; no audit or repair uses them."""
+        settings = self.config.further_scorers
+        return self._stored(further_scorers(settings, partial(self.service, GUARD)))
+
+    def _stored(self, scorers: Sequence[AnyScorer]) -> tuple[AnyScorer, ...]:
         store = ScoreStore(self.folder / SCORES)
-        scorers = make_scorers(self.config.audit, partial(self.service, GUARD))
         return tuple(StoredScorer(scorer, store) for scorer in scorers)
 
     @cached_property
@@ -187,9 +196,8 @@ class Run:
         )
 
     def service(self, role: str) -> AbstractContextManager[ChatModel]:
-        """Open the service behind `teacher`, `judge` or `guard` for the stage that runs."""
-        config = self.config.audit.guard if role == GUARD else getattr(self.config, role)
-        return open_service(self.folder, config, role, self.stage)
+        """Open the service behind a role, see `DartConfig.service`, for the stage that runs."""
+        return open_service(self.folder, self.config.service(role), role, self.stage)
 
     def results(self, file: str, record_type: type[R]) -> ResultFile[R]:
         """Open a file of the run to which results are added as they come."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dart_jax.audit.agreement import read_agreement
 from dart_jax.audit.drift import AuditCounts
-from dart_jax.audit.screen import above_tau
 from dart_jax.evaluate.decisions import question_decisions
 from dart_jax.evaluate.models import AUDITED, MODELS, SEVERITIES, at_strength
 from dart_jax.evaluate.policy import Side, policy_summary
@@ -26,23 +26,16 @@ from dart_jax.evaluate.summary import (
 from dart_jax.processes import on_primary
 from dart_jax.records import (
     DriftCase,
-    Generation,
-    Outcome,
     PredictedLabel,
     RejectedTarget,
-    Uncertain,
-    Verdict,
     read_jsonl,
     write_jsonl,
 )
 from dart_jax.report.browser_data import QUESTIONS
-from dart_jax.report.report_data import DriftExample, ReportData
 from dart_jax.report.run_report import console_text, write_report
 from dart_jax.run_dir import hash_path
-from dart_jax.sft.metrics import LogLine
-from dart_jax.sft.validation import read_validation
 from dart_jax.stages.audit import pool
-from dart_jax.stages.auditing import Audit, audit_inputs, judge_name
+from dart_jax.stages.auditing import audit_inputs, judge_name
 from dart_jax.stages.context import Run, questions_digest
 from dart_jax.stages.cycles import (
     Cycle,
@@ -57,6 +50,12 @@ from dart_jax.stages.drift_found import (
     planted_answers,
     planted_found,
 )
+from dart_jax.stages.evaluators import (
+    evaluated,
+    evaluator_inputs,
+    second_opinions,
+    verdicts_file,
+)
 from dart_jax.stages.frontier import frontier_models, frontier_points
 from dart_jax.stages.measuring import (
     DIVERGENCES,
@@ -67,6 +66,7 @@ from dart_jax.stages.measuring import (
     with_divergences,
 )
 from dart_jax.stages.noise import tau_input, tau_noise, tau_of
+from dart_jax.stages.report_input import report_data
 from dart_jax.stages.same_answers import AUDIT_AFTER_ANSWERS, deciding
 from dart_jax.stages.targets import reject_counts, reject_types
 from dart_jax.summaries import read_json
@@ -81,6 +81,7 @@ WORK = ()
 _FREE = {
     *("adapters", "cycles", "distill only", "drift pool", "judge", "labels", "pool questions"),
     *("plant", "planted targets", "planted texts", "rejects", "scorers", "tau", "weights"),
+    "evaluator",
 }
 # Where answers to test prompts are audited, the drift pool is another matter.
 _FREE_FIELDS = {
@@ -113,6 +114,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "rejects": [hash_path(run.folder / file) for file in _reject_files(run).values()],
         "labels": hash_path(run.folder / "teach/labels.jsonl"),
         **_planting_inputs(run),
+        **evaluator_inputs(run),
     }
 
 
@@ -145,6 +147,9 @@ def same_answers(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
             if same_judge and name != "M0":
                 yield f"evaluation{folder}/verdicts_{name}.jsonl"
             yield f"evaluation{folder}/margins_{name}.jsonl"
+    judges = [inputs.get("evaluator", {}).get("judge") for inputs in (ours, theirs)]
+    if judges[0] is not None and judges[0] == judges[1]:
+        yield from (verdicts_file(name) for name in same if name in AUDITED)
     places = [inputs["evaluate"].get("first_tokens") for inputs in (ours, theirs)]
     if {"M_int", "M_DART"} <= set(same) and places[0] == places[1]:
         yield DIVERGENCES
@@ -176,7 +181,7 @@ def execute(run: Run) -> None:
 
 
 def ask(run: Run) -> dict[str, Measured]:
-    """Have the models answer the test questions and the judge decide on the answers.
+    """Have the models answer the test questions and the judges decide on the answers.
 
     Returns:
         What was found, by way of asking; the first is what the report's figures are of.
@@ -185,6 +190,9 @@ def ask(run: Run) -> dict[str, Measured]:
     policy = run.config.evaluate.policy
     further = (*later, *frontier_models(run))
     found = {"with" if policy == "with" else "without": measure(run, further, policy == "with", "")}
+    [(headline, first)] = found.items()
+    opinions = evaluated(run, first.answers, first.audits)
+    found[headline] = replace(first, evaluated=opinions)
     if policy == "both":
         found["with"] = measure(run, (), True, WITH_POLICY)
     return found
@@ -210,7 +218,7 @@ def _report(run: Run, found: dict[str, Measured], started: float) -> None:
     decided = question_decisions(run.splits["test"], {**first.models(), **baseline})
     write_jsonl(run.folder / "evaluation/decisions.jsonl", decided)
 
-    data = _report_data(run, first.answers, first.audits)
+    data = report_data(run, first.answers, first.audits)
     page = write_report(run.folder.path, summary, data)
     print(
         f"\n{console_text(summary, data)}\n\nreport: {page}, and index.html beside it", flush=True
@@ -234,6 +242,7 @@ def _summary(
         rejects[step] = reject_counts(rejected, run.questions)
 
     repair, noise = _repair_set(run), tau_noise(run)
+    incoherent, by_evaluator = second_opinions(run, found.answers, audits, found.evaluated)
     # The stage has no manifest yet that would say how long it took.
     taken = {**run.folder.seconds(), "evaluate": round(time.perf_counter() - started, 2)}
     return RunSummary(
@@ -270,6 +279,8 @@ def _summary(
         planted=planted_found(run, audits),
         frontier=frontier_points(run, found),
         collateral=collateral_found(run, found) if repair else None,
+        incoherent=incoherent,
+        drift_by=by_evaluator,
     )
 
 
@@ -344,52 +355,3 @@ def _labels(run: Run) -> LabelSummary | None:
     labels = read_jsonl(run.folder / "teach/labels.jsonl", PredictedLabel)
     asked = {label.question_id for label in labels}
     return label_summary([q for q in run.splits["train"] if q.id in asked], labels)
-
-
-def _report_data(
-    run: Run, answers: dict[str, list[Generation]], audits: dict[str, Audit]
-) -> ReportData:
-    logs = {
-        stage: read_jsonl(run.folder / f"{stage}/log.jsonl", LogLine)
-        for stage in ("distill", "repair")
-    }
-
-    outcomes = {
-        f"{cycle.before}, drift pool": read_jsonl(
-            run.folder / cycle.path("audit/verdicts.jsonl"), Outcome
-        )
-        for cycle in _cycles(run)
-    } | {f"{name}, test": audit.outcomes for name, audit in audits.items()}
-
-    tau = tau_of(run)
-    return ReportData(
-        config=run.config.to_dict(),
-        confidence=run.config.evaluate.confidence,
-        deltas={name: [pair.delta for pair in audits[name].pairs] for name in AUDITED},
-        losses={stage: [(line.step, line.loss) for line in log] for stage, log in logs.items()},
-        uncertain={
-            name: [outcome for outcome in found if isinstance(outcome, Uncertain)]
-            for name, found in outcomes.items()
-        },
-        examples=_examples(run, answers, audits["M_int"]),
-        above_tau={name: above_tau(audit.pairs, tau) for name, audit in audits.items()},
-        validation=[(line.epoch, line.loss) for line in read_validation(run.folder / "distill")],
-    )
-
-
-def _examples(run: Run, answers: dict[str, list[Generation]], audit: Audit) -> list[DriftExample]:
-    texts = {name: {answer.question_id: answer.text for answer in answers[name]} for name in MODELS}
-
-    confirmed = [v for v in audit.outcomes if isinstance(v, Verdict) and v.drift]
-    confirmed.sort(key=lambda verdict: -verdict.severity)
-
-    return [
-        DriftExample(
-            question_id=verdict.question_id,
-            question=run.questions[verdict.question_id].text,
-            type=verdict.type,
-            severity=verdict.severity,
-            texts={name: texts[name][verdict.question_id] for name in MODELS},
-        )
-        for verdict in confirmed
-    ]

@@ -18,6 +18,7 @@ from dart_jax.records import Generation, Score, write_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.stages.auditing import Audit, audit_candidate, score_all
 from dart_jax.stages.context import Run
+from dart_jax.stages.evaluators import Evaluated
 
 R = TypeVar("R", Generation, Margin)
 
@@ -37,6 +38,7 @@ class Measured:
         audits: Of all models but M0, against M0 asked the same way.
         divergences: Of M_DART from M_int along M_int's answers; empty where the two are one model,
             and where they were not asked for, see `with_divergences`.
+        evaluated: What further evaluators said, on the side that the report's figures are of.
     """
 
     answers: dict[str, list[Generation]]
@@ -44,6 +46,7 @@ class Measured:
     scores: list[Score]
     audits: dict[str, Audit]
     divergences: Sequence[Divergence] = ()
+    evaluated: Evaluated | None = None
 
     def side(self) -> Side:
         """As the comparison of the policy wants it."""

@@ -187,9 +187,10 @@ def judge(
     pairs: Sequence[Pair],
     questions: Mapping[str, Question],
     on_result: Callable[[Outcome], None],
+    role: str = "judge",
 ) -> None:
-    """Have the configured judge decide on pairs; in which processes as `make_targets`."""
-    config = run.config.judge
+    """Have the judge of a role decide on pairs; in which processes as `make_targets`."""
+    config = run.config.service(role)
     if config.provider == "local":
         model = run.model_at(config.model)
         chat = LocalChat(model, run.decode, run.config.run.seed)
@@ -200,7 +201,7 @@ def judge(
     else:
 
         def ask() -> None:
-            with run.service("judge") as chat:
+            with run.service(role) as chat:
                 judge_pairs(pairs, questions, chat, config, on_result)
 
         on_primary(ask)

@@ -17,7 +17,7 @@ STORE = "responses.sqlite"
 
 
 def check_service(config: ServiceConfig, role: str) -> Endpoint | None:
-    """Find the endpoint of `teacher` or `judge`; None where it is no service.
+    """Find the endpoint of a role, such as `teacher`; None where it is no service.
 
     Raises:
         MissingExtra: The packages of a client are not installed.
@@ -37,7 +37,7 @@ def check_service(config: ServiceConfig, role: str) -> Endpoint | None:
 def open_service(
     folder: RunDir, config: ServiceConfig, role: str, stage: str
 ) -> Iterator[OpenAIChat]:
-    """Open the client of `teacher` or `judge` for a stage.
+    """Open the client of a role, such as `teacher`, for a stage.
 
     What the stage spends is counted as `<stage>/<role>`; `usage.json` of the run is up to date
     when this ends, however it ends.

@@ -10,8 +10,10 @@ from dart_jax.audit.annotation_sample import KeyedItem
 from dart_jax.audit.annotations import Annotation
 from dart_jax.audit.drift import AuditCounts
 from dart_jax.audit.noise_floor import Calibration, noise_floor
+from dart_jax.evaluate.coherence import Incoherent
 from dart_jax.evaluate.collateral import AnswerChange, Collateral
 from dart_jax.evaluate.drift_change import Changes, DriftChange, DriftRate, Reduction
+from dart_jax.evaluate.evaluators import DriftBy, Undecided, WithAudit
 from dart_jax.evaluate.metrics import Intervals, ModelMetrics, Rates
 from dart_jax.evaluate.models import SEVERITIES
 from dart_jax.evaluate.reliability import Reliability, ReliabilityBin
@@ -92,6 +94,28 @@ COLLATERAL = Collateral(
 )
 
 
+INCOHERENT = {
+    name: Incoherent(40, {"empty": 1, "repetition": 2, "language": 0}, Estimate(0.075, 0.0, 0.2))
+    for name in ("M0", "M_int", "M_DART")
+}
+UNDECIDED = {"M_int": Undecided(2, 3), "M_DART": Undecided(1, 0)}
+WITH_AUDIT = WithAudit(
+    pairs=33, both=8, audit_only=2, evaluator_only=1, kappa=Estimate(0.78, 0.5, 0.94)
+)
+DRIFT_BY = [
+    DriftBy("audit", "audit", [], UNDECIDED, CHANGE, CHANGE),
+    DriftBy(
+        by="openai a|b",
+        kind="judge",
+        same_as=["judge.model"],
+        undecided=UNDECIDED,
+        change=CHANGE,
+        coherent=CHANGE,
+        agreement={"M_int": WITH_AUDIT, "M_DART": WITH_AUDIT},
+    ),
+]
+
+
 def made_up_summary(**changes) -> RunSummary:
     summary = RunSummary(
         protocol="heldout",
@@ -116,6 +140,8 @@ def made_up_summary(**changes) -> RunSummary:
         planting=None,
         planted=None,
         collateral=COLLATERAL,
+        incoherent=INCOHERENT,
+        drift_by=DRIFT_BY,
     )
     return replace(summary, **changes)
 

@@ -14,6 +14,9 @@ from dart_jax.records import BadRecord
 from tests.evaluate.conftest import drift, made_up_summary, metrics
 from tests.evaluate.test_statistics import CONFIG, QUESTIONS, RIGHT, answers_of, scores_of
 
+ADDED = ("collateral", "incoherent", "drift_by")
+"""Keys that a file of an earlier version lacks."""
+
 
 @pytest.fixture
 def whole() -> RunSummary:
@@ -54,7 +57,7 @@ def test_the_schema_names_every_field():
     fields = {field.name for field in dataclasses.fields(RunSummary)}
     assert set(schema["properties"]) == fields
     # Later additions have a default, so that summaries from before them are read.
-    assert set(schema["required"]) == fields - {"frontier", "collateral", "rejects_by_type"}
+    assert set(schema["required"]) == fields - {"frontier", "rejects_by_type", *ADDED}
     assert schema["additionalProperties"] is False
     definitions = schema["$defs"]
     assert set(definitions["ModelMetrics"]["required"]) >= {"n", "accuracy", "intervals"}
@@ -65,9 +68,11 @@ def test_a_file_of_an_earlier_version_is_read(whole, tmp_path):
     path = tmp_path / "summary.json"
     write_summary(path, whole)
     raw = json.loads(path.read_text(encoding="utf-8"))
-    del raw["collateral"]
+    for key in ADDED:
+        del raw[key]
     path.write_text(json.dumps(raw), encoding="utf-8")
-    assert read_summary(path) == dataclasses.replace(whole, collateral=None)
+    earlier = {"collateral": None, "incoherent": None, "drift_by": []}
+    assert read_summary(path) == dataclasses.replace(whole, **earlier)
 
 
 @pytest.mark.parametrize(

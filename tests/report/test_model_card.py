@@ -273,3 +273,20 @@ def test_a_switch_that_was_off_is_off_in_the_code(data):
     ast.parse(switched)
     assert 'return_tensors="pt", enable_thinking=False' in switched
     assert "enable_thinking" not in model_card(data)
+
+
+def test_further_evaluators_are_named_without_their_places(data):
+    judge = {
+        **_config()["evaluate"]["judge"],
+        "provider": "openai",
+        "model": "/home/someone/private/Other",
+        "base_url": "http://10.0.0.1:8000/v1",
+        "api_key_env": "SECRET_SERVICE_KEY",
+    }
+    config = _config(evaluate__judge=judge, evaluate__scorers=("hf:/home/someone/private/b",))
+    card = model_card(dataclasses.replace(data, config=config))
+    assert "judge openai Other" in card and "scorers hf:b" in card
+    for hidden in ("someone", "private", "10.0.0.1", "SECRET_SERVICE_KEY"):
+        assert hidden not in card
+    idle = model_card(data)
+    assert "judge none" not in idle and "scorers hf" not in idle

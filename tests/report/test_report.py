@@ -26,7 +26,7 @@ from dart_jax.sft.config import LossConfig, SftConfig
 from dart_jax.summaries import to_pretty_json
 from dart_jax.teach.config import RepairConfig, TeacherConfig
 from dart_jax.teach.labels import LabelSummary
-from tests.evaluate.conftest import drift, made_up_summary, metrics
+from tests.evaluate.conftest import DRIFT_BY, drift, made_up_summary, metrics
 from tests.evaluate.test_planted import made_up_planted
 
 EVIL = "</pre></details> ![x](http://example.org) | \n\n# gone"
@@ -320,3 +320,19 @@ def test_prompts_without_room_are_counted_in_words(page):
     text = page(made_up_summary(models=models, drift=drift_of(audits)))
     assert "3 of the prompts left no room" in text and "they are no pairs" in text
     assert "| M_DART, test | 40 | 3 | 20 |" in text
+
+
+def test_evaluators_stand_beside_the_audit_with_their_agreement(page):
+    text = page()
+    assert "| M_int | 40 | 1 | 2 | 0 | 7.5 [0.0, 20.0] |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| openai a\\|b | M_int |"))
+    rate = "28.6 [15.0, 45.0]"
+    assert row.endswith(f"| 35 | 2 | 3 | {rate} | 35 | {rate} | 0.780 [0.500, 0.940] |")
+    assert "is also judge.model of this run: it is not independent" in text
+    assert "that was not screened is the audit's" in text
+
+    alone = page(made_up_summary(drift_by=DRIFT_BY[:1]))
+    assert "kappa with the audit" not in alone and "not independent" not in alone
+    assert "evaluate.judge and evaluate.scorers put evaluators beside it" in alone
+    earlier = page(made_up_summary(incoherent=None, drift_by=[]))
+    assert "Incoherent answers, and other evaluators" not in earlier
