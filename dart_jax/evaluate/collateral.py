@@ -1,4 +1,4 @@
-"""What else the repair changed: M_DART's answers beside M_int's where M_int had not drifted.
+"""Measure what else the repair changed: answers where M_int had not drifted, beside the others.
 
 A repair should change the answers that drifted and no others. For both kinds of question this
 measures how many answers stay as they were, word for word, how far the first words' probabilities
@@ -51,7 +51,7 @@ class AnswerChange:
 
 @dataclass(frozen=True)
 class Collateral:
-    """How the repair changed answers on test questions, by whether M_int's answer had drifted.
+    """Changes of the answers to test questions, by whether M_int's answer had drifted.
 
     Attributes:
         first_tokens: Number of first tokens that `kl` is over, where an answer has as many.

@@ -31,7 +31,7 @@ AUDIT = "audit"
 
 @dataclass(frozen=True)
 class WithAudit:
-    """How an evaluator and the audit agree on one model's pairs.
+    """The agreement of an evaluator and the audit on one model's pairs.
 
     Attributes:
         pairs: Those on which both reached a verdict.
@@ -81,7 +81,7 @@ class DriftBy:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What one evaluator says of the pairs: whether they drift, and which it left undecided."""
+    """One evaluator's word on the pairs: whether they drift, and which it left undecided."""
 
     by: str
     kind: Literal["audit", "judge", "scorer"]

@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Family:
-    """What a family adds to the skeleton, and how its `config.json` is read.
+    """A model family: its additions to the skeleton, and the reading of its `config.json`.
 
     Attributes:
         architecture: Its class in transformers.

@@ -109,7 +109,7 @@ def predict_labels(
 
 
 def is_safer(run: Run, request: TargetRequest, target: str) -> bool:
-    """Whether the audit's scorer rates a target's analysis lower than the drifted one's."""
+    """Tell whether the audit's scorer rates a target's analysis lower than the drifted one's."""
     analysis, drifted = analysis_text(target), analysis_text(request.drifted)
     # An empty analysis scores 0 unasked, as it does in the audit.
     texts = [text for text in (analysis, drifted) if text]
