@@ -61,6 +61,20 @@ class Typist:
         os.write(self._controller, keys.encode())
         self.see(text)
 
+    def pause(self):
+        """Wait until the program waits for a key.
+
+        Between showing a key and waiting for the next, readline misses a signal until that comes.
+        """
+        status, asleep = Path(f"/proc/{self.process.pid}/stat"), 0
+        if not status.exists():  # no Linux: half a second does on a machine that is not busy
+            time.sleep(0.5)
+            return
+        while asleep < 10:
+            state = status.read_text().rpartition(") ")[2][0]
+            asleep = asleep + 1 if state == "S" else 0
+            time.sleep(0.02)
+
     def close(self):
         self.process.kill()
         self.process.wait()
@@ -93,10 +107,9 @@ def test_a_conversation(typist):
     typist.type(" /etc\r", "asked '/etc' ()")
     typist.see("> ")
     typist.type("half", "half")
-    # Between showing a key and waiting for the next, readline misses a signal until that comes.
-    time.sleep(0.5)
+    typist.pause()
     typist.type("\x03", "> ")  # clears the line
-    time.sleep(0.5)
+    typist.pause()
     typist.type("\x03", "left")
     assert typist.process.wait(10) == 0
 

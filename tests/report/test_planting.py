@@ -59,7 +59,7 @@ def test_the_console_begins_with_it(planted):
     text = console_text(planted, extras())
     assert text.startswith("Faults were planted: of 320 training targets, 35")
     captions = " ".join(text.split()).count(WORDS)
-    assert captions == 3, "results, forced decisions, drift"
+    assert captions == 5, "results, forced decisions, drift, evaluators, what else changed"
 
 
 def test_without_planting_nothing_is_said(tmp_path):

@@ -16,6 +16,7 @@ from dart_jax.stages import repair as repair_stage
 from dart_jax.stages.context import Run
 from dart_jax.stages.cycles import FIRST
 from dart_jax.stages.targets import reject_types
+from dart_jax.teach.config import SaferConfig
 from tests.loopback_judge import grade
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -112,7 +113,8 @@ def test_the_measured_runs_have_the_rule_that_they_were_measured_with():
     """Their repairs are of type elaborates, by the scorer, as when there was no choice."""
     measured = [run.config for run in read_sweep(CONFIGS / "lab.yaml", None, {}).runs]
     for config in [read_config(CONFIGS / "quickstart.yaml"), *measured]:
-        if config.repair.epochs:
+        # A variant of the laboratory that sets another rule does so to be compared.
+        if config.repair.epochs and config.repair.require_safer == SaferConfig():
             assert (config.audit.mode, config.plant.types) == ("screen_only", ("elaborates",))
             rule = config.repair.require_safer.rule(DriftType.ELABORATES, config.audit.asks_judge)
             assert rule == "scorer"
