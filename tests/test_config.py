@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from inspect import cleandoc
 from operator import attrgetter
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def unspaced(text):
 )
 def test_help_explains_every_setting(section, field, help_text):
     classes = type(attrgetter(section)(DartConfig())).__mro__[:-1]  # all but object
-    docs = (one.__doc__.partition(f"\n        {field.name}: ")[2] for one in classes)
+    # Cleaned, as Python 3.13 does by itself: a docstring's indentation differs between versions.
+    docs = (cleandoc(one.__doc__).partition(f"\n    {field.name}: ")[2] for one in classes)
     explained = next(filter(None, docs), "").split("\n")[0]
     assert explained, "each attribute has its line in the docstring"
     if dataclasses.is_dataclass(field.type):

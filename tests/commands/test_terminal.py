@@ -48,32 +48,35 @@ class Typist:
 
     def see(self, text):
         """Wait until a text is shown, behind the one that was waited for before."""
-        patience = time.monotonic() + 60
+        assert self._is_shown(text, 60), f"{text!r} is not in {self._unseen!r}"
+        self._unseen = self._unseen.partition(text)[2]
+
+    def _is_shown(self, text, seconds):
+        patience = time.monotonic() + seconds
         while text not in self._unseen:
             left = max(0, patience - time.monotonic())
             ready, _, _ = select.select([self._controller], [], [], left)
-            assert ready, f"{text!r} is not in {self._unseen!r}"
+            if not ready:
+                return False
             self._unseen += os.read(self._controller, 4096).decode()
-        self._unseen = self._unseen.partition(text)[2]
+        return True
 
     def type(self, keys, text):
         """Press keys, and wait until a text is shown."""
         os.write(self._controller, keys.encode())
         self.see(text)
 
-    def pause(self):
-        """Wait until the program waits for a key.
+    def interrupt(self, text):
+        """Press Ctrl-C, and wait until a text is shown.
 
-        Between showing a key and waiting for the next, readline misses a signal until that comes.
+        Between showing a key and waiting for the next, readline misses a signal until that comes;
+        on a busy machine that is long. Then a backspace is the next key.
         """
-        status, asleep = Path(f"/proc/{self.process.pid}/stat"), 0
-        if not status.exists():  # no Linux: half a second does on a machine that is not busy
-            time.sleep(0.5)
-            return
-        while asleep < 10:
-            state = status.read_text().rpartition(") ")[2][0]
-            asleep = asleep + 1 if state == "S" else 0
-            time.sleep(0.02)
+        time.sleep(0.5)
+        os.write(self._controller, b"\x03")
+        if not self._is_shown(text, 5):
+            os.write(self._controller, b"\x7f")
+        self.see(text)
 
     def close(self):
         self.process.kill()
@@ -107,10 +110,8 @@ def test_a_conversation(typist):
     typist.type(" /etc\r", "asked '/etc' ()")
     typist.see("> ")
     typist.type("half", "half")
-    typist.pause()
-    typist.type("\x03", "> ")  # clears the line
-    typist.pause()
-    typist.type("\x03", "left")
+    typist.interrupt("> ")  # clears the line
+    typist.interrupt("left")
     assert typist.process.wait(10) == 0
 
 
