@@ -67,15 +67,14 @@ class Typist:
         self.see(text)
 
     def interrupt(self, text):
-        """Press Ctrl-C, and wait until a text is shown.
+        """Press Ctrl-C, and wait until a text is shown; as a person would, press it again.
 
-        Between showing a key and waiting for the next, readline misses a signal until that comes;
-        on a busy machine that is long. Then a backspace is the next key.
+        Between showing a key and waiting for the next, readline can lose a signal.
         """
         time.sleep(0.5)
         os.write(self._controller, b"\x03")
         if not self._is_shown(text, 5):
-            os.write(self._controller, b"\x7f")
+            os.write(self._controller, b"\x03")
         self.see(text)
 
     def close(self):
