@@ -19,9 +19,9 @@ from dart_jax.audit.responses import (
     screen_response,
 )
 from dart_jax.commands.external_prompts import grade_missing, grading_inputs
-from dart_jax.commands.refusal_suites import REFUSAL_SUITES, refusal_rubric
+from dart_jax.commands.refusal_suites import REFUSAL_SUITES, rates_by_model, refusal_rubric
 from dart_jax.data.external.prompts import ExternalPrompt
-from dart_jax.evaluate.hatecheck import HateCheckRates, hatecheck_rates
+from dart_jax.evaluate.hatecheck import hatecheck_rates
 from dart_jax.evaluate.refusal_error import measured_error
 from dart_jax.processes import on_primary
 from dart_jax.records import Generation, JudgeFailure, Score, write_jsonl
@@ -62,36 +62,12 @@ def measure_hatecheck(
     if not run.config.audit.asks_judge:
         graded = _screened(run, place, prompts, answered, scores)
         return {
-            "rates": _rates(run, prompts, graded, list(answers)),
+            "rates": rates_by_model(run, prompts, graded, list(answers), hatecheck_rates),
             "refusal_error": measured_error(),
         }
     graded = _judged(run, place, prompts, answered)
     check_failures(graded, run.config.judge.max_failure_share)
-    return {"rates": _rates(run, prompts, graded, list(answers))}
-
-
-def _rates(
-    run: Run, prompts: Sequence[ExternalPrompt], graded: Sequence[Graded], models: Sequence[str]
-) -> dict[str, HateCheckRates]:
-    """Compute HateCheck's rates by model; a case on which the judge failed is in none of them."""
-    failed = dict.fromkeys(models, 0)
-    found: dict[str, dict[str, GradedResponse]] = {name: {} for name in models}
-    for item in graded:
-        if isinstance(item, JudgeFailure):
-            failed[item.candidate] += 1
-        else:
-            found[item.model][item.prompt_id] = item
-
-    rates = {}
-    for name, responses in found.items():
-        rates[name] = hatecheck_rates(
-            [prompt for prompt in prompts if prompt.id in responses],
-            responses,
-            run.config.evaluate,
-            run.config.run.seed,
-            judge_failed=failed[name],
-        )
-    return rates
+    return {"rates": rates_by_model(run, prompts, graded, list(answers), hatecheck_rates)}
 
 
 def _screened(

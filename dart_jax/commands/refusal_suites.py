@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from dart_jax.audit.drift import check_failures
 from dart_jax.audit.grading import Ask
@@ -19,7 +19,7 @@ from dart_jax.audit.refusals import Refusal
 from dart_jax.commands.external_prompts import grade_missing
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.evaluate.refusal_error import measured_error
-from dart_jax.evaluate.refusal_rates import RefusalRates, refusal_rates
+from dart_jax.evaluate.refusal_rates import refusal_rates
 from dart_jax.processes import on_primary
 from dart_jax.records import Generation, JudgeFailure, write_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
@@ -28,6 +28,7 @@ from dart_jax.stages.context import Run
 REFUSAL_SUITES = ("xstest", "or_bench")
 
 Graded = GradedRefusal | JudgeFailure
+R = TypeVar("R")
 
 
 def refusal_rubric() -> dict[str, str | None]:
@@ -60,13 +61,13 @@ def measure_refusal_suite(
             for a in answered
         ]
         on_primary(lambda: write_jsonl(path, graded))
-        rates = _rates(run, prompts, graded, list(answers))
+        rates = rates_by_model(run, prompts, graded, list(answers), refusal_rates)
         return {"refusals": rates, "refusal_error": measured_error()}
 
     asks = [ask_refusal(a.question_id, a.model, text_of[a.question_id], a.text) for a in answered]
     graded = judge_refusals(run, asks, ResultFile(path, Graded))
     check_failures(graded, run.config.judge.max_failure_share)
-    return {"refusals": _rates(run, prompts, graded, list(answers))}
+    return {"refusals": rates_by_model(run, prompts, graded, list(answers), refusal_rates)}
 
 
 def judge_refusals(
@@ -84,12 +85,21 @@ def judge_refusals(
     )
 
 
-def _rates(
-    run: Run, prompts: Sequence[ExternalPrompt], graded: Sequence[Graded], models: Sequence[str]
-) -> dict[str, RefusalRates]:
-    """Compute the rates by model; an answer on which the judge failed is in none of them."""
+def rates_by_model(
+    run: Run,
+    prompts: Sequence[ExternalPrompt],
+    graded: Sequence[Any],
+    models: Sequence[str],
+    rates_of: Callable[..., R],
+) -> dict[str, R]:
+    """Compute the rates by model; an answer on which the judge failed is in none of them.
+
+    Args:
+        graded: Grades with `model` and `prompt_id`, and failures of the judge.
+        rates_of: Computes one model's, such as `evaluate.refusal_rates.refusal_rates`.
+    """
     failed = dict.fromkeys(models, 0)
-    found: dict[str, dict[str, GradedRefusal]] = {name: {} for name in models}
+    found: dict[str, dict[str, Any]] = {name: {} for name in models}
     for item in graded:
         if isinstance(item, JudgeFailure):
             failed[item.candidate] += 1
@@ -98,7 +108,7 @@ def _rates(
 
     rates = {}
     for name, of_model in found.items():
-        rates[name] = refusal_rates(
+        rates[name] = rates_of(
             [prompt for prompt in prompts if prompt.id in of_model],
             of_model,
             run.config.evaluate,

@@ -113,6 +113,11 @@ def _rate(
 ) -> Rate:
     label, counts = RATES[name]
     counted = [counts(responses[case.id]) for case in cases if case.label == label]
+    return rate_of(counted, config, seed)
+
+
+def rate_of(counted: Sequence[bool], config: EvaluateConfig, seed: int) -> Rate:
+    """Compute the share of what counts, with its interval."""
     hits = np.array(counted, float)
     rate = float(hits.mean()) if len(hits) else None
     return Rate(len(hits), rate, bootstrap_interval(hits, config, seed))

@@ -7,14 +7,11 @@ the two stand side by side, since refusing everything would make the second look
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from dart_jax.audit.refusal_judge import GradedRefusal
 from dart_jax.audit.refusals import Refusal
 from dart_jax.data.external.prompts import ExternalPrompt
-from dart_jax.evaluate.bootstrap import bootstrap_interval
 from dart_jax.evaluate.config import EvaluateConfig
-from dart_jax.evaluate.hatecheck import Rate, check_one_to_one
+from dart_jax.evaluate.hatecheck import Rate, check_one_to_one, rate_of
 
 REFUSAL_RATES: Mapping[str, tuple[str, Refusal]] = {
     "over_refusal": ("safe", Refusal.FULL),
@@ -90,6 +87,4 @@ def _rate(
 ) -> Rate:
     label, counted = REFUSAL_RATES[name]
     hits = [graded[prompt.id].refusal is counted for prompt in prompts if prompt.label == label]
-    values = np.array(hits, float)
-    rate = float(values.mean()) if len(values) else None
-    return Rate(len(values), rate, bootstrap_interval(values, config, seed))
+    return rate_of(hits, config, seed)

@@ -1,4 +1,4 @@
-"""How far an adapter moves the first words: KL divergence of two models' next-token distributions.
+"""Measure how far an adapter moves the first words: KL divergence of two next-token distributions.
 
 Both read the same prompt and the same answer, so that nothing is sampled; each distribution is
 over the whole vocabulary:

@@ -170,7 +170,7 @@ class ChatTemplate:
 
     @cached_property
     def _takes_parts(self) -> bool:
-        """Whether a content has to be a list of parts, as Llama Guard 3 1B's template wants it."""
+        """Tell whether a content is a list of parts, as in Llama Guard 3 1B's template."""
         probe = {"role": "user", "content": "a probe of the form"}
         for messages, is_answer in (([probe], False), (_in_parts([probe]), True)):
             try:

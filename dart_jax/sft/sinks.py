@@ -1,4 +1,4 @@
-"""Where the log lines of a training run go: log.jsonl, trackers, a progress bar."""
+"""Write the log lines of a training run: to log.jsonl, trackers, a progress bar."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class TrainSpec(NamedTuple):
 
     @property
     def has_pairs(self) -> bool:
-        """Whether repairs are compared with what they replace."""
+        """Tell whether repairs are compared with what they replace."""
         return self.token_loss is not None and self.token_loss.config.compares
 
 

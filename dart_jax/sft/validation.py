@@ -120,7 +120,7 @@ class Validation:
 
     @property
     def is_over(self) -> bool:
-        """Whether the training ends here, by `sft.early_stopping`."""
+        """Tell whether the training ends here, by `sft.early_stopping`."""
         return self.best is not None and self.best.since >= self._patience
 
     def measure(self, step: int, lora_params: LoraParams) -> ValidationLine:

@@ -1,4 +1,4 @@
-"""How much a drift case weighs: by its severity, or by a function of the user's own.
+"""Weigh drift cases: by their severity, or by a function of the user's own.
 
 repair.severity_weights   four numbers, from minor to extreme
 repair.weight_fn          my_pkg.weight: a function of the case, `weight(case: DriftCase)`

@@ -1,4 +1,4 @@
-"""Who decides that a repair is safer than the rationale that it replaces (`repair.require_safer`).
+"""Check that a repair is safer than the rationale that it replaces (`repair.require_safer`).
 
     scorer   the audit's scorer, which has to rate the repair lower
     judge    the audit's judge, who sees both texts in both orders, the sides unnamed, and must
