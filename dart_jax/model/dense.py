@@ -2,9 +2,9 @@
 
 Products of two bfloat16 matrices summed in float32 are the fast ones on every device: on a CPU with
 AVX512_BF16, twice as fast as mixed operands or as bfloat16 in and out (measured: 440 against 210
-GFLOP/s on two cores). The derivative that jax makes of a bfloat16 product has mixed operands, so
-that it is defined here instead. Activations between the products may have another type: a CPU has
-no other bfloat16 arithmetic.
+GFLOP/s on two cores; with AMX, under jax 0.10.2, 900 to 1,600 against 150 to 300). The derivative
+that jax makes of a bfloat16 product has mixed operands, so that it is defined here instead.
+Activations between the products may have another type: a CPU has no other bfloat16 arithmetic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dart_jax.model.quantize import Weight, dequantize
 
 _ROWS_COLUMNS = (((1,), (0,)), ((), ()))
 _ROWS_ROWS = (((1,), (1,)), ((), ()))
-_COLUMNS_COLUMNS = (((0,), (0,)), ((), ()))
 
 
 def _flat(x: Array) -> Array:
@@ -32,6 +31,40 @@ def _flat(x: Array) -> Array:
 def _product(a: Array, b: Array, contract: tuple, dtype: Any) -> Array:
     a, b = a.astype(dtype), b.astype(dtype)
     return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
+
+
+def columns_product(
+    a: Float[Array, "*b n i"], b: Float[Array, "*b n o"], dtype: Any
+) -> Float[Array, "*b i o"]:
+    """Product a^T b with float32 sums.
+
+    A CPU's fast products do not contract the first axis of their left side: XLA would convert both
+    sides to float32 and repack them (measured: 0.7 against 0.2 ms for 1024 x 16 and 1024 x 1536).
+    So the narrower side is transposed first.
+    """
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jax.lax.platform_dependent(a, b, cpu=_columns_product_on_cpu, default=_columns_product)
+
+
+def _columns_product(a: Array, b: Array) -> Array:
+    return jnp.einsum("...ni,...no->...io", a, b, preferred_element_type=jnp.float32)
+
+
+def _columns_product_on_cpu(a: Array, b: Array) -> Array:
+    sums = {"preferred_element_type": jnp.float32}
+    if a.shape[-1] <= b.shape[-1]:
+        return jnp.matmul(_transposed(a), b, **sums)
+    return _transposed(jnp.matmul(_transposed(b), a, **sums))
+
+
+def _transposed(x: Float[Array, "*b n r"]) -> Float[Array, "*b r n"]:
+    """Transpose by a product with the identity, which is exact.
+
+    XLA would take a plain transposition into the product that uses it, or that it is made by.
+    """
+    identity = jnp.eye(x.shape[-1], dtype=x.dtype)
+    turned = jnp.einsum("rs,...ns->...rn", identity, x, preferred_element_type=jnp.float32)
+    return turned.astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -85,7 +118,7 @@ def _trained_backward(
     x, weight = residuals
     flat = _flat(grad)
     back = _product(flat, weight, _ROWS_ROWS, dtype).astype(x.dtype)
-    grad_weight = _product(_flat(x), flat, _COLUMNS_COLUMNS, jnp.float32)
+    grad_weight = columns_product(_flat(x), flat, dtype)
     return back.reshape(x.shape), grad_weight.astype(weight.dtype)
 
 

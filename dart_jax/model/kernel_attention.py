@@ -58,13 +58,18 @@ def training_attention(
     segment_ids: Int[Array, "B T"],
     layout: Layout,
     mesh: Mesh | None,
+    dtype: Any,
 ) -> Attention:
-    """Make the attention function of packed rows, by `xla`, `cudnn` or `splash`."""
+    """Make the attention function of packed rows, by `xla`, `cudnn` or `splash`.
+
+    Args:
+        dtype: Type of the operands of `xla`'s products; the kernels take them as they come.
+    """
     if kind == "splash":
         return splash_attention(segment_ids, layout, mesh)
     if kind == "cudnn":
         return cudnn_attention(positions, segment_ids)
-    return packed_attention(positions, segment_ids, layout)
+    return packed_attention(positions, segment_ids, layout, dtype)
 
 
 def cudnn_attention(positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]) -> Attention:

@@ -220,12 +220,14 @@ def loss_sum(
     Returns:
         The sum, and with it its normaliser, what each example contributed, and the sum's parts.
     """
+    dtype = base_params["embed"].dtype
     attention = training_attention(
-        choose_attention(spec.attention, platform_of(spec.mesh), base_params["embed"].dtype),
+        choose_attention(spec.attention, platform_of(spec.mesh), dtype),
         batch.positions,
         batch.segment_ids,
         layout,
         spec.mesh,
+        dtype,
     )
 
     decoder = partial(

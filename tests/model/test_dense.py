@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dart_jax.model.dense import frozen_matmul, trained_matmul
+from dart_jax.model.dense import columns_product, frozen_matmul, trained_matmul
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,18 @@ def test_operands_may_be_narrower_than_what_they_make(operands):
     for mine, theirs in zip(found[:2], expected[:2], strict=True):
         assert mine.dtype == jnp.float32
         assert _norm_error(mine, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("narrow_first", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_columns_product_transposes_exactly(dtype, narrow_first):
+    """Either side may be the narrow one; only the operands are rounded."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    a = jax.random.normal(keys[0], (3, 32, 4)).astype(dtype)
+    b = jax.random.normal(keys[1], (3, 32, 48)).astype(dtype)
+    if not narrow_first:
+        a, b = b, a
+    expected = np.einsum("bni,bno->bio", np.float64(a), np.float64(b))
+    found = jax.jit(lambda a, b: columns_product(a, b, jnp.dtype(dtype)))(a, b)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
