@@ -17,6 +17,7 @@ FLOORS = (
     (
         "__init__",
         "append_only",
+        "backend",
         "changes",
         "cli",
         "command_line",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dart_jax.backend import WrongDevices
 from dart_jax.chat.endpoint import MissingKey
 from dart_jax.data.benchmarks import BENCHMARKS
 from dart_jax.data.safe_pickle import UnreadablePickle, UnsafePickle
@@ -71,6 +72,13 @@ def test_secrets_stay_out_of_the_run_folder(refuse, monkeypatch, tmp_path):
 def test_a_missing_model_is_named_before_the_teacher_is_asked(refuse):
     message = refuse(FileNotFoundError, "--model.path=no/such/model")
     assert message.startswith("model.path: no/such/model is neither a folder nor a file")
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there(refuse, monkeypatch):
+    monkeypatch.setenv("ACCELERATOR", "cuda")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    message = refuse(WrongDevices)
+    assert message.startswith("ACCELERATOR=cuda, but jax found only a CPU")
 
 
 def test_missing_data_folder(refuse, tmp_path):

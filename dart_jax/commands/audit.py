@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(
-    path: Path, stage: str = "audit", settings: Mapping[str, str] | None = None
+    path: Path,
+    stage: str = "audit",
+    settings: Mapping[str, str] | None = None,
+    uses_devices: bool = True,
 ) -> Iterator[Run]:
     """Open a run whose `stage` is done, and keep its lock while the command works.
 
     Args:
         settings: By name, as text; they replace the run's own settings.
+        uses_devices: Whether the command loads a model.
 
     Raises:
         FileNotFoundError: There is no run at `path`.
         RunBusy: Another process is working on the run.
+        WrongDevices: An accelerator was asked for, and there is none.
         StaleStage: The stage is not done, or its inputs have changed since.
     """
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
+    from dart_jax.backend import tell_hardware
     from dart_jax.config import read_config
     from dart_jax.pipeline.finished import check_stage, run_folder
     from dart_jax.processes import on_all, on_primary
@@ -49,6 +55,8 @@ def opened(
         processes.keep_compiled(folder.path.parent)
         if settings:
             config = on_all(lambda: read_config(folder / "config.yaml", settings))
+        if uses_devices:
+            on_all(tell_hardware)
         yield on_all(lambda: Run(config, folder))
 
 
@@ -82,7 +90,7 @@ def _export(*, run: Path, out: Path, sample: Count = 200) -> None:
     """
     from dart_jax.commands.annotations import export_annotations
 
-    with opened(run) as opened_run:
+    with opened(run, uses_devices=False) as opened_run:
         count, paths = export_annotations(opened_run, out, sample)
         print(f"{count} items: {', '.join(map(str, paths))}; README.txt says how to fill them in")
 
@@ -101,7 +109,7 @@ def _import(files: tuple[Path, ...], *, run: Path, half_width: PartShare = 0.1) 
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
 
-    with opened(run) as opened_run:
+    with opened(run, uses_devices=False) as opened_run:
         agreement = import_annotations(opened_run, files, half_width)
         table = people_table(agreement, judged=opened_run.config.audit.mode != "screen_only")
         blocks = [table, sample_note(agreement)]

@@ -70,6 +70,7 @@ def generate(
         raise BadSetting("give one of --run, a run's folder, and --adapter, folders of adapters")
     _check_settings(settings, run)
     # Imported here, so that --help does not wait for jax.
+    from dart_jax.backend import tell_hardware
     from dart_jax.commands.answer_file import answer_each, answer_file
     from dart_jax.commands.answer_inputs import answer_inputs, claim
     from dart_jax.commands.chat import Manner, ask
@@ -99,6 +100,7 @@ def generate(
         claim(out, answer_inputs(choice, lines, decode, seed))
 
     keep_compiled(Path(choice.config.run.root) if run is None else run.resolve().parent)
+    tell_hardware()
     asked = load_models(choice)
     if lines is not None:
         print(answer_file(asked, lines, out, decode, seed).report())

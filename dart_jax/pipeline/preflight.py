@@ -45,12 +45,17 @@ def check_stages(config: DartConfig, stages: Sequence[str]) -> None:
         )
 
 
+def uses_devices(config: DartConfig, stages: Sequence[str]) -> bool:
+    """Tell whether the stages load a model; those that only ask a service need no device."""
+    return set(stages) > {"teach"} or config.teacher.provider == "local"
+
+
 def check_settings(run: Run, stages: Sequence[str]) -> None:
     """Fail now, not hours into a run, when a loss, a model, a key or a model name is missing.
 
     Also when the mesh is not that of the devices, unless the stages only ask a service.
     """
-    if set(stages) > {"teach"} or run.config.teacher.provider == "local":
+    if uses_devices(run.config, stages):
         on_all(lambda: make_mesh(run.config.mesh))
     on_all(lambda: _check_losses(run))
     if {"distill", "repair"} & set(stages):

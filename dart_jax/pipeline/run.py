@@ -11,10 +11,16 @@ from contextlib import ExitStack
 from functools import partial
 
 from dart_jax import __version__, processes
+from dart_jax.backend import tell_hardware
 from dart_jax.changes import enumerated, flatten
 from dart_jax.config import STAGES, DartConfig
 from dart_jax.pipeline.plan import stages_of, unasked_stages
-from dart_jax.pipeline.preflight import check_before_work, check_settings, check_stages
+from dart_jax.pipeline.preflight import (
+    check_before_work,
+    check_settings,
+    check_stages,
+    uses_devices,
+)
 from dart_jax.pipeline.reuse import Reuse, kept_files
 from dart_jax.processes import on_all, on_primary
 from dart_jax.records import write_text
@@ -67,6 +73,8 @@ def run_stages(
     """
     processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
+    if uses_devices(config, stages):
+        on_all(tell_hardware)
 
     run = on_all(lambda: Run(config, folder, reuse and reuse.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})
