@@ -42,6 +42,7 @@ def opened(
     from dart_jax.backend import tell_hardware
     from dart_jax.config import read_config
     from dart_jax.pipeline.finished import check_stage, run_folder
+    from dart_jax.pipeline.layout import settle
     from dart_jax.processes import on_all, on_primary
     from dart_jax.stages.context import Run
 
@@ -56,7 +57,7 @@ def opened(
         if settings:
             config = on_all(lambda: read_config(folder / "config.yaml", settings))
         if uses_devices:
-            on_all(tell_hardware)
+            config = settle(config, on_all(tell_hardware), trains=False)
         yield on_all(lambda: Run(config, folder))
 
 

@@ -107,8 +107,8 @@ def main(arguments: Sequence[str]) -> int:
     job, config = read_job(arguments)
     generation, chips = parse_topology(job.topology)
     _prepare_environment()
-    mesh = _mesh(config, job.topology, chips)
     architecture = _architecture(job.architecture, config.model.path)
+    config, mesh = _laid_out(config, architecture, job.topology, chips)
 
     lower = _lower_train if job.program == "train" else _lower_decode
     lowered, shape = lower(job, config, architecture, mesh)
@@ -152,11 +152,16 @@ def _prepare_environment() -> None:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 
 
-def _mesh(config: DartConfig, topology: str, chips: tuple[int, ...]) -> Mesh:
+def _laid_out(
+    config: DartConfig, architecture: LlamaConfig, topology: str, chips: tuple[int, ...]
+) -> tuple[DartConfig, Mesh]:
+    """Settle the mesh as it would be on the slice itself, and make it."""
     import jax
     from jax.experimental import topologies
 
+    from dart_jax.backend import Hardware
     from dart_jax.model.sharding import make_mesh
+    from dart_jax.pipeline.layout import choose
 
     # libtpu takes hosts of 2x2 chips; a slice of one chip is a host of one.
     options = {"chips_per_host_bounds": (1, 1, 1)} if set(chips) == {1} else {}
@@ -164,7 +169,11 @@ def _mesh(config: DartConfig, topology: str, chips: tuple[int, ...]) -> Mesh:
         found = topologies.get_topology_desc(topology, "tpu", **options)
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--topology: libtpu refuses {topology}: {error}") from error
-    return make_mesh(config.mesh, found.devices)
+
+    generation = topology.partition(":")[0]
+    slice_ = Hardware("tpu", generation, len(found.devices), HBM_BYTES[generation])
+    layout = choose(config, slice_, [architecture], trains=True)
+    return dataclasses.replace(config, mesh=layout.mesh), make_mesh(layout.mesh, found.devices)
 
 
 def _architecture(name: str | None, model_path: str) -> LlamaConfig:
@@ -212,9 +221,11 @@ def _lower_decode(
 ) -> tuple[Any, tuple[int, int, int]]:
     """Lower a block of decode steps; returns it and 1, its slots and the tokens of each."""
     from dart_jax.generate.lowering import lower_block
+    from dart_jax.generate.plan import most_slots
     from dart_jax.pipeline.lowered_step import base_shapes
 
-    rows, length = job.rows or config.decode.slots, job.length or 1024
+    length = job.length or 1024
+    rows = job.rows or most_slots(config.decode, mesh, length)
     base_params = base_shapes(config.model, architecture)
     lowered = lower_block(architecture, base_params, config.lora, config.decode, mesh, rows, length)
     return lowered, (1, rows, length)

@@ -77,6 +77,7 @@ def generate(
     from dart_jax.commands.models_to_ask import load_models, models_of_adapters, models_of_run
     from dart_jax.commands.prompt_file import read_prompts
     from dart_jax.commands.terminal import talk, typed_lines
+    from dart_jax.pipeline.layout import settle
 
     if run is None:
         choice = models_of_adapters(adapter, _names(models or ""), settings)
@@ -100,8 +101,8 @@ def generate(
         claim(out, answer_inputs(choice, lines, decode, seed))
 
     keep_compiled(Path(choice.config.run.root) if run is None else run.resolve().parent)
-    tell_hardware()
-    asked = load_models(choice)
+    config = settle(choice.config, tell_hardware(), trains=False)
+    asked = load_models(dataclasses.replace(choice, config=config))
     if lines is not None:
         print(answer_file(asked, lines, out, decode, seed).report())
     elif sys.stdin.isatty():

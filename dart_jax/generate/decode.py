@@ -20,7 +20,7 @@ import numpy as np
 from dart_jax.generate.config import DecodeConfig
 from dart_jax.generate.engine import BLOCK, DecodeSpec, Prompts, Slots, aligned, programs
 from dart_jax.generate.pages import PAGE, PageTable
-from dart_jax.generate.plan import Plan, Request, make_plan
+from dart_jax.generate.plan import Plan, Request, cache_room, make_plan
 from dart_jax.generate.sampling import row_keys
 from dart_jax.generate.stats import DecodeStats
 from dart_jax.generate.weights import joint_weights
@@ -139,7 +139,8 @@ def decode(
 
     settle(refused)
     if fitting:
-        plan = make_plan(fitting, config, model.mesh, prefix, few_shapes)
+        room = cache_room(model.config, model.mesh, model.base_params["embed"].dtype)
+        plan = make_plan(fitting, config, model.mesh, prefix, few_shapes, room)
         batch = _Batch(model, adapters, plan, config, seed, min_new_tokens, stats)
         batch.run(settle, on_growing)
     return [continuations[key] for key in keys]

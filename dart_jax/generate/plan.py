@@ -6,18 +6,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.engine import BLOCK, aligned
+from dart_jax.generate.engine import BLOCK, aligned, cache_dtype
 from dart_jax.generate.pages import PAGE
+from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.sharding import data_parallel, platform_of
+from dart_jax.processes import on_primary
 
 # A shared prefix is computed apart in whole multiples of this, so that few lengths are compiled;
 # the rest stays with the prompts.
 _PREFIX_STEP = 16
 # Tokens of one prefill on one device: enough for full speed, while few slots have to wait for it.
+# A GPU is not at full speed before some thousands.
 _PREFILL_TOKENS = 512
+_GPU_PREFILL_TOKENS = 4096
+# Slots where none are set; on GPUs for each that rows are spread over, as many of these as fit.
+LEAST_SLOTS = 32
+_GPU_SLOTS = (128, 64, LEAST_SLOTS)
+# Of the memory that is free, for the cache: there are two of it while rows move.
+_CACHE_SHARE = 0.4
 # At most one slot in so many waits to be refilled together with others.
 _SHARE = 4
 # Few shapes begin with this length: shorter ones are hardly faster.
@@ -59,6 +70,7 @@ class Plan:
         pages: Pages of a row that needs all positions; 1 where rows have no pages.
         data_parallel: Devices over which rows are spread.
         few_shapes: Lengths are rounded up to powers of two.
+        prefill_tokens: Tokens of one prefill on one device, with padding.
     """
 
     order: tuple[Request, ...]
@@ -69,6 +81,7 @@ class Plan:
     pages: int
     data_parallel: int
     few_shapes: bool = False
+    prefill_tokens: int = _PREFILL_TOKENS
 
     def prefill_shape(self, waiting: Iterable[Request]) -> tuple[int, int]:
         """Padded length of the next prompts without prefix, and how many are prefilled at once."""
@@ -76,7 +89,7 @@ class Plan:
         longest = max(r.length for r in islice(waiting, most)) - len(self.prefix)
         T = _rounded(longest, self.few_shapes)
         # A power of two, so that few shapes are compiled.
-        rows = 1 << max(1, _PREFILL_TOKENS // T).bit_length() - 1
+        rows = 1 << max(1, self.prefill_tokens // T).bit_length() - 1
         return T, min(rows * self.data_parallel, most)
 
     def smaller(self, running: int) -> int:
@@ -112,8 +125,13 @@ def make_plan(
     mesh: Mesh,
     prefix: Sequence[int] | None = None,
     few_shapes: bool = False,
+    cache_tokens: int | None = None,
 ) -> Plan:
-    """Plan a call of `decode`, whose arguments these are."""
+    """Plan a call of `decode`, whose arguments these are.
+
+    Args:
+        cache_tokens: From `cache_room`.
+    """
     shared = common_prefix([request.tokens for request in requests])
     if prefix is not None:
         # All prompts agree in the `shared` tokens: the first may stand for all.
@@ -139,12 +157,49 @@ def make_plan(
         order=tuple(order),
         adapters=names,
         prefix=order[0].tokens[:shared],
-        slots=_slots(len(requests), config.slots, devices),
+        slots=_slots(len(requests), most_slots(config, mesh, pages * PAGE, cache_tokens), devices),
         positions=pages * PAGE,
         pages=pages if paged else 1,
         data_parallel=devices,
         few_shapes=few_shapes,
+        prefill_tokens=_GPU_PREFILL_TOKENS if platform_of(mesh) == "gpu" else _PREFILL_TOKENS,
     )
+
+
+def most_slots(config: DecodeConfig, mesh: Mesh, positions: int, room: int | None = None) -> int:
+    """Count the slots of a full batch, over all devices: as set, or as many as fit up to a default.
+
+    Args:
+        positions: Tokens of a slot.
+        room: Tokens that the memory of a device has room for; None where that is not known.
+    """
+    if config.slots != "auto":
+        return config.slots
+    if platform_of(mesh) != "gpu":
+        return LEAST_SLOTS
+    fitting = [slots for slots in _GPU_SLOTS if room is None or slots * positions <= room]
+    return max(fitting, default=LEAST_SLOTS) * data_parallel(mesh)
+
+
+def cache_room(config: LlamaConfig, mesh: Mesh, dtype: jnp.dtype) -> int | None:
+    """Count the tokens whose keys and values a device has room for beside what it holds now.
+
+    None where the device does not say, as a CPU. The first process decides for all.
+
+    Args:
+        dtype: Of the weights.
+    """
+
+    def count() -> int | None:
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        if not all("bytes_limit" in each for each in stats):
+            return None
+        free = min(each["bytes_limit"] - each["bytes_in_use"] for each in stats)
+        heads = -(-config.num_kv_heads // mesh.shape["tensor"])
+        numbers = 2 * config.num_layers * heads * config.head_dim
+        return int(_CACHE_SHARE * free) // (numbers * cache_dtype(mesh, dtype).itemsize)
+
+    return on_primary(count)
 
 
 def _slots(requests: int, most: int, devices: int) -> int:

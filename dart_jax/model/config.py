@@ -94,14 +94,16 @@ class LoraConfig:
 class MeshConfig:
     """How devices are laid out; at most one axis may be -1 (the rest of the devices).
 
+    `auto` is settled where the devices are known (`pipeline.layout`); until then it counts as 1.
+
     Attributes:
         data: Copies of the model that share the batch.
-        fsdp: Shards of every weight's embed dimension; the batch is split over it, too.
+        fsdp: Shards of every weight's embed dimension; the batch is split over it, too. auto, with mesh.data -1: 1 wherever training and decoding fit a device by formula, else the fewest with which they do.
         tensor: Shards of heads, feed-forward and vocabulary.
     """
 
     data: Count | Rest = -1
-    fsdp: Count | Rest = 1
+    fsdp: Count | Rest | Literal["auto"] = "auto"
     tensor: Count | Rest = 1
 
     def __post_init__(self) -> None:

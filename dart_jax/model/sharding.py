@@ -37,23 +37,29 @@ GATHERED = "fsdp"
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices; -1 in the configuration becomes what the others leave.
+    """A mesh over all devices, with `mesh_sizes`; raises as that does."""
+    devices = jax.devices() if devices is None else devices
+    sizes = mesh_sizes(config, len(devices))
+    # On a TPU, neighbours in the mesh are neighbours in the slice.
+    arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(arranged, MESH_AXES)
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
+    """Sizes of data, fsdp and tensor; -1 becomes what the others leave, and auto 1.
 
     Raises:
         ValueError: The axes do not multiply to the number of devices.
     """
-    devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
-    fixed = math.prod(size for size in sizes if size != -1)
-    sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
-    if math.prod(sizes) != len(devices):
+    given = [config.data, 1 if config.fsdp == "auto" else config.fsdp, config.tensor]
+    fixed = math.prod(size for size in given if size != -1)
+    data, fsdp, tensor = [devices // fixed if size == -1 else size for size in given]
+    if data * fsdp * tensor != devices:
         raise ValueError(
             f"mesh.data: {config.data}, mesh.fsdp: {config.fsdp}, mesh.tensor: {config.tensor}; "
-            f"there are {len(devices)} devices: give numbers whose product that is, -1 for the rest"
+            f"there are {devices} devices: give numbers whose product that is, -1 for the rest"
         )
-    # On a TPU, neighbours in the mesh are neighbours in the slice.
-    arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    return Mesh(arranged, MESH_AXES)
+    return data, fsdp, tensor
 
 
 def sharding_of(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:

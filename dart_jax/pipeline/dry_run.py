@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dart_jax.backend import hardware
 from dart_jax.chat.config import ServiceConfig
 from dart_jax.chat.endpoint import PRESETS
 from dart_jax.chat.store import stored_answers
 from dart_jax.config import EVALUATOR, DartConfig
 from dart_jax.pipeline.imagined import CountingChat, ImaginedRun
+from dart_jax.pipeline.layout import settle
 from dart_jax.pipeline.needs import needs
 from dart_jax.pipeline.plan import PlannedStage, due_stages
-from dart_jax.pipeline.preflight import check_in_dry_run
+from dart_jax.pipeline.preflight import check_in_dry_run, uses_devices
 from dart_jax.pipeline.prompt_tokens import prompt_counter
 from dart_jax.run_dir import RunDir, copy_path
 from dart_jax.stages.context import Run
@@ -59,6 +61,8 @@ def print_estimates(config: DartConfig, stages: Sequence[str]) -> None:
     Raises:
         ValueError, FileNotFoundError, RuntimeError: What would stop the run before its first stage.
     """
+    if uses_devices(config, stages):
+        config = settle(config, hardware(), trains=bool({"distill", "repair"} & set(stages)))
     run = Run(config, RunDir(config.run))
     model = check_in_dry_run(run, stages)
     print("dry run: nothing is sent, nothing is written", flush=True)

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from dart_jax.generate.answers import answer_prompts
 from dart_jax.generate.engine import BLOCK, aligned
+from dart_jax.generate.plan import most_slots
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.load import Model
 from dart_jax.model.sharding import data_parallel
@@ -45,6 +46,7 @@ def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
     if jax.default_backend() == "cpu":
         places = {" on this CPU": Devices(**mesh.shape, is_cpu=True), " elsewhere": accelerators}
 
+    slots = most_slots(run.decode, mesh, positions=0)
     lengths = [request.length for request in answer_prompts(run.splits["train"], model)]
     if {"distill", "repair"} & set(stages):
         parts = []
@@ -57,15 +59,14 @@ def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
     if {"audit", "evaluate"} & set(stages):
         parts = []
         for place, devices in places.items():
-            parts.append(f"{_decoding(run, config, devices, max(lengths))}{place}")
+            parts.append(f"{_decoding(run, config, devices, slots, max(lengths))}{place}")
         yield f"memory, decoding: by formula {'; '.join(parts)}"
 
     work = _work(run, config, round(sum(lengths) / len(lengths)), stages)
     kinds = [jax.devices()[0].device_kind]
     if duration.peak_flops(kinds[0]) is None:
         kinds = list(_EXAMPLES)
-    read = _decoding(run, config, accelerators, max(lengths)).read_in_a_step
-    slots = run.decode.slots
+    read = _decoding(run, config, accelerators, slots, max(lengths)).read_in_a_step
     estimates = [duration.hours(work, kind, mesh.size, slots, read) for kind in kinds]
     yield f"time: {duration.described(work, kinds, estimates)}"
 
@@ -80,12 +81,14 @@ def _compiled(run: Run, config: LlamaConfig, mesh: Mesh) -> str:
     )
 
 
-def _decoding(run: Run, config: LlamaConfig, devices: Devices, longest: int) -> Footprint:
+def _decoding(
+    run: Run, config: LlamaConfig, devices: Devices, slots: int, longest: int
+) -> Footprint:
     settings = run.config
     positions = aligned(longest) + aligned(run.decode.max_new_tokens) + BLOCK
     adapters = 1 + settings.repair.cycles  # the evaluation asks all models side by side
     return decode_footprint(
-        config, settings.model, settings.lora, devices, run.decode.slots, positions, adapters
+        config, settings.model, settings.lora, devices, slots, positions, adapters
     )
 
 

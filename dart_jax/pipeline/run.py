@@ -14,6 +14,7 @@ from dart_jax import __version__, processes
 from dart_jax.backend import tell_hardware
 from dart_jax.changes import enumerated, flatten
 from dart_jax.config import STAGES, DartConfig
+from dart_jax.pipeline.layout import settle
 from dart_jax.pipeline.plan import stages_of, unasked_stages
 from dart_jax.pipeline.preflight import (
     check_before_work,
@@ -74,7 +75,11 @@ def run_stages(
     processes.keep_compiled(folder.path.parent)
     check_stages(config, stages)
     if uses_devices(config, stages):
-        on_all(tell_hardware)
+        trains = bool({"distill", "repair"} & set(stages))
+        config = settle(config, on_all(tell_hardware), trains)
+    if reuse:
+        # Before the next model is loaded: two may exceed a device's memory.
+        reuse.keep_models_of(config)
 
     run = on_all(lambda: Run(config, folder, reuse and reuse.loaded))
     processes.require_same({"questions": run.split_input(*run.splits)})

@@ -64,7 +64,7 @@ def test_the_dry_run_of_every_stage(taught, tiny_model, server, capsys):
     everything = whole(taught(**service))
     main([*everything, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[1:]] == [
+    assert [line.split(":")[0] for line in lines[2:]] == [
         *("teach", "distill", "audit", "repair", "evaluate", "all"),
         *NEEDS,
     ]
@@ -122,7 +122,7 @@ def test_the_dry_run_leaves_out_what_is_done(copied, settings, capsys):
     assert "all: at most 0 requests" in capsys.readouterr().out
     main([*settings(copied.parent, repair__epochs=3), "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[1:]] == [*("repair", "evaluate", "all"), *NEEDS]
+    assert [line.split(":")[0] for line in lines[2:]] == [*("repair", "evaluate", "all"), *NEEDS]
 
 
 def whole(arguments: list[str]) -> list[str]:

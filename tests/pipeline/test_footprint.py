@@ -9,7 +9,6 @@ import jax
 import pytest
 
 from dart_jax.config import read_config
-from dart_jax.generate.config import DecodeConfig
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.model.lora import init_lora
 from dart_jax.model.presets import PRESETS
@@ -110,7 +109,7 @@ def test_what_makes_a_step_smaller():
 
 def test_decoding_holds_the_cache_of_every_slot():
     config, model, lora = PRESETS["llama-3-8b"], ModelConfig(dtype="bfloat16"), LoraConfig()
-    slots = DecodeConfig().slots
+    slots = 32
     few = decode_footprint(config, model, lora, Devices(), slots, 512, 2)
     many = decode_footprint(config, model, lora, Devices(), 2 * slots, 512, 2)
     # Keys and values of 8 heads of 128 in 32 layers, in bfloat16.

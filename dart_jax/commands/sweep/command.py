@@ -124,8 +124,6 @@ def _run_one(run: SweepRun, reuse: Reuse) -> Failure | None:
     from dart_jax.processes import on_primary
     from dart_jax.run_dir import RunDir
 
-    # Before the next model is loaded: two may exceed a device's memory.
-    reuse.keep_models_of(run.config)
     try:
         run_locked(run.config, STAGES, run.resolved, reuse)
     except Exception as error:  # a variant may bring code of its own, which may raise anything
