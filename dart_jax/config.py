@@ -61,6 +61,12 @@ class DartConfig:
                 "sft.loss_normalization to weighted_token_mean or example_mean"
             )
 
+        if self.model.candidate is not None and self.evaluate.frontier:
+            raise BadSetting(
+                "evaluate.frontier: M_int is model.candidate, a whole checkpoint, which has no "
+                "adapter to take a part of; leave it out"
+            )
+
     @property
     def roles(self) -> tuple[str, ...]:
         """Return the roles that the run asks: teacher, judge and a judge of the evaluation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,12 +24,14 @@ def opened(
     stage: str = "audit",
     settings: Mapping[str, str] | None = None,
     uses_devices: bool = True,
+    begin: Callable[[], None] | None = None,
 ) -> Iterator[Run]:
     """Open a run whose `stage` is done, and keep its lock while the command works.
 
     Args:
         settings: By name, as text; they replace the run's own settings.
         uses_devices: Whether the command loads a model.
+        begin: Called first, once all processes have joined: it may begin the run.
 
     Raises:
         FileNotFoundError: There is no run at `path`.
@@ -47,6 +49,9 @@ def opened(
     from dart_jax.stages.context import Run
 
     processes.start()
+    if begin is not None:
+        with processes.only_primary_prints():
+            begin()
     folder = on_all(lambda: run_folder(path))
     with ExitStack() as held, processes.only_primary_prints():
         on_primary(lambda: held.enter_context(folder.lock()))

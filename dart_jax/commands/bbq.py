@@ -33,7 +33,7 @@ def evaluate_bbq(run: Run, folder: Path, candidates: Sequence[str], most: int | 
         candidates: Models beside M0.
         most: Most questions, spread evenly over categories and contexts; None: all.
     """
-    on_primary(lambda: check_base(run.folder, "repair", run.config))
+    on_primary(lambda: check_base(run.folder, "distill", run.config))
     everything = on_all(lambda: bbq.load(folder))
     seed = run.config.data.seed
     questions = spread(everything, most, lambda q: f"{q.category} {q.ambiguous}", seed)

@@ -39,7 +39,7 @@ def evaluate_ctxt(
     Raises:
         BadSetting: The run's questions have no options.
     """
-    on_primary(lambda: check_base(run.folder, "repair", run.config))
+    on_primary(lambda: check_base(run.folder, "distill", run.config))
     # Not the run's own, in which a line may ask for the harm where faults are planted.
     everything = on_all(lambda: make_splits(run.config.data)["test"])
     if any(question.answer < 0 or question.condition is None for question in everything):

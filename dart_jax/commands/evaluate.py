@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dart_jax.command_line import call_one
 from dart_jax.commands.audit import opened
@@ -12,6 +14,9 @@ from dart_jax.config import SETTINGS
 from dart_jax.data.external.prompts import SuiteName
 from dart_jax.prompts.letters import LetterSource
 from dart_jax.settings import BadSetting, Count
+
+if TYPE_CHECKING:
+    from dart_jax.stages.context import Run
 
 Suite = Literal[SuiteName, "bbq"]
 
@@ -37,7 +42,8 @@ def _open_ended(
     settings: Mapping[str, str],
     *,
     run: Path,
-    models: str = "M_DART",
+    adapter: Path | None = None,
+    models: str | None = None,
     queries: Count | None = None,
 ) -> None:
     """Ask a run the 280 open-ended queries, graded by the judge.
@@ -47,7 +53,9 @@ def _open_ended(
 
     Args:
         run: The run's folder, runs/<name>.
-        models: Models beside M0, separated by commas.
+        adapter: Folder of an adapter in PEFT's form: --run is begun with it in the place of M_int,
+            if it is not there. Settings of model and mesh may be given, too.
+        models: Models beside M0, separated by commas; M_DART without it, or M_int with --adapter.
         queries: Most queries, spread over domains; without it, all of them.
     """
     from dart_jax.commands.open_ended import evaluate_open_ended
@@ -56,9 +64,7 @@ def _open_ended(
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
 
-    _check_sections(settings)
-    candidates = _candidates(models)
-    with opened(run, "repair", settings) as opened_run:
+    with _opened(run, adapter, models, settings) as (opened_run, candidates):
         summary = evaluate_open_ended(opened_run, candidates, queries)
         blocks = with_planting(
             open_ended_section(summary).blocks, read_planting(opened_run.folder.path)
@@ -72,7 +78,8 @@ def _external(
     run: Path,
     suite: Suite,
     dir: Path,
-    models: str = "M_DART",
+    adapter: Path | None = None,
+    models: str | None = None,
     prompts: Count | None = None,
 ) -> None:
     """Ask a run a public suite, audited in pairs against M0; bbq by the likeliest letter.
@@ -82,9 +89,11 @@ def _external(
 
     Args:
         run: The run's folder, runs/<name>.
+        adapter: Folder of an adapter in PEFT's form: --run is begun with it in the place of M_int,
+            if it is not there. Settings of model and mesh may be given, too.
         suite: The suite's name.
         dir: Folder of the suite's public files.
-        models: Models beside M0, separated by commas.
+        models: Models beside M0, separated by commas; M_DART without it, or M_int with --adapter.
         prompts: Most prompts, spread over functionalities; without it, all of them.
     """
     from dart_jax.commands.bbq import evaluate_bbq
@@ -95,9 +104,7 @@ def _external(
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
 
-    _check_sections(settings)
-    candidates = _candidates(models)
-    with opened(run, "repair", settings) as opened_run:
+    with _opened(run, adapter, models, settings) as (opened_run, candidates):
         if suite == "bbq":
             section = bbq_section(evaluate_bbq(opened_run, dir, candidates, prompts))
         else:
@@ -110,7 +117,8 @@ def _ctxt(
     settings: Mapping[str, str],
     *,
     run: Path,
-    models: str = "M_int,M_DART",
+    adapter: Path | None = None,
+    models: str | None = None,
     letters: LetterSource = "likelihood",
     questions: Count | None = None,
 ) -> None:
@@ -121,7 +129,10 @@ def _ctxt(
 
     Args:
         run: The run's folder, runs/<name>.
-        models: Models beside M0, separated by commas.
+        adapter: Folder of an adapter in PEFT's form: --run is begun with it in the place of M_int,
+            if it is not there. Settings of model and mesh may be given, too.
+        models: Models beside M0, separated by commas; M_int,M_DART without it, or M_int with
+            --adapter.
         letters: Whether to take the likeliest letter, or to read it in a generated answer.
         questions: Most questions, spread over benchmarks; without it, all of them.
     """
@@ -131,18 +142,38 @@ def _ctxt(
     from dart_jax.report.to_text import to_text
     from dart_jax.teach.planted import read_planting
 
-    _check_sections(settings)
-    candidates = _candidates(models)
-    with opened(run, "repair", settings) as opened_run:
+    with _opened(run, adapter, models, settings, "M_int,M_DART") as (opened_run, candidates):
         summary = evaluate_ctxt(opened_run, candidates, questions, letters)
         blocks = with_planting(ctxt_section(summary).blocks, read_planting(opened_run.folder.path))
         print(f"\n{to_text(blocks)}")
 
 
-def _check_sections(settings: Mapping[str, str]) -> None:
+@contextmanager
+def _opened(
+    run: Path,
+    adapter: Path | None,
+    models: str | None,
+    settings: Mapping[str, str],
+    default: str = "M_DART",
+) -> Iterator[tuple[Run, tuple[str, ...]]]:
+    """Open the run, which `adapter` begins where it is not there, and name the models to ask."""
+    own = {}
+    if adapter is not None:
+        from dart_jax.commands.adapter_run import SECTIONS, begin_run
+
+        own = {name: text for name, text in settings.items() if name.split(".")[0] in SECTIONS}
+        settings = {name: text for name, text in settings.items() if name not in own}
+        default = "M_int"
+
     for name in settings:
         if name.split(".")[0] not in _SECTIONS:
             raise BadSetting(f"--{name}: only {', '.join(_SECTIONS)} may differ from the run's own")
+    candidates = _candidates(models or default)
+    begin = None if adapter is None else partial(begin_run, run, adapter, own)
+    # M_int is there before any repair.
+    stage = "distill" if set(candidates) == {"M_int"} else "repair"
+    with opened(run, stage, settings, begin=begin) as opened_run:
+        yield opened_run, candidates
 
 
 def _candidates(models: str) -> tuple[str, ...]:

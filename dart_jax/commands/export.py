@@ -80,7 +80,7 @@ def export(
         finished = read_finished(folder)
         name = adapter or finished.adapters[-1]
         finished.adapter(name)  # a name that is none is refused before the base is read
-        base = resolve_path(finished.config.model.path)
+        base = resolve_path(finished.config.model.trained_path)
         if not planted_is_known:
             _check_planted(finished, base)
         _check_out(out, overwrite, (folder.path, base))
@@ -128,7 +128,7 @@ def _write(
     lora_params = load_peft(source_folder, config, lora)
     check_trained(lora_params, source_folder)
     if form == "peft":
-        save_peft(folder, lora_params, lora, public_name(run.config.model.path))
+        save_peft(folder, lora_params, lora, public_name(run.config.model.trained_path))
         storage, line = _read_from(base), f"an adapter of rank {lora.rank}"
     else:
         write_config(folder, base, config, dtype)

@@ -80,7 +80,7 @@ def evaluate_external(
         most: Most prompts, spread evenly over functionalities; None: all.
 
     """
-    on_primary(lambda: check_base(run.folder, "repair", run.config))
+    on_primary(lambda: check_base(run.folder, "distill", run.config))
     everything = on_all(lambda: list(load_external(suite, folder)))
     prompts = spread(everything, most, lambda p: p.functionality, run.config.data.seed)
     place = f"external/{suite}"

@@ -94,7 +94,7 @@ def answers_of(
     )
 
     def check() -> None:
-        check_room(_requests(run, name, prompts), run.model, run.decode.max_new_tokens)
+        check_room(_requests(run, name, prompts), run.model_of(name), run.decode.max_new_tokens)
 
     def work() -> None:
         _decode_missing(run, name, prompts, ResultFile(run.folder / file, Generation))
@@ -104,7 +104,7 @@ def answers_of(
 
 
 def _requests(run: Run, name: str, prompts: Mapping[str, tuple[Message, ...]]) -> list[Request]:
-    encode = run.model.tokenizer.encode_prompt
+    encode = run.model_of(name).tokenizer.encode_prompt
     return [Request(id, tuple(encode(messages, row=id)), name) for id, messages in prompts.items()]
 
 
@@ -126,7 +126,7 @@ def _decode_missing(
             bar.update(len(found))
 
         decode(
-            run.model,
+            run.model_of(name),
             {} if name == "M0" else {name: run.adapter(name)},
             requests,
             run.decode,

@@ -37,13 +37,14 @@ def likely_letters(run: Run, name: str, place: str, prompts: Prompts) -> list[Le
     )
 
     def work() -> None:
-        encode = run.model.tokenizer.encode_prompt
+        model = run.model_of(name)
+        encode = model.tokenizer.encode_prompt
         requests = [
             Request(id, tuple(encode(messages, row=id)), name) for id, messages in prompts.items()
         ]
         # At scale 0 an adapter is exactly the base model: one compiled program serves all models.
         weights = (run.adapter("M_int")[0], 0.0) if name == "M0" else run.adapter(name)
-        likeliest_letters(run.model, weights, requests, run.folder / file)
+        likeliest_letters(model, weights, requests, run.folder / file)
 
     step(run, f"{place.replace('/', '_')}_letters_{name}", inputs, (file,), work)
     return on_primary(lambda: read_jsonl(run.folder / file, LetterAnswer))

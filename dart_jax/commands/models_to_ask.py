@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dart_jax.config import DartConfig, make_parser, put_arguments, read_config, resolve
@@ -56,6 +56,7 @@ def models_of_run(run: Path, names: Sequence[str]) -> Choice:
 
     Raises:
         BadCheckpoint, StaleStage: See `finished.check_base`; M0 alone may be any base.
+        BadSetting: M0 and others are asked for at once, and stand on two checkpoints.
         FileNotFoundError: It is no run.
         ValueError: With the names that exist, for one that does not or that is given twice.
     """
@@ -65,6 +66,15 @@ def models_of_run(run: Path, names: Sequence[str]) -> Choice:
     config = read_config(folder / "config.yaml")
     if chosen:
         check_base(folder, "distill", config)
+    if chosen and config.model.candidate is not None:
+        if BASE in names:
+            raise BadSetting(
+                f"--models {','.join(names)}: M0 is {config.model.path}, the others stand on "
+                f"{config.model.candidate} (model.candidate), and one pass of the decoder holds "
+                f"one checkpoint; ask {','.join(chosen)}, and M0 in a call of its own"
+            )
+        model = replace(config.model, path=config.model.candidate, candidate=None)
+        config = replace(config, model=model)
     return Choice(tuple(names), chosen, config, config.lora)
 
 
@@ -99,7 +109,7 @@ def models_of_adapters(
     names = names or (BASE, *by_name)
     chosen = _choose(names, by_name, "--adapter")
     if "model.path" not in settings:
-        settings = {**settings, "model.path": _base_path(by_name)}
+        settings = {**settings, "model.path": base_path(by_name)}
     parser = make_parser()
     config, *_ = resolve(parser, put_arguments(parser, settings, parser.get_defaults()))
     return Choice(tuple(names), chosen, config, None)
@@ -115,8 +125,15 @@ def _choose(names: Sequence[str], found: Mapping[str, Path], where: str) -> dict
     return {name: found[name] for name in names if name != BASE}
 
 
-def _base_path(adapters: Mapping[str, Path]) -> str:
-    """The base model that all adapters name, as `model.path` takes it."""
+def base_path(adapters: Mapping[str, Path]) -> str:
+    """Find the base model that all adapters name, as `model.path` takes it.
+
+    Args:
+        adapters: Folders by name.
+
+    Raises:
+        BadSetting: They name several, or one names none.
+    """
     bases = {name: base_name(folder) for name, folder in adapters.items()}
     named = set(bases.values())
     if len(named) > 1 or "" in named:

@@ -62,7 +62,7 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     Raises:
         TooManyFailures: The judge failed on more than `judge.max_failure_share` of the answers.
     """
-    on_primary(lambda: check_base(run.folder, "repair", run.config))
+    on_primary(lambda: check_base(run.folder, "distill", run.config))
 
     queries = spread(load_open_ended(), most, lambda query: query.domain, run.config.data.seed)
     prompts = {query.id: plain(query.query) for query in queries}

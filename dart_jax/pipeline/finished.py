@@ -155,6 +155,8 @@ def _check_settings(path: Path, stage: str, inputs: Mapping[str, Any], config: D
 def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
     """Check that `model.path` holds the base on which a stage of the run was done, by content.
 
+    So it is checked of `model.candidate`.
+
     Raises:
         BadCheckpoint: It holds another one now; names the parts that differ.
         StaleStage: The stage is not finished, or by an earlier version, which knew the base by
@@ -165,16 +167,21 @@ def check_base(folder: RunDir, stage: str, config: DartConfig) -> None:
     from dart_jax.model.load import resolve_path
     from dart_jax.model.weights import BadCheckpoint
 
-    recorded = _inputs(folder, stage)["model"]
-    if not isinstance(recorded, dict):
-        raise _stale(folder.path, stage, "was run by a version that did not look into its base")
-    base = resolve_path(config.model.path)
-    differing = differing_parts(recorded, checkpoint_identity(base))
-    if differing:
-        raise BadCheckpoint(
-            f"{base} is not, or no longer, the checkpoint that {folder.path} was trained on (other "
-            f"{', '.join(differing)}); set model.path in {folder / 'config.yaml'} to that one"
-        )
+    paths = {"model": ("path", config.model.path)}
+    if config.model.candidate is not None:
+        paths["candidate"] = ("candidate", config.model.candidate)
+    for key, (setting, path) in paths.items():
+        recorded = _inputs(folder, stage)[key]
+        if not isinstance(recorded, dict):
+            raise _stale(folder.path, stage, "was run by a version that did not look into its base")
+        base = resolve_path(path)
+        differing = differing_parts(recorded, checkpoint_identity(base))
+        if differing:
+            raise BadCheckpoint(
+                f"{base} is not, or no longer, the checkpoint that {folder.path} was trained on "
+                f"(other {', '.join(differing)}); set model.{setting} in "
+                f"{folder / 'config.yaml'} to that one"
+            )
 
 
 def _stale(path: Path, stage: str, what: str) -> StaleStage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator
 
 import jax
@@ -52,6 +53,7 @@ def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
         parts = []
         for place, devices in places.items():
             taken = train_footprint(config, settings.model, settings.lora, settings.sft, devices)
+            taken = _with_candidate(taken, run)
             parts.append(f"{taken}{place}")
         # A program for this CPU says nothing of the accelerators.
         compiled = "" if len(places) > 1 else _compiled(run, config, mesh)
@@ -87,9 +89,16 @@ def _decoding(
     settings = run.config
     positions = aligned(longest) + aligned(run.decode.max_new_tokens) + BLOCK
     adapters = 1 + settings.repair.cycles  # the evaluation asks all models side by side
-    return decode_footprint(
+    taken = decode_footprint(
         config, settings.model, settings.lora, devices, slots, positions, adapters
     )
+    return _with_candidate(taken, run)
+
+
+def _with_candidate(taken: Footprint, run: Run) -> Footprint:
+    """Count the second checkpoint, which stays in memory beside M0."""
+    bases = 1 if run.config.model.candidate is None else 2
+    return dataclasses.replace(taken, base=bases * taken.base)
 
 
 def _work(run: Run, config: LlamaConfig, prompt: int, stages: Collection[str]) -> Work:

@@ -76,10 +76,10 @@ def planned_stages(cycles: int) -> list[PlannedStage]:
 def unasked_stages(config: DartConfig) -> tuple[str, ...]:
     """List the stages that run without being asked for, since they train and ask nobody.
 
-    Where M_int is given (`model.adapter`), distill copies it, and teach has nothing to write
-    unless targets are replayed.
+    Where M_int is given (`model.adapter`, `model.candidate`), distill takes it over, and teach has
+    nothing to write unless targets are replayed.
     """
-    if config.model.adapter is None:
+    if config.model.given is None:
         return ()
     return ("distill",) if config.repair.replay else ("teach", "distill")
 

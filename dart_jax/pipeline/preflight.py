@@ -96,6 +96,7 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 def _check_models(run: Run) -> None:
     resolve_path(run.config.model.path)
+    resolve_path(run.config.model.trained_path)
     for section in (run.config.service(role) for role in run.config.roles):
         if section.provider in ("local", GUARD) and section.model is not None:
             resolve_path(section.model)

@@ -40,7 +40,11 @@ class Reuse:
 
     def keep_models_of(self, config: DartConfig) -> None:
         """Drop the models that a run with these settings has no use for."""
-        paths = {config.model.path, *(config.service(role).model for role in config.roles)}
+        paths = {
+            config.model.path,
+            config.model.trained_path,
+            *(config.service(role).model for role in config.roles),
+        }
         for model, mesh in list(self.loaded):
             # A local teacher or judge is loaded with the base's settings, but for the path.
             same = replace(model, path=config.model.path) == config.model and mesh == config.mesh

@@ -110,7 +110,7 @@ def run_stages(
         # Last, since a stage that was not asked for may be up to date, or taken from another run.
         if planned.stage not in (*stages, *unasked_stages(config)):
             replay = " (it writes targets to replay; --repair.replay 0 does without)"
-            hint = replay if config.model.adapter and planned.stage == "teach" else ""
+            hint = replay if config.model.given and planned.stage == "teach" else ""
             raise StaleStage(
                 f"stage {name} is not up to date ({reasons or 'it has not ended'}) and "
                 f"--stages leaves it out; run it first: --stages {planned.stage}{hint}"

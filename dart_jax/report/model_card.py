@@ -84,8 +84,9 @@ class CardInputs:
 
     @property
     def base(self) -> str:
-        """Give the base model's public name."""
-        return public_name(self.config["model"]["path"])
+        """Give the public name of the checkpoint that was trained on."""
+        model = self.config["model"]
+        return public_name(model.get("candidate") or model["path"])
 
 
 def model_card(inputs: CardInputs) -> str:

@@ -61,6 +61,8 @@ def public_settings(
     model = {**config["model"], "path": public_name(config["model"]["path"])}
     if model.get("adapter"):
         model["adapter"] = Path(model["adapter"]).name
+    if model.get("candidate"):
+        model["candidate"] = public_name(model["candidate"])
     return {"model": model, **{name: _public(name, config[name]) for name in sections}}
 
 

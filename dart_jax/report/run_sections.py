@@ -38,6 +38,14 @@ def what_was_run(summary: RunSummary, config: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [essential_settings(config)]
     if config["model"].get("adapter"):
         blocks.insert(0, note("M_int was not trained here: it is the adapter below, as it was."))
+    if config["model"].get("candidate"):
+        blocks.insert(
+            0,
+            note(
+                "M_int was not trained here: it is the whole checkpoint below that is called the "
+                "candidate, and M_DART is an adapter on it."
+            ),
+        )
     if summary.planting is not None:
         blocks.append(planted_table(summary.planting))
     return Section("What was run", tuple(blocks), anchor="run")

@@ -9,7 +9,7 @@ from dart_jax.changes import flatten
 from dart_jax.report.document import Column, Table
 
 _ESSENTIALS: dict[str, tuple[str, ...]] = {
-    "model": ("path", "adapter"),
+    "model": ("path", "adapter", "candidate"),
     "data": ("suite", "split_by", "max_train", "max_validation", "max_test", "seed"),
     "lora": ("rank", "alpha", "dropout"),
     "sft": ("epochs", "early_stopping", "batch_size", "learning_rate", "loss"),

@@ -83,6 +83,10 @@ class Run:
         """The base model M0."""
         return self._load(self.config.model)
 
+    def model_of(self, name: str) -> Model:
+        """The base model on which a model is an adapter: M0, or for others `model.candidate`."""
+        return self.model if name == "M0" else self.model_at(self.config.model.trained_path)
+
     @cached_property
     def scorers(self) -> tuple[AnyScorer, ...]:
         """The configured harm scorers, which score a text once a run; for the first process."""
@@ -146,7 +150,8 @@ class Run:
             adapter, strength = strength_of(name)
             if adapter not in loaded:
                 path = self.adapter_path(adapter)
-                loaded[adapter] = self.placed(load_peft(path, self.model.config, self.config.lora))
+                architecture = self.model_of(adapter).config
+                loaded[adapter] = self.placed(load_peft(path, architecture, self.config.lora))
             scale = strength * self.config.lora.scale if adapter != "M0" else 0.0
             found[name] = (loaded[adapter], scale)
         return found
@@ -161,7 +166,7 @@ class Run:
         Args:
             planting: What an adapter from elsewhere says of itself; None: what the run knows.
         """
-        path, model = self.adapter_path(name), self.model
+        path, model = self.adapter_path(name), self.model_of(name)
         # Not in `save`, which one process does alone: all take part in gathering.
         whole = jax.device_put(lora, replicated(model.mesh))
 
@@ -181,19 +186,30 @@ class Run:
     ) -> dict[str, list[Generation]]:
         """Have models answer questions, as far as their files do not hold the answers yet.
 
+        Models on one base answer in one pass; with `model.candidate`, M0 has a pass of its own.
+
         Args:
             files: Where each model's answers are kept, relative to the run, by the model's name.
             policy: Whether the explanation policy is in the system prompt.
         """
-        return answer_questions(
-            self.model,
-            self.adapters(name for name in files if name != "M0"),
-            questions,
-            {name: self.folder / file for name, file in files.items()},
-            self.decode,
-            self.config.run.seed,
-            policy,
-        )
+        paths = {name: self.folder / file for name, file in files.items()}
+        passes = [paths]
+        if self.config.model.candidate is not None:
+            of_m0 = {name: path for name, path in paths.items() if name == "M0"}
+            passes = [of_m0, {name: path for name, path in paths.items() if name != "M0"}]
+
+        found = {}
+        for together in filter(None, passes):
+            found |= answer_questions(
+                self.model_of(next(reversed(together))),
+                self.adapters(name for name in together if name != "M0"),
+                questions,
+                together,
+                self.decode,
+                self.config.run.seed,
+                policy,
+            )
+        return found
 
     def service(self, role: str) -> AbstractContextManager[ChatModel]:
         """Open the service behind a role, see `DartConfig.service`, for the stage that runs."""
@@ -215,18 +231,24 @@ class Run:
         return {"plant": self.section("plant"), "planted texts": hash_path(PLANTED_TEXTS)}
 
     def model_inputs(self, path: str | None = None) -> dict[str, Any]:
-        """Identify M0 or another local model: by its content, and how it is loaded.
+        """Identify M0, with the candidate beside it, or another local model.
 
-        The content is looked at once: it is that of the model that this run loads.
+        That is by its content, and how it is loaded.
         """
-        found = resolve_path(path or self.config.model.path)
-        if found not in self._identities:
-            self._identities[found] = checkpoint_identity(found)
-        settings = loading_inputs(self.config.model, found)
+        candidate = self.config.model.candidate if path is None else None
+        settings = loading_inputs(self.config.model, resolve_path(path or self.config.model.path))
         return {
-            "model": self._identities[found],
+            "model": self._identity(path or self.config.model.path),
+            **({"candidate": self._identity(candidate)} if candidate else {}),
             **{f"model.{key}": value for key, value in settings.items()},
         }
+
+    def _identity(self, path: str) -> dict[str, str]:
+        """Look at a checkpoint's content once: it is that of the model that this run loads."""
+        found = resolve_path(path)
+        if found not in self._identities:
+            self._identities[found] = checkpoint_identity(found)
+        return self._identities[found]
 
     def split_input(self, *names: str) -> str:
         """Hash the questions of some splits."""

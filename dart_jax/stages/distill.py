@@ -1,6 +1,7 @@
 """Stage distill: LoRA on (question -> rationale and conclusion); M0 becomes M_int.
 
-An adapter that was trained elsewhere (`model.adapter`) takes the place of M_int as it is.
+An adapter that was trained elsewhere (`model.adapter`) takes the place of M_int as it is. So does a
+second checkpoint (`model.candidate`), with an adapter on it that has changed nothing yet.
 
 With `sft.loss.toxicity_weight`, M0 answers the training questions first, and the scorer's view of
 its rationales is trained on, too (joint toxicity regularisation; see `sft.token_losses`).
@@ -16,6 +17,7 @@ import jax
 
 from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
+from dart_jax.model.load import check_alike, resolve_path
 from dart_jax.model.lora import LoraParams, init_lora
 from dart_jax.model.peft_file import (
     CONFIG_FILE,
@@ -52,6 +54,15 @@ def inputs(run: Run) -> dict[str, Any]:
             "given": [hash_path(folder / name) for name in files],
             "lora": run.section("lora"),
         }
+    if run.config.model.candidate is not None:
+        mark = hash_path(resolve_path(run.config.model.candidate) / MARK)
+        seed = run.config.run.seed
+        return {
+            **run.model_inputs(),
+            "given": mark,
+            "lora": run.section("lora"),
+            "run.seed": seed,
+        }
 
     # Where M0 is not asked, neither decoding nor the scorer may make the stage stale.
     joint = {}
@@ -71,11 +82,14 @@ def inputs(run: Run) -> dict[str, Any]:
 def check(run: Run) -> None:
     """Raises ValueError for targets that cannot be trained on: test questions', or too long.
 
-    BadCheckpoint, a ValueError, for a given adapter that is not of this model.
+    BadCheckpoint, a ValueError, for a given adapter or checkpoint that does not go with this model.
     """
     config = run.config
     if config.model.adapter is not None:
         _given(run)
+        return
+    if config.model.candidate is not None:
+        check_alike(run.model, run.model_of("M_int"))
         return
     devices = data_parallel(run.model.mesh)
     for examples in _examples(run):
@@ -95,9 +109,17 @@ def execute(run: Run) -> None:
         print(f"M_int is the adapter in {config.model.adapter}", flush=True)
         return
 
+    fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
+    if config.model.candidate is not None:
+        # Its B is 0, so that it changes no answer; the repair trains it on.
+        mark = read_mark(resolve_path(config.model.candidate))
+        run.save_adapter("M_int", run.placed(fresh), mark)
+        on_primary(lambda: write_jsonl(run.folder / "distill/log.jsonl", []))
+        print(f"M_int is {config.model.candidate}", flush=True)
+        return
+
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
     examples, held_out = _examples(run, further)
-    fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
 
     trained = train(
         examples,

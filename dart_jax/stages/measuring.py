@@ -97,7 +97,7 @@ def with_divergences(run: Run, found: Measured, policy: bool) -> Measured:
         return found
     adapters = run.adapters(AUDITED)
     divergences = answer_divergences(
-        run.model,
+        run.model_of("M_DART"),
         adapters["M_int"],
         adapters["M_DART"],
         run.questions,
@@ -137,7 +137,7 @@ def _margins(
         # At scale 0 an adapter is exactly the base model: one compiled program serves all models.
         adapter = (run.adapter("M_int")[0], 0.0) if name == "M0" else run.adapter(name)
         margins[name] = answer_margins(
-            run.model, adapter, run.questions, of_model, run.folder / path, policy
+            run.model_of(name), adapter, run.questions, of_model, run.folder / path, policy
         )
     return margins
 

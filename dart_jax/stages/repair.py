@@ -240,7 +240,7 @@ def _nothing_to_repair(run: Run, cases: int, cycle: Cycle) -> None:
 
 def _train(run: Run, training: Sequence[Target], cycle: Cycle) -> None:
     # Distill has the run's seed itself: each cycle draws batches and dropout of its own.
-    config, model, seed = run.config, run.model, run.config.run.seed + cycle.number
+    config, model, seed = run.config, run.model_of(cycle.after), run.config.run.seed + cycle.number
     folder = run.folder / cycle.path("repair")
     length = min(config.sft.max_length, model.config.context_length)
     examples = tokenize(training, run.questions, model.tokenizer, length)

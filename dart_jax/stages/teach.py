@@ -65,7 +65,7 @@ def own_input(run: Run) -> str:
 
 def _asked(run: Run) -> list[Question]:
     """List the questions that need a target: none where no target is trained on or replayed."""
-    if run.config.model.adapter is not None and run.config.repair.replay == 0:
+    if run.config.model.given is not None and run.config.repair.replay == 0:
         return []
     return run.splits["train"]
 

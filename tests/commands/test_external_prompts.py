@@ -13,6 +13,7 @@ from dart_jax.audit.responses import GradedResponse
 from dart_jax.commands.evaluate import main
 from dart_jax.commands.external import load_external, messages_of
 from dart_jax.commands.external_prompts import spread
+from dart_jax.config import read_config
 from dart_jax.data.external.prompts import ExternalPrompt
 from dart_jax.data.open_ended import load_open_ended
 from dart_jax.evaluate.refusal_error import measured_error
@@ -246,3 +247,33 @@ def test_a_sample_is_even_over_parts_and_the_same_each_time(hatecheck):
     assert spread(prompts, None, lambda p: p.functionality, 42) == prompts
     four = spread(prompts, 4, lambda p: p.functionality, 42)
     assert set(chosen) < set(four)
+
+
+def test_an_adapter_alone_begins_a_run(finished, hatecheck, tmp_path, capsys):
+    """Its answers are those of the run that trained it; another adapter is refused there."""
+    given = shutil.copytree(finished / "adapters/M_int", tmp_path / "given")
+    model = read_config(finished / "config.yaml").model.path
+    command = [
+        "external",
+        f"--run={tmp_path / 'new'}",
+        f"--adapter={given}",
+        f"--model.path={model}",
+        "--suite=hatecheck",
+        f"--dir={hatecheck}",
+        "--audit.mode=screen_only",
+        "--audit.scorer=profanity",
+        "--decode.max_new_tokens=4",
+    ]
+    assert main(command) == 0
+    answers = "external/hatecheck/answers/M_int.jsonl"
+    assert len(read_jsonl(tmp_path / "new" / answers, Generation)) == len(CASES)
+    assert hash_path(tmp_path / "new/adapters/M_int/adapter_model.safetensors") == hash_path(
+        given / "adapter_model.safetensors"
+    )
+
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "external_hatecheck_answers_M_int: up to date" in capsys.readouterr().out
+    other = shutil.copytree(given, tmp_path / "other")
+    with pytest.raises(BadSetting, match="give another --run"):
+        main([*command[:2], f"--adapter={other}", *command[3:]])
