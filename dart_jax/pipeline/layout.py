@@ -59,7 +59,7 @@ def _architectures(config: DartConfig) -> list[LlamaConfig]:
     """Read the shapes of M0, then of other models that this process loads beside it."""
     sections = [config.service(role) for role in config.roles]
     local = [section.model for section in sections if section.provider == "local" and section.model]
-    paths = dict.fromkeys([config.model.path, *local])
+    paths = dict.fromkeys([config.model.path, config.model.trained_path, *local])
     return [open_checkpoint(resolve_path(path))[0] for path in paths]
 
 
