@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from dart_jax.bench import hf, ours
+from dart_jax.bench import hf_generate, hf_train, ours
 from dart_jax.bench.jobs import DecodeJob, Round, TrainJob, Variant
 from dart_jax.bench.worker import Worker, WorkerDied
 from dart_jax.extras import need
@@ -55,8 +55,11 @@ def against_peer(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 
 def start(job: Job, variant: Variant, folder: Path) -> Worker:
     """A worker with the session of a job and a framework."""
-    side = ours if variant.framework == "ours" else hf
-    session = side.Training if isinstance(job, TrainJob) else side.Decoding
+    is_ours = variant.framework == "ours"
+    if isinstance(job, TrainJob):
+        session = ours.Training if is_ours else hf_train.Training
+    else:
+        session = ours.Decoding if is_ours else hf_generate.Decoding
     return Worker(session, job, variant, folder)
 
 
@@ -93,9 +96,6 @@ def tune(
     Args:
         failed: Gets the reason by name where a variant does not work, such as one that needs more
             memory than there is; it takes no part, and is reported.
-
-    Raises:
-        WorkerDied: Not one worked.
     """
     entries = []
     for variant in variants:
@@ -106,8 +106,6 @@ def tune(
             say(f"  {variant.name}: failed; {error}")
         else:
             entries.append(summarise(job, measured) | {"stage": "tuning"})
-    if not entries:
-        raise WorkerDied("\n".join(failed.values()))
     return entries
 
 
@@ -128,7 +126,8 @@ def contest(
     folder: Path,
     *,
     tuning: Job | None = None,
-    tuned_share: Callable[[Entry], float] = lambda _: 1.0,
+    tuned_share: Callable[[Variant], float] = lambda _: 1.0,
+    refine: Callable[[Variant], Sequence[Variant]] | None = None,
     large: bool = False,
 ) -> Contest:
     """Tune, then alternate.
@@ -137,21 +136,36 @@ def contest(
         peers: May be empty: then nothing is compared.
         tuning: The job of a tuning round; `job` itself by default.
         tuned_share: The rate of a variant in the whole job, as a share of that in its tuning.
+        refine: Makes more variants of the fastest of `peers`, to be tuned after them.
         large: Two variants do not fit the device: they run one after the other instead of in
             turns. Ours are tuned like the peer's; otherwise all of ours run the whole rounds.
+
+    Raises:
+        WorkerDied: Not one variant of a side that is tuned worked.
     """
     found = Contest()
-    finals: list[Variant] = []
-    for variants, entries, choose in ((ours, found.ours, large), (peers, found.peers, True)):
-        if choose and len(variants) > 1:
-            say(f"tuning {variants[0].framework}: {len(variants)} variants")
-            for entry in tune(tuning or job, variants, folder, found.failed):
-                entry[job.rate] *= tuned_share(entry)
-                entries[entry["variant"]] = entry
-            names = finalists({name: entry[job.rate] for name, entry in entries.items()})
-            variants = [variant for variant in variants if variant.name in names]
-        finals += variants
+    by_name: dict[str, Variant] = {}
 
+    def tuned(variants: Sequence[Variant], entries: dict[str, Entry]) -> list[Variant]:
+        """The fastest of these and of those tuned before."""
+        say(f"tuning {variants[0].framework}: {len(variants)} variants")
+        by_name.update({variant.name: variant for variant in variants})
+        for entry in tune(tuning or job, variants, folder, found.failed):
+            entry[job.rate] *= tuned_share(by_name[entry["variant"]])
+            entries[entry["variant"]] = entry
+        if not entries:
+            raise WorkerDied("\n".join(found.failed.values()))
+        names = finalists({name: entry[job.rate] for name, entry in entries.items()})
+        return [by_name[name] for name in names]
+
+    mine = tuned(ours, found.ours) if large and len(ours) > 1 else ours
+    theirs = peers
+    if peers and (refine or len(peers) > 1):
+        theirs = tuned(peers, found.peers)
+        if refine and (more := refine(theirs[0])):
+            theirs = tuned(more, found.peers)
+
+    finals = [*mine, *theirs]
     say(f"{rounds} rounds of {job.amount} {job.rate.partition('_')[0]}")
     for group in [[variant] for variant in finals] if large else [finals]:
         for measured in alternate(job, group, rounds, folder):

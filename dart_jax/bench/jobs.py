@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar, Literal
 
+from dart_jax.bench.options import Packing, PeerKind
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
 from dart_jax.sft.config import SftConfig
@@ -20,6 +21,36 @@ from dart_jax.sft.examples import Example
 
 BASE, ADAPTED = "M0", "adapter"
 """The two models that answer every prompt."""
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """Settings with which PEFT trains.
+
+    Attributes:
+        supervised_logits: Project only the positions that have a loss onto the vocabulary.
+        autocast: Compute under `torch.autocast` in bfloat16, whatever the weights' type is.
+        adapter_in_dtype: Keep the adapters in the type of the base weights, not in float32.
+        packed: Several examples share a row, apart from each other by the attention mask.
+        compiled: Each layer through `torch.compile`.
+    """
+
+    supervised_logits: bool = True
+    autocast: bool = False
+    adapter_in_dtype: bool = False
+    packed: bool = False
+    compiled: bool = False
+
+
+PEER_KINDS: dict[PeerKind, PeerSettings] = {
+    "plain": PeerSettings(supervised_logits=False),
+    "supervised": PeerSettings(),
+    "autocast": PeerSettings(autocast=True),
+    "adapter": PeerSettings(adapter_in_dtype=True),
+    "packed": PeerSettings(adapter_in_dtype=True, packed=True),
+    "compiled": PeerSettings(adapter_in_dtype=True, compiled=True),
+    "packed_compiled": PeerSettings(adapter_in_dtype=True, packed=True, compiled=True),
+}
 
 
 @dataclass(frozen=True)
@@ -33,20 +64,31 @@ class Variant:
         batch: Training: examples per forward pass, None for all of a step (ours only). Decoding:
             answers in progress at once, our slots or the peer's batch size.
         remat: As `sft.remat`; for hf, layer is its gradient checkpointing and none is without.
+        packing: Training, ours: as `sft.packing`; None is that of the job.
+        kind: Training, hf: how it trains.
     """
 
     framework: Literal["ours", "hf", "release", "whole_leaves"]
     dtype: Literal["float32", "bfloat16"]
     batch: int | None = None
     remat: Literal["none", "projections", "layer"] | None = None
+    packing: Packing | None = None
+    kind: PeerKind = "plain"
 
     @property
     def name(self) -> str:
-        """For tables and keys: `hf-bfloat16-b8`."""
+        """For tables and keys: `hf-bfloat16-b8-packed`."""
         parts = [self.framework, self.dtype]
         parts += [f"b{self.batch}"] if self.batch else []
         parts += [f"remat_{self.remat}"] if self.remat else []
+        parts += [self.packing] if self.packing else []
+        parts += [self.kind] if self.kind != "plain" else []
         return "-".join(parts)
+
+    @property
+    def settings(self) -> PeerSettings:
+        """Settings of the peer's kind."""
+        return PEER_KINDS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -197,14 +239,3 @@ class DecodeJob:
 def supervised_tokens(examples: Sequence[Example]) -> int:
     """Positions with a loss."""
     return sum(len(example.tokens) - example.prompt_length for example in examples)
-
-
-def micro_batches(examples: Sequence[Example], size: int) -> list[list[Example]]:
-    """The peer's: length-sorted examples in pieces of `size`, the last of them short."""
-    ordered = sorted(examples, key=lambda example: len(example.tokens), reverse=True)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
-
-def padded_tokens(examples: Sequence[Example], size: int) -> int:
-    """Positions that one epoch of the peer in micro-batches of `size` computes."""
-    return sum(len(piece) * len(piece[0].tokens) for piece in micro_batches(examples, size))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from dart_jax.model.config import ModelConfig
 from dart_jax.settings import Count, Positive
 from dart_jax.sft.config import SftConfig
 
 Dtype = Literal["float32", "bfloat16"]
+Packing = Literal["none", "segments", "shared_prefix"]
+PeerKind = Literal[
+    "plain", "supervised", "autocast", "adapter", "packed", "compiled", "packed_compiled"
+]
+"""The ways in which PEFT trains, see `jobs.PEER_KINDS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +51,10 @@ class TrainOptions(ContestOptions):
         model: As model.path.
         examples: Examples in an epoch.
         batch_size: Examples per optimizer step.
-        packing: As sft.packing.
+        packing: As sft.packing, each for variants of ours of their own.
         row_length: As sft.row_length.
+        peer_kinds: Ways in which the peer trains, see bench/README.md; types and batch sizes are
+            tuned with supervised.
         tune_examples: Examples in a tuning round.
         shape: In place of a model and its examples, random weights and tokens, 8 x 2048, bfloat16.
     """
@@ -56,8 +63,9 @@ class TrainOptions(ContestOptions):
     model: str = ModelConfig.path
     examples: Count = 128
     batch_size: Count = 16
-    packing: Literal["none", "segments", "shared_prefix"] = SftConfig.packing
+    packing: tuple[Packing, ...] = get_args(Packing)
     row_length: Count = SftConfig.row_length
+    peer_kinds: tuple[PeerKind, ...] = get_args(PeerKind)
     tune_examples: Count = 16
     shape: Literal["llama-3-8b"] | None = None
 

@@ -46,7 +46,10 @@ class Training:
         self._job, self._dtype = job, variant.dtype
         self._mesh, self._key = _one_device(), jax.random.key(job.seed)
         self._sft = dataclasses.replace(
-            job.sft, micro_batch_size=variant.batch, remat=variant.remat or job.sft.remat
+            job.sft,
+            micro_batch_size=variant.batch,
+            remat=variant.remat or job.sft.remat,
+            packing=variant.packing or job.sft.packing,
         )
         self._config, self._base = _base_params(job, variant, self._mesh)
         self._plan = make_plan(job.examples, self._sft, epochs=job.sft.epochs, seed=job.seed)

@@ -77,7 +77,7 @@ def train_job(options: TrainOptions, folder: Path) -> TrainJob:
     sft = SftConfig(
         epochs=options.rounds,
         batch_size=options.batch_size,
-        packing=options.packing,
+        packing=options.packing[0],
         row_length=options.row_length,
     )
     base = hf_folder(options.model, folder / "base")

@@ -1,38 +1,38 @@
 """Training against Hugging Face PEFT on the same job.
 
 First a check that both sides compute the same losses; then the peer's variants are tuned on a few
-examples, and its best and ours take turns at whole epochs.
+examples, types and batch sizes before the other ways to train; its best and ours take turns at
+whole epochs.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dart_jax.bench.contest import (
-    Entry,
+    Contest,
     against_peer,
-    alternate,
     best,
     compare,
     contest,
     say,
     table,
 )
-from dart_jax.bench.jobs import TrainJob, Variant, padded_tokens
-from dart_jax.bench.options import TrainOptions
-from dart_jax.bench.prepare import check_job, random_job, train_job, tune_job
+from dart_jax.bench.equal_losses import check_losses
+from dart_jax.bench.jobs import TrainJob, Variant
+from dart_jax.bench.options import PeerKind, TrainOptions
+from dart_jax.bench.peer_batches import epoch_positions
+from dart_jax.bench.prepare import random_job, train_job, tune_job
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.presets import PRESETS
 from dart_jax.report.document import Column
 
-CHECKED_EXAMPLES = 4
-# Float32 noise through 30 layers, forward; and after one update.
-TOLERANCES = (1e-4, 1e-3)
 RATE = TrainJob.rate
 COLUMNS = (
     Column("real_tokens_per_second", "real tok/s", "number"),
@@ -62,36 +62,26 @@ def _suite(options: TrainOptions, folder: Path) -> dict[str, Any]:
                 "there would be no full micro-batch to time"
             )
     job = train_job(options, folder)
-    say(f"checking that both sides compute the same losses, on {CHECKED_EXAMPLES} examples")
-    small = check_job(job, CHECKED_EXAMPLES)
-    sides = [Variant("ours", "float32"), Variant("hf", "float32", small.amount)]
-    checked = alternate(small, sides, small.sft.epochs, folder)
-    ours, theirs = [[one.result.loss for one in rounds] for _, rounds, _ in checked]
-    check = same_losses(ours, theirs, small.amount)
+    failed: dict[str, str] = {}
+    check = check_losses(job, options.packing, options.peer_kinds, folder, failed)
+    kinds = list(check["peers"])
+    first = "supervised" if "supervised" in kinds else kinds[0]
 
-    mine = [Variant("ours", dtype) for dtype in options.ours_dtype]
-    peers = [Variant("hf", d, size) for d in options.peer_dtype for size in options.peer_batches]
-    return {"same_losses": check} | measure(job, mine, peers, options.tune_examples, folder)
+    mine, peers = [], []
+    for dtype in options.ours_dtype:
+        mine += [Variant("ours", dtype, packing=packing) for packing in options.packing]
+    for dtype in options.peer_dtype:
+        peers += [Variant("hf", dtype, size, kind=first) for size in options.peer_batches]
+    refine = partial(other_kinds, kinds)
+    result = measure(job, mine, peers, options.tune_examples, folder, refine=refine)
+    return {"same_losses": check} | result | {"failed": failed | result["failed"]}
 
 
-def same_losses(ours: Sequence[float], theirs: Sequence[float], examples: int) -> dict[str, Any]:
-    """Both sides' losses on one batch without dropout, before and after one update.
-
-    Raises:
-        RuntimeError: They differ: the sides would not do the same job.
-    """
-    differences = [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
-    check = {
-        "examples": examples,
-        "ours": list(ours),
-        "hf": list(theirs),
-        "relative_differences": differences,
-        "tolerances": list(TOLERANCES),
-    }
-    # Written so that a loss that is no number counts as a difference.
-    if not all(d <= limit for d, limit in zip(differences, TOLERANCES, strict=True)):
-        raise RuntimeError(f"the sides do not compute the same losses: {check}")
-    return check
+def other_kinds(kinds: Sequence[PeerKind], fastest: Variant) -> list[Variant]:
+    """The fastest type and batch size of the peer, trained in all other ways."""
+    # In float32 the adapters have the type of the base in any case.
+    same = {fastest.kind, "adapter"} if fastest.dtype == "float32" else {fastest.kind}
+    return [replace(fastest, kind=kind) for kind in kinds if kind not in same]
 
 
 def measure(
@@ -100,26 +90,42 @@ def measure(
     peers: Sequence[Variant],
     tune_examples: int,
     folder: Path,
+    *,
+    refine: Callable[[Variant], Sequence[Variant]] | None = None,
     large: bool = False,
 ) -> dict[str, Any]:
-    """The contest of both sides, as `--out` has it; see `contest` for `large`."""
+    """The contest of both sides, as `--out` has it; see `contest` for `refine` and `large`."""
     few, rounds = tune_job(job, tune_examples), job.sft.epochs
 
-    def tuned_share(entry: Entry) -> float:
+    def tuned_share(variant: Variant) -> float:
         """Few examples of the peer pad more than many: its rate is that of the positions."""
-        if entry["variant"] in {variant.name for variant in ours}:
+        if variant.framework == "ours":
             return 1.0
-        size = entry["micro_batch"]
-        in_tuning = padded_tokens(few.examples, size) / few.amount
-        return in_tuning / (padded_tokens(job.examples, size) / job.amount)
+        in_tuning = epoch_positions(few, variant) / few.amount
+        return in_tuning / (epoch_positions(job, variant) / job.amount)
 
     done = contest(
-        job, ours, peers, rounds, folder, tuning=few, tuned_share=tuned_share, large=large
+        job,
+        ours,
+        peers,
+        rounds,
+        folder,
+        tuning=few,
+        tuned_share=tuned_share,
+        refine=refine,
+        large=large,
     )
     say("\n" + table(done, RATE, COLUMNS))
-    compared = {}
+    compared: dict[str, Any] = {}
     if done.peers:
-        compared = {"best_peer": best(done.peers, RATE)["variant"], **compare(done, RATE)}
+        by_packing = ratios_by_packing(done)
+        for packing, ratios in by_packing.items():
+            say(f"{packing}: {ratios['ratio_vs_best_peer']:.2f} times as fast as the best peer")
+        compared = {
+            "best_peer": best(done.peers, RATE)["variant"],
+            **compare(done, RATE),
+            "by_packing": by_packing,
+        }
     return {
         "examples": job.amount,
         "rounds": rounds,
@@ -129,6 +135,16 @@ def measure(
         **compared,
         "failed": done.failed,
     }
+
+
+def ratios_by_packing(done: Contest) -> dict[str, dict[str, float]]:
+    """Our best variant of each packing against the best of all peers."""
+    ratios = {}
+    for packing in dict.fromkeys(entry["packing"] for entry in done.ours.values()):
+        mine = {n: entry for n, entry in done.ours.items() if entry["packing"] == packing}
+        if best(mine, RATE):
+            ratios[packing] = compare(Contest(mine, done.peers), RATE)
+    return ratios
 
 
 def _shape(options: TrainOptions, folder: Path) -> dict[str, Any]:

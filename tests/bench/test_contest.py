@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 
 from dart_jax.bench import contest as contests
 from dart_jax.bench.contest import Contest, compare, contest, finalists, summarise, table
+from dart_jax.bench.equal_losses import FLOAT32_TOLERANCES, compare_losses
 from dart_jax.bench.generate import COLUMNS, compare_modes, same_tokens
 from dart_jax.bench.jobs import (
     ADAPTED,
@@ -17,10 +19,8 @@ from dart_jax.bench.jobs import (
     Round,
     TrainJob,
     Variant,
-    micro_batches,
-    padded_tokens,
 )
-from dart_jax.bench.train import same_losses
+from dart_jax.bench.train import other_kinds, ratios_by_packing
 from dart_jax.model.config import LoraConfig
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
@@ -88,14 +88,6 @@ def test_finalists_are_the_fastest_and_what_is_near():
     assert finalists({"a": 8.0, "b": 10.0}) == ["b"]
 
 
-def test_the_peer_cuts_its_micro_batches_from_sorted_lengths():
-    examples = train_job(3, 9, 5, 7, 2).examples
-    lengths = [[len(e.tokens) for e in piece] for piece in micro_batches(examples, 2)]
-    assert lengths == [[9, 7], [5, 3], [2]]
-    assert padded_tokens(examples, 2) == 2 * 9 + 2 * 5 + 2
-    assert padded_tokens(examples, 1) == 9 + 7 + 5 + 3 + 2
-
-
 def test_a_weighted_example_is_refused():
     plain = train_job(4, 2)
     assert plain.steps_per_epoch == 1 and train_job(4, 2, 3).steps_per_epoch == 2
@@ -105,14 +97,14 @@ def test_a_weighted_example_is_refused():
 
 
 def test_equal_losses_agree():
-    found = same_losses([2.0, 1.0], [2.00001, 1.0], 4)
+    found = compare_losses("plain", [2.00001, 1.0], [2.0, 1.0], FLOAT32_TOLERANCES)
     assert found["relative_differences"] == pytest.approx([5e-6, 0.0], rel=1e-3)
 
 
-@pytest.mark.parametrize("ours", [[2.001, 1.0], [2.0, 1.01], [math.nan, 1.0]])
-def test_other_losses_are_an_error(ours):
-    with pytest.raises(RuntimeError, match="do not compute the same losses"):
-        same_losses(ours, [2.0, 1.0], 4)
+@pytest.mark.parametrize("losses", [[2.001, 1.0], [2.0, 1.01], [math.nan, 1.0]])
+def test_other_losses_are_an_error(losses):
+    with pytest.raises(RuntimeError, match="packed does not compute the same losses"):
+        compare_losses("packed", losses, [2.0, 1.0], FLOAT32_TOLERANCES)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +177,34 @@ class Recorded:
     def round(self, epoch):
         self._order.append((self.variant.name, epoch))
         return Round(self._seconds[self.variant.name], Epoch(1.0, 20), 10, None)
+
+
+def test_the_fastest_peer_is_tried_in_its_other_ways(tmp_path, monkeypatch):
+    seconds = {"ours-float32": 1.0, "hf-float32-b1-supervised": 4.0}
+    seconds |= {"hf-float32-b2-supervised": 3.0, "hf-float32-b2": 5.0}
+    seconds |= {"hf-float32-b2-packed": 2.0}
+    order, kinds = [], ["plain", "supervised", "adapter", "packed"]
+    monkeypatch.setattr(contests, "start", lambda _, v, __: Recorded(seconds, order, v))
+    peers = [Variant("hf", "float32", size, kind="supervised") for size in (1, 2)]
+    refine = partial(other_kinds, kinds)
+    ours = [Variant("ours", "float32")]
+    done = contest(train_job(6, 4), ours, peers, 1, tmp_path, refine=refine)
+    tuned = ["hf-float32-b1-supervised", "hf-float32-b2-supervised", "hf-float32-b2"]
+    tuned += ["hf-float32-b2-packed"]
+    assert [name for name, _ in order] == [*tuned, "ours-float32", "hf-float32-b2-packed"]
+    assert set(done.peers) == set(tuned)
+    assert compare(done, EXAMPLES)["ratio_vs_best_peer"] == 2.0
+
+
+def test_each_packing_of_ours_is_compared_with_the_best_peer():
+    ours = {
+        name: training("ours", (seconds,)) | {"packing": name}
+        for name, seconds in (("none", 4.0), ("segments", 2.0))
+    }
+    peers = {"a": training("hf", (4.0,)), "b": training("hf", (8.0,))}
+    found = ratios_by_packing(Contest(ours, peers))
+    ratios = {packing: ratio["ratio_vs_best_peer"] for packing, ratio in found.items()}
+    assert ratios == {"none": 1.0, "segments": 2.0}
 
 
 def test_tuned_variants_and_ours_take_turns(tmp_path, monkeypatch):

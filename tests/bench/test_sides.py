@@ -1,4 +1,4 @@
-"""Each side's session alone: padding, stops, training, and the models of a run.
+"""Each side's decoding session alone: stops, and the models of a run.
 
 The chain is a Llama whose layers are zero, with one-hot embeddings and a head that maps each
 token to a next one: what it writes is known.
@@ -7,14 +7,11 @@ token to a next one: what it writes is known.
 import pytest
 import yaml
 
-from dart_jax.bench import hf, ours
+from dart_jax.bench import hf_generate, ours
 from dart_jax.bench.jobs import ADAPTED, BASE, DecodeJob, Variant
-from dart_jax.bench.prepare import random_adapter, random_job, run_sources
-from dart_jax.model.config import LoraConfig
+from dart_jax.bench.prepare import random_adapter, run_sources
 from dart_jax.model.tokenizer import load_tokenizer
 from dart_jax.records import StopReason
-from dart_jax.sft.examples import Example
-from tests.tiny_model import CONFIG
 
 ADDED = ["Ages", " differ", "\n\n", "Conclusion:", " YES"]
 NEWLINE = "\u010a"  # as byte-level vocabularies write it
@@ -65,7 +62,7 @@ def answers(folder, adapter, variant, **changes):
     [dot] = tokenizer.encode_text(".")
     prompts = {"q0": (9, 8, 7, dot), "q1": (5, dot), "q2": (9, dot, 8, 7, 6, dot)}
     job = DecodeJob(str(folder), str(adapter), prompts, **changes)
-    session = (ours if variant.framework == "ours" else hf).Decoding(job, variant)
+    session = (ours if variant.framework == "ours" else hf_generate).Decoding(job, variant)
     facts = session.facts()
     assert facts["platform"] == "cpu" and facts["matmul_flops_per_second"] > 1e8
     return session.round(0).result, tokenizer
@@ -101,29 +98,6 @@ def test_a_fixed_number_ends_at_nothing_else(side, chain, tmp_path):
     found, _ = answers(folder, adapter, Variant(side, "bfloat16", 3), new_tokens=5)
     assert found.new_tokens == 2 * 3 * 5
     assert found.stops == {BASE: ["length"] * 3, ADAPTED: ["length"] * 3}
-
-
-def test_the_peer_pads_prompts_on_the_left_and_labels_completions_only():
-    pytest.importorskip("torch")
-    assert hf.padded([(1, 2, 3), (4,)], 9, "left").tolist() == [[1, 2, 3], [9, 9, 4]]
-    pair = [Example("a", (1, 2, 3, 4), 2, 1.0), Example("b", (1, 2), 1, 1.0)]
-    found = {name: rows.tolist() for name, rows in hf.collate(pair).items()}
-    assert found["input_ids"] == [[1, 2, 3, 4], [1, 2, 0, 0]]
-    assert found["attention_mask"] == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    assert found["labels"] == [[-100, -100, 3, 4], [-100, 2, -100, -100]]
-
-
-def test_the_peer_trains_with_gradient_checkpointing_and_a_fresh_adapter():
-    pytest.importorskip("peft")
-    lora = LoraConfig()
-    job = random_job(CONFIG, rows=1, row_length=128, steps=2, epochs=2, lora=lora)
-    session = hf.Training(job, Variant("hf", "bfloat16", 4, "layer"))
-    first, second = session.round(0), session.round(1)
-    assert first.result.padded_tokens == 256 and first.peak_device_bytes is None
-    assert second.peak_rss_bytes >= first.peak_rss_bytes > 10_000_000
-    assert second.result.loss < first.result.loss < 5, "ln 67 = 4.2"
-    assert session.facts()["gradient_checkpointing"]
-    assert session.facts()["adapter_dtype"] == "float32"
 
 
 def test_a_run_gives_its_base_its_questions_and_m_dart(tiny_model, tmp_path):

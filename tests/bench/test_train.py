@@ -13,7 +13,8 @@ from tests.compiling import QUICKLY
 def result(tiny_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "result.json"
     sizes = "--examples 4 --rounds 2 --batch-size 4 --peer-batches 2"
-    types = "--ours-dtype float32 --peer-dtype float32"
+    types = "--ours-dtype float32 --peer-dtype float32 --packing shared_prefix segments"
+    types += " --peer-kinds plain supervised packed"
     command = f"train --model {tiny_model} {sizes} {types} --out {out}"
     with pytest.MonkeyPatch.context() as patch:
         # One device, and quick to compile.
@@ -23,19 +24,24 @@ def result(tiny_model, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_both_sides_compute_the_same_losses(result):
+def test_all_ways_to_train_compute_the_same_losses(result):
     """Without dropout, before and after one update."""
-    found = result["same_losses"]
-    assert found["examples"] == 4
-    assert found["ours"] == pytest.approx(found["hf"], rel=1e-4)
-    assert found["ours"][0] - found["ours"][1] > 1e-3, "the update must have an effect"
+    check = result["same_losses"]
+    assert check["examples"] == 4
+    expected = check["ours"]["shared_prefix"]
+    assert expected[0] - expected[1] > 1e-3, "the update must have an effect"
+    assert check["ours"]["segments"] == pytest.approx(expected, rel=1e-4)
+    assert set(check["peers"]) == {"plain", "supervised", "packed"}
+    for peer in check["peers"].values():
+        assert peer["losses"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
 def test_both_sides_did_the_same_work(result):
-    ours, peer = result["ours"], result["peers"]["hf-float32-b2"]
+    ours, peer = result["ours"], result["peers"][result["best_peer"]]
     assert result["examples"] == 4
-    assert result["best_peer"] == "hf-float32-b2"
+    kinds = {"", "-supervised", "-packed"}
+    assert set(result["peers"]) == {f"hf-float32-b2{kind}" for kind in kinds}
     assert len(ours["losses"]) == len(peer["losses"]) == 2
     # Two epochs of the same training; only the dropout noise differs.
     assert ours["losses"] == pytest.approx(peer["losses"], rel=0.01)
@@ -47,13 +53,17 @@ def test_both_sides_did_the_same_work(result):
 
 @pytest.mark.slow
 def test_the_numbers_say_how_they_came_about(result):
-    ours, peer = result["ours"], result["peers"]["hf-float32-b2"]
-    assert set(result["ours"]["variants"]) == {"ours-float32"}
-    assert (ours["packing"], ours["dtype"]) == ("shared_prefix", "float32")
+    ours, peer = result["ours"], result["peers"][result["best_peer"]]
+    packings = {"shared_prefix", "segments"}
+    assert set(ours["variants"]) == {f"ours-float32-{packing}" for packing in packings}
+    assert ours["packing"] in packings and ours["dtype"] == "float32"
     assert (peer["stage"], peer["attention"], peer["device"]) == ("rounds", "sdpa", "cpu")
     assert peer["trained_parameters"] == 2 * 16 * (4 * 32 + 2 * (32 + 16) + 3 * (32 + 48))
     ratio = ours["examples_per_second"] / peer["examples_per_second"]
     assert result["ratio_vs_best_peer"] == pytest.approx(ratio)
+    by_packing = result["by_packing"]
+    assert set(by_packing) == packings
+    assert max(r["ratio_vs_best_peer"] for r in by_packing.values()) == pytest.approx(ratio)
     memory = ours["peak_rss_bytes"] / peer["peak_rss_bytes"]
     assert result["memory_ratio"] == pytest.approx(memory)
     assert result["failed"] == {}

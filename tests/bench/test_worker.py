@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dart_jax.bench.contest import start, tune
+from dart_jax.bench.contest import contest, start, tune
 from dart_jax.bench.jobs import Variant
 from dart_jax.bench.prepare import random_job
 from dart_jax.bench.train import add_utilisation, measure
@@ -48,9 +48,10 @@ def test_a_variant_that_fails_is_reported_and_the_others_go_on(job, tmp_path, mo
     assert 3 < entry["losses"][0] < 6, "ln 67 = 4.2"
 
 
-def test_when_every_variant_fails_so_does_tuning(job, tmp_path):
+def test_when_every_variant_of_the_peer_fails_so_does_the_contest(job, tmp_path):
+    ours = [Variant("ours", "float32")]
     with pytest.raises(WorkerDied, match="hf-float32 ended in loading"):
-        tune(job, [BROKEN], tmp_path, {})
+        contest(job, ours, [BROKEN], 1, tmp_path, refine=lambda _: [])
 
 
 def test_a_killed_worker_is_named_with_its_signal(job, tmp_path):
