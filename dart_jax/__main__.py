@@ -43,7 +43,7 @@ COMMANDS = {
         "write a run's adapter or merged model for other libraries",
         "stopped; nothing was written",
     ),
-    "compile": Entry("dart_jax.commands.compile", "compile for a TPU that is not there", ""),
+    "compile": Entry("dart_jax.commands.compile", "compile for TPUs or GPUs without them", ""),
     "bench": Entry("dart_jax.bench.commands", "measure speed and memory against peers", ""),
 }
 

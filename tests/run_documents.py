@@ -32,7 +32,7 @@ EXCEPTIONS = {
     "meta-llama/": "a gated model of the hub, which has to be downloaded",
     "ACCELERATOR=cuda": "there is no GPU",
     "ACCELERATOR=tpu": "there is no TPU",
-    "--topology": "needs libtpu, which ACCELERATOR=tpu installs",
+    "--topology": "needs the compiler of a TPU or GPU",
 }
 # What a document leaves to its reader -> what is put there.
 READERS_CHOICE = {

@@ -1,26 +1,29 @@
-"""Compile training step or decoder for a TPU slice that is not there, and say what it needs.
+"""Compile training step or decoder for devices that are not there, and say what it needs.
 
     python -m dart_jax compile --config configs/llama3_8b_v5e_2x4.yaml --topology v5e:2x4
+    python -m dart_jax compile --config configs/llama3_8b.yaml --topology h100 --program decode
 
-Needs libtpu, whose compiler it is, and no TPU, weights or data. What is compiled is the step that
-`python -m dart_jax.train` runs with this configuration, for the largest micro-batch that any
-examples could make: every one of sft.max_length tokens, all supervised. Packed into rows of
-sft.row_length tokens, sft.row_length // sft.max_length of these are in a row.
+Needs the compiler of the topology (libtpu, or jax's CUDA plugin and ptxas), and no TPU, GPU,
+weights or data. What is compiled is the step that `python -m dart_jax.train` runs with this
+configuration, for the largest micro-batch that any examples could make: every one of
+sft.max_length tokens, all supervised. Packed into rows of sft.row_length tokens, sft.row_length //
+sft.max_length of these are in a row.
 
 With --program decode it is a block of decode steps instead, for M0 and one adapter side by side,
 over N slots (decode.slots) of T tokens each (1,024): the program that is held longest, with the
 whole cache among its arguments.
 
-The exit status is 0 if the step fits the chips' memory, 1 if it does not.
+Said are the bytes of a device, and of each loop what one iteration (a layer, a new token) moves,
+copies, exchanges between devices, and calls of libraries. Kernels are chosen as XLA does without a
+card to try them on.
+
+The exit status is 0 if the step fits the devices' memory, 1 if it does not.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +33,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from dart_jax.command_line import call
 from dart_jax.config import SETTINGS, DartConfig, read_config
 from dart_jax.pipeline.footprint import GIB, batch_shape
+from dart_jax.pipeline.hlo_traffic import Traffic, count_traffic
+from dart_jax.pipeline.topologies import (
+    Topology,
+    absent_devices,
+    compiler_versions,
+    parse_topology,
+    prepare_environment,
+)
 from dart_jax.records import write_text
 from dart_jax.settings import Count
 from dart_jax.strict_json import read_json
@@ -38,9 +49,6 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from dart_jax.model.architecture import LlamaConfig
-
-# What the compiler grants a program of one chip's 16, 95 and 32 GB (libtpu 0.0.52).
-HBM_BYTES = {"v5e": int(15.75 * GIB), "v5p": int(95.73 * GIB), "v6e": int(31.24 * GIB)}
 
 # Of a step that fits: bytes on one device, and seconds.
 _MEASURED = (
@@ -55,15 +63,16 @@ _MEASURED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Compile for a TPU slice without one; say what it needs.
+    """Compile for TPUs or GPUs that are not there; say what it needs.
 
     Any setting of python -m dart_jax.train may follow, such as --mesh.tensor 2.
 
     Attributes:
         config: YAML file, as `dart_jax train` takes it.
-        topology: Generation and chips, such as v5e:2x4, v5p:2x2x2 or v6e:2x2.
+        topology: TPUs, such as v5e:2x4, v5p:2x2x2 or v6e:2x2, or GPUs: h100, h100:8 or a100.
         program: Compile the training step, or a block of decode steps.
         architecture: Preset, such as llama-3-8b, where model.path has no checkpoint.
+        layers: Layers to compile, for the model's own; two show what each does.
         rows: Rows of a micro-batch, or slots, over all chips.
         length: Tokens of a row, or a slot.
         out: JSON file for the result.
@@ -74,6 +83,7 @@ class Job:
     topology: str
     program: Literal["train", "decode"] = "train"
     architecture: str | None = None
+    layers: Count | None = None
     rows: Count | None = None
     length: Count | None = None
     out: Path | None = None
@@ -86,94 +96,59 @@ def read_job(arguments: Sequence[str]) -> tuple[Job, DartConfig]:
     return job, read_config(job.config, job.settings)
 
 
-def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
-    """Split `v5e:2x4` into the generation and the chips along each axis.
-
-    Raises:
-        ValueError: Not of that form, or a generation that is not known.
-    """
-    generation, _, bounds = text.partition(":")
-    sizes = bounds.split("x")
-    if generation not in HBM_BYTES or not all(size.isdecimal() and int(size) for size in sizes):
-        raise ValueError(
-            f"--topology: {text!r}; a generation out of {', '.join(HBM_BYTES)} and its chips, "
-            "such as v5e:2x4 or v5p:2x2x2"
-        )
-    return generation, tuple(map(int, sizes))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Compile, write and print the result; returns the exit status."""
     job, config = read_job(arguments)
-    generation, chips = parse_topology(job.topology)
-    _prepare_environment()
+    topology = parse_topology(job.topology)
+    prepare_environment(topology)
     architecture = _architecture(job.architecture, config.model.path)
-    config, mesh = _laid_out(config, architecture, job.topology, chips)
+    # Of all its layers, however many are compiled.
+    config, mesh = _laid_out(config, architecture, topology)
+    if job.layers is not None:
+        architecture = dataclasses.replace(architecture, num_layers=job.layers)
 
     lower = _lower_train if job.program == "train" else _lower_decode
     lowered, shape = lower(job, config, architecture, mesh)
 
     devices = mesh.size
-    hbm_bytes = HBM_BYTES[generation]
+    memory_bytes = topology.memory_bytes
     result = {"program": job.program, "topology": job.topology, "devices": devices}
-    result |= {"hbm_bytes": hbm_bytes} | _compile(lowered, hbm_bytes)
+    compiled, traffic = _compile(lowered, memory_bytes)
+    result |= {"hbm_bytes": memory_bytes} | compiled
 
     flops = _flops(config, architecture, shape) if job.program == "train" else None
     result |= {
+        "traffic": [dataclasses.asdict(part) for part in traffic],
         "flops_per_device": flops and flops // devices,
         "micro_batches": shape[0],
         "rows": shape[1],
         "length": shape[2],
         "mesh": dict(mesh.shape),
         "architecture": dataclasses.asdict(architecture),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
+        "versions": compiler_versions(topology),
         "config": config.to_dict(),
     }
 
     if job.out is not None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(job.out, json.dumps(result, indent=1) + "\n")
-    print(_line(result), flush=True)
+    print(_line(result), *traffic, sep="\n", flush=True)
     return 0 if result["fits"] else 1
 
 
-def _prepare_environment() -> None:
-    """Make libtpu a compiler only. Has to come before the first import of jax."""
-    if importlib.util.find_spec("libtpu") is None:
-        raise FileNotFoundError(
-            "libtpu is not installed, and it holds the TPU compiler; run `pip install libtpu` "
-            "(in an environment of its own: with it, plain jax looks for a TPU when it starts)"
-        )
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    # Nobody is there to be asked about the slice, nor a device to be locked.
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-    os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
-    os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
-    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-
-
 def _laid_out(
-    config: DartConfig, architecture: LlamaConfig, topology: str, chips: tuple[int, ...]
+    config: DartConfig, architecture: LlamaConfig, topology: Topology
 ) -> tuple[DartConfig, Mesh]:
-    """Settle the mesh as it would be on the slice itself, and make it."""
-    import jax
-    from jax.experimental import topologies
-
+    """Settle the mesh as it would be on the devices themselves, and make it."""
     from dart_jax.backend import Hardware
     from dart_jax.model.sharding import make_mesh
     from dart_jax.pipeline.layout import choose
 
-    # libtpu takes hosts of 2x2 chips; a slice of one chip is a host of one.
-    options = {"chips_per_host_bounds": (1, 1, 1)} if set(chips) == {1} else {}
-    try:
-        found = topologies.get_topology_desc(topology, "tpu", **options)
-    except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"--topology: libtpu refuses {topology}: {error}") from error
-
-    generation = topology.partition(":")[0]
-    slice_ = Hardware("tpu", generation, len(found.devices), HBM_BYTES[generation])
-    layout = choose(config, slice_, [architecture], trains=True)
-    return dataclasses.replace(config, mesh=layout.mesh), make_mesh(layout.mesh, found.devices)
+    devices = absent_devices(topology)
+    platform = "gpu" if topology.is_gpu else "tpu"
+    found = Hardware(platform, topology.model, len(devices), topology.memory_bytes)
+    layout = choose(config, found, [architecture], trains=True)
+    return dataclasses.replace(config, mesh=layout.mesh), make_mesh(layout.mesh, devices)
 
 
 def _architecture(name: str | None, model_path: str) -> LlamaConfig:
@@ -226,13 +201,21 @@ def _lower_decode(
 
     length = job.length or 1024
     rows = job.rows or most_slots(config.decode, mesh, length)
-    base_params = base_shapes(config.model, architecture)
-    lowered = lower_block(architecture, base_params, config.lora, config.decode, mesh, rows, length)
+    lowered = lower_block(
+        architecture,
+        base_shapes(config.model, architecture),
+        config.lora,
+        config.decode,
+        mesh,
+        rows,
+        length,
+        memory_bytes=parse_topology(job.topology).memory_bytes,
+    )
     return lowered, (1, rows, length)
 
 
-def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
-    """Compile; returns the bytes of one chip's share and the compiler's seconds.
+def _compile(lowered: Any, memory_bytes: int) -> tuple[dict[str, Any], list[Traffic]]:
+    """Compile; returns the bytes of one device's share, the compiler's seconds, and the traffic.
 
     The compiler refuses what exceeds the memory, and then has no sizes to give.
     """
@@ -246,11 +229,14 @@ def _compile(lowered: Any, hbm_bytes: int) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": str(error).splitlines()[0]}
+        problem = str(error).splitlines()[0]
+        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": problem}, []
     seconds = time.perf_counter() - started
     memory = memory_of(compiled)
     values = (*memory, memory.total, round(seconds, 1))
-    return {**dict(zip(_MEASURED, values, strict=True)), "fits": memory.total <= hbm_bytes}
+    measured = dict(zip(_MEASURED, values, strict=True))
+    fits = memory.total <= memory_bytes
+    return {**measured, "fits": fits}, count_traffic(compiled.as_text())
 
 
 def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:

@@ -139,7 +139,8 @@ def decode(
 
     settle(refused)
     if fitting:
-        room = cache_room(model.config, model.mesh, model.base_params["embed"].dtype)
+        # With `decode_params`, which may be a second copy of the layers: room is what is left then.
+        room = cache_room(model.config, model.mesh, model.decode_params["embed"].dtype)
         plan = make_plan(fitting, config, model.mesh, prefix, few_shapes, room)
         batch = _Batch(model, adapters, plan, config, seed, min_new_tokens, stats)
         batch.run(settle, on_growing)

@@ -22,7 +22,7 @@ def joint_weights(model: Model, adapters: Sequence[tuple[LoraParams, float]]) ->
     dtype = base["embed"].dtype
     # The products cast their operands to this type anyway: casting once saves memory traffic.
     joint = jax.tree.map(lambda weight: weight.astype(dtype), joint)
-    # As the base's layers are, which `decode_params` unstacks on a CPU.
+    # As the base's layers are, which `decode_params` may have unstacked.
     layers = unstack(joint) if isinstance(base["layers"], tuple) else joint
     # Row 0 is the base model's, which no adapter reaches.
     return Weights(base, layers, jnp.concatenate([jnp.zeros((1, scales.shape[1])), scales]))

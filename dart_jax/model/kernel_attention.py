@@ -1,13 +1,12 @@
-"""Attention of packed rows by kernels that never write the scores to memory: splash and cuDNN.
+"""Attention of packed rows by kernels that never write the scores to memory.
 
-Splash attention (TPU, from jax's Pallas library) masks by segment, and a key has one segment only.
-So the shared prefix's keys are passed once for every segment, before the keys of the row:
+cuDNN's is in `cudnn_attention`. Splash attention (TPU, from jax's Pallas library) masks by segment,
+and a key has one segment only. So the shared prefix's keys are passed once for every segment,
+before the keys of the row:
 
     keys        p p p p p p | p p p a a b b b       of a row with prefix p and examples a, b
     segments    1 1 1 2 2 2 |-1-1-1 1 1 2 2 2
     query a_2   x x x . . . | . . . x x . . .
-
-cuDNN's flash attention takes any mask.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int
 
-from dart_jax.model.attention import Attention, segment_mask
+from dart_jax.model.attention import Attention
+from dart_jax.model.cudnn_attention import cudnn_attention
 from dart_jax.model.packed_attention import ATTENDED, Layout, packed_attention
 from dart_jax.model.sharding import sharding_of
 
@@ -68,25 +68,8 @@ def training_attention(
     if kind == "splash":
         return splash_attention(segment_ids, layout, mesh)
     if kind == "cudnn":
-        return cudnn_attention(positions, segment_ids)
+        return cudnn_attention(positions, segment_ids, layout)
     return packed_attention(positions, segment_ids, layout, dtype)
-
-
-def cudnn_attention(positions: Int[Array, "B T"], segment_ids: Int[Array, "B T"]) -> Attention:
-    """Make an attention function that calls cuDNN's flash attention; bfloat16 only."""
-    # The result of a query that may attend nowhere would be nan, so padding attends to everything.
-    mask = segment_mask(positions, segment_ids) | (segment_ids == 0)[:, :, None]
-
-    def attention(query: Array, key: Array, value: Array) -> Array:
-        return jax.nn.dot_product_attention(
-            query,
-            key.swapaxes(1, 2),
-            value.swapaxes(1, 2),
-            mask=mask[:, None],
-            implementation="cudnn",
-        )
-
-    return attention
 
 
 def splash_attention(

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.attention import Attention
+from dart_jax.model.cudnn_attention import FORWARD_KERNEL
 from dart_jax.model.dense import frozen_matmul
 from dart_jax.model.kv_cache import CachedAttention
 from dart_jax.model.lora import KEPT, adapter_deltas, dropout, lora_axes
@@ -72,11 +73,18 @@ def _all_but_layouts(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name != "sharding_constraint"
 
 
+# Dropout's noise, too: it is a byte per feature, and drawing it costs more than a product.
+_named = jax.checkpoint_policies.save_only_these_names(PROJECTION, KEPT, ATTENDED)
+
+
+def _products(primitive: Any, *args: Any, **parameters: Any) -> bool:
+    return primitive.name == FORWARD_KERNEL or _named(primitive, *args, **parameters)
+
+
 _REMAT_POLICIES = {
     # Keep everything but gathered weights, which would add up to the whole model on each device.
     "none": _all_but_layouts,
-    # Keep dropout's noise, too: it is a byte per feature, and drawing it costs more than a product.
-    "projections": jax.checkpoint_policies.save_only_these_names(PROJECTION, KEPT, ATTENDED),
+    "projections": _products,
     "layer": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -345,8 +353,8 @@ def unstack(layers: PyTree) -> tuple[PyTree, ...]:
     """Split stacked layers (or adapters) into one tree per layer, as `forward` takes with a cache.
 
     Decoding reads every weight once per token. On a CPU a slice of a stacked weight is copied
-    before it is used, which doubles that. Unstacking avoids it at the price of a second copy of the
-    layers.
+    before it is used, which doubles that, and on a GPU some are (`unstacking`). Unstacking avoids
+    it at the price of a second copy of the layers.
     """
     leaves = jax.tree.leaves(layers)
     count = leaves[0].shape[0] if leaves else 0

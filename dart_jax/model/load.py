@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from dart_jax.model.quantize import load_transform
 from dart_jax.model.safetensors_file import safetensors_source
 from dart_jax.model.sharding import platform_of, tree_shardings
 from dart_jax.model.tokenizer import ChatTokenizer, load_tokenizer
+from dart_jax.model.unstacking import free_memory, unstacks_layers
 from dart_jax.model.weights import BadCheckpoint, TensorSource, load_params
+from dart_jax.processes import on_primary
 from dart_jax.strict_json import BadRecord, read_json
 
 EMBEDDED = "smollm2-135m-instruct"
@@ -47,18 +49,25 @@ class Model:
 
     @cached_property
     def decode_params(self) -> PyTree:
-        """The weights in the form in which decoding is fastest: on a CPU with unstacked layers.
+        """The weights in the form in which decoding is fastest: with `unstacking`.
 
         On a CPU, a bfloat16 embedding is also stored as integers, in which tokens are looked up:
         XLA's CPU backend gathers from a float32 copy of a bfloat16 table, made at every call.
         """
-        if platform_of(self.mesh) != "cpu":
+        layers, platform = self.base_params["layers"], platform_of(self.mesh)
+        # The first process decides for all, whose programs have to be the same.
+        free = on_primary(partial(free_memory, self.mesh))
+        if not unstacks_layers(layers, platform, free):
             return self.base_params
-        params = {**self.base_params, "layers": unstack(self.base_params["layers"])}
+        params = {**self.base_params, "layers": unstack(layers)}
         embed = params["embed"]
-        if embed.dtype == jnp.bfloat16:
+        if platform == "cpu" and embed.dtype == jnp.bfloat16:
             params["embed_bits"] = jax.lax.bitcast_convert_type(embed, jnp.uint16)
         return params
+
+    def drop_decode_params(self) -> None:
+        """Free a second copy of the layers, until decoding makes it again."""
+        self.__dict__.pop("decode_params", None)
 
 
 def resolve_path(path: str) -> Path:

@@ -45,7 +45,7 @@ class Layout(NamedTuple):
     supervised: int
 
 
-class _Slots(NamedTuple):
+class RowSlots(NamedTuple):
     """Index maps between a row's T tokens and its E = segments x slot places in slots.
 
     Attributes:
@@ -77,7 +77,7 @@ def packed_attention(
     by_slots = layout.segments * layout.slot * (layout.prefix + layout.slot)
     if by_slots >= T * T:
         return partial(_attend_rows, attend, segment_mask(positions, segment_ids))
-    return partial(_attend_by_slots, attend, _find_slots(segment_ids, layout), layout)
+    return partial(_attend_by_slots, attend, find_slots(segment_ids, layout), layout)
 
 
 def _attend_rows(
@@ -96,7 +96,7 @@ def _attend_rows(
     return out.transpose(0, 1, 4, 2, 3, 5).reshape(B, T, N, H)
 
 
-def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
+def find_slots(segment_ids: Int[Array, "B T"], layout: Layout) -> RowSlots:
     """Map each place in the slots to a token of the row, and each token to its place."""
     T = segment_ids.shape[1]
     is_of = segment_ids[:, None, :] == jnp.arange(1, layout.segments + 1)[None, :, None]
@@ -112,7 +112,7 @@ def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
     home = segment * layout.slot + jnp.arange(T)[None, :] - begun
 
     flat = source.shape[0], -1
-    return _Slots(
+    return RowSlots(
         source.reshape(flat),
         (offset < length[:, :, None]).reshape(flat),
         jnp.clip(home, 0, layout.segments * layout.slot - 1),
@@ -121,7 +121,13 @@ def _find_slots(segment_ids: Array, layout: Layout) -> _Slots:
 
 
 @jax.custom_vjp
-def _move(x: Array, there: Array, valid: Array, back: Array, back_valid: Array) -> Array:
+def move_rows(
+    x: Float[Array, "B n F"],
+    there: Int[Array, "B m"],
+    valid: Bool[Array, "B m"],
+    back: Int[Array, "B n"],
+    back_valid: Bool[Array, "B n"],
+) -> Float[Array, "B m F"]:
     """Gather rows of x [B, n, F] from the indices `there`, 0 where not `valid`.
 
     The backward pass gathers from the indices `back`. That of a plain gather would be a scatter,
@@ -132,21 +138,21 @@ def _move(x: Array, there: Array, valid: Array, back: Array, back_valid: Array) 
 
 
 def _move_forward(x: Array, *indices: Array) -> tuple[Array, tuple[Array, ...]]:
-    return _move(x, *indices), indices
+    return move_rows(x, *indices), indices
 
 
 def _move_backward(indices: tuple[Array, ...], grad: Array) -> tuple:
     # Between valid places the two maps are each other's inverse.
     there, valid, back, back_valid = indices
-    return _move(grad, back, back_valid, there, valid), None, None, None, None
+    return move_rows(grad, back, back_valid, there, valid), None, None, None, None
 
 
-_move.defvjp(_move_forward, _move_backward)
+move_rows.defvjp(_move_forward, _move_backward)
 
 
 def _attend_by_slots(
     attend: Callable[..., Array],
-    slots: _Slots,
+    slots: RowSlots,
     layout: Layout,
     query: Array,
     key: Array,
@@ -160,7 +166,7 @@ def _attend_by_slots(
     back = (slots.home, slots.housed, slots.source, slots.filled)
 
     def to_slots(x: Array) -> Array:  # [B,T,heads,H] -> [B,S,L,heads,H]
-        return _move(x.reshape(B, T, -1), *there).reshape(B, S, L, -1, H)
+        return move_rows(x.reshape(B, T, -1), *there).reshape(B, S, L, -1, H)
 
     def with_prefix(x: Array) -> Array:  # [B,K,T,H] -> [B,S,K,P+L,H]
         in_slots = to_slots(x.swapaxes(1, 2)).swapaxes(2, 3)
@@ -170,7 +176,7 @@ def _attend_by_slots(
     q = to_slots(query).reshape(B, S, L, K, G, H).transpose(0, 1, 3, 4, 2, 5)
     out = attend(q, with_prefix(key), with_prefix(value), _causal(L, P + L))
     out = out.transpose(0, 1, 4, 2, 3, 5).reshape(B, S * L, N * H)
-    rows = _move(out, *back).reshape(B, T, N, H)
+    rows = move_rows(out, *back).reshape(B, T, N, H)
     if not P:
         return rows
 

@@ -86,6 +86,8 @@ def train(
     """
     mesh = model.mesh
     key = jax.random.key(seed)
+    # What an earlier stage decoded with would be held beside the training state.
+    model.drop_decode_params()
 
     # The data: which examples meet in which step is fixed before the first one.
     devices = data_parallel(mesh)

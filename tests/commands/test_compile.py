@@ -1,15 +1,18 @@
-"""The compile command: its arguments, and a small step compiled for an absent TPU slice."""
+"""The compile command: its arguments, and a small step compiled for absent TPUs and GPUs."""
 
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from dart_jax.commands.compile import parse_topology, read_job
+from dart_jax.commands.compile import read_job
+from dart_jax.pipeline.topologies import parse_topology
 from dart_jax.settings import BadSetting
 
 ROOT = Path(__file__).parents[2]
@@ -51,18 +54,37 @@ def run():
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [sys.executable, "-m", "dart_jax", "compile", *map(str, args)]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
 
     return run
 
 
-def test_topology_is_generation_and_chips():
-    assert parse_topology("v5e:2x4") == ("v5e", (2, 4))
-    assert parse_topology("v5p:2x2x2") == ("v5p", (2, 2, 2))
+@pytest.mark.parametrize(
+    ("text", "model", "chips"),
+    [
+        ("v5e:2x4", "v5e", (2, 4)),
+        ("v5p:2x2x2", "v5p", (2, 2, 2)),
+        ("h100", "h100", (1,)),
+        ("a100:8", "a100", (8,)),
+    ],
+)
+def test_topology_is_a_model_and_chips(text, model, chips):
+    topology = parse_topology(text)
+    assert (topology.model, topology.chips, topology.is_gpu) == (model, chips, "100" in model)
 
 
-@pytest.mark.parametrize("text", ["v5e", "v5e:", "v5e:2x", "v5e:0x4", "v5e:2*4", "h100:8", ""])
+def test_a_gpus_memory_is_what_jax_takes_of_the_card(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    assert parse_topology("h100:8").memory_bytes == 84942979072 * 3 // 4
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    assert parse_topology("a100").memory_bytes == 85100068864 // 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["v5e", "v5e:", "v5e:2x", "v5e:0x4", "v5e:2*4", "h100:", "h100:0", "h100:2x4", "h200", ""],
+)
 def test_topology_of_another_form(text):
     with pytest.raises(ValueError, match="--topology: "):
         parse_topology(text)
@@ -85,6 +107,57 @@ def test_without_libtpu_it_says_what_to_install(config_file, run):
     assert done.returncode == 1
     assert "pip install libtpu" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+CUDA = os.environ.get("DART_JAX_CUDA", "")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_plugins") is not None, reason="a plugin is here")
+def test_without_the_cuda_plugin_it_says_what_to_install(config_file, run):
+    done = run("--config", config_file, "--topology", "h100")
+    assert done.returncode == 1
+    assert f"jax-cuda13-pjrt=={version('jax')}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+needs_cuda = pytest.mark.skipif(not CUDA, reason="DART_JAX_CUDA names no folder with the plugin")
+
+
+@needs_cuda
+def test_a_step_compiles_for_gpus_that_are_not_there(config_file, run, tmp_path):
+    """Two layers over two cards, which exchange parts of the weights and call cuDNN."""
+    out = tmp_path / "result.json"
+    args = ("--config", config_file, "--topology", "h100:2", "--model.dtype", "bfloat16")
+    done = run(*args, "--out", out, python_path=CUDA)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("h100:2 (2 devices): ")
+
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["fits"] and "jax-cuda13-pjrt" in result["versions"]
+    loops = [part for part in result["traffic"] if part["where"].startswith("loop")]
+    assert all(loop["kernels"] and loop["bytes"] for loop in loops)
+    assert any(loop["collectives"] for loop in loops)
+    # Once forward and once backward; attention is not run again.
+    calls = Counter()
+    for part in result["traffic"]:
+        calls.update(part["custom_calls"])
+    assert {name: count for name, count in calls.items() if "fmha" in name} == {
+        "__cudnn$fmhaSoftmax": 1,
+        "__cudnn$fmhaSoftmaxBackward": 1,
+    }
+
+
+@needs_cuda
+def test_decoding_on_a_gpu_copies_no_weights(config_file, run, tmp_path):
+    """Two layers of Llama-3-8B: weights and cache are read where they lie."""
+    out = tmp_path / "result.json"
+    args = ("--config", config_file, "--topology", "h100", "--program", "decode", "--out", out)
+    shape = ("--architecture", "llama-3-8b", "--layers", 2, "--mesh.fsdp", 1)
+    done = run(*args, *shape, python_path=CUDA)
+    assert done.returncode == 0, done.stderr
+    loop, *_ = json.loads(out.read_text(encoding="utf-8"))["traffic"]
+    assert loop["copies"] == {}
+    assert loop["bytes"] < 2.8e9
 
 
 @pytest.fixture(scope="module")

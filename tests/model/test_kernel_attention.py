@@ -4,16 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from dart_jax.model.attention import dense_attention, segment_mask
-from dart_jax.model.config import MeshConfig
-from dart_jax.model.kernel_attention import (
-    choose_attention,
-    cudnn_attention,
-    splash_attention,
-)
+from dart_jax.model.config import LoraConfig, MeshConfig
+from dart_jax.model.cudnn_attention import FORWARD_KERNEL, cudnn_attention
+from dart_jax.model.kernel_attention import choose_attention, splash_attention
+from dart_jax.model.llama import forward, init_params
+from dart_jax.model.lora import init_lora
 from dart_jax.model.packed_attention import Layout
 from dart_jax.model.sharding import make_mesh
+from tests.tiny_model import CONFIG
 
 N, K, H, T = 4, 2, 64, 160
 
@@ -73,12 +74,54 @@ def test_splash_on_a_mesh_is_splash_alone():
     _assert_close(_value_and_grads(spread, qkv, read), _value_and_grads(alone, qkv, read), 1e-5)
 
 
+@pytest.mark.parametrize("prefix", [0, 9])
+@pytest.mark.parametrize("longest", [70, 160], ids=["slots", "mask"])
+def test_what_cudnn_is_given_is_dense(prefix, longest):
+    """By jax's other implementation of the same call, which runs anywhere."""
+    qkv, read, positions, segments = _case(prefix)
+    layout = Layout(prefix, longest, 3, 64)
+    attention = cudnn_attention(positions, segments, layout, implementation="xla")
+    dense = dense_attention(segment_mask(positions, segments))
+    expected = _value_and_grads(dense, qkv, read)
+    _assert_close(_value_and_grads(attention, qkv, read), expected, 1e-5)
+
+
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN needs an NVIDIA GPU")
 def test_cudnn_is_dense():
     qkv, read, positions, segments = _case(9, jnp.bfloat16)
     dense = dense_attention(segment_mask(positions, segments))
-    found = _value_and_grads(cudnn_attention(positions, segments), qkv, read)
+    attention = cudnn_attention(positions, segments, Layout(9, 70, 3, 64))
+    found = _value_and_grads(attention, qkv, read)
     _assert_close(found, _value_and_grads(dense, qkv, read), 2e-2)
+
+
+@pytest.fixture
+def cudnn_is_said_to_be_there(monkeypatch):
+    """Tracing asks the driver for it; nothing is lowered or run."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91200)
+    for question in ("check_compute_capability", "is_cuda_compute_capability_equal"):
+        monkeypatch.setattr(fused_attention_stablehlo, question, lambda text: text == "9.0")
+
+
+@pytest.mark.parametrize(("remat", "kernels"), [("none", 1), ("projections", 1), ("layer", 2)])
+def test_the_forward_kernel_runs_again_only_for_remat_layer(
+    remat, kernels, cudnn_is_said_to_be_there
+):
+    _, _, positions, segments = _case(9)
+    attention = cudnn_attention(positions, segments, Layout(9, 70, 3, 64))
+    shapes = jax.eval_shape(lambda key: init_params(key, CONFIG, jnp.bfloat16), jax.random.key(0))
+    lora = jax.eval_shape(lambda key: init_lora(key, CONFIG, LoraConfig(rank=4)), jax.random.key(0))
+
+    def loss(lora, base):
+        tokens = jnp.zeros_like(positions)
+        hidden, _ = forward(
+            CONFIG, base, lora, tokens, positions, attention, lora_scale=1.0, remat=remat
+        )
+        return jnp.sum(hidden.astype(jnp.float32))
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(lora, shapes))
+    assert text.count(f"{FORWARD_KERNEL}[") == kernels
+    assert text.count(f"{FORWARD_KERNEL.replace('fwd', 'bwd')}[") == 1
 
 
 @pytest.mark.parametrize(
