@@ -51,6 +51,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def instruction_set() -> str:
+    """Name the instructions of this processor, as Linux lists them; elsewhere its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            # "Features" on ARM.
+            if line.startswith(("flags", "Features")):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def user_cache(name: str) -> Path:
     """Return the folder of the user's cache for one kind of file: `$XDG_CACHE_HOME/dart_jax/name`.
 

@@ -17,7 +17,6 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -95,17 +94,6 @@ def check_started() -> None:
             f"this is one of {jax.process_count()} hosts that share their devices; set "
             "DART_JAX_DISTRIBUTED=1 and start the same command on each"
         )
-
-
-def keep_compiled(runs: Path) -> None:
-    """Cache compiled programs on disk, in the folder of runs, for the next start.
-
-    If JAX_COMPILATION_CACHE_DIR is set, the cache is there instead.
-    """
-    import jax
-
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str((runs / ".jax_cache").resolve()))
 
 
 def process_count() -> int:

@@ -21,6 +21,7 @@ FLOORS = (
         "changes",
         "cli",
         "command_line",
+        "compiled",
         "csv_table",
         "extras",
         "machine",

@@ -42,6 +42,7 @@ def opened(
     # Imported here, so that --help does not wait for jax.
     from dart_jax import processes
     from dart_jax.backend import tell_hardware
+    from dart_jax.compiled import keep_compiled
     from dart_jax.config import read_config
     from dart_jax.pipeline.finished import check_stage, run_folder
     from dart_jax.pipeline.layout import settle
@@ -58,7 +59,7 @@ def opened(
         config = on_all(lambda: read_config(folder / "config.yaml"))
         # By the run's own settings: the stage did not run on those of the command.
         on_primary(lambda: check_stage(folder, stage, config))
-        processes.keep_compiled(folder.path.parent)
+        keep_compiled(folder.path.parent)
         if settings:
             config = on_all(lambda: read_config(folder / "config.yaml", settings))
         if uses_devices:

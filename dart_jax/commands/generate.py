@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from dart_jax.command_line import call
+from dart_jax.compiled import keep_compiled
 from dart_jax.config import SETTINGS
-from dart_jax.processes import keep_compiled
 from dart_jax.settings import BadSetting, Count, Natural, NotNegative, PositiveShare, Seed
 
 # A run has its own; adapters without one need to be told.

@@ -13,6 +13,7 @@ from functools import partial
 from dart_jax import __version__, processes
 from dart_jax.backend import tell_hardware
 from dart_jax.changes import enumerated, flatten
+from dart_jax.compiled import keep_compiled
 from dart_jax.config import STAGES, DartConfig
 from dart_jax.pipeline.layout import settle
 from dart_jax.pipeline.plan import stages_of, unasked_stages
@@ -72,7 +73,7 @@ def run_stages(
     Raises:
         StaleStage: A stage that was asked for needs an earlier one that was not.
     """
-    processes.keep_compiled(folder.path.parent)
+    keep_compiled(folder.path.parent)
     check_stages(config, stages)
     if uses_devices(config, stages):
         trains = bool({"distill", "repair"} & set(stages))
