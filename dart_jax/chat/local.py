@@ -18,7 +18,8 @@ from dart_jax.chat.protocol import (
 )
 from dart_jax.chat.replies import reply_of
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.continuation import Continuation
+from dart_jax.generate.decode import decode
 from dart_jax.generate.plan import Request
 from dart_jax.generate.scoring import continuation_log_probs
 from dart_jax.model.load import Model

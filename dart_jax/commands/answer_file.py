@@ -11,7 +11,8 @@ from dart_jax.commands.models_to_ask import Asked
 from dart_jax.commands.prompt_file import PromptLine, question_messages
 from dart_jax.generate.answers import to_generation
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.continuation import Continuation
+from dart_jax.generate.decode import decode
 from dart_jax.generate.plan import Request
 from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.load import Model

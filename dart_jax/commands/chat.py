@@ -13,7 +13,8 @@ from dart_jax.commands.models_to_ask import Asked
 from dart_jax.commands.prompt_file import question_messages
 from dart_jax.commands.terminal import undisturbed
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.continuation import Continuation
+from dart_jax.generate.decode import decode
 from dart_jax.generate.plan import Request
 from dart_jax.prompts.templates import Message
 from dart_jax.records import StopReason

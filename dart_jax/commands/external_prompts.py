@@ -21,7 +21,8 @@ from dart_jax.changes import enumerated
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.protocol import Message
 from dart_jax.generate.answers import to_generation
-from dart_jax.generate.decode import Continuation, check_room, decode
+from dart_jax.generate.continuation import Continuation
+from dart_jax.generate.decode import check_room, decode
 from dart_jax.generate.plan import Request
 from dart_jax.processes import on_primary, progress
 from dart_jax.prompts.conclusion import RULE

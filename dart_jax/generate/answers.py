@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import Continuation, decode
+from dart_jax.generate.continuation import Continuation
+from dart_jax.generate.decode import decode
 from dart_jax.generate.plan import Request, common_prefix_of
 from dart_jax.generate.stats import DecodeStats
 from dart_jax.model.load import Model

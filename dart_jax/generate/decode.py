@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from dart_jax.generate.config import DecodeConfig
+from dart_jax.generate.continuation import Continuation, answer_so_far, whole_answer
 from dart_jax.generate.engine import BLOCK, DecodeSpec, Prompts, Slots, aligned, programs
 from dart_jax.generate.pages import PAGE, PageTable
 from dart_jax.generate.plan import Plan, Request, cache_room, make_plan
@@ -29,27 +30,6 @@ from dart_jax.model.load import Model
 from dart_jax.model.lora import LoraParams
 from dart_jax.model.sharding import sharding_of
 from dart_jax.processes import to_devices, to_host
-from dart_jax.records import StopReason
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """The text that a model wrote after a prompt.
-
-    Attributes:
-        tokens: New tokens, without the stop token.
-        stop: Why decoding ended; None while it goes on, and for a prompt that leaves no room for
-            an answer.
-        problem: Why decoding could not begin; '' where it did.
-    """
-
-    id: str
-    adapter: str
-    tokens: tuple[int, ...]
-    text: str
-    stop: StopReason | None
-    problem: str = ""
-
 
 Receiver = Callable[[list[Continuation]], None]
 
@@ -147,6 +127,13 @@ def decode(
     return [continuations[key] for key in keys]
 
 
+class _Row(NamedTuple):
+    """A request and its new tokens."""
+
+    request: Request
+    new: Sequence[int]
+
+
 class _Batch:
     """The slots of one call of `decode`, and the request that runs in each of them."""
 
@@ -185,6 +172,7 @@ class _Batch:
         self._rows: list[Request | None] = [None] * plan.slots
         self._texts: list[list[int]] = [[] for _ in range(plan.slots)]
         self._pages = PageTable(plan.slots, plan.pages) if plan.pages > 1 else None
+        self._ended: list[_Row] = []
 
     def run(self, settle: Receiver, on_growing: Receiver | None) -> None:
         """Decode until no request waits and none runs; `settle` gets those that have ended."""
@@ -198,15 +186,33 @@ class _Batch:
         )
         self._count_shape()
 
+        growing: list[_Row] | None = None
         while self._waiting or any(self._rows):
-            slots, finished = self._fill(slots, prefix)
+            slots = self._fill(slots, prefix)
+            new_tokens = None
             if any(self._rows):
                 slots = self._shrink(slots)
-                slots, more = self._advance(slots, prefix)
-                finished += more
-            settle(finished)
-            if on_growing is not None:
-                on_growing(self._unfinished())
+                slots, new_tokens = self._begin_block(slots, prefix)
+
+            # Texts are made, stored and shown while the devices are at the next block. That begins
+            # once the tokens of the last one are read, and not before: a row that has ended would
+            # be idle for all of it.
+            self._tell(growing, settle, on_growing)
+            if new_tokens is not None:
+                self._read_block(new_tokens, slots.count)
+            growing = self._growing()
+        self._tell(growing, settle, on_growing)
+
+    def _tell(
+        self, growing: list[_Row] | None, settle: Receiver, on_growing: Receiver | None
+    ) -> None:
+        """Hand on the texts of rows that have ended, and of those that went on after a block."""
+        tokenizer = self._model.tokenizer
+        finished = [whole_answer(*row, tokenizer) for row in self._ended]
+        self._ended = []
+        settle(finished)
+        if growing is not None and on_growing is not None:
+            on_growing([answer_so_far(*row, tokenizer) for row in growing])
 
     def _prefix(self) -> KVCache | None:
         """Prefill the shared prefix under every model; None where there is none."""
@@ -219,9 +225,8 @@ class _Batch:
             self._weights, self._place(np.asarray(tokens, np.int32)), self._spec
         )
 
-    def _fill(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
+    def _fill(self, slots: Slots, prefix: KVCache | None) -> Slots:
         """Give free slots to waiting prompts, as many at a time as are prefilled together."""
-        finished: list[Continuation] = []
         self._order_last()
         while self._waiting:
             free = [index for index, row in enumerate(self._rows) if row is None]
@@ -250,8 +255,8 @@ class _Batch:
             self._stats.prefilled("prefill", rows, T, sum(lengths))
             for request, index, token in zip(chosen, taken, to_host(tokens).tolist(), strict=False):
                 self._rows[index], self._texts[index] = request, []
-                finished += self._extend(index, [token])
-        return slots, finished
+                self._extend(index, [token])
+        return slots
 
     def _order_last(self) -> None:
         """Near the queue's end, move the models to the front whose answers are long.
@@ -323,8 +328,8 @@ class _Batch:
         places = np.asarray(keep, np.int32) if self._pages is None else self._pages.shrink(keep)
         return self._move(slots, keep, places)
 
-    def _advance(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, list[Continuation]]:
-        """Decode one block for all rows; return the continuations that ended in it, too."""
+    def _begin_block(self, slots: Slots, prefix: KVCache | None) -> tuple[Slots, jax.Array]:
+        """Have the devices decode one block for all rows, without waiting for its tokens."""
         going = np.asarray([row is not None for row in self._rows])
         slots = self._reserve(slots, self._positions_needed())
         pages = None
@@ -332,17 +337,18 @@ class _Batch:
             table, owner, start = self._pages.arrays()
             pages = Pages(self._place(table), self._place(owner), self._place(start))
 
-        slots, new_tokens = self._run.decode_block(
+        self._stats.decoded(len(going), BLOCK)
+        return self._run.decode_block(
             slots, self._weights, prefix, self._place(going), pages, self._spec
         )
-        new_tokens, counts = to_host((new_tokens, slots.count))
 
-        finished: list[Continuation] = []
-        for index in np.flatnonzero(going).tolist():
-            count = int(counts[index]) - len(self._texts[index])
-            finished += self._extend(index, new_tokens[index, :count].tolist())
-        self._stats.decoded(len(going), BLOCK)
-        return slots, finished
+    def _read_block(self, new_tokens: jax.Array, counts: jax.Array) -> None:
+        """Wait for the tokens of a block, and add them to the rows' texts."""
+        tokens, counts = to_host((new_tokens, counts))
+        for index, request in enumerate(self._rows):
+            if request is not None:
+                count = int(counts[index]) - len(self._texts[index])
+                self._extend(index, tokens[index, :count].tolist())
 
     def _positions_needed(self) -> dict[int, int]:
         """Positions that each running row needs for its next block."""
@@ -353,45 +359,28 @@ class _Batch:
                 needed[index] = prompt + aligned(len(self._texts[index]))
         return needed
 
-    def _extend(self, index: int, tokens: list[int]) -> list[Continuation]:
+    def _extend(self, index: int, tokens: list[int]) -> None:
         """Add new tokens to a row's text; free its slot when it has ended."""
         request = self._rows[index]
         assert request is not None
         text = self._texts[index]
         text += tokens
-        continuation = self._ended(request, text)
-        if continuation is None:
-            return []
+        # The device ends a row at its first stop token, which is then the last of its tokens.
+        is_eos = text[-1] in self._model.tokenizer.stop_ids
+        if not is_eos and len(text) < self._limit:
+            return
 
+        self._ended.append(_Row(request, tuple(text)))
         self._rows[index] = None
         if self._pages is not None:
             self._pages.take_back(index)
         self._ended_after[request.adapter].append(len(text))
-        self._stats.finished(len(continuation.tokens))
-        return [continuation]
+        self._stats.finished(len(text) - is_eos)
 
-    def _unfinished(self) -> list[Continuation]:
-        """Return the text of each running row so far, up to its last whole character."""
-        written = []
-        for row, tokens in zip(self._rows, self._texts, strict=True):
-            if row is not None:
-                text = self._model.tokenizer.decode_answer(tokens).rstrip("\ufffd")
-                written.append(Continuation(row.id, row.adapter, tuple(tokens), text, None))
-        return written
-
-    def _ended(self, request: Request, new: list[int]) -> Continuation | None:
-        """The finished answer, or None while the model's turn and its limit have not ended."""
-        tokenizer = self._model.tokenizer
-        is_eos = new[-1] in tokenizer.stop_ids
-        if not is_eos and len(new) < self._limit:
-            return None
-
-        body = new[:-1] if is_eos else new
-        text = tokenizer.decode_answer(body)
-        if is_eos:
-            text = text.removesuffix(tokenizer.closing)
-        stop = StopReason.EOS if is_eos else StopReason.LENGTH
-        return Continuation(request.id, request.adapter, tuple(body), text, stop)
+    def _growing(self) -> list[_Row]:
+        """The rows that go on, as they are now."""
+        rows = zip(self._rows, self._texts, strict=True)
+        return [_Row(request, tuple(new)) for request, new in rows if request is not None]
 
     def _place(self, array: np.ndarray) -> jax.Array:
         """Replicate a host array over the mesh."""

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dart_jax.generate import plan
 from dart_jax.generate.config import DecodeConfig
-from dart_jax.generate.decode import PromptTooLong, check_room, decode
+from dart_jax.generate.decode import PromptTooLong, _Batch, check_room, decode
 from dart_jax.generate.plan import Request
 from dart_jax.generate.sampling import row_keys, sample
 from dart_jax.generate.stats import DecodeStats
@@ -330,6 +331,33 @@ def test_what_rows_have_written_is_told_after_each_block(writer, ids):
 
     with pytest.raises(LookupError, match="3"):
         decode(writer, {}, prompts, SAMPLED, seed=0, on_growing=leave)
+
+
+def test_texts_are_made_while_the_next_block_is_decoded(writer, ids, monkeypatch):
+    """One slot: c ends in the first block, and g has begun when that is told."""
+    events = []
+    begin = _Batch._begin_block
+
+    def begun(batch, slots, prefix):
+        events.append("block")
+        return begin(batch, slots, prefix)
+
+    monkeypatch.setattr(_Batch, "_begin_block", begun)
+    prompts = [Request("c", ids("z", "c")), Request("g", ids("g"))]
+    config = dataclasses.replace(GREEDY, slots=1, max_new_tokens=12)
+    decode(writer, {}, prompts, config, seed=0, on_finished=lambda some: events.append(some[0].id))
+    assert events == ["block", "block", "c", "block", "g"]
+
+
+def test_the_large_batches_of_a_gpu_change_no_answer(model, monkeypatch):
+    config = dataclasses.replace(SAMPLED, slots="auto")
+    small = said(model, PROMPTS, SAMPLED)
+    stats = DecodeStats()
+    monkeypatch.setattr(plan, "platform_of", lambda mesh: "gpu")
+    assert said(model, PROMPTS, config, stats=stats) == small
+    # Rows have no pages there, and all eight fit the slots.
+    assert {kind for kind, _, _ in stats.shapes} == {"prefill", "slots"}
+    assert ("slots", 8, 64) in stats.shapes
 
 
 def test_two_requests_of_one_id_and_model_are_refused(model):
