@@ -57,6 +57,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # because no extra of pyproject.toml was asked for.
 ABSENT_ON_SOME_MACHINES = {
     "aiolimiter",
+    "ctranslate2",
     "datasets",
     "detoxify",
     "krippendorff",
@@ -68,6 +69,7 @@ ABSENT_ON_SOME_MACHINES = {
     "torch",
     "trackio",
     "transformers",
+    "vllm",
     "wandb",
 }
 HEAVY = ABSENT_ON_SOME_MACHINES | {"scipy"}

@@ -107,8 +107,12 @@ def character_vocabulary(further: Sequence[str] = ()) -> list[str]:
     return [*SPECIAL, *CHARACTERS, *further]
 
 
-def write_model(folder: Path) -> None:
-    """Write a random Llama in Hugging Face's form with a tokenizer of the suite's words."""
+def write_model(folder: Path, **changes: Any) -> None:
+    """Write a random Llama in Hugging Face's form with a tokenizer of the suite's words.
+
+    Args:
+        changes: Of its shape.
+    """
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -128,6 +132,6 @@ def write_model(folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     config = dataclasses.replace(
-        CONFIG, vocab_size=len(tokenizer), tied_head=True, context_length=1024
+        CONFIG, vocab_size=len(tokenizer), tied_head=True, context_length=1024, **changes
     )
     hf_twin(config).save_pretrained(folder)

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
 from dart_jax.bench import hf_generate, hf_train, ours
+from dart_jax.bench.foreign import session as foreign
 from dart_jax.bench.jobs import DecodeJob, Round, TrainJob, Variant
+from dart_jax.bench.options import ForeignPeer
 from dart_jax.bench.worker import Worker, WorkerDied
 from dart_jax.extras import need
 from dart_jax.machine import machine, versions
@@ -46,7 +48,7 @@ def against_peer(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         MissingExtra: A library of the peer is not installed.
         RuntimeError: The sides do not do the same job, or a worker died (WorkerDied).
     """
-    need("bench", PEER, "--peer hf")
+    need("bench", PEER, "a comparison with Hugging Face")
     jax.config.update("jax_platforms", "cpu")  # this process prepares; devices are the workers'
     where = {"machine": machine(), "versions": versions([*OURS, *PEER])}
     with tempfile.TemporaryDirectory(prefix="dart_jax_bench_") as folder:
@@ -58,6 +60,8 @@ def start(job: Job, variant: Variant, folder: Path) -> Worker:
     is_ours = variant.framework == "ours"
     if isinstance(job, TrainJob):
         session = ours.Training if is_ours else hf_train.Training
+    elif variant.framework in get_args(ForeignPeer):
+        session = foreign.Decoding
     else:
         session = ours.Decoding if is_ours else hf_generate.Decoding
     return Worker(session, job, variant, folder)

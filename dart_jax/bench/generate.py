@@ -1,18 +1,18 @@
-"""Decoding pairs of models, M0 and one adapter, against Hugging Face generate.
+"""Decoding pairs of models, M0 and one adapter, against Hugging Face generate and other engines.
 
-Ours answers in one call, the peer in two passes. First a check that both sides decode the same
-tokens; then a fixed number of new tokens, so that both do the same work; then natural stops; then
-the release's settings (float32, batch 8, two models in memory, sampling) against ours.
+First a check that all decode the same tokens; then a fixed number of new tokens, so that all do
+the same work; then natural stops; then the release's settings (float32, batch 8, two models in
+memory, sampling) against ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dart_jax.bench.contest import (
     Contest,
@@ -25,9 +25,11 @@ from dart_jax.bench.contest import (
     say,
     table,
 )
+from dart_jax.bench.foreign import environments
 from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Variant
-from dart_jax.bench.options import GenerateOptions
+from dart_jax.bench.options import GenerateOptions, HfPeer, Mode, Peer
 from dart_jax.bench.prepare import decode_job
+from dart_jax.bench.worker import WorkerDied
 from dart_jax.report.document import Column
 from dart_jax.settings import BadSetting
 
@@ -37,6 +39,13 @@ COLUMNS = (
     Column("new_tokens_per_second", "new tok/s", "number"),
     Column("new_tokens_per_answer", "per answer", "number"),
 )
+SUFFIXES = {"fixed": "", "natural": "_natural"}
+RELEASE_KEYS = {
+    "ratio_vs_best_peer": "ratio_vs_release_settings",
+    "ratio_min": "ratio_vs_release_settings_min",
+    "ratio_max": "ratio_vs_release_settings_max",
+    "memory_ratio": "memory_ratio_vs_release_settings",
+}
 TITLES = {
     "fixed": "fixed number of new tokens",
     "natural": "natural stops",
@@ -45,32 +54,37 @@ TITLES = {
 
 
 def run(options: GenerateOptions) -> dict[str, Any]:
-    """Measure, print tables, and return what `--out` holds.
+    """Measure, print tables, and return what `--out` holds; or make the environment of a peer.
 
     Raises:
-        RuntimeError: See `against_peer`.
+        RuntimeError: See `against_peer`; or an environment is missing or could not be made.
         ValueError: Settings that do not fit each other.
         FileNotFoundError: `--run` is no run.
     """
+    if options.make_peer:
+        folder = environments.make(options.make_peer)
+        say(f"{options.make_peer}: its environment is {folder}")
+        return {"made": options.make_peer}
     if options.run and options.model:
         raise BadSetting("--model: not allowed with --run, which names its model")
-    if max(options.peer_batches) > options.prompts:
+    few = min(options.prompts, options.tune_prompts)
+    if max(options.peer_batches) > few:
         raise ValueError(
-            f"--peer-batches {max(options.peer_batches)} is more than --prompts {options.prompts}: "
-            "there would be no full batch to time"
+            f"--peer-batches {max(options.peer_batches)} is more than {few} --prompts or "
+            "--tune-prompts: there would be no full batch to time"
         )
+    for peer in options.peers or ():
+        if peer in environments.RECIPES:
+            environments.python_of(peer)  # raises where there is none
     return against_peer(partial(_measure, options))
 
 
 def _measure(options: GenerateOptions, folder: Path) -> dict[str, Any]:
     """Check, then measure under each rule of stopping."""
     job = decode_job(options, folder)
-    say(f"checking that both sides decode the same tokens, on {CHECKED_PROMPTS} prompts")
-    few = dict(list(job.prompts.items())[:CHECKED_PROMPTS])
-    small = replace(job, prompts=few, new_tokens=CHECKED_TOKENS)
-    sides = [Variant("ours", "float32", 2 * len(few)), Variant("hf", "float32", len(few))]
-    (_, [ours], _), (_, [theirs], _) = alternate(small, sides, 1, folder)
-    checked = same_tokens(small, ours.result, theirs.result)
+    failed: dict[str, str] = {}
+    wanted = options.peers or (*get_args(HfPeer), *environments.installed())
+    checked = check_tokens(job, wanted, folder, failed)
 
     jobs = {
         "fixed": job,
@@ -78,13 +92,20 @@ def _measure(options: GenerateOptions, folder: Path) -> dict[str, Any]:
         "sampled": replace(job, temperature=0.2, top_p=0.9),
     }
     mine = [Variant("ours", dtype, n) for dtype in options.ours_dtype for n in options.slots]
-    peers = [Variant("hf", dtype, n) for dtype in options.peer_dtype for n in options.peer_batches]
+    peers = peer_variants(options, list(checked["peers"]))
     release = [Variant("release", "float32", 8)]
     modes = {}
-    for mode, one in jobs.items():
+    for mode in options.modes:
         say(f"\n{TITLES[mode]}")
         opponents = release if mode == "sampled" else peers
-        modes[mode] = contest(one, mine, opponents, options.rounds, folder)
+        modes[mode] = contest(
+            jobs[mode],
+            mine,
+            opponents,
+            options.rounds,
+            folder,
+            tuning=first_prompts(jobs[mode], options.tune_prompts),
+        )
         say("\n" + table(modes[mode], RATE, COLUMNS))
     lengths = [len(tokens) for tokens in job.prompts.values()]
     return {
@@ -96,11 +117,62 @@ def _measure(options: GenerateOptions, folder: Path) -> dict[str, Any]:
         "rounds": options.rounds,
         "same_tokens": checked,
         **compare_modes(modes),
-        "failed": {mode: done.failed for mode, done in modes.items()},
+        "failed": {"check": failed} | {mode: done.failed for mode, done in modes.items()},
     }
 
 
-def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers) -> dict[str, int]:
+def first_prompts(job: DecodeJob, count: int) -> DecodeJob:
+    """The same job on so many prompts."""
+    return replace(job, prompts=dict(list(job.prompts.items())[:count]))
+
+
+def peer_variants(options: GenerateOptions, peers: Sequence[Peer]) -> list[Variant]:
+    """Every peer in its types; vLLM has our slots, the others the peer's batch sizes."""
+    variants = []
+    for peer in peers:
+        recipe = environments.RECIPES.get(peer)
+        # A peer with one type takes part whatever the others try.
+        dtypes = recipe.dtypes if recipe and len(recipe.dtypes) == 1 else options.peer_dtype
+        rows = options.slots if peer == "vllm" else options.peer_batches
+        variants += [Variant(peer, dtype, n) for dtype in dtypes for n in rows]
+    return variants
+
+
+def check_tokens(
+    job: DecodeJob, peers: Sequence[Peer], folder: Path, failed: dict[str, str]
+) -> dict[str, Any]:
+    """Compare every peer's answers to a few prompts with ours, in float32 with natural stops.
+
+    Args:
+        failed: Gets the reason where a peer does not run at all here; it takes no part.
+
+    Raises:
+        RuntimeError: Answers differ, or no peer runs (WorkerDied).
+    """
+    say(f"checking that all decode the same tokens, on {CHECKED_PROMPTS} prompts")
+    small = replace(
+        first_prompts(job, CHECKED_PROMPTS), new_tokens=CHECKED_TOKENS, natural_stops=True
+    )
+
+    def answers(variant: Variant) -> Answers:
+        [(_, [one], _)] = alternate(small, [variant], 1, folder)
+        return one.result
+
+    ours, compared = answers(Variant("ours", "float32", 2 * small.amount)), {}
+    for peer in peers:
+        try:
+            theirs = answers(Variant(peer, "float32", small.amount))
+        except WorkerDied as error:
+            failed[peer] = str(error)
+            say(f"  {peer}: failed; {error}")
+            continue
+        compared[peer] = same_tokens(small, ours, theirs, peer)
+    if not compared:
+        raise WorkerDied("\n".join(failed.values()))
+    return {"peers": compared}
+
+
+def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers, peer: str) -> dict[str, int]:
     """Compare both sides' answers to a small greedy job token by token; how many there were.
 
     Raises:
@@ -113,8 +185,8 @@ def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers) -> dict[str, int
             for index, (a, b) in enumerate(zip_longest(mine, other)):
                 if a != b:
                     raise RuntimeError(
-                        f"the sides do not decode the same: {model}, {prompt}, new token {index} "
-                        f"is {a} in ours and {b} in the peer's (greedy, float32)"
+                        f"{peer} does not decode the same: {model}, {prompt}, new token {index} "
+                        f"is {a} in ours and {b} there (greedy, float32)"
                     )
     if ours.tokens[BASE] == ours.tokens[ADAPTED]:
         raise RuntimeError(
@@ -124,35 +196,30 @@ def same_tokens(job: DecodeJob, ours: Answers, theirs: Answers) -> dict[str, int
     return {"prompts": job.amount, "answers": 2 * job.amount, "tokens": ours.new_tokens}
 
 
-def compare_modes(modes: Mapping[str, Contest]) -> dict[str, Any]:
-    """Compare the contests by rule of stopping (fixed, natural, sampled), for `--out`.
+def compare_modes(modes: Mapping[Mode, Contest]) -> dict[str, Any]:
+    """Compare the contests by rule of stopping, for `--out`.
 
     Returns:
         `ours`: its fastest variant for each rule, and all its variants. `peers`: every variant's
         entries by rule. `best_peer` and the ratios: of the fastest of either side.
     """
-    fixed, natural = best(modes["fixed"].ours, RATE), best(modes["natural"].ours, RATE)
-    mine: dict[str, Any] = {}
-    for suffix, entry in (("", fixed), ("_natural", natural)):
-        for key in ("variant", RATE, "new_tokens_per_second"):
-            mine[f"{key}{suffix}"] = entry[key]
-    mine["peak_rss_bytes"] = max(fixed["peak_rss_bytes"], natural["peak_rss_bytes"])
+    mine: dict[str, Any] = {"peak_rss_bytes": 0}
     sides: dict[str, dict[str, dict[str, Entry]]] = {"ours": {}, "peers": {}}
-    ratios = {}
+    compared: dict[str, Any] = {}
     for mode, done in modes.items():
-        ratios[mode] = compare(done, RATE)
         for side, entries in (("ours", done.ours), ("peers", done.peers)):
             for name, entry in entries.items():
                 sides[side].setdefault(name, {})[mode] = entry
-    return {
-        "ours": {**mine, "variants": sides["ours"]},
-        "peers": sides["peers"],
-        "best_peer": best(modes["fixed"].peers, RATE)["variant"],
-        "best_peer_natural": best(modes["natural"].peers, RATE)["variant"],
-        **ratios["fixed"],
-        **{f"{key}_natural": value for key, value in ratios["natural"].items()},
-        "ratio_vs_release_settings": ratios["sampled"]["ratio_vs_best_peer"],
-        "ratio_vs_release_settings_min": ratios["sampled"]["ratio_min"],
-        "ratio_vs_release_settings_max": ratios["sampled"]["ratio_max"],
-        "memory_ratio_vs_release_settings": ratios["sampled"]["memory_ratio"],
-    }
+
+        ratios = compare(done, RATE)
+        if mode == "sampled":
+            for key, name in RELEASE_KEYS.items():
+                compared[name] = ratios[key]
+            continue
+        suffix, fastest = SUFFIXES[mode], best(done.ours, RATE)
+        for key in ("variant", RATE, "new_tokens_per_second"):
+            mine[f"{key}{suffix}"] = fastest[key]
+        mine["peak_rss_bytes"] = max(mine["peak_rss_bytes"], fastest["peak_rss_bytes"])
+        compared[f"best_peer{suffix}"] = best(done.peers, RATE)["variant"]
+        compared |= {f"{key}{suffix}": value for key, value in ratios.items()}
+    return {"ours": {**mine, "variants": sides["ours"]}, "peers": sides["peers"], **compared}

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar, Literal
 
-from dart_jax.bench.options import Packing, PeerKind
+from dart_jax.bench.options import Packing, Peer, PeerKind
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.config import LoraConfig
+from dart_jax.records import StopReason
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example
 
@@ -58,8 +59,9 @@ class Variant:
     """One way to do a job.
 
     Attributes:
-        framework: release is hf with both models in memory, as the authors' release decodes;
-            whole_leaves is the peer of `bench load`.
+        framework: hf_continuous and hf_mixed are other ways of transformers to decode, see
+            `hf_generate`; release is hf with both models in memory, as the authors' release
+            decodes; whole_leaves is the peer of `bench load`.
         dtype: Of the base weights and of the computation; adapters are float32 on both sides.
         batch: Training: examples per forward pass, None for all of a step (ours only). Decoding:
             answers in progress at once, our slots or the peer's batch size.
@@ -68,7 +70,7 @@ class Variant:
         kind: Training, hf: how it trains.
     """
 
-    framework: Literal["ours", "hf", "release", "whole_leaves"]
+    framework: Literal["ours", "release", "whole_leaves"] | Peer
     dtype: Literal["float32", "bfloat16"]
     batch: int | None = None
     remat: Literal["none", "projections", "layer"] | None = None
@@ -239,3 +241,19 @@ class DecodeJob:
 def supervised_tokens(examples: Sequence[Example]) -> int:
     """Positions with a loss."""
     return sum(len(example.tokens) - example.prompt_length for example in examples)
+
+
+def cut(
+    rows: Sequence[Sequence[int]], stop_ids: Sequence[int]
+) -> tuple[list[list[int]], list[str]]:
+    """Answers without what follows their end (a finished row is filled up), and why they ended.
+
+    Args:
+        stop_ids: None of them: every answer has the length that was asked for.
+    """
+    answers, reasons = [], []
+    for row in rows:
+        end = next((i for i, token in enumerate(row) if token in stop_ids), None)
+        answers.append(list(row[:end]))
+        reasons.append(StopReason.LENGTH.value if end is None else StopReason.EOS.value)
+    return answers, reasons

@@ -16,6 +16,11 @@ PeerKind = Literal[
     "plain", "supervised", "autocast", "adapter", "packed", "compiled", "packed_compiled"
 ]
 """The ways in which PEFT trains, see `jobs.PEER_KINDS`."""
+HfPeer = Literal["hf", "hf_continuous", "hf_mixed"]
+ForeignPeer = Literal["vllm", "ctranslate2"]
+"""Peers in environments of their own."""
+Peer = Literal[HfPeer, ForeignPeer]
+Mode = Literal["fixed", "natural", "sampled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,6 @@ class ContestOptions:
     """Options of both contests against Hugging Face.
 
     Attributes:
-        peer: Against which library; hf is transformers and PEFT, on torch.
         rounds: Timed rounds of each side.
         run: Folder of a finished run, whose examples or models are taken.
         ours_dtype: Types that we try.
@@ -33,7 +37,6 @@ class ContestOptions:
         out: JSON file to write.
     """
 
-    peer: Literal["hf"] = "hf"
     rounds: Count = 3
     run: Path | None = None
     ours_dtype: tuple[Dtype, ...] = ("float32", "bfloat16")
@@ -76,7 +79,12 @@ class GenerateOptions(ContestOptions):
 
     Attributes:
         model: As model.path, with the mini suite and a random adapter; not with --run.
+        peers: hf is generate in batches, hf_continuous its generate_batch, hf_mixed both models
+            in a batch; the others need --make-peer once. The default is all that are installed.
+        make_peer: Make the environment of this peer, and measure nothing.
+        modes: Rules of stopping; sampled is against the release's settings.
         prompts: Pairs of answers.
+        tune_prompts: Pairs of answers in a tuning round of the peer.
         new_tokens: Tokens of an answer, where their number is fixed.
         natural_limit: Most tokens of an answer, with natural stops.
         slots: Rows that we decode together, of both models.
@@ -84,7 +92,11 @@ class GenerateOptions(ContestOptions):
 
     peer_batches: tuple[Count, ...] = (8, 16, 32)
     model: str | None = None
+    peers: tuple[Peer, ...] | None = None
+    make_peer: ForeignPeer | None = None
+    modes: tuple[Mode, ...] = get_args(Mode)
     prompts: Count = 32
+    tune_prompts: Count = 32
     new_tokens: Count = 64
     natural_limit: Count = 256
     slots: tuple[Count, ...] = (64,)

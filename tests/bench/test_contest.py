@@ -110,20 +110,20 @@ def test_other_losses_are_an_error(losses):
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ({"base": ((1, 2, 3), (4, 9, 6))}, "M0, q1, new token 1 is 5 in ours and 9 in the peer"),
+        ({"base": ((1, 2, 3), (4, 9, 6))}, "M0, q1, new token 1 is 5 in ours and 9 there"),
         ({"adapted": ((7, 8), (4, 5, 6))}, "adapter, q0, new token 2 is 9 in ours and None"),
     ],
 )
 def test_other_tokens_are_an_error(theirs, message):
-    assert same_tokens(DECODE, answers(), answers())["tokens"] == 12
+    assert same_tokens(DECODE, answers(), answers(), "hf")["tokens"] == 12
     with pytest.raises(RuntimeError, match=message):
-        same_tokens(DECODE, answers(), answers(**theirs))
+        same_tokens(DECODE, answers(), answers(**theirs), "hf")
 
 
 def test_an_adapter_without_effect_is_an_error():
     idle = answers(adapted=((1, 2, 3), (4, 5, 6)))
     with pytest.raises(RuntimeError, match="adapter's answers are the base model's"):
-        same_tokens(DECODE, idle, idle)
+        same_tokens(DECODE, idle, idle, "hf")
 
 
 def test_the_best_of_either_side_are_compared_under_each_rule():
@@ -151,6 +151,10 @@ def test_the_best_of_either_side_are_compared_under_each_rule():
     assert found["ratio_vs_release_settings"] == pytest.approx(8.0)
     assert found["memory_ratio"] == 0.25
     assert set(found["peers"]["hf-float32-b8"]) == {"fixed", "natural"}
+
+    alone = compare_modes({"natural": modes["natural"]})
+    assert "ratio_vs_best_peer" not in alone
+    assert alone["ratio_vs_best_peer_natural"] == found["ratio_vs_best_peer_natural"]
 
     shown = table(modes["fixed"], PAIRS, COLUMNS)
     lines = shown.splitlines()

@@ -78,7 +78,13 @@ STOPS = [
 
 @pytest.mark.parametrize(
     ("side", "chain_of", "stop", "text"),
-    [*(("ours", *one) for one in STOPS), *(("hf", *one) for one in STOPS), ("release", *STOPS[0])],
+    [
+        *(("ours", *one) for one in STOPS),
+        *(("hf", *one) for one in STOPS),
+        *(("hf_continuous", *one) for one in STOPS[2:]),
+        *(("hf_mixed", *one) for one in STOPS[2:]),
+        ("release", *STOPS[0]),
+    ],
 )
 def test_natural_stops(side, chain_of, stop, text, chain, tmp_path):
     """`release` is `hf` with both models in memory."""
@@ -91,7 +97,7 @@ def test_natural_stops(side, chain_of, stop, text, chain, tmp_path):
         assert {tokenizer.decode(row).rstrip() for row in rows} == {text}
 
 
-@pytest.mark.parametrize("side", ["ours", "hf"])
+@pytest.mark.parametrize("side", ["ours", "hf", "hf_continuous", "hf_mixed"])
 def test_a_fixed_number_ends_at_nothing_else(side, chain, tmp_path):
     folder = chain(["Ages", " differ", "<eos>"])
     adapter = random_adapter(folder, tmp_path / "adapter", 0)

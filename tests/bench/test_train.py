@@ -73,7 +73,9 @@ def test_the_numbers_say_how_they_came_about(result):
 
 def test_an_absent_library_of_the_peer_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(RuntimeError, match="--peer hf needs peft, not installed here"):
+    with pytest.raises(
+        RuntimeError, match="comparison with Hugging Face needs peft, not installed here"
+    ):
         main(["train", "--examples", "4"])
 
 

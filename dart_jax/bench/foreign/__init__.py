@@ -1,0 +1,1 @@
+"""Peers in environments of their own: made on request, started as programs, asked over pipes."""
