@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -137,14 +136,10 @@ def test_a_step_compiles_for_gpus_that_are_not_there(config_file, run, tmp_path)
     loops = [part for part in result["traffic"] if part["where"].startswith("loop")]
     assert all(loop["kernels"] and loop["bytes"] for loop in loops)
     assert any(loop["collectives"] for loop in loops)
-    # Once forward and once backward; attention is not run again.
-    calls = Counter()
-    for part in result["traffic"]:
-        calls.update(part["custom_calls"])
-    assert {name: count for name, count in calls.items() if "fmha" in name} == {
-        "__cudnn$fmhaSoftmax": 1,
-        "__cudnn$fmhaSoftmaxBackward": 1,
-    }
+    # Causal by itself: there is no bias, nor a gradient of one.
+    targets = {target for part in result["traffic"] for target in part["custom_calls"]}
+    fused = {target for target in targets if "fmha" in target}
+    assert fused == {"__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"}
 
 
 @needs_cuda
@@ -152,7 +147,7 @@ def test_decoding_on_a_gpu_copies_no_weights(config_file, run, tmp_path):
     """Two layers of Llama-3-8B: weights and cache are read where they lie."""
     out = tmp_path / "result.json"
     args = ("--config", config_file, "--topology", "h100", "--program", "decode", "--out", out)
-    shape = ("--architecture", "llama-3-8b", "--layers", 2, "--mesh.fsdp", 1)
+    shape = ("--architecture", "llama-3-8b", "--layers", 2, "--rows", 32, "--mesh.fsdp", 1)
     done = run(*args, *shape, python_path=CUDA)
     assert done.returncode == 0, done.stderr
     loop, *_ = json.loads(out.read_text(encoding="utf-8"))["traffic"]
