@@ -7,7 +7,8 @@ Needs the compiler of the topology (libtpu, or jax's CUDA plugin and ptxas), and
 weights or data. What is compiled is the step that `python -m dart_jax.train` runs with this
 configuration, for the largest micro-batch that any examples could make: every one of
 sft.max_length tokens, all supervised. Packed into rows of sft.row_length tokens, sft.row_length //
-sft.max_length of these are in a row.
+sft.max_length of these are in a row. A training has at most four programs of the step
+(`sft.row_shapes`), of which none is larger.
 
 With --program decode it is a block of decode steps instead, for M0 and one adapter side by side,
 over N slots (decode.slots) of T tokens each (1,024): the program that is held longest, with the

@@ -111,14 +111,19 @@ def batch_shape(
         ValueError: The rows are no multiple of the devices.
     """
     packed = sft.packing != "none"
-    length = length or (sft.row_length if packed else sft.max_length)
+    most = sft.micro_batch_tokens or math.inf
+    length = length or min(sft.row_length if packed else sft.max_length, most)
     # First-fit leaves fewer than this in one row at most: there was room for the next example.
     in_a_row = max(1, length // sft.max_length) if packed else 1
-    needed = -(-sft.batch_size // sft.micro_batches // in_a_row)
-    rows = rows or -(-needed // devices) * devices
-    if rows % devices:
+
+    for micro_batches in sft.micro_batch_counts:
+        needed = -(-sft.batch_size // micro_batches // in_a_row)
+        found = rows or -(-needed // devices) * devices
+        if rows or found // devices * length <= most:
+            break
+    if found % devices:
         raise ValueError(f"--rows: {rows} over mesh data x fsdp = {devices}; give a multiple")
-    return sft.micro_batches, rows, length
+    return micro_batches, found, length
 
 
 def base_bytes(config: LlamaConfig, model: ModelConfig, dtype_bytes: int) -> float:
@@ -200,7 +205,8 @@ def _kept(config: LlamaConfig, lora: LoraConfig, remat: str, activation: int) ->
     if remat == "layer":
         return activation * D
 
-    # What dropout drops of the four inputs of projections, a byte each.
+    # What dropout drops of the four inputs of projections: a byte each, as in the programs that the
+    # formula was compared with. It is a bit since (`lora.dropout`), so that this is too much.
     noise = 2 * D + q_dim + F if lora.dropout > 0 else 0
     log_total = _FLOAT32 * config.num_heads
     if remat == "projections":

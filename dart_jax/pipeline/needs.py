@@ -25,8 +25,10 @@ from dart_jax.pipeline.footprint import (
     train_footprint,
 )
 from dart_jax.pipeline.lowered_step import lower_step, memory_of
+from dart_jax.sft.row_shapes import MOST_SHAPES
 from dart_jax.stages.audit import pool
 from dart_jax.stages.context import Run
+from dart_jax.stages.distill import written_plan
 
 # For which the time is given where the run's own device is none of the known ones.
 _EXAMPLES = ("NVIDIA A100", "NVIDIA H100", "TPU v5e")
@@ -58,6 +60,7 @@ def needs(run: Run, model: Model, stages: Collection[str]) -> Iterator[str]:
         # A program for this CPU says nothing of the accelerators.
         compiled = "" if len(places) > 1 else _compiled(run, config, mesh)
         yield f"memory, training (rows of full length): {compiled}by formula {'; '.join(parts)}"
+        yield f"programs, training: {_programs(run, model, stages)}"
     if {"audit", "evaluate"} & set(stages):
         parts = []
         for place, devices in places.items():
@@ -81,6 +84,15 @@ def _compiled(run: Run, config: LlamaConfig, mesh: Mesh) -> str:
         f"as compiled {memory.total / GIB:.2f} GiB a device ({memory.arguments / GIB:.2f} "
         f"arguments + {memory.temporaries / GIB:.2f} temporaries); "
     )
+
+
+def _programs(run: Run, model: Model, stages: Collection[str]) -> str:
+    """Count the programs of the distill training, if all that it trains on is written."""
+    targets = run.folder / "teach/targets.jsonl"
+    is_written = "distill" in stages and "teach" not in stages and targets.exists()
+    if not is_written or run.config.model.given or run.config.sft.loss.toxicity_weight > 0:
+        return f"at most {MOST_SHAPES} of the step; which ones depends on the targets"
+    return f"distill: {written_plan(run, model).summary()}"
 
 
 def _decoding(

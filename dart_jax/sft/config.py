@@ -21,6 +21,7 @@ Length = Annotated[int, Range(least=2)]
 # step, and the loss of that step, are the same whatever they are, within the noise of rounding.
 _LAYOUT = (
     "micro_batch_size",
+    "micro_batch_tokens",
     "row_length",
     "attention",
     "loss_chunk",
@@ -106,6 +107,7 @@ class SftConfig:
         epochs: Passes over the distill targets (repair has its own).
         batch_size: Examples per optimizer step, whatever the packing; a pair of repair.loss.preference counts as one.
         micro_batch_size: Examples per forward pass; null takes batch_size. Gradients are summed.
+        micro_batch_tokens: Tokens of a forward pass on each device, padding included, in place of micro_batch_size: as few micro-batches as keep to it, so that short examples or more devices take fewer; null for no limit.
         max_length: Longest example in tokens (prompt and completion); a longer one is an error.
         packing: How examples share a row: none (one each, padded); segments (several, each seeing itself only); shared_prefix (the same, and what all prompts begin with is there once). Loss and gradients are those of none; with lora.dropout, the shared prefix of a row has one noise.
         row_length: Longest packed row in tokens.
@@ -128,6 +130,7 @@ class SftConfig:
     epochs: Count = 3
     batch_size: Count = 8
     micro_batch_size: Count | None = None
+    micro_batch_tokens: Count | None = None
     max_length: Length = 1024
     packing: Literal["none", "segments", "shared_prefix"] = "shared_prefix"
     row_length: Length = 2048
@@ -156,6 +159,7 @@ class SftConfig:
                 f"sft.micro_batch_size: {micro}; give a divisor of sft.batch_size, which is "
                 f"{self.batch_size}"
             )
+        self._check_micro_batch_tokens()
         if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
             first, last = self.profile_steps
             raise BadSetting(f"sft.profile_steps: [{first}, {last}]; give the first step first")
@@ -165,6 +169,21 @@ class SftConfig:
                     f"sft.{name}: {getattr(self, name)}; it needs held-out targets: set "
                     "sft.validation_share, too"
                 )
+
+    def _check_micro_batch_tokens(self) -> None:
+        tokens = self.micro_batch_tokens
+        if tokens is None:
+            return
+        if self.micro_batch_size is not None:
+            raise BadSetting(
+                f"sft.micro_batch_tokens: {tokens}; it takes the place of sft.micro_batch_size, "
+                f"which is {self.micro_batch_size}: set one of them to null"
+            )
+        if tokens < self.max_length:
+            raise BadSetting(
+                f"sft.micro_batch_tokens: {tokens}; give sft.max_length, which is "
+                f"{self.max_length}, or more, so that every example fits"
+            )
 
     def identity(self) -> dict[str, Any]:
         """The settings that can change what is trained; a stopped training may change the others.
@@ -182,6 +201,10 @@ class SftConfig:
         return settings
 
     @property
-    def micro_batches(self) -> int:
-        """Forward passes per optimizer step."""
-        return self.batch_size // (self.micro_batch_size or self.batch_size)
+    def micro_batch_counts(self) -> list[int]:
+        """Numbers of micro-batches that a step may have, rising; one without a limit of tokens."""
+        if self.micro_batch_tokens is None:
+            return [self.batch_size // (self.micro_batch_size or self.batch_size)]
+        doubled = [2**power for power in range(self.batch_size.bit_length())]
+        # With a micro-batch for each example, any limit is kept.
+        return sorted({*doubled, self.batch_size})

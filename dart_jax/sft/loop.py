@@ -95,13 +95,14 @@ def train(
         examples, sft, epochs=epochs, seed=seed, data_parallel=devices, max_steps=max_steps
     )
     plan.check_supervised()
+    _say(f"{title}: {plan.summary()}")
 
     # The state, as shapes for now: it is restored or made below, right where it belongs.
     schedule = make_schedule(learning_rate, sft, len(plan))
     optimizer = make_optimizer(schedule, sft)
     state_shapes = jax.eval_shape(partial(initial_state, optimizer=optimizer), initial)
 
-    # The step: one program for each shape that the plan has.
+    # The step: one program for each of the few shapes that the plan has.
     spec = train_spec(model.config, lora, sft, mesh, loss)
     shardings = step_shardings(spec, state_shapes, model.base_params)
     update = jax.jit(

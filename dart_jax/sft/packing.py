@@ -2,8 +2,8 @@
 
 The plan is made before the first step, from the examples, the settings and the seed alone: every
 process and every resumed run has the same one. Which examples form a step depends on neither
-micro-batches nor devices; in which micro-batch each is does not depend on the devices; how they
-share rows does.
+micro-batches nor devices. How they share rows does, and with `sft.micro_batch_tokens` in which
+micro-batch each is, too.
 
 The two texts of a pair (`preference`) share a row and count as one example. Below, a pair is named
 by the index of its first text, and `members` has, for each index, those of all its texts.
@@ -11,6 +11,7 @@ by the index of its first text, and `members` has, for each index, those of all 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,16 +22,21 @@ from dart_jax.records import digest
 from dart_jax.sft.batch import StepBatch, make_step_batch, shared_prefix
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.examples import Example, members_of_pairs
+from dart_jax.sft.row_shapes import (
+    LENGTH_BUCKET,
+    Rows,
+    Units,
+    choose_rows,
+    round_up,
+    snake_draft,
+)
 
-# Lengths are rounded up to these, so that a run compiles a handful of shapes (packed: one).
-LENGTH_BUCKET = 64
+# Sizes of a shape's parts are rounded up to these.
 SLOT_BUCKET = 32
 SUPERVISED_BUCKET = 32
 # Batches are made from windows of this many: examples are sorted by length within one, and the
 # order of examples and of batches stays random.
 WINDOW = 8
-
-Rows = list[list[int]]
 
 
 class NothingSupervised(ValueError):
@@ -94,6 +100,23 @@ class Plan:
         facts = [(e.tokens, e.prompt_length, e.weight, e.token_weights) for e in self.examples]
         return digest([facts, order])
 
+    def shapes(self) -> Counter[tuple[int, int, int, Layout]]:
+        """Count the steps of each program: micro-batches, rows, tokens of a row, and layout."""
+        return Counter(
+            (len(step.micro_batches), len(step.micro_batches[0]), step.length, step.layout)
+            for step in self.steps
+        )
+
+    def summary(self) -> str:
+        """Say which programs the steps take, and how much of their rows is padding."""
+        shapes = self.shapes()
+        parts = [f"{steps} of {a} x {b} x {t}" for (a, b, t, _), steps in shapes.most_common()]
+        programs = "1 program" if len(shapes) == 1 else f"{len(shapes)} programs"
+        return (
+            f"{len(self)} steps take {programs} (micro-batches x rows x tokens: "
+            f"{', '.join(parts)}); {self.padding_share():.1%} is padding"
+        )
+
     def padding_share(self) -> float:
         """Share of the rows' tokens that are padding, in [0, 1]."""
         total = real = 0
@@ -127,10 +150,23 @@ def make_plan(
         raise ValueError("there is no example to train on")
     steps = planned_batches(examples, sft, epochs=epochs, seed=seed)[:max_steps]
     members = members_of_pairs(examples)
+    units = _units(examples, members, sft)
     lengths = _lengths(examples, members)
-    cut = [_micro_batches(_firsts(batch, members), lengths, sft.micro_batches) for batch in steps]
-    plan = _one_a_row if sft.packing == "none" else _packed
-    return Plan(examples, plan(examples, members, cut, sft, data_parallel))
+    ordered = [_by_length(_firsts(batch, members), lengths) for batch in steps]
+
+    planned: list[PlannedStep | None] = [None] * len(steps)
+    for shape in choose_rows(
+        ordered,
+        units,
+        counts=sft.micro_batch_counts,
+        devices=data_parallel,
+        device_tokens=sft.micro_batch_tokens,
+    ):
+        rows = {step: _whole_rows(placed, members) for step, placed in shape.steps.items()}
+        layout = _layout(examples, list(rows.values()), units, shape.length)
+        for step, micro_batches in rows.items():
+            planned[step] = PlannedStep(micro_batches, shape.length, layout)
+    return Plan(examples, planned)
 
 
 def planned_batches(
@@ -176,19 +212,6 @@ def epoch_batches(
     return [_whole(batches[b], members) for b in rng.permutation(len(batches))]
 
 
-def snake_draft(ordered: Sequence[int], groups: int) -> list[list[int]]:
-    """Assign in snake order, so that groups of ordered lengths get nearly equal totals.
-
-    The turn goes to and fro: 0 1 2 3 4 5 in two groups are 0 3 4 and 1 2 5.
-    """
-    drafted: list[list[int]] = [[] for _ in range(groups)]
-    for index, member in enumerate(ordered):
-        turn, place = divmod(index, groups)
-        group = place if turn % 2 == 0 else groups - 1 - place
-        drafted[group].append(member)
-    return drafted
-
-
 def _lengths(examples: Sequence[Example], members: list[list[int]]) -> list[int]:
     return [sum(len(examples[i].tokens) for i in texts) for texts in members]
 
@@ -201,109 +224,58 @@ def _whole(firsts: Sequence[int], members: list[list[int]]) -> list[int]:
     return [i for first in firsts for i in members[first]]
 
 
-def _micro_batches(batch: list[int], lengths: list[int], count: int) -> list[list[int]]:
-    return snake_draft(sorted(batch, key=lambda i: (lengths[i], i)), count)
+def _by_length(firsts: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    return sorted(firsts, key=lambda i: (lengths[i], i))
 
 
-def _one_a_row(
-    examples: Sequence[Example],
-    members: list[list[int]],
-    steps: list[list[list[int]]],
-    sft: SftConfig,
-    data_parallel: int,
-) -> list[PlannedStep]:
-    rows = _round_up(sft.batch_size // sft.micro_batches, data_parallel)
-    planned = []
-    for step in steps:
-        texts = [members[first] for micro_batch in step for first in micro_batch]
-        length = _round_up(max(_row_tokens(examples, row, 0) for row in texts), LENGTH_BUCKET)
-        longest = max(len(examples[i].tokens) for row in texts for i in row)
-        supervised = max(_supervised(examples, row) for row in texts)
-        layout = Layout(
-            prefix=0,
-            slot=_round_up(longest, LENGTH_BUCKET),
-            segments=max(map(len, texts)),
-            supervised=min(_round_up(supervised, SUPERVISED_BUCKET), length),
-        )
+def _units(examples: Sequence[Example], members: list[list[int]], sft: SftConfig) -> Units:
+    """Measure what shares a row whole.
 
-        # Empty rows at the end of a micro-batch, so that the devices get equally many.
-        filled = [[members[i] for i in m] + [[] for _ in range(rows - len(m))] for m in step]
-        planned.append(PlannedStep(filled, length, layout))
-    return planned
-
-
-def _packed(
-    examples: Sequence[Example],
-    members: list[list[int]],
-    steps: list[list[list[int]]],
-    sft: SftConfig,
-    data_parallel: int,
-) -> list[PlannedStep]:
+    Raises:
+        ValueError: A unit does not fit the longest row.
+    """
+    is_packed = sft.packing != "none"
     prefix = shared_prefix(examples) if sft.packing == "shared_prefix" else 0
     own = [_row_tokens(examples, texts, prefix) - prefix for texts in members]
-    room = sft.row_length - prefix
     longest = max(range(len(examples)), key=own.__getitem__)
-    if own[longest] > room:
-        pair = " of a pair, which has to share a row," if len(members[longest]) > 1 else ","
-        raise ValueError(
-            f"{examples[longest].id}: {prefix + own[longest]} tokens{pair} more than "
-            f"sft.row_length {sft.row_length}; raise it"
-        )
 
-    # As few rows as the fullest micro-batch needs at the longest row; every micro-batch gets them.
-    micro_batches = [m for step in steps for m in step]
-    count = _round_up(max(len(first_fit(m, own, room)) for m in micro_batches), data_parallel)
+    limits = {"row_length": sft.row_length} if is_packed else {}
+    if sft.micro_batch_tokens is not None:
+        limits["micro_batch_tokens"] = sft.micro_batch_tokens
+    for name, limit in limits.items():
+        if prefix + own[longest] > limit:
+            pair = " of a pair, which has to share a row," if len(members[longest]) > 1 else ","
+            raise ValueError(
+                f"{examples[longest].id}: {prefix + own[longest]} tokens{pair} more than "
+                f"sft.{name} {limit}; raise it"
+            )
 
-    # The least row length at which every micro-batch fits that number of rows.
-    need = max(sum(own[i] for i in m) for m in micro_batches)
-    # A lower bound to start from: no example is cut, and the fullest micro-batch has to fit.
-    capacity = max(-(-need // count), own[longest])
-    lengths = range(_round_up(prefix + capacity, LENGTH_BUCKET), sft.row_length, LENGTH_BUCKET)
-    length = next(
-        (
-            length
-            for length in lengths
-            if all(len(first_fit(m, own, length - prefix)) <= count for m in micro_batches)
-        ),
-        # Always possible: `count` was found with it.
-        sft.row_length,
-    )
+    # Unpacked rows are as long as they have to be.
+    longest_row = min(limits.values(), default=round_up(prefix + own[longest], LENGTH_BUCKET))
+    texts = [len(unit) for unit in members]
+    bucket = SLOT_BUCKET if is_packed else LENGTH_BUCKET
+    longest_text = [max(len(examples[i].tokens) for i in unit) - prefix for unit in members]
+    slot = [round_up(tokens, bucket) for tokens in longest_text]
+    return Units(own, slot, texts, prefix, longest_row, one_a_row=not is_packed)
 
-    packed = []
-    for step in steps:
-        filled = [_packed_rows(m, own, length - prefix, count) for m in step]
-        packed.append([[_whole(row, members) for row in micro_batch] for micro_batch in filled])
 
-    rows = [row for step in packed for m in step for row in m]
+def _whole_rows(micro_batches: list[Rows], members: list[list[int]]) -> list[Rows]:
+    return [[_whole(row, members) for row in micro_batch] for micro_batch in micro_batches]
+
+
+def _layout(
+    examples: Sequence[Example], steps: list[list[Rows]], units: Units, length: int
+) -> Layout:
+    """Find the sizes that the rows of all these steps have in common."""
+    rows = [row for step in steps for micro_batch in step for row in micro_batch]
     supervised = max(_supervised(examples, row) for row in rows)
-    longest_text = max(len(example.tokens) for example in examples) - prefix
-    layout = Layout(
-        prefix=prefix,
-        slot=min(_round_up(longest_text, SLOT_BUCKET), length - prefix),
+    slot = max(units.slot[i] for row in rows for i in row)
+    return Layout(
+        prefix=units.prefix,
+        slot=min(slot, length - units.prefix),
         segments=max(map(len, rows)),
-        supervised=min(_round_up(supervised, SUPERVISED_BUCKET), length),
+        supervised=min(round_up(supervised, SUPERVISED_BUCKET), length),
     )
-    return [PlannedStep(step, length, layout) for step in packed]
-
-
-def _packed_rows(micro_batch: list[int], own: list[int], capacity: int, count: int) -> Rows:
-    rows = first_fit(micro_batch, own, capacity)
-    return rows + [[] for _ in range(count - len(rows))]
-
-
-def first_fit(members: Sequence[int], lengths: Sequence[int], capacity: int) -> Rows:
-    """Whole examples into rows: the longest first, each into the first row that has room."""
-    rows: Rows = []
-    used: list[int] = []
-    for member in sorted(members, key=lambda i: (-lengths[i], i)):
-        fits = (row for row, tokens in enumerate(used) if tokens + lengths[member] <= capacity)
-        index = next(fits, len(rows))
-        if index == len(rows):
-            rows.append([])
-            used.append(0)
-        rows[index].append(member)
-        used[index] += lengths[member]
-    return rows
 
 
 def _row_tokens(examples: Sequence[Example], row: Sequence[int], prefix: int) -> int:
@@ -312,7 +284,3 @@ def _row_tokens(examples: Sequence[Example], row: Sequence[int], prefix: int) ->
 
 def _supervised(examples: Sequence[Example], row: Sequence[int]) -> int:
     return sum(len(examples[i].tokens) - examples[i].prompt_length for i in row)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

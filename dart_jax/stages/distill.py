@@ -17,7 +17,7 @@ import jax
 
 from dart_jax.audit.drift import check_held_out
 from dart_jax.audit.scorers import score_generations
-from dart_jax.model.load import check_alike, resolve_path
+from dart_jax.model.load import Model, check_alike, resolve_path
 from dart_jax.model.lora import LoraParams, init_lora
 from dart_jax.model.peft_file import (
     CONFIG_FILE,
@@ -33,7 +33,7 @@ from dart_jax.run_dir import hash_path
 from dart_jax.settings import BadSetting
 from dart_jax.sft.examples import Example, tokenize
 from dart_jax.sft.loop import train
-from dart_jax.sft.packing import make_plan
+from dart_jax.sft.packing import Plan, make_plan
 from dart_jax.sft.token_losses import loss_identity
 from dart_jax.stages.context import Run
 from dart_jax.stages.targets import scorer_input, validation_ids
@@ -92,10 +92,24 @@ def check(run: Run) -> None:
         check_alike(run.model, run.model_of("M_int"))
         return
     devices = data_parallel(run.model.mesh)
-    for examples in _examples(run):
+    for examples in _examples(run, run.model):
         if examples:
             # For its checks: the plan itself is made again by `train`.
             make_plan(examples, config.sft, epochs=1, seed=config.run.seed, data_parallel=devices)
+
+
+def written_plan(run: Run, model: Model) -> Plan:
+    """Plan the training on the teacher's targets, which are written.
+
+    Args:
+        model: Its weights are not looked at.
+    """
+    sft = run.config.sft
+    examples, _ = _examples(run, model)
+    devices = data_parallel(model.mesh)
+    return make_plan(
+        examples, sft, epochs=sft.epochs, seed=run.config.run.seed, data_parallel=devices
+    )
 
 
 def execute(run: Run) -> None:
@@ -119,7 +133,7 @@ def execute(run: Run) -> None:
         return
 
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
-    examples, held_out = _examples(run, further)
+    examples, held_out = _examples(run, model, further)
 
     trained = train(
         examples,
@@ -172,9 +186,10 @@ def _given(run: Run) -> LoraParams:
     return given
 
 
-def _examples(run: Run, further: Sequence[Target] = ()) -> tuple[list[Example], list[Example]]:
+def _examples(
+    run: Run, model: Model, further: Sequence[Target] = ()
+) -> tuple[list[Example], list[Example]]:
     """The teacher's targets and further ones, as they are trained on; and those held out."""
-    model = run.model
     targets = on_primary(lambda: read_jsonl(run.folder / "teach/targets.jsonl", Target))
     ids = [target.question_id for target in (*targets, *further)]
     check_held_out("among the distill targets", ids, run.splits["test"])

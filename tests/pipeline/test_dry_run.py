@@ -18,7 +18,12 @@ from dart_jax.train import main
 from tests.chat.loopback import said
 from tests.loopback_teacher import contrary
 
-NEEDS = ("memory, training (rows of full length)", "memory, decoding", "time")
+NEEDS = (
+    "memory, training (rows of full length)",
+    "programs, training",
+    "memory, decoding",
+    "time",
+)
 PRICES = {"teacher.limits.price_prompt": 2, "teacher.limits.price_completion": 10}
 
 
@@ -56,6 +61,10 @@ def test_the_dry_run_knows_what_is_stored_and_done(taught, server, tmp_path, cap
     capsys.readouterr()
     main([*taught(), "--dry-run"])
     assert "all: at most 0 requests, at most 0.00 US dollars" in capsys.readouterr().out
+    # Its targets are written: what is trained on them, and in which shapes, is known.
+    main([*taught(), "--dry-run", "--stages=distill"])
+    printed = capsys.readouterr().out
+    assert re.search(r"programs, training: distill: \d+ steps take 1 program \(", printed)
     assert len(server.bodies) == 8
 
 
@@ -69,7 +78,7 @@ def test_the_dry_run_of_every_stage(taught, tiny_model, server, capsys):
         *NEEDS,
     ]
     # For this CPU and for accelerators; of a CPU no peak is known, so that others are named.
-    assert re.search(r"by formula 0\.\d+ GiB .* on this CPU; .* elsewhere", lines[-3])
+    assert re.search(r"by formula 0\.\d+ GiB .* on this CPU; .* elsewhere", lines[-4])
     assert "NVIDIA A100 under 1 min of training" in lines[-1]
     audit = next(line for line in lines if line.startswith("audit"))
     assert f"counted by the tokenizer of {tiny_model}" in audit

@@ -14,6 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from dart_jax.model.config import LoraConfig
 from dart_jax.records import read_jsonl
+from dart_jax.sft import row_shapes
 from dart_jax.sft.config import SftConfig
 from dart_jax.sft.cross_entropy import SegmentSums
 from dart_jax.sft.metrics import LogLine, NonFiniteLoss, Speed, Workload, scalars
@@ -105,8 +106,11 @@ def test_each_step_is_read_when_the_next_one_was_given(plan, monitor_to):
     assert sink.closed
 
 
-def test_a_new_shape_waits_so_that_its_compilation_is_its_own(make_examples, config, tmp_path):
-    """Rows of 64 and of 128 tokens, in turn."""
+def test_a_new_shape_waits_so_that_its_compilation_is_its_own(
+    make_examples, config, tmp_path, monkeypatch
+):
+    """Rows of two lengths, in turn."""
+    monkeypatch.setattr(row_shapes, "PROGRAM_TOKENS", 0)
     short, long = make_examples(2), make_examples(1)[0]
     long = dataclasses.replace(long, tokens=long.tokens * 8, prompt_length=long.prompt_length * 8)
     sft = SftConfig(batch_size=1, packing="none")

@@ -63,5 +63,5 @@ def test_bad_settings(settings, message):
 
 
 def test_micro_batches():
-    assert SftConfig(batch_size=8).micro_batches == 1
-    assert SftConfig(batch_size=8, micro_batch_size=2).micro_batches == 4
+    assert SftConfig(batch_size=8).micro_batch_counts == [1]
+    assert SftConfig(batch_size=8, micro_batch_size=2).micro_batch_counts == [4]

@@ -16,10 +16,9 @@ from dart_jax.sft.packing import (
     WINDOW,
     NothingSupervised,
     epoch_batches,
-    first_fit,
     make_plan,
-    snake_draft,
 )
+from dart_jax.sft.row_shapes import first_fit, snake_draft
 
 PACKINGS = ("none", "segments", "shared_prefix")
 
