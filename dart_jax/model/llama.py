@@ -73,7 +73,7 @@ def _all_but_layouts(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name != "sharding_constraint"
 
 
-# Dropout's noise, too: it is a byte per feature, and drawing it costs more than a product.
+# Dropout's noise, too: it is a bit per feature, and drawing it costs more than a product.
 _named = jax.checkpoint_policies.save_only_these_names(PROJECTION, KEPT, ATTENDED)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree, UInt8
 from qwix import QArray
 
 from dart_jax.model.architecture import LlamaConfig, projection_shapes
@@ -65,8 +65,28 @@ def dropout(x: Float[Array, "..."], rate: float, key: Array | None) -> Float[Arr
     threshold, rest = divmod(rate * 256, 1.0)
     # With a key of its own: the bytes are drawn from `key` itself.
     extra = jax.random.bernoulli(jax.random.fold_in(key, 0), rest, (*x.shape[:-1], 1))
-    keep = checkpoint_name(_bytes(key, x.shape) >= int(threshold) + extra.astype(jnp.uint32), KEPT)
+    drawn = _bytes(key, x.shape) >= int(threshold) + extra.astype(jnp.uint32)
+    # A truth value takes a byte: kept for the backward pass, half as much as the activation itself.
+    bits = checkpoint_name(_as_bits(drawn), KEPT)
+    keep = _from_bits(bits, x.shape[-2])
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
+
+
+_PLACES = np.arange(8, dtype=np.uint8)[:, None, None]
+
+
+def _as_bits(values: Bool[Array, "*B T F"]) -> UInt8[Array, "*B W F"]:
+    """Put eight rows into one of bytes; rows, since features may be split over devices."""
+    *lead, rows, features = values.shape
+    padding = [(0, 0)] * len(lead) + [(0, -rows % 8), (0, 0)]
+    blocks = jnp.pad(values, padding).reshape(*lead, 8, -1, features)
+    return jnp.sum(blocks.astype(jnp.uint8) << _PLACES, axis=-3, dtype=jnp.uint8)
+
+
+def _from_bits(bits: UInt8[Array, "*B W F"], rows: int) -> Bool[Array, "*B T F"]:
+    """Take the first rows out of their bytes again."""
+    blocks = (bits[..., None, :, :] >> _PLACES) & 1
+    return blocks.reshape(*bits.shape[:-2], -1, bits.shape[-1])[..., :rows, :] == 1
 
 
 def _bytes(key: Array, shape: tuple[int, ...]) -> Array:

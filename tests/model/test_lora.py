@@ -7,6 +7,7 @@ import pytest
 
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.lora import (
+    KEPT,
     adapter_deltas,
     dropout,
     init_lora,
@@ -92,6 +93,24 @@ def test_dropout_keeps_the_mean(rate):
     assert (found == 0).mean() == pytest.approx(rate, abs=0.005)
     assert found.mean() == pytest.approx(1.0, abs=0.005)
     assert len(np.unique(found)) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 8, 21])
+def test_dropout_is_remembered_as_bits(rows):
+    """The noise is that of before there were bits, and the backward pass gets an eighth of it."""
+    shape, rate, key = (2, rows, 36), 0.3, jax.random.key(1)
+    x = jax.random.normal(jax.random.key(0), shape)
+    words = jax.random.bits(key, (2, rows, 9), jnp.uint32)
+    drawn = np.concatenate([words >> shift & 0xFF for shift in (0, 8, 16, 24)], axis=-1)
+    extra = jax.random.bernoulli(jax.random.fold_in(key, 0), 0.3 * 256 % 1, (2, rows, 1))
+    expected = np.where(drawn >= 76 + np.asarray(extra), x * (1 / 0.7), 0)
+
+    policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+    remembering = jax.checkpoint(lambda x: dropout(x, rate, key), policy=policy)
+    found, backward = jax.vjp(remembering, x)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(backward(x)[0], expected, rtol=1e-6)
+    assert max(leaf.nbytes for leaf in jax.tree.leaves(backward)) == 2 * -(-rows // 8) * 36
 
 
 def test_scale_is_alpha_over_rank():
