@@ -67,14 +67,15 @@ class Typist:
         self.see(text)
 
     def interrupt(self, text):
-        """Press Ctrl-C, and wait until a text is shown; as a person would, press it again.
+        """Press Ctrl-C until a text is shown, as a person would.
 
         Between showing a key and waiting for the next, readline can lose a signal.
         """
-        time.sleep(0.5)
-        os.write(self._controller, b"\x03")
-        if not self._is_shown(text, 5):
+        for _ in range(12):
+            time.sleep(0.5)
             os.write(self._controller, b"\x03")
+            if self._is_shown(text, 5):
+                break
         self.see(text)
 
     def close(self):
