@@ -1,4 +1,4 @@
-"""Whether decoding gets each layer's weights as arrays of their own, or the stack of all layers.
+"""Choose whether decoding gets each layer's weights as an array of its own, or stacked.
 
 A GPU's products cannot begin inside a stack in all their forms: for cuBLAS, and for Triton's
 products that split a long sum, XLA copies a layer's weights out of it, for every token. Apart, they

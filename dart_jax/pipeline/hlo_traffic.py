@@ -1,4 +1,4 @@
-"""What one iteration of each loop of a compiled program moves, copies and exchanges.
+"""Count what one iteration of each loop of a compiled program moves, copies and exchanges.
 
 The loop over new tokens in a block of decoding, and the loops over layers in a training step, take
 nearly all of a program's time; what they copy, they copy for every token or layer. Bytes are

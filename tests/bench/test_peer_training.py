@@ -40,7 +40,7 @@ def job():
 
 
 def losses(job, kind, dtype="float32"):
-    """Those of both epochs, and the session's facts."""
+    """Collect the rounds of both epochs, and the session's facts."""
     session = hf_train.Training(job, Variant("hf", dtype, 3, kind=kind))
     return [session.round(epoch).result.loss for epoch in range(2)], session.facts()
 

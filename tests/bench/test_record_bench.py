@@ -1,4 +1,4 @@
-"""What a benchmark measured becomes tables that agree with the file they are kept in."""
+"""Tables of a benchmark agree with the file that its figures are kept in."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""How many devices hold the weights together: as few as it takes, and it changes no result."""
+"""Weights are split over as few devices as it takes, which changes no result."""
 
 import dataclasses
 
