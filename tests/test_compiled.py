@@ -1,4 +1,4 @@
-"""Where compiled programs are kept; never in the real home of who runs the tests."""
+"""Compiled programs are kept in the user's cache; in a made-up home, as the tests have it."""
 
 import os
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dart_jax.commands.models_to_ask import base_path
 from dart_jax.config import read_command, read_config
-from dart_jax.model.peft_file import CONFIG_FILE, load_peft_config
+from dart_jax.model.peft_file import adapter_folder, load_peft_config
 from dart_jax.pipeline.run import run_locked
 from dart_jax.settings import BadSetting
 
@@ -28,12 +28,7 @@ def begin_run(run: Path, adapter: Path, settings: Mapping[str, str]) -> None:
         FileNotFoundError, BadCheckpoint: There is no adapter in the folder, or one that cannot be
             read.
     """
-    if not (adapter / CONFIG_FILE).is_file():
-        raise FileNotFoundError(
-            f"--adapter {adapter}: there is no {CONFIG_FILE} in it; give the folder that peft, "
-            "or export --format peft, wrote"
-        )
-    adapter = adapter.resolve()
+    adapter = adapter_folder(adapter, "--adapter ").resolve()
     if (run / "config.yaml").is_file():
         given = read_config(run / "config.yaml").model.adapter
         if given is None or Path(given).expanduser().resolve() != adapter:
@@ -47,7 +42,7 @@ def begin_run(run: Path, adapter: Path, settings: Mapping[str, str]) -> None:
     own = {
         "run.name": place.name,
         "run.root": str(place.parent),
-        **({} if "model.path" in settings else {"model.path": base_path({"": adapter})}),
+        **({} if "model.path" in settings else {"model.path": base_path({adapter.name: adapter})}),
         "model.adapter": str(adapter),
         "lora.rank": str(lora.rank),
         "lora.alpha": f"{lora.alpha:g}",

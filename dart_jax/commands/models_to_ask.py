@@ -10,7 +10,13 @@ from dart_jax.config import DartConfig, make_parser, put_arguments, read_config,
 from dart_jax.model.config import LoraConfig
 from dart_jax.model.load import EMBEDDED, Model, load_model
 from dart_jax.model.lora import LoraParams, lora_axes
-from dart_jax.model.peft_file import CONFIG_FILE, base_name, load_peft, load_peft_config
+from dart_jax.model.peft_file import (
+    CONFIG_FILE,
+    adapter_folder,
+    base_name,
+    load_peft,
+    load_peft_config,
+)
 from dart_jax.model.sharding import make_mesh, tree_shardings
 from dart_jax.pipeline.finished import check_base, run_folder
 from dart_jax.processes import to_devices
@@ -94,12 +100,8 @@ def models_of_adapters(
         ValueError: With the names that exist, for one that does not or that is given twice.
     """
     by_name: dict[str, Path] = {}
-    for folder in folders:
-        if not (folder / CONFIG_FILE).is_file():
-            raise FileNotFoundError(
-                f"--adapter {folder}: there is no {CONFIG_FILE} in it; give the folder that peft, "
-                "or export --format peft, wrote"
-            )
+    for given in folders:
+        folder = adapter_folder(given, "--adapter ")
         # Resolved, since a path such as `.` ends in no name.
         name = folder.resolve().name
         if name == BASE or name in by_name:

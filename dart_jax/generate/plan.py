@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -15,6 +14,7 @@ from dart_jax.generate.engine import BLOCK, aligned, cache_dtype
 from dart_jax.generate.pages import PAGE
 from dart_jax.model.architecture import LlamaConfig
 from dart_jax.model.sharding import data_parallel, platform_of
+from dart_jax.model.unstacking import free_memory
 from dart_jax.processes import on_primary
 
 # A shared prefix is computed apart in whole multiples of this, so that few lengths are compiled;
@@ -191,10 +191,9 @@ def cache_room(config: LlamaConfig, mesh: Mesh, dtype: jnp.dtype) -> int | None:
     """
 
     def count() -> int | None:
-        stats = [device.memory_stats() or {} for device in jax.local_devices()]
-        if not all("bytes_limit" in each for each in stats):
+        free = free_memory()
+        if free is None:
             return None
-        free = min(each["bytes_limit"] - each["bytes_in_use"] for each in stats)
         heads = -(-config.num_kv_heads // mesh.shape["tensor"])
         numbers = 2 * config.num_layers * heads * config.head_dim
         return int(_CACHE_SHARE * free) // (numbers * cache_dtype(mesh, dtype).itemsize)

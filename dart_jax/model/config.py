@@ -48,7 +48,7 @@ class ModelConfig:
 
     @property
     def given(self) -> str | None:
-        """Where M_int comes from if it is not trained here; None if it is."""
+        """Give the path that M_int comes from; None if it is trained here."""
         return self.adapter or self.candidate
 
     @property

@@ -66,11 +66,9 @@ def _attend_by_slots(
     """Gather prefix and example into slots, attend there, and gather the results back."""
     B, T, N, H = query.shape
     P, S, L = layout.prefix, layout.segments, layout.slot
-    there = (slots.source, slots.filled, slots.home, slots.housed)
-    back = (slots.home, slots.housed, slots.source, slots.filled)
 
     def to_slots(x: Array) -> Array:  # [B,T,heads,H] -> [B*S,P+L,heads,H]
-        own = move_rows(x.reshape(B, T, -1), *there).reshape(B, S, L, -1, H)
+        own = move_rows(x.reshape(B, T, -1), *slots.there).reshape(B, S, L, -1, H)
         shared = jnp.broadcast_to(x[:, None, :P], (B, S, P, *x.shape[2:]))
         return jnp.concatenate([shared, own], axis=2).reshape(B * S, P + L, -1, H)
 
@@ -86,5 +84,5 @@ def _attend_by_slots(
         is_causal=True,
     ).reshape(B, S, P + L, N * H)
 
-    rows = move_rows(out[:, :, P:].reshape(B, S * L, -1), *back)
+    rows = move_rows(out[:, :, P:].reshape(B, S * L, -1), *slots.back)
     return jnp.concatenate([out[:, 0, :P], rows[:, P:]], axis=1).reshape(B, T, N, H)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Model:
         """
         layers, platform = self.base_params["layers"], platform_of(self.mesh)
         # The first process decides for all, whose programs have to be the same.
-        free = on_primary(partial(free_memory, self.mesh))
+        free = on_primary(free_memory)
         if not unstacks_layers(layers, platform, free):
             return self.base_params
         params = {**self.base_params, "layers": unstack(layers)}

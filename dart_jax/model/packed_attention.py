@@ -60,6 +60,16 @@ class RowSlots(NamedTuple):
     home: Int[Array, "B T"]
     housed: Bool[Array, "B T"]
 
+    @property
+    def there(self) -> tuple[Array, ...]:
+        """Give the arguments by which `move_rows` moves tokens into the slots."""
+        return self.source, self.filled, self.home, self.housed
+
+    @property
+    def back(self) -> tuple[Array, ...]:
+        """Give those by which it moves results back into the row."""
+        return self.home, self.housed, self.source, self.filled
+
 
 def packed_attention(
     positions: Int[Array, "B T"],
@@ -162,11 +172,9 @@ def _attend_by_slots(
     B, T, N, H = query.shape
     K, P, S, L = key.shape[1], layout.prefix, layout.segments, layout.slot
     G = N // K
-    there = (slots.source, slots.filled, slots.home, slots.housed)
-    back = (slots.home, slots.housed, slots.source, slots.filled)
 
     def to_slots(x: Array) -> Array:  # [B,T,heads,H] -> [B,S,L,heads,H]
-        return move_rows(x.reshape(B, T, -1), *there).reshape(B, S, L, -1, H)
+        return move_rows(x.reshape(B, T, -1), *slots.there).reshape(B, S, L, -1, H)
 
     def with_prefix(x: Array) -> Array:  # [B,K,T,H] -> [B,S,K,P+L,H]
         in_slots = to_slots(x.swapaxes(1, 2)).swapaxes(2, 3)
@@ -176,7 +184,7 @@ def _attend_by_slots(
     q = to_slots(query).reshape(B, S, L, K, G, H).transpose(0, 1, 3, 4, 2, 5)
     out = attend(q, with_prefix(key), with_prefix(value), _causal(L, P + L))
     out = out.transpose(0, 1, 4, 2, 3, 5).reshape(B, S * L, N * H)
-    rows = move_rows(out, *back).reshape(B, T, N, H)
+    rows = move_rows(out, *slots.back).reshape(B, T, N, H)
     if not P:
         return rows
 

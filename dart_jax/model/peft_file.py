@@ -92,6 +92,24 @@ def save_peft(folder: Path, lora_params: LoraParams, lora: LoraConfig, base_name
     write_text(folder / CONFIG_FILE, json.dumps(raw, indent=2) + "\n")
 
 
+def adapter_folder(path: str | Path, setting: str) -> Path:
+    """Find the folder of an adapter from elsewhere.
+
+    Args:
+        setting: The setting or option that names it, for the message.
+
+    Raises:
+        FileNotFoundError: It holds no adapter.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(
+            f"{setting}{folder}: there is no {CONFIG_FILE} in it; give the folder that peft, "
+            "or export --format peft, wrote"
+        )
+    return folder
+
+
 def load_peft_config(folder: Path) -> LoraConfig:
     """Read an adapter's settings, with its targets in the order of `LORA_TARGETS`.
 

@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 
 import jax
-from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 # The most of a GPU's free memory that the second copy may take: the rest is for a cache.
 _SHARE = 1 / 3
 
 
-def free_memory(mesh: Mesh) -> int | None:
-    """Bytes that are free on one of the mesh's devices; None where the device does not say."""
-    stats = mesh.local_devices[0].memory_stats() or {}
-    if "bytes_limit" not in stats:
+def free_memory() -> int | None:
+    """Read how many bytes are free on each of this process's devices, at least.
+
+    None where a device does not say, as a CPU.
+    """
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if not all("bytes_limit" in each for each in stats):
         return None
-    return stats["bytes_limit"] - stats["bytes_in_use"]
+    return min(each["bytes_limit"] - each["bytes_in_use"] for each in stats)
 
 
 def bytes_on_a_device(tree: PyTree) -> int:

@@ -22,6 +22,7 @@ from dart_jax.model.lora import LoraParams, init_lora
 from dart_jax.model.peft_file import (
     CONFIG_FILE,
     TENSOR_FILE,
+    adapter_folder,
     check_trained,
     load_peft,
     load_peft_config,
@@ -155,14 +156,7 @@ def execute(run: Run) -> None:
 
 
 def _given_folder(adapter: str) -> Path:
-    """Find the folder of `model.adapter`; raises FileNotFoundError where it holds no adapter."""
-    folder = Path(adapter).expanduser()
-    if not (folder / CONFIG_FILE).is_file():
-        raise FileNotFoundError(
-            f"model.adapter: {folder}: there is no {CONFIG_FILE} in it; give the folder that peft, "
-            "or export --format peft, wrote"
-        )
-    return folder
+    return adapter_folder(adapter, "model.adapter: ")
 
 
 def _given(run: Run) -> LoraParams:

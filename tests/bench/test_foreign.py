@@ -130,7 +130,7 @@ def test_an_order_has_merged_models_where_the_peer_takes_no_adapter(job, tmp_pat
 @pytest.mark.parametrize("peer", list(environments.RECIPES))
 @pytest.mark.parametrize("natural", [True, False])
 def test_a_peer_decodes_the_same_tokens(peer, natural, job):
-    """Where its environment is made; greedy, in float32."""
+    """A peer whose environment is there decodes our tokens, greedily and in float32."""
     if peer not in environments.installed():
         pytest.skip(f"no environment: bench generate --make-peer {peer}")
     job = dataclasses.replace(job, natural_stops=natural)

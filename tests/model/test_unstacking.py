@@ -1,4 +1,4 @@
-"""Where decoding gets a second, unstacked copy of the layers."""
+"""Decoding gets a second, unstacked copy of the layers where there is room for it."""
 
 import jax
 import jax.numpy as jnp

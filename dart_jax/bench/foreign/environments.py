@@ -58,7 +58,7 @@ class NoEnvironment(RuntimeError):
 
 
 def folder_of(peer: ForeignPeer) -> Path:
-    """Where the environment is, or would be."""
+    """Name the folder of the environment, whether it was made or not."""
     return user_cache("peers") / RECIPES[peer].package
 
 
