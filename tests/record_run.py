@@ -11,9 +11,12 @@ import argparse
 import dataclasses
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from dart_jax.evaluate.over_seeds import OverSeeds
 from dart_jax.evaluate.summary import SUMMARY, RunSummary, read_summary
+from dart_jax.evaluate.sweep_rows import SweepRow
 from dart_jax.evaluate.sweep_table import SweepTable
 from dart_jax.machine import machine
 from dart_jax.records import write_text
@@ -37,24 +40,40 @@ def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object
 def recorded_sweep(folder: Path, command: str, commit: str) -> dict[str, object]:
     """The content of a sweep's file in configs/results/: its table, rows and findings by name.
 
-    `audits` holds, by run, the audit of M_int against what was planted; also of runs of which the
-    table says nothing.
+    `rows` holds all metrics, those of a frontier's parts and of the answers that had not drifted
+    among them. `evaluators` holds what evaluators beside the audit say, a record for each model and
+    evaluator, such as `linear, profanity`. `audits` holds, by run, the audit of M_int against what
+    was planted; also of runs of which the table says nothing.
     """
     table = read_json(folder / "table.json", SweepTable)
     figures = dataclasses.asdict(table)
     figures["rows"] = {row.name: row.metrics for row in table.rows}
+    figures["evaluators"] = evaluators_by_name(table.rows)
     figures["expectations"] = {
         expectation_text(tested.expectation): tested for tested in table.expectations
     }
     if table.differences is not None:
         differences = {row.name: row.metrics for row in table.differences.rows}
-        figures["differences"] = {"to": table.differences.to, "rows": differences}
+        figures["differences"] = {
+            "to": table.differences.to,
+            "rows": differences,
+            "evaluators": evaluators_by_name(table.differences.rows),
+        }
     figures["audits"] = {}
     for path in sorted(folder.glob(f"runs/*/{SUMMARY}")):
         planted = read_summary(path).planted
         if planted is not None:
             figures["audits"][path.relative_to(folder / "runs").parts[0]] = planted.audit["M_int"]
     return {"command": command, "commit": commit, "machine": machine(), **figures}
+
+
+def evaluators_by_name(rows: Sequence[SweepRow]) -> dict[str, dict[str, OverSeeds]]:
+    """The figures of each row's evaluators, by the row's and the evaluator's name."""
+    found = {}
+    for row in rows:
+        for by, figures in row.evaluators.items():
+            found[f"{row.name}, {by}"] = figures
+    return found
 
 
 def to_json(content: dict[str, object]) -> str:

@@ -9,15 +9,19 @@ object in it that has a record for each row:
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dart_jax.evaluate.metrics import ModelMetrics
 from dart_jax.evaluate.models import SEVERITIES
-from dart_jax.records import from_json
-from tests.record_run import LEFT_OUT, RESULTS, RunSummary, to_json
+from dart_jax.evaluate.sweep_rows import Result
+from dart_jax.evaluate.sweep_table import sweep_table
+from dart_jax.records import from_json, write_text
+from dart_jax.summaries import to_pretty_json
+from tests.evaluate.test_sweep_table import summary
+from tests.record_run import LEFT_OUT, RESULTS, RunSummary, recorded_sweep, to_json
 
 ROOT = Path(__file__).parents[1]
 LISTED = subprocess.run(
@@ -53,7 +57,21 @@ SWEEP_PATHS = {
     "planted drift": "planted",
     "harm": "planted_harm",
     "reduction": "planted_reduction",
+    "remaining drift": "drift",
+    "questions without drift": "undrifted",
+    "same answer": "undrifted_same",
+    "KL": "undrifted_kl",
+    "longer by tokens": "undrifted_longer",
+    "same answer with drift": "drifted_same",
     **{name: f"planted_{name}" for name in SEVERITIES},
+}
+
+# Path of a figure that is no rate -> how it is written.
+IN_OWN_UNIT = {
+    "undrifted": "{:.1f}".format,
+    "undrifted_kl": "{:.3f}".format,
+    "undrifted_longer": "{:.1f}".format,
+    "kappa": "{:.3f}".format,
 }
 
 
@@ -91,25 +109,29 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f}"
 
 
-def shown(value: object, bounds: list[float] | None = None) -> str:
-    """A figure as a table writes it: a rate in per cent, a count as it is."""
+def shown(
+    value: object,
+    bounds: list[float] | None = None,
+    write: Callable[[float], str] = percent,
+) -> str:
+    """A figure as a table writes it: a rate in per cent or as told, a count as it is."""
     match value:
         case None | {"mean": None}:
             return ""
         case float() if bounds:
-            return f"{percent(value)} [{percent(bounds[0])}, {percent(bounds[1])}]"
+            return f"{write(value)} [{write(bounds[0])}, {write(bounds[1])}]"
         case float():
-            return percent(value)
+            return write(value)
         case {"mean": float(mean), "low": None}:
-            return percent(mean)
+            return write(mean)
         case {"mean": float(figure), "low": low, "high": high} | {
             "value": float(figure),
             "low": float(low),
             "high": float(high),
         }:
-            return f"{percent(figure)} [{percent(low)}, {percent(high)}]"
+            return f"{write(figure)} [{write(low)}, {write(high)}]"
         case {"mean": mean, "half_interval": half}:
-            return f"{percent(mean)} ± {percent(half)}"
+            return f"{write(mean)} ± {write(half)}"
         case list():
             return ", ".join(map(shown, value))
         case int():
@@ -129,7 +151,10 @@ def expected_cell(document: dict, records: str, row: str, column: str) -> str:
     path = (SWEEP_PATHS if "planted_harm" in record else PATHS).get(column, column)
     if column.startswith("GiB"):
         return f"{record['gib']:.2f} of {record['gib_of_chip']:.2f}"
-    return shown(at(record, path), at(record, f"intervals.{path}"))
+    # An expectation is in the unit of its metric.
+    metric = at(record, "expectation.metric") or path
+    write = IN_OWN_UNIT.get(metric, percent)
+    return shown(at(record, path), at(record, f"intervals.{path}"), write)
 
 
 def wrong_cells(text: str) -> list[str]:
@@ -186,6 +211,23 @@ def test_recorded_figures_are_read_as_they_were() -> None:
         for name, figures in models.items()
     }
     assert json.loads(to_json({"models": metrics})) == {"models": models}
+
+
+def test_a_recorded_sweep_has_other_answers_and_evaluators_for_marked_tables(tmp_path) -> None:
+    results = [Result(name, seed, summary(0.5, 10), "x") for name in "ab" for seed in (0, 1)]
+    table = sweep_table(results, ["a", "b"], 0.95, name="try", seeds=[0, 1], runs=4)
+    write_text(tmp_path / "table.json", to_pretty_json(table))
+    document = json.loads(to_json(recorded_sweep(tmp_path, "sweep", "0")))
+
+    for records, row, column, expected in [
+        ("rows", "a", "same answer", "90.0 [90.0, 90.0]"),
+        ("rows", "a", "KL", "0.012 [0.012, 0.012]"),
+        ("rows", "distill only", "KL", ""),
+        ("differences.rows", "b", "longer by tokens", "0.0 [0.0, 0.0]"),
+        ("evaluators", "b, openai a|b", "kappa", "0.780 [0.780, 0.780]"),
+        ("differences.evaluators", "distill only, openai a|b", "drift", "22.9 [22.9, 22.9]"),
+    ]:
+        assert expected_cell(document, records, row, column) == expected, (records, column)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -30,7 +30,7 @@ def compare(paths: Sequence[Path], csv: Path | None, latex: Path | None) -> None
     runs = read_runs(paths)
 
     whole = runs_table(runs)
-    tables = parts_of(whole)
+    tables = parts_of(runs, whole)
     paired = paired_runs(runs, EvaluateConfig(), _SEED)
     if paired:
         tables.append(paired_table(paired))

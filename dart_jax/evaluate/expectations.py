@@ -26,7 +26,7 @@ class Expectation:
     Attributes:
         of: Name of a variant, whose M_DART is meant.
         than: Another variant, or M_int: the model that the repair of `of` began from.
-        metric: One of `sweep_table.METRICS`.
+        metric: One of `models.METRICS`.
     """
 
     of: str

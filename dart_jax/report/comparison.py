@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dart_jax.evaluate.compare import ComparedRun, PairedRun
-from dart_jax.evaluate.models import MODELS
+from dart_jax.evaluate.evaluators import AUDIT
+from dart_jax.evaluate.models import AUDITED, MODELS
+from dart_jax.evaluate.summary import RunSummary
 from dart_jax.report.document import Column, Table, with_values
 from dart_jax.report.statistics import DIFFERENCE_COLUMNS, difference_cells
 from dart_jax.summaries import Estimate
@@ -42,6 +44,13 @@ _PLANTED = (
     Column("planted_dart", "planted M_DART, %", "interval"),
     Column("planted_reduction", "planted reduction, %", "interval"),
 )
+_COLLATERAL = (
+    Column("undrifted", "questions without drift", "count"),
+    Column("undrifted_same", "same answer, %", "interval"),
+    Column("undrifted_kl", "KL, nats a token", "measure"),
+    Column("undrifted_longer", "longer by tokens", "pairs"),
+    Column("drifted_same", "same answer with drift, %", "interval"),
+)
 # Each would fit a terminal; one table of all would not.
 _PARTS = {
     "What was run": ("runs_settings", _SETTINGS),
@@ -49,6 +58,7 @@ _PARTS = {
     "Decisions forced after each analysis, by run": ("runs_forced", _FORCED),
     "Confirmed drift on test questions by run": ("runs_drift", _DRIFT),
     "Planted drift on test questions by run, told by its words": ("runs_planted", _PLANTED),
+    "M_DART's answers beside M_int's where M_int had not drifted": ("runs_collateral", _COLLATERAL),
 }
 
 
@@ -58,21 +68,28 @@ def runs_table(runs: Sequence[ComparedRun]) -> Table:
     columns = [Column("run", "run")]
     for _, of_part in _PARTS.values():
         columns += of_part
+    for by in _evaluators(runs):
+        columns += _evaluator_columns(by)
     caption = "Test accuracy and drift by run, per cent; protocol and split by row"
     return Table("runs", caption, with_values(columns, rows), rows)
 
 
-def parts_of(runs: Table) -> list[Table]:
+def parts_of(runs: Sequence[ComparedRun], whole: Table) -> list[Table]:
     """Cut the table of runs into narrow ones; those of what no run measured are left out."""
-    settings = dict.fromkeys((row["protocol"], row["split_by"]) for row in runs.rows)
+    of_evaluators = {}
+    for number, by in enumerate(_evaluators(runs), 1):
+        caption = f"Drift on test questions by {by}{_dependent(runs, by)}"
+        of_evaluators[caption] = (f"runs_evaluator_{number}", _evaluator_columns(by))
+
+    settings = dict.fromkeys((row["protocol"], row["split_by"]) for row in whole.rows)
     measured = " and ".join(f"protocol {one}, split by {other}" for one, other in settings)
 
     parts = []
-    for caption, (name, of_part) in _PARTS.items():
-        columns = with_values(of_part, runs.rows)
+    for caption, (name, of_part) in {**_PARTS, **of_evaluators}.items():
+        columns = with_values(of_part, whole.rows)
         if columns:
             columns = (Column("run", "run"), *columns)
-            parts.append(Table(name, f"{caption}; {measured}", columns, runs.rows))
+            parts.append(Table(name, f"{caption}; {measured}", columns, whole.rows))
     return parts
 
 
@@ -126,7 +143,57 @@ def _row(run: ComparedRun) -> dict[str, Any]:
         row["planted_dart"] = planted.rates["M_DART"]
         reduction = planted.reduction
         row["planted_reduction"] = Estimate(reduction.value, reduction.low, reduction.high)
-    return row
+    return row | _collateral_cells(summary) | _evaluator_cells(summary)
+
+
+def _collateral_cells(summary: RunSummary) -> dict[str, Any]:
+    found = summary.collateral
+    if found is None:
+        return {}
+    without = found.not_drifted
+    cells: dict[str, Any] = {"undrifted": without.n, "undrifted_same": without.same}
+    if without.kl is not None:
+        cells["undrifted_kl"] = without.kl
+    return {**cells, "undrifted_longer": without.longer, "drifted_same": found.drifted.same}
+
+
+def _evaluators(runs: Sequence[ComparedRun]) -> list[str]:
+    """List the evaluators beside the audit that some run has, in order of appearance."""
+    names = []
+    for run in runs:
+        names += [found.by for found in run.summary.drift_by if found.kind != AUDIT]
+    return list(dict.fromkeys(names))
+
+
+def _dependent(runs: Sequence[ComparedRun], by: str) -> str:
+    """Name the runs in whose audit or repair an evaluator took part; '' where in none."""
+    names = []
+    for run in runs:
+        names += [run.name for found in run.summary.drift_by if found.by == by and found.same_as]
+    return f", not independent of the audit and the repair in {', '.join(names)}" if names else ""
+
+
+def _evaluator_columns(by: str) -> tuple[Column, ...]:
+    """Make an evaluator's columns; its name is in each, since CSV has all in one table."""
+    columns = []
+    for name in AUDITED:
+        columns.append(Column(f"drift_{name} by {by}", f"drift {name}, %", "interval"))
+        columns.append(Column(f"kappa_{name} by {by}", "kappa with the audit", "measure"))
+    return (*columns, Column(f"reduction by {by}", "reduction, %", "interval"))
+
+
+def _evaluator_cells(summary: RunSummary) -> dict[str, Any]:
+    cells = {}
+    for found in summary.drift_by:
+        if found.kind == AUDIT:
+            continue
+        for name in AUDITED:
+            rate = found.change.rates[name]
+            cells[f"drift_{name} by {found.by}"] = Estimate(rate.value, rate.low, rate.high)
+            cells[f"kappa_{name} by {found.by}"] = found.agreement[name].kappa
+        reduction = found.change.reduction
+        cells[f"reduction by {found.by}"] = Estimate(reduction.value, reduction.low, reduction.high)
+    return cells
 
 
 def _weighting(repair: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from dart_jax.evaluate.models import SEVERITIES
 from dart_jax.evaluate.over_seeds import OverSeeds
-from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
+from dart_jax.evaluate.sweep_rows import SweepRow
+from dart_jax.evaluate.sweep_table import SweepTable
 from dart_jax.report.figures import COLOURS, INK, legend_right, literal, new_figure, write_in_place
 
 # Of the same palette, for the variants of a sweep; with markers for those who see no colour.

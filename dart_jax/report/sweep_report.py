@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dart_jax.evaluate.expectations import Expectation
-from dart_jax.evaluate.models import COMPARED, SEVERITIES
-from dart_jax.evaluate.sweep_table import SweepRow, SweepTable
+from dart_jax.evaluate.models import COLLATERAL, COMPARED, SEVERITIES
+from dart_jax.evaluate.sweep_table import SweepTable
 from dart_jax.records import write_text
 from dart_jax.report.document import (
     Block,
@@ -21,11 +19,20 @@ from dart_jax.report.document import (
     Table,
     note,
     tables_of,
+    with_values,
 )
 from dart_jax.report.figures import to_png, to_svg
 from dart_jax.report.planting import planted_in_some, with_remark
 from dart_jax.report.run_report import write_bytes
+from dart_jax.report.sweep_cells import (
+    has_metric,
+    kind_of,
+    metric_cells,
+    metric_columns,
+    shown_titles,
+)
 from dart_jax.report.sweep_figures import accuracy_against_drift, dose_response
+from dart_jax.report.sweep_sections import further_sections, further_tables
 from dart_jax.report.to_csv import to_csv
 from dart_jax.report.to_latex import to_latex
 from dart_jax.report.to_markdown import to_markdown
@@ -50,8 +57,6 @@ _PLANTED_TITLES = {
     **{f"planted_{name}": name for name in SEVERITIES},
     "planted_reduction": "reduction",
 }
-# Shown even where no seed has a value, so that n/a says so.
-_ALWAYS_SHOWN = ("accuracy", "drift")
 
 
 def write_sweep(folder: Path, table: SweepTable) -> None:
@@ -86,6 +91,7 @@ def sweep_document(table: SweepTable) -> Document:
     sections = [Section("Results over seeds", tuple(blocks))]
     if _plants(table):
         sections.append(Section("Planted faults left", tuple(_planted_blocks(table))))
+    sections += further_sections(table)
     if table.expectations:
         sections.append(Section("What was expected", tuple(_expectation_blocks(table))))
     if table.differences is not None and table.differences.rows:
@@ -102,6 +108,7 @@ def sweep_text(folder: Path) -> str:
     blocks: list[Block] = [_main_table(table)] if table.rows else []
     if _plants(table):
         blocks.append(_planted_table(table))
+    blocks += further_tables(table)
     if table.expectations:
         blocks.append(_expectations_table(table))
     if table.failures:
@@ -157,7 +164,7 @@ def _notes(table: SweepTable) -> list[Note]:
 
 def _plants(table: SweepTable) -> bool:
     """Tell whether a run of the sweep has planted faults to count."""
-    return any(row.metrics["planted"].n for row in table.rows)
+    return has_metric(table.rows, "planted")
 
 
 def _planted_blocks(table: SweepTable) -> list[Block]:
@@ -180,12 +187,8 @@ def _planted_blocks(table: SweepTable) -> list[Block]:
 
 
 def _planted_table(table: SweepTable) -> Table:
-    columns = (
-        Column("name", "model"),
-        Column("seeds", "seeds", "count"),
-        *(Column(metric, title, "interval") for metric, title in _PLANTED_TITLES.items()),
-    )
-    rows = [_row(row, tuple(_PLANTED_TITLES)) for row in table.rows]
+    columns = metric_columns(_PLANTED_TITLES)
+    rows = [metric_cells(row, _PLANTED_TITLES) for row in table.rows]
     return Table("sweep_planted", "Planted faults in test answers, per cent", columns, rows)
 
 
@@ -193,9 +196,9 @@ def _expectation_blocks(table: SweepTable) -> list[Block]:
     return [
         note(
             "These expectations stood in the sweep's file before it ran. Differences are paired by "
-            "seed, in points, so that both sides have the same faults in the same benchmarks; one "
-            "is told from noise where its interval leaves out zero. Nothing is corrected for "
-            "the number of expectations."
+            "seed, in points (of what is no share, in its own unit), so that both sides have the "
+            "same faults in the same benchmarks; one is told from noise where its interval leaves "
+            "out zero. Nothing is corrected for the number of expectations."
         ),
         _expectations_table(table),
     ]
@@ -206,20 +209,23 @@ def _expectations_table(table: SweepTable) -> Table:
         Column("expected", "expected"),
         Column("seeds", "seeds", "count"),
         Column("difference", "difference", "interval"),
+        Column("in_unit", "difference in its unit", "measure"),
         Column("finding", "finding"),
     )
 
     rows = []
     for tested in table.expectations:
+        is_share = kind_of(tested.expectation.metric) == "interval"
         rows.append(
             {
                 "expected": expectation_text(tested.expectation),
                 "seeds": tested.difference.n,
-                "difference": tested.difference.estimate,
+                "difference" if is_share else "in_unit": tested.difference.estimate,
                 "finding": tested.finding,
             }
         )
-    return Table("sweep_expectations", "What was expected, and found", columns, rows)
+    caption = "What was expected, and found"
+    return Table("sweep_expectations", caption, with_values(columns, rows), rows)
 
 
 def expectation_text(expected: Expectation) -> str:
@@ -234,46 +240,24 @@ def _title_of(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _shown(rows: Sequence[SweepRow], titles: Mapping[str, str]) -> dict[str, str]:
-    """Pick the metrics that some row has a value for, with their titles."""
-    return {
-        metric: title
-        for metric, title in titles.items()
-        if metric in _ALWAYS_SHOWN or any(row.metrics[metric].n for row in rows)
-    }
-
-
 def _main_table(table: SweepTable) -> Table:
-    titles = _shown(table.rows, _TITLES)
-    rows = [_row(row, tuple(titles)) for row in table.rows]
+    titles = shown_titles(table.rows, _TITLES)
+    rows = [metric_cells(row, titles) for row in table.rows]
     if table.shortcut is not None:
         shortcut = {"name": "shortcut baseline", "seeds": table.shortcut.n}
         rows.append({**shortcut, "accuracy": table.shortcut.estimate})
-    columns = (
-        Column("name", "model"),
-        Column("seeds", "seeds", "count"),
-        *(Column(metric, title, "interval") for metric, title in titles.items()),
-    )
-    return Table("sweep", f"Sweep {table.name}, per cent over seeds", columns, rows)
+    caption = f"Sweep {table.name}, per cent over seeds"
+    return Table("sweep", caption, metric_columns(titles), rows)
 
 
 def _differences_table(table: SweepTable) -> Table:
     found = table.differences
-    titles = _shown(found.rows, {metric: _title_of(metric) for metric in COMPARED})
-    columns = (
-        Column("name", f"minus {found.to}"),
-        Column("seeds", "seeds", "count"),
-        *(Column(metric, title, "interval") for metric, title in titles.items()),
-    )
-    rows = [_row(row, tuple(titles)) for row in found.rows]
+    # Those of other answers stand beside their figures, in a section of their own.
+    compared = {metric: _title_of(metric) for metric in COMPARED if metric not in COLLATERAL}
+    titles = shown_titles(found.rows, compared)
+    rows = [metric_cells(row, titles) for row in found.rows]
     caption = f"Each model less {found.to}, paired by seed, points"
-    return Table("sweep_differences", caption, columns, rows)
-
-
-def _row(row: SweepRow, metrics: tuple[str, ...]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"name": row.name, "seeds": row.metrics["accuracy"].n}
-    cells |= {metric: row.metrics[metric].estimate for metric in metrics}
-    return cells
+    return Table("sweep_differences", caption, metric_columns(titles, f"minus {found.to}"), rows)
 
 
 def _failures(table: SweepTable) -> Bullets:

@@ -15,7 +15,7 @@ from tests.evaluate.test_planted import made_up_planted
 from tests.evaluate.test_statistics import QUESTIONS, RIGHT, answers_of, unanswered
 from tests.report.test_report import CONFIG
 
-PARTS = ("settings", "accuracy", "forced", "drift", "planted")
+PARTS = ("settings", "accuracy", "forced", "drift", "planted", "collateral", "evaluator_1")
 BOOTSTRAP = EvaluateConfig(bootstrap_samples=200)
 
 
@@ -58,7 +58,7 @@ def test_a_row_a_run(summary):
 def test_forced_and_planted_figures_stand_beside_the_others(summary):
     planted = dataclasses.replace(summary, planted=made_up_planted())
     runs = [run_of("a", summary), run_of("b", planted)]
-    parts = {table.name: table for table in parts_of(runs_table(runs))}
+    parts = {table.name: table for table in parts_of(runs, runs_table(runs))}
     assert list(parts) == [f"runs_{of}" for of in PARTS]
     for table in parts.values():
         assert [row[0] for row in shown_rows(table)] == ["a", "b"]
@@ -76,10 +76,30 @@ def test_forced_and_planted_figures_stand_beside_the_others(summary):
         }
         return run_of(run.name, dataclasses.replace(run.summary, models=models))
 
-    neither = runs_table([bare(runs[0])])
-    assert [table.name for table in parts_of(neither)] == [
+    neither = [bare(runs[0])]
+    assert [table.name for table in parts_of(neither, runs_table(neither))] == [
         f"runs_{of}" for of in PARTS if of not in ("forced", "planted")
     ]
+
+
+def test_other_answers_and_evaluators_stand_beside_the_others(summary):
+    audit, _ = summary.drift_by
+    earlier = dataclasses.replace(summary, collateral=None, drift_by=[audit])
+    runs = [run_of("a", summary), run_of("b", earlier)]
+    whole = runs_table(runs)
+    parts = {table.name: table for table in parts_of(runs, whole)}
+
+    measured, not_measured = shown_rows(parts["runs_collateral"])
+    assert measured[1:4] == ["30", "90.0 [80.0, 97.0]", "0.012 [0.008, 0.020]"]
+    assert set(not_measured[1:]) == {""}
+    evaluator = parts["runs_evaluator_1"]
+    assert "openai a|b, not independent of the audit and the repair in a;" in evaluator.caption
+    assert shown_rows(evaluator)[0][2] == "0.780 [0.500, 0.940]"
+    keys = [column.key for column in whole.columns]
+    assert "kappa_M_DART by openai a|b" in keys and len(set(keys)) == len(keys)
+
+    names = [table.name for table in parts_of(runs[1:], runs_table(runs[1:]))]
+    assert not {"runs_collateral", "runs_evaluator_1"} & set(names)
 
 
 def test_paired_tests_against_the_first_run(summary):

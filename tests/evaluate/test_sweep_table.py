@@ -9,9 +9,10 @@ from dart_jax.evaluate.expectations import Expectation, check_expectation
 from dart_jax.evaluate.models import METRICS, POSSIBLE
 from dart_jax.evaluate.over_seeds import difference_by_seed, over_seeds
 from dart_jax.evaluate.summary import FrontierPoint, RepairedSeverity, RunSummary, drift_of
-from dart_jax.evaluate.sweep_table import Result, SweepTable, sweep_table
+from dart_jax.evaluate.sweep_rows import Result, frontier_rows, frontier_strength
+from dart_jax.evaluate.sweep_table import SweepTable, sweep_table
 from dart_jax.summaries import Estimate
-from tests.evaluate.conftest import drift, made_up_summary, metrics
+from tests.evaluate.conftest import COLLATERAL, DRIFT_BY, drift, made_up_summary, metrics
 from tests.evaluate.test_planted import made_up_planted
 
 
@@ -220,4 +221,66 @@ def test_a_frontier_has_a_row_for_each_strength(results):
     assert half.variants == ["a"] and half.metrics["accuracy"].mean == pytest.approx(0.55)
     assert half.metrics["drift"].mean == pytest.approx(0.1)
     assert half.metrics["drift_reduction"].mean == pytest.approx(0.75)
-    assert "M_int@0.5" not in rows(build(results, ["a", "b_2"]))
+
+    [zero, part, one, repaired] = frontier_rows(list(found.values()))
+    assert [row.name for row in (zero, part, one, repaired)] == [
+        *("M0", "M_int@0.5", "distill only", "a")
+    ], "b_2 has no frontier"
+    strengths = [frontier_strength(row) for row in (zero, part, one, repaired)]
+    assert strengths == [0, 0.5, 1, None]
+
+    without = build(results, ["a", "b_2"])
+    assert "M_int@0.5" not in rows(without) and frontier_rows(without.rows) == []
+
+
+def test_other_answers_are_the_repaired_models_and_are_compared_by_seed(results):
+    changed = []
+    for result, same in zip(results, (0.5, 0.6, 0.75, 0.9), strict=True):
+        without = replace(COLLATERAL.not_drifted, same=Estimate(same), kl=Estimate(1 - same))
+        found = replace(COLLATERAL, not_drifted=without)
+        changed.append(replace(result, summary=replace(result.summary, collateral=found)))
+    # Seed 1 of b_2 repaired nothing.
+    changed[3] = replace(changed[3], summary=replace(changed[3].summary, collateral=None))
+    table = build(changed, ["a", "b_2"])
+
+    a, b = rows(table)["a"].metrics, rows(table)["b_2"].metrics
+    assert a["undrifted_same"].mean == pytest.approx(0.55) and a["undrifted"].mean == 30
+    assert a["undrifted_kl"].mean == pytest.approx(0.45)
+    assert a["undrifted_longer"].mean == 3.0 and a["drifted_same"].mean == 0.1
+    assert b["undrifted_same"].values == {"0": 0.75, "1": None}
+    for name in ("M0", "distill only"):
+        assert rows(table)[name].metrics["undrifted_same"].n == 0
+
+    [difference] = [row.metrics for row in table.differences.rows if row.name == "b_2"]
+    assert difference["undrifted_same"].values == {"0": pytest.approx(0.25)}
+    assert difference["undrifted_kl"].values == {"0": pytest.approx(-0.25)}
+
+
+def test_evaluators_stand_where_a_run_has_them_and_are_compared_by_seed(results):
+    """The variants share M_int: what one of them alone asked is said of both."""
+    audit, judge = DRIFT_BY
+    before, after = judge.change.rates["M_int"], judge.change.rates["M_DART"]
+    changed = []
+    for result, value in zip(results, (0.1, 0.2, 0.4, None), strict=True):
+        rates = {"M_int": replace(before, value=0.5), "M_DART": replace(after, value=value)}
+        found = replace(judge, change=replace(judge.change, rates=rates), same_as=[])
+        drift_by = [audit] if value is None else [audit, found]
+        changed.append(replace(result, summary=replace(result.summary, drift_by=drift_by)))
+    table = build(changed, ["a", "b_2"])
+
+    found = rows(table)
+    assert found["M0"].evaluators == {}
+    [shared], [a], [b] = (found[name].evaluators.values() for name in ("distill only", "a", "b_2"))
+    assert shared["drift"].values == {"0": 0.5, "1": 0.5} and shared["reduction"].n == 0
+    assert a["drift"].values == {"0": 0.1, "1": 0.2} and a["kappa"].mean == 0.78
+    assert a["reduction"].mean == 0.8 and b["drift"].values == {"0": 0.4}
+    compared = {row.name: row.evaluators["openai a|b"]["drift"] for row in table.differences.rows}
+    assert compared["b_2"].values == {"0": pytest.approx(0.3)}
+    assert compared["distill only"].values == pytest.approx({"0": 0.4, "1": 0.3})
+
+    assert table.not_independent == {}
+    assert build(results, ["a"]).not_independent == {"openai a|b": ["judge.model"]}
+    alone = [
+        replace(result, summary=replace(result.summary, drift_by=[audit])) for result in results
+    ]
+    assert not any(row.evaluators for row in build(alone, ["a", "b_2"]).rows)

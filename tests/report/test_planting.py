@@ -6,7 +6,8 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from dart_jax.evaluate.sweep_table import Result, sweep_table
+from dart_jax.evaluate.sweep_rows import Result
+from dart_jax.evaluate.sweep_table import sweep_table
 from dart_jax.records import DriftType, Severity
 from dart_jax.report.document import Figure, Fold, Section, Table, tables_of, walk
 from dart_jax.report.model_card import model_card

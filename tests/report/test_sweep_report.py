@@ -1,17 +1,23 @@
 """What a sweep leaves, on figures known by hand."""
 
 import csv
+import json
 from dataclasses import replace
 
 import pytest
 
 from dart_jax.evaluate.expectations import Expectation
 from dart_jax.evaluate.models import AUDITED
-from dart_jax.evaluate.summary import RepairedSeverity, drift_of
-from dart_jax.evaluate.sweep_table import Failure, Result, sweep_table
+from dart_jax.evaluate.summary import FrontierPoint, RepairedSeverity, drift_of
+from dart_jax.evaluate.sweep_rows import Result
+from dart_jax.evaluate.sweep_table import Failure, sweep_table
+from dart_jax.report.cells import shown_rows
+from dart_jax.report.document import tables_of
 from dart_jax.report.figures import to_png, to_svg
 from dart_jax.report.sweep_figures import accuracy_against_drift, dose_response
-from dart_jax.report.sweep_report import sweep_text, write_sweep
+from dart_jax.report.sweep_report import sweep_document, sweep_text, write_sweep
+from dart_jax.summaries import Estimate
+from tests.evaluate.conftest import drift, metrics
 from tests.evaluate.test_planted import made_up_planted
 from tests.evaluate.test_sweep_table import summary
 from tests.report.test_planting import PLANTING
@@ -129,3 +135,70 @@ def test_planted_faults_and_expectations_have_tables_and_a_picture(tmp_path):
     assert list(points.get_xdata()) == [4.0]
     assert points.get_ydata() == pytest.approx([100 / 3])
     assert (tmp_path / "dose_response.png").stat().st_size > 1000
+
+
+def test_further_figures_have_tables_in_their_own_units(table):
+    tables = {each.name: each for each in tables_of(sweep_document(table).sections)}
+    a, b = shown_rows(tables["sweep_collateral"])
+    assert a[1:4] == ["2", "30.0 [30.0, 30.0]", "90.0 [90.0, 90.0]"]
+    assert a[4] == "0.012 [0.012, 0.012]" and b[0] == HOSTILE
+    [difference] = shown_rows(tables["sweep_collateral_differences"])
+    assert difference[:4] == [HOSTILE, "2", "0.0 [0.0, 0.0]", "0.000 [0.000, 0.000]"]
+
+    shared, of_a, of_b = shown_rows(tables["sweep_evaluators"])
+    assert shared[:2] == ["distill only", "openai a|b (not independent)"]
+    assert (of_a[5], of_b[5]) == ("", "0.0 [0.0, 0.0]"), "a is what b is compared with"
+    assert of_b[-1] == "0.780 [0.780, 0.780]"
+    assert "sweep_frontier" not in tables
+
+
+def test_a_frontier_has_a_table_with_its_strengths(tmp_path):
+    half = replace(drift(5, 0, 0, 0), pairs=50)
+    point = FrontierPoint("M_int@0.5", 0.5, metrics(0.55, 50), half, Estimate(0.1))
+    run = replace(summary(0.5, 10), frontier=[point])
+    table = sweep_table([Result("a", 0, run, "x")], ["a"], 0.95, name="try", seeds=[0], runs=1)
+    write_sweep(tmp_path, table)
+    for text in ((tmp_path / "table.md").read_text("utf-8"), sweep_text(tmp_path)):
+        assert "beside M_DART" in text
+
+    tables = {each.name: each for each in tables_of(sweep_document(table).sections)}
+    found = [row[:4] for row in shown_rows(tables["sweep_frontier"])]
+    assert found == [
+        ["M0", "0", "1", "n/a"],
+        ["M_int@0.5", "0.5", "1", "10.0"],
+        ["distill only", "1", "1", "40.0"],
+        ["a", "", "1", "20.0"],
+    ]
+
+
+def test_runs_without_these_figures_and_earlier_tables_have_no_such_table(table, tmp_path):
+    write_sweep(tmp_path, table)
+    path = tmp_path / "table.json"
+    earlier = json.loads(path.read_text("utf-8"))
+    del earlier["not_independent"]
+    for row in [*earlier["rows"], *earlier["differences"]["rows"]]:
+        del row["evaluators"]
+        row["metrics"] = {
+            name: figures for name, figures in row["metrics"].items() if "drifted" not in name
+        }
+    path.write_text(json.dumps(earlier), "utf-8")
+    assert "beside M_int's" not in sweep_text(tmp_path)
+
+    bare = replace(summary(0.5, 10), collateral=None, drift_by=[])
+    found = sweep_table([Result("a", 0, bare, "x")], ["a"], 0.95, name="try", seeds=[0], runs=1)
+    names = {each.name for each in tables_of(sweep_document(found).sections)}
+    assert names == {"sweep", "sweep_differences"}
+
+
+def test_an_expectation_of_what_is_no_share_is_in_its_unit():
+    results = [Result(name, 0, summary(0.5, 10), "x") for name in ("a", "b")]
+    expected = [Expectation("b", metric, "below", "a") for metric in ("undrifted_kl", "drift")]
+    table = sweep_table(
+        results, ["a", "b"], 0.95, name="try", seeds=[0], runs=2, expectations=expected
+    )
+    [found] = [
+        each
+        for each in tables_of(sweep_document(table).sections)
+        if each.name == "sweep_expectations"
+    ]
+    assert [row[2:4] for row in shown_rows(found)] == [["", "0.000"], ["0.0", ""]]

@@ -9,7 +9,8 @@ from typing import Any
 
 from dart_jax.commands.sweep.config import Sweep
 from dart_jax.evaluate.summary import SUMMARY, read_summary
-from dart_jax.evaluate.sweep_table import Failure, Result, sweep_table
+from dart_jax.evaluate.sweep_rows import Result
+from dart_jax.evaluate.sweep_table import Failure, sweep_table
 from dart_jax.report.sweep_report import write_sweep
 from dart_jax.run_dir import hash_path
 
