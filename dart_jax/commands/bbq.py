@@ -10,9 +10,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from dart_jax.commands.external_prompts import adapter_hashes, identity_of, spread, step
+from dart_jax.commands.external_prompts import (
+    adapter_hashes,
+    identity_of,
+    measured_inputs,
+    reported,
+    spread,
+    step,
+)
 from dart_jax.commands.letters import likely_letters, without_room
-from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.data.external import bbq
 from dart_jax.data.external.bbq import BBQQuestion
 from dart_jax.evaluate.bbq import BBQ, BBQSummary, scores_by_category
@@ -22,7 +28,7 @@ from dart_jax.processes import on_all, on_primary
 from dart_jax.prompts.letters import LetterAnswer, letter_messages
 from dart_jax.records import write_text
 from dart_jax.stages.context import Run
-from dart_jax.summaries import read_json, to_pretty_json
+from dart_jax.summaries import to_pretty_json
 
 
 def evaluate_bbq(run: Run, folder: Path, candidates: Sequence[str], most: int | None) -> BBQSummary:
@@ -45,18 +51,14 @@ def evaluate_bbq(run: Run, folder: Path, candidates: Sequence[str], most: int | 
 
     inputs = on_primary(
         lambda: {
-            "run.seed": run.config.run.seed,
+            **measured_inputs(run, candidates, answers),
             "questions": identity_of(questions),
             "of": len(everything),
-            "adapters": adapter_hashes(run, candidates),
-            "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.config.evaluate.identity(),
         }
     )
     work = partial(_write_summary, run, questions, len(everything), answers)
     step(run, "external_bbq", inputs, (BBQ,), lambda: on_primary(work))
-    on_primary(lambda: refresh_report(run.folder))
-    return on_primary(lambda: read_json(run.folder / BBQ, BBQSummary))
+    return reported(run, BBQ, BBQSummary)
 
 
 def _write_summary(

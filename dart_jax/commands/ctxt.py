@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from dart_jax.commands.external_prompts import adapter_hashes, identity_of, spread, step
+from dart_jax.commands.external_prompts import (
+    adapter_hashes,
+    identity_of,
+    measured_inputs,
+    reported,
+    spread,
+    step,
+)
 from dart_jax.commands.letters import likely_letters, without_room, written_letters
-from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.data.splits import make_splits
 from dart_jax.evaluate.ctxt import CTXT, CtxtSummary, awareness_by_benchmark, mean_mass
 from dart_jax.pipeline.finished import check_base
@@ -21,7 +27,7 @@ from dart_jax.prompts.letters import LetterAnswer, LetterSource, letter_messages
 from dart_jax.records import Question, write_text
 from dart_jax.settings import BadSetting
 from dart_jax.stages.context import Run
-from dart_jax.summaries import read_json, to_pretty_json
+from dart_jax.summaries import to_pretty_json
 
 AMERICAN = ("D2", "D3", "N3")
 """Benchmarks that are asked about the United States, as their authors ask them."""
@@ -59,19 +65,15 @@ def evaluate_ctxt(
 
     inputs = on_primary(
         lambda: {
-            "run.seed": run.config.run.seed,
+            **measured_inputs(run, candidates, answers),
             "questions": identity_of(questions),
             "of": len(everything),
             "letters": letters,
-            "adapters": adapter_hashes(run, candidates),
-            "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.config.evaluate.identity(),
         }
     )
     work = partial(_write_summary, run, questions, len(everything), answers, letters)
     step(run, "ctxt", inputs, (CTXT,), lambda: on_primary(work))
-    on_primary(lambda: refresh_report(run.folder))
-    return on_primary(lambda: read_json(run.folder / CTXT, CtxtSummary))
+    return reported(run, CTXT, CtxtSummary)
 
 
 def _write_summary(

@@ -22,12 +22,13 @@ from dart_jax.commands.external_prompts import (
     adapter_hashes,
     answers_of,
     identity_of,
+    measured_inputs,
     plain,
+    reported,
     spread,
     step,
 )
 from dart_jax.commands.hatecheck import decided_by, measure_hatecheck
-from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.commands.refusal_suites import REFUSAL_SUITES, measure_refusal_suite
 from dart_jax.data.external import (
     bold,
@@ -52,7 +53,7 @@ from dart_jax.records import Condition, Generation, Question, Verdict, write_tex
 from dart_jax.stages.auditing import Audit, audit_candidate, audit_inputs, judge_name, score_all
 from dart_jax.stages.context import Run
 from dart_jax.stages.noise import tau_input
-from dart_jax.summaries import read_json, to_pretty_json
+from dart_jax.summaries import to_pretty_json
 
 
 def load_external(suite: str, folder: Path) -> Iterable[ExternalPrompt]:
@@ -92,13 +93,10 @@ def evaluate_external(
         lambda: {
             **audit_inputs(run),
             **decided_by(run, suite),
-            "run.seed": run.config.run.seed,
+            **measured_inputs(run, candidates, answers),
             "tau": tau_input(run),
             "suite": identity_of(prompts),
             "of": len(everything),
-            "adapters": adapter_hashes(run, candidates),
-            "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.config.evaluate.identity(),
         }
     )
 
@@ -108,9 +106,7 @@ def evaluate_external(
     work = partial(_audit, run, place, prompts, len(everything), answers)
     step(run, place.replace("/", "_"), inputs, outputs, work)
 
-    on_primary(lambda: refresh_report(run.folder))
-    path = run.folder / EXTERNAL.format(suite=suite)
-    return on_primary(lambda: read_json(path, ExternalSummary))
+    return reported(run, EXTERNAL.format(suite=suite), ExternalSummary)
 
 
 def messages_of(prompt: ExternalPrompt) -> tuple[Message, ...]:

@@ -20,6 +20,7 @@ from dart_jax.audit.grading import Ask, grade, likely_grades, replies_for
 from dart_jax.changes import enumerated
 from dart_jax.chat.local import LocalChat
 from dart_jax.chat.protocol import Message
+from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.generate.answers import to_generation
 from dart_jax.generate.continuation import Continuation
 from dart_jax.generate.decode import check_room, decode
@@ -30,9 +31,11 @@ from dart_jax.records import Generation, JudgeFailure, digest, read_jsonl
 from dart_jax.run_dir import ResultFile, hash_path
 from dart_jax.stages.auditing import judge_input
 from dart_jax.stages.context import Run
+from dart_jax.summaries import read_json
 
 G = TypeVar("G")
 P = TypeVar("P")
+S = TypeVar("S")
 
 
 def step(
@@ -221,6 +224,29 @@ def spread(items: Sequence[P], most: int | None, part: Callable[[P], str], seed:
 def adapter_hashes(run: Run, names: Sequence[str]) -> dict[str, str | None]:
     """Name the models, so that the report can tell when its run has others."""
     return {name: hash_path(run.adapter_path(name)) for name in names}
+
+
+def measured_inputs(
+    run: Run, candidates: Sequence[str], answers: Mapping[str, Sequence[Any]]
+) -> dict[str, Any]:
+    """Collect what figures of answers depend on, the questions aside; for the first process.
+
+    Args:
+        candidates: Models beside M0.
+        answers: Of M0 and the candidates.
+    """
+    return {
+        "run.seed": run.config.run.seed,
+        "adapters": adapter_hashes(run, candidates),
+        "answers": {name: identity_of(found) for name, found in answers.items()},
+        "evaluate": run.config.evaluate.identity(),
+    }
+
+
+def reported(run: Run, file: str, kind: type[S]) -> S:
+    """Write the run's report again, and read the summary that is in it now."""
+    on_primary(lambda: refresh_report(run.folder))
+    return on_primary(lambda: read_json(run.folder / file, kind))
 
 
 def plain(text: str) -> tuple[Message, ...]:

@@ -27,11 +27,12 @@ from dart_jax.commands.external_prompts import (
     grade_missing,
     grading_inputs,
     identity_of,
+    measured_inputs,
     plain,
+    reported,
     spread,
     step,
 )
-from dart_jax.commands.refresh_report import refresh_report
 from dart_jax.data.open_ended import OpenEndedQuery, load_open_ended
 from dart_jax.evaluate.open_ended import (
     OPEN_ENDED,
@@ -44,7 +45,7 @@ from dart_jax.processes import on_primary
 from dart_jax.records import Generation, JudgeFailure, write_text
 from dart_jax.run_dir import ResultFile
 from dart_jax.stages.context import Run
-from dart_jax.summaries import read_json, to_pretty_json
+from dart_jax.summaries import to_pretty_json
 
 GRADED = "open_ended/graded.jsonl"
 
@@ -71,18 +72,14 @@ def evaluate_open_ended(run: Run, candidates: Sequence[str], most: int | None) -
     inputs = on_primary(
         lambda: {
             **grading_inputs(run),
-            "run.seed": run.config.run.seed,
+            **measured_inputs(run, candidates, answers),
             "queries": identity_of(queries),
-            "adapters": adapter_hashes(run, candidates),
-            "answers": {name: identity_of(found) for name, found in answers.items()},
-            "evaluate": run.config.evaluate.identity(),
         }
     )
 
     work = partial(_grade, run, queries, answers)
     step(run, "open_ended", inputs, (GRADED, OPEN_ENDED), work)
-    on_primary(lambda: refresh_report(run.folder))
-    return on_primary(lambda: read_json(run.folder / OPEN_ENDED, OpenEndedSummary))
+    return reported(run, OPEN_ENDED, OpenEndedSummary)
 
 
 def _grade(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dart_jax.audit.config import GUARD
@@ -122,6 +122,27 @@ def _omission(run: Run, question: Question) -> Severity | None:
     """The severity of the omissions that the run plants in a question's benchmark, if it does."""
     fault = run.faults.get(question.benchmark)
     return fault.severity if fault is not None and fault.type is DriftType.OMITS else None
+
+
+def audit_as_m_dart(run: Run, of_m_int: Audit, path: str) -> Audit:
+    """Write the verdicts on M_int as M_DART's, where the two are one model."""
+    return replace(
+        of_m_int,
+        pairs=_pairs_as_m_dart(of_m_int.pairs),
+        screened=_pairs_as_m_dart(of_m_int.screened),
+        outcomes=outcomes_as_m_dart(run, of_m_int.outcomes, path),
+    )
+
+
+def outcomes_as_m_dart(run: Run, of_m_int: Sequence[Outcome], path: str) -> list[Outcome]:
+    """Write M_int's outcomes as M_DART's, failures too: a judge is not asked about them again."""
+    outcomes = [replace(outcome, candidate="M_DART") for outcome in of_m_int]
+    on_primary(lambda: write_jsonl(run.folder / path, outcomes))
+    return outcomes
+
+
+def _pairs_as_m_dart(pairs: Sequence[Pair]) -> list[Pair]:
+    return [replace(pair, candidate=replace(pair.candidate, model="M_DART")) for pair in pairs]
 
 
 def judge_missing(

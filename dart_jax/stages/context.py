@@ -181,6 +181,10 @@ class Run:
         """Folder of an adapter, in PEFT's format."""
         return self.folder / f"adapters/{name}"
 
+    def m_dart_is_m_int(self) -> bool:
+        """Tell whether nothing was repaired: both adapters have the same files."""
+        return hash_path(self.adapter_path("M_DART")) == hash_path(self.adapter_path("M_int"))
+
     def answers(
         self, files: Mapping[str, str], questions: Sequence[Question], policy: bool = False
     ) -> dict[str, list[Generation]]:

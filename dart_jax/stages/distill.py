@@ -119,9 +119,7 @@ def execute(run: Run) -> None:
     if config.model.adapter is not None:
         folder = _given_folder(config.model.adapter)
         run.save_adapter("M_int", run.placed(_given(run)), read_mark(folder))
-        # The log is an output, and the report reads it.
-        on_primary(lambda: write_jsonl(run.folder / "distill/log.jsonl", []))
-        print(f"M_int is the adapter in {config.model.adapter}", flush=True)
+        _say_given(run, f"the adapter in {config.model.adapter}")
         return
 
     fresh = init_lora(jax.random.key(config.run.seed), model.config, config.lora)
@@ -129,8 +127,7 @@ def execute(run: Run) -> None:
         # Its B is 0, so that it changes no answer; the repair trains it on.
         mark = read_mark(resolve_path(config.model.candidate))
         run.save_adapter("M_int", run.placed(fresh), mark)
-        on_primary(lambda: write_jsonl(run.folder / "distill/log.jsonl", []))
-        print(f"M_int is {config.model.candidate}", flush=True)
+        _say_given(run, str(config.model.candidate))
         return
 
     further = _scored_targets(run) if config.sft.loss.toxicity_weight > 0 else []
@@ -153,6 +150,12 @@ def execute(run: Run) -> None:
     )
 
     run.save_adapter("M_int", trained)
+
+
+def _say_given(run: Run, where: str) -> None:
+    # The log is an output, and the report reads it.
+    on_primary(lambda: write_jsonl(run.folder / "distill/log.jsonl", []))
+    print(f"M_int is {where}", flush=True)
 
 
 def _given_folder(adapter: str) -> Path:

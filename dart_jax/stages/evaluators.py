@@ -31,7 +31,7 @@ from dart_jax.evaluate.evaluators import (
 from dart_jax.evaluate.models import AUDITED, MODELS
 from dart_jax.processes import on_primary
 from dart_jax.records import Generation, Outcome, Score, write_jsonl
-from dart_jax.stages.auditing import Audit, judge_input, judge_missing
+from dart_jax.stages.auditing import Audit, judge_input, judge_missing, outcomes_as_m_dart
 from dart_jax.stages.context import Run
 
 SCORES = "evaluation/evaluator_scores.jsonl"
@@ -80,7 +80,11 @@ def evaluated(
             model's pairs.
     """
     config, outcomes = run.config.evaluate, {}
+    copied = on_primary(run.m_dart_is_m_int)
     for name in AUDITED if config.asks_judge else ():
+        if copied and name == "M_DART":
+            outcomes[name] = outcomes_as_m_dart(run, outcomes["M_int"], verdicts_file(name))
+            continue
         pairs = audits[name].pairs
         outcomes[name] = judge_missing(run, pairs, verdicts_file(name), run.questions, EVALUATOR)
         # The verdicts are on the disk by now; the next start asks for the failures alone.

@@ -15,8 +15,7 @@ from dart_jax.generate.margins import answer_margins
 from dart_jax.processes import on_primary
 from dart_jax.prompts.conclusion import Margin
 from dart_jax.records import Generation, Score, write_jsonl
-from dart_jax.run_dir import hash_path
-from dart_jax.stages.auditing import Audit, audit_candidate, score_all
+from dart_jax.stages.auditing import Audit, audit_as_m_dart, audit_candidate, score_all
 from dart_jax.stages.context import Run
 from dart_jax.stages.evaluators import Evaluated
 
@@ -71,12 +70,15 @@ def measure(run: Run, further: Sequence[str], policy: bool, folder: str) -> Meas
     everything = [answer for found in answers.values() for answer in found]
     scores = score_all(run, everything, f"evaluation{folder}/scores.jsonl")
 
-    audits = {
-        name: audit_candidate(
-            run, answers["M0"], answers[name], scores, f"evaluation{folder}/verdicts_{name}.jsonl"
-        )
-        for name in (*AUDITED, *further)
-    }
+    copied = on_primary(run.m_dart_is_m_int)
+    audits: dict[str, Audit] = {}
+    for name in (*AUDITED, *further):
+        path = f"evaluation{folder}/verdicts_{name}.jsonl"
+        if copied and name == "M_DART":
+            # A judge would be asked about the same pairs once more.
+            audits[name] = audit_as_m_dart(run, audits["M_int"], path)
+        else:
+            audits[name] = audit_candidate(run, answers["M0"], answers[name], scores, path)
     return Measured(answers, margins, scores, audits)
 
 
@@ -93,7 +95,7 @@ def with_divergences(run: Run, found: Measured, policy: bool) -> Measured:
     It is apart from `measure`, which a dry run goes through without any model.
     """
     tokens = run.config.evaluate.first_tokens
-    if not tokens or on_primary(lambda: _m_dart_is_m_int(run)):
+    if not tokens or on_primary(run.m_dart_is_m_int):
         return found
     adapters = run.adapters(AUDITED)
     divergences = answer_divergences(
@@ -113,7 +115,7 @@ def _answers(
     run: Run, further: Sequence[str], policy: bool, folder: str
 ) -> dict[str, list[Generation]]:
     # By one process's look: all have to decode the same models.
-    copied = on_primary(lambda: _m_dart_is_m_int(run))
+    copied = on_primary(run.m_dart_is_m_int)
     names = [name for name in (*MODELS, *further) if not (copied and name == "M_DART")]
     files = {name: f"{folder}/{name}.jsonl" for name in names}
     answers = run.answers(files, run.splits["test"], policy)
@@ -126,7 +128,7 @@ def _answers(
 def _margins(
     run: Run, answers: Mapping[str, list[Generation]], policy: bool, folder: str
 ) -> dict[str, list[Margin]]:
-    copied = on_primary(lambda: _m_dart_is_m_int(run))
+    copied = on_primary(run.m_dart_is_m_int)
     margins = {}
     for name, of_model in answers.items():
         path = f"evaluation{folder}/margins_{name}.jsonl"
@@ -140,10 +142,6 @@ def _margins(
             run.model_of(name), adapter, run.questions, of_model, run.folder / path, policy
         )
     return margins
-
-
-def _m_dart_is_m_int(run: Run) -> bool:
-    return hash_path(run.adapter_path("M_DART")) == hash_path(run.adapter_path("M_int"))
 
 
 def _as_m_dart(run: Run, of_m_int: Sequence[R], path: str) -> list[R]:

@@ -1,9 +1,12 @@
 """Losses beside the weighted cross-entropy in the pipeline: what is trained on and reported."""
 
+from dataclasses import replace
+
 import pytest
 
+from dart_jax.evaluate.models import AUDITED
 from dart_jax.prompts.conclusion import analysis_text
-from dart_jax.records import DriftCase, Generation, Target, read_jsonl
+from dart_jax.records import DriftCase, Generation, Outcome, Target, read_jsonl
 from dart_jax.run_dir import hash_path
 from dart_jax.sft.metrics import LogLine
 from dart_jax.train import main
@@ -48,6 +51,24 @@ def test_distill_only(copied, settings, tmp_path, summary_of, capsys):
     assert summary["distill_only"] and summary["m_dart_is_m_int"]
     assert summary["models"]["M_DART"] == summary["models"]["M_int"]
     assert "**M_DART is M_int**: distill only" in (copied / "report/report.md").read_text("utf-8")
+
+
+def test_no_judge_is_asked_of_m_int_twice(copied, settings, judge, tmp_path, monkeypatch):
+    """Not even where it failed, since M_DART is the same model."""
+    monkeypatch.setattr(judge, "fails", lambda question: True)
+    silent = {"judge__model": "silent", "judge__max_failure_share": 1}
+    args = settings(tmp_path, repair__epochs=0, **silent)
+    counts = [len(judge.asked)]
+    for stages in ("audit,repair", "evaluate"):
+        assert main([*args, f"--stages={stages}"]) == 0
+        counts.append(len(judge.asked))
+
+    # As many requests as for the drift pool, which has as many questions.
+    assert counts[2] - counts[1] == counts[1] - counts[0] > 0
+    of_m_int, of_m_dart = [
+        read_jsonl(copied / f"evaluation/verdicts_{name}.jsonl", Outcome) for name in AUDITED
+    ]
+    assert of_m_dart == [replace(failure, candidate="M_DART") for failure in of_m_int]
 
 
 def test_joint_toxicity_regularisation(copied, settings, tmp_path):
