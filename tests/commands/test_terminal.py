@@ -12,8 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # What the models would do: remember the lines; "long" is answered until Ctrl-C.
 PROGRAM = """
-import fcntl, termios, time
+import fcntl, signal, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# Tests in the background of a shell (`&`) start with Ctrl-C ignored, and so do their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dart_jax.commands.terminal import talk, typed_lines, undisturbed
 
 def ask(said, line):
@@ -71,7 +73,7 @@ class Typist:
 
         Between showing a key and waiting for the next, readline can lose a signal.
         """
-        for _ in range(12):
+        for _ in range(3):
             time.sleep(0.5)
             os.write(self._controller, b"\x03")
             if self._is_shown(text, 5):
