@@ -63,6 +63,8 @@ ABSENT_ON_SOME_MACHINES = {
     "krippendorff",
     "matplotlib",
     "openai",
+    "openvino",
+    "openvino_genai",
     "peft",
     "profanity_check",
     "sklearn",

@@ -17,7 +17,7 @@ PeerKind = Literal[
 ]
 """The ways in which PEFT trains, see `jobs.PEER_KINDS`."""
 HfPeer = Literal["hf", "hf_continuous", "hf_mixed"]
-ForeignPeer = Literal["vllm", "ctranslate2"]
+ForeignPeer = Literal["vllm", "ctranslate2", "openvino"]
 """Peers in environments of their own."""
 Peer = Literal[HfPeer, ForeignPeer]
 Mode = Literal["fixed", "natural", "sampled"]

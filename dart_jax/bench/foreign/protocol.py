@@ -26,10 +26,7 @@ class Order:
     """A decoding job, for a program.
 
     Attributes:
-        models: Hugging Face folder by model, base first; where the adapter is not merged, both are
-            the base.
-        adapter: PEFT folder.
-        rank: Of the adapter.
+        models: Hugging Face folder by model, in float32: the base, then with the adapter merged.
         prompts: Token ids.
         stop_ids: Tokens that end an answer, with natural stops.
         new_tokens: Tokens of every answer, or with natural stops the most.
@@ -41,8 +38,6 @@ class Order:
     """
 
     models: dict[str, str]
-    adapter: str
-    rank: int
     prompts: list[list[int]]
     stop_ids: list[int]
     new_tokens: int

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dart_jax.bench.foreign.environments import RECIPES, Recipe, python_of
+from dart_jax.bench.foreign.environments import python_of
 from dart_jax.bench.foreign.protocol import Order, encode
 from dart_jax.bench.jobs import ADAPTED, BASE, Answers, DecodeJob, Round, Variant, cut
 from dart_jax.machine import cores
@@ -38,7 +38,7 @@ class Decoding:
         self._stop_ids = load_tokenizer(Path(job.model)).stop_ids if job.natural_stops else ()
         self._folder = tempfile.TemporaryDirectory(prefix="dart_jax_peer_")
         peer = variant.framework
-        order = make_order(job, variant, RECIPES[peer], Path(self._folder.name))
+        order = make_order(job, variant, Path(self._folder.name))
         module = f"{__package__}.run_{peer}"
         self._program = Program([str(python_of(peer)), "-m", module])
         self._facts = self._program.ask(encode(order))
@@ -97,27 +97,24 @@ def _end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-def make_order(job: DecodeJob, variant: Variant, recipe: Recipe, folder: Path) -> Order:
-    """The job as its program takes it; merged models are written to `folder`."""
+def make_order(job: DecodeJob, variant: Variant, folder: Path) -> Order:
+    """The job as its program takes it; the models are written to `folder`."""
     config, _ = open_checkpoint(Path(job.model))
     lora = load_peft_config(Path(job.adapter))
-    models = {BASE: job.model, ADAPTED: job.model}
-    if recipe.merged:
-        none: LoraParams = {}
-        params = load_peft(Path(job.adapter), config, lora)
-        for name, adapter in ((BASE, none), (ADAPTED, params)):
-            models[name] = _write_float32(job.model, adapter, lora.scale, folder / name)
+    none: LoraParams = {}
+    adapters = {BASE: none, ADAPTED: load_peft(Path(job.adapter), config, lora)}
+    models = {}
+    for name, adapter in adapters.items():
+        models[name] = _write_float32(job.model, adapter, lora.scale, folder / name)
 
     longest = max(len(prompt) for prompt in job.prompts.values())
     itemsize = np.dtype(np.float32).itemsize // (2 if variant.dtype == "bfloat16" else 1)
     token_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
-    # Twice what the rows in progress need: prefixes of finished ones are kept.
-    cache_bytes = 2 * token_bytes * variant.batch * (longest + job.new_tokens)
+    # The room that most rows leave, which are shorter, keeps prefixes of finished ones.
+    cache_bytes = token_bytes * variant.batch * (longest + job.new_tokens)
     cache_bytes = max(cache_bytes, LEAST_CACHE)
     return Order(
         models=models,
-        adapter=job.adapter,
-        rank=lora.rank,
         prompts=[list(prompt) for prompt in job.prompts.values()],
         stop_ids=list(load_tokenizer(Path(job.model)).stop_ids),
         new_tokens=job.new_tokens,
