@@ -79,7 +79,8 @@ def decode(
 
     Args:
         adapters: Weights and scale by model name. A name that is missing, or has no weights, is the
-            base model.
+            base model. One that no request names is held beside the others all the same: calls that
+            pass the same adapters share their programs.
         seed: Seeds the sampling noise, together with each prompt's id.
         min_new_tokens: Stop tokens cannot be sampled before this many tokens.
         prefix: Tokens with which all prompts begin, to be computed once; None finds them.
@@ -163,7 +164,7 @@ class _Batch:
         )
 
         # Number 0 is the base model, whether any request is for it or not.
-        names = [name for name in plan.adapters if adapters.get(name, ({}, 0.0))[0]]
+        names = [name for name, (weights, _) in adapters.items() if weights]
         self._numbers = {name: 1 + index for index, name in enumerate(names)}
         self._weights = joint_weights(model, [adapters[name] for name in names])
 
@@ -171,7 +172,9 @@ class _Batch:
         self._ended_after: dict[str, list[int]] = defaultdict(list)
         self._rows: list[Request | None] = [None] * plan.slots
         self._texts: list[list[int]] = [[] for _ in range(plan.slots)]
-        self._pages = PageTable(plan.slots, plan.pages) if plan.pages > 1 else None
+        self._pages = None
+        if plan.pages > 1:
+            self._pages = PageTable(plan.slots, plan.pages, plan.new_tokens)
         self._ended: list[_Row] = []
 
     def run(self, settle: Receiver, on_growing: Receiver | None) -> None:
@@ -314,10 +317,11 @@ class _Batch:
         )
 
     def _shrink(self, slots: Slots) -> Slots:
-        """Once nothing waits, go on with the fewest slots that hold the running rows."""
+        """Once nothing waits, go on with fewer slots that hold the running rows, if that pays."""
         running = [index for index, row in enumerate(self._rows) if row is not None]
-        size = self._plan.smaller(len(running))
-        if self._waiting or size >= len(self._rows):
+        steps = self._limit - min(len(self._texts[index]) for index in running)
+        size = self._plan.smaller(len(self._rows), len(running), steps)
+        if self._waiting or size == len(self._rows):
             return slots
 
         idle = [index for index in range(len(self._rows)) if self._rows[index] is None]

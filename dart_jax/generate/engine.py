@@ -42,7 +42,7 @@ from dart_jax.model.kv_cache import (
     write_position,
 )
 from dart_jax.model.llama import forward, logits_of
-from dart_jax.model.sharding import compiler_options, constrain, platform_of
+from dart_jax.model.sharding import compiler_options, constrain, platform_of, replicated
 
 # New tokens between two checks of the texts by the host: the most that a row decodes past its end.
 BLOCK = 8
@@ -379,8 +379,11 @@ class Programs(NamedTuple):
 def programs(mesh: Mesh) -> Programs:
     """Jit the functions of this file for a mesh; slots that are passed in are donated."""
     jit = partial(jax.jit, static_argnames="spec", compiler_options=compiler_options(mesh))
+    # Committed to a single device, as all later slots are: to `admit`, others are another program.
+    place = {"out_shardings": replicated(mesh)} if mesh.size == 1 else {}
+    sizes = ("spec", "rows", "pages", "positions", "dtype")
     return Programs(
-        jax.jit(empty_slots, static_argnames=("spec", "rows", "pages", "positions", "dtype")),
+        jax.jit(empty_slots, static_argnames=sizes, **place),
         jit(prefill_prefix),
         jit(prefill),
         jit(admit, donate_argnames="slots"),

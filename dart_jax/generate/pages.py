@@ -14,21 +14,29 @@ import numpy as np
 # Columns of a page; of 32, 64 and 128 the fastest, see `kv_cache._attend_pages`.
 PAGE = 64
 # A pool begins with two quarters of the pages that its rows could ever need and grows by a quarter
-# at a time. Each size is compiled, which takes longer than a small pool saves: with few rows it has
-# all pages from the start.
+# at a time. Each size is compiled, which takes longer than a small pool saves where there is little
+# to decode: it begins with three quarters for few new tokens, and has all pages for few rows.
 _FIRST_QUARTERS = 2
+_FEW_TOKENS = 20_480
 _FEW_ROWS = 32
 
 
 class PageTable:
     """The pages of a batch's rows, at most `each` per row.
 
+    Args:
+        new_tokens: The most that are written in all, by the rows that come one after the other.
+
     Attributes:
         size: Pages of the pool. Page 0 belongs to no row.
     """
 
-    def __init__(self, rows: int, each: int):
-        quarters = _FIRST_QUARTERS if rows >= _FEW_ROWS else 4
+    def __init__(self, rows: int, each: int, new_tokens: int):
+        quarters = _FIRST_QUARTERS
+        if rows < _FEW_ROWS:
+            quarters = 4
+        elif new_tokens < _FEW_TOKENS:
+            quarters = 3
         self._begin(rows, each, _quarters(rows * each, quarters))
 
     def _begin(self, rows: int, each: int, size: int) -> None:

@@ -35,6 +35,9 @@ _SHARE = 4
 _LEAST_POWER = 128
 # A batch does not shrink below so many slots: fewer rows are hardly faster.
 _LEAST_SLOTS = 4
+# What a program costs, in tokens: another shape has to save more. On two CPU cores a block of
+# SmolLM2-135M's decoder takes 6 to 9 s to compile, in which 32 slots write some 1,500 to 2,000.
+PROGRAM_TOKENS = 1536
 
 
 @dataclass(frozen=True)
@@ -63,41 +66,49 @@ class Plan:
     Attributes:
         order: Requests, the longest first, so that memory runs out at once if at all. Those of one
             question under several models follow each other.
-        adapters: Names of the models that occur.
         prefix: Tokens that all prompts share, computed once.
         slots: Rows that are decoded together.
         positions: Tokens that a row has room for in the row cache.
         pages: Pages of a row that needs all positions; 1 where rows have no pages.
         data_parallel: Devices over which rows are spread.
-        few_shapes: Lengths are rounded up to powers of two.
+        prompt_lengths: Tokens to which prompts without the prefix are padded, rising.
+        new_tokens: Tokens of all answers, at most.
         prefill_tokens: Tokens of one prefill on one device, with padding.
     """
 
     order: tuple[Request, ...]
-    adapters: tuple[str, ...]
     prefix: tuple[int, ...]
     slots: int
     positions: int
     pages: int
     data_parallel: int
-    few_shapes: bool = False
+    prompt_lengths: tuple[int, ...]
+    new_tokens: int
     prefill_tokens: int = _PREFILL_TOKENS
 
     def prefill_shape(self, waiting: Iterable[Request]) -> tuple[int, int]:
         """Padded length of the next prompts without prefix, and how many are prefilled at once."""
         most = max(self.data_parallel, self.slots // _SHARE)
         longest = max(r.length for r in islice(waiting, most)) - len(self.prefix)
-        T = _rounded(longest, self.few_shapes)
+        T = next(length for length in self.prompt_lengths if length >= longest)
         # A power of two, so that few shapes are compiled.
         rows = 1 << max(1, self.prefill_tokens // T).bit_length() - 1
         return T, min(rows * self.data_parallel, most)
 
-    def smaller(self, running: int) -> int:
-        """The number of slots, halved as often as the running rows and the devices allow."""
+    def smaller(self, slots: int, running: int, steps: int) -> int:
+        """The number of slots to go on with, once nothing waits.
+
+        They are halved as often as the running rows and the devices allow, where that saves more
+        than it costs to compile.
+
+        Args:
+            slots: Their number so far.
+            steps: The most that one of the running rows has left.
+        """
         size, least = self.slots, max(_LEAST_SLOTS, self.data_parallel)
         while size % 2 == 0 and size // 2 >= max(running, least):
             size //= 2
-        return size
+        return size if (slots - size) * steps >= PROGRAM_TOKENS else slots
 
 
 def bucket(length: int) -> int:
@@ -119,6 +130,22 @@ def _rounded(length: int, few_shapes: bool) -> int:
     return max(_LEAST_POWER, 1 << (length - 1).bit_length())
 
 
+def _prompt_lengths(lengths: Sequence[int], few_shapes: bool) -> tuple[int, ...]:
+    """Choose to which lengths prompts are padded, each of which is compiled.
+
+    A shorter one has to save more tokens than its program costs; the few powers of two that calls
+    in a row share are all there.
+    """
+    least_saved = 1 if few_shapes else PROGRAM_TOKENS
+    rounded = sorted((_rounded(length, few_shapes) for length in lengths), reverse=True)
+    chosen = rounded[:1]
+    for index, length in enumerate(rounded):
+        # This prompt and all later ones, which are no longer, would be padded less.
+        if (chosen[-1] - length) * (len(rounded) - index) >= least_saved:
+            chosen.append(length)
+    return tuple(reversed(chosen))
+
+
 def make_plan(
     requests: Sequence[Request],
     config: DecodeConfig,
@@ -138,14 +165,14 @@ def make_plan(
         shared = min(shared, len(common_prefix_of(tuple(prefix), requests[0].tokens)))
     shared -= shared % _PREFIX_STEP
 
-    names = tuple(dict.fromkeys(request.adapter for request in requests))
+    names = list(dict.fromkeys(request.adapter for request in requests))
     order = sorted(requests, key=lambda r: (-r.length, r.id, names.index(r.adapter)))
 
     longest = order[0].length - shared
-    padded = _rounded(longest, few_shapes)
+    prompt_lengths = _prompt_lengths([request.length - shared for request in order], few_shapes)
 
     # A block more, since a row may end inside one and decodes to the end of it.
-    room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, padded)
+    room = max(aligned(longest) + aligned(config.max_new_tokens) + BLOCK, prompt_lengths[-1])
     room = _rounded(room, few_shapes) if few_shapes else room
     pages = -(-room // PAGE)
     # On several devices a row stays on its own one, and on an accelerator it is read whole: whether
@@ -155,13 +182,13 @@ def make_plan(
     devices = data_parallel(mesh)
     return Plan(
         order=tuple(order),
-        adapters=names,
         prefix=order[0].tokens[:shared],
         slots=_slots(len(requests), most_slots(config, mesh, pages * PAGE, cache_tokens), devices),
         positions=pages * PAGE,
         pages=pages if paged else 1,
         data_parallel=devices,
-        few_shapes=few_shapes,
+        prompt_lengths=prompt_lengths,
+        new_tokens=len(requests) * config.max_new_tokens,
         prefill_tokens=_GPU_PREFILL_TOKENS if platform_of(mesh) == "gpu" else _PREFILL_TOKENS,
     )
 

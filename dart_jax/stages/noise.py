@@ -71,8 +71,10 @@ def set_tau(run: Run, questions: Sequence[Question], answers: Sequence[Generatio
     """
     own = run.config.run.seed
     files = {"M0": run.folder / RESEEDED}
+    # M0 has just answered beside M_int, whose adapter does not reach it: the same programs serve.
+    beside = {} if run.config.model.candidate is not None else run.adapters(["M_int"])
     # The next seed is the first that `audit calibrate` asks for: it finds these answers.
-    again = answer_questions(run.model, {}, questions, files, run.decode, own + 1)["M0"]
+    again = answer_questions(run.model, beside, questions, files, run.decode, own + 1)["M0"]
 
     def measure() -> None:
         noise = measured_noise(run, [own, own + 1], [answers, again])

@@ -31,7 +31,7 @@ def random_prompts(lengths) -> list[Request]:
     ]
 
 
-# Prefilled two at a time, in pieces of 32 and of 16 tokens: each shape takes a second to compile.
+# Prefilled two at a time, padded to 32 tokens: each shape takes a second to compile.
 PROMPTS = random_prompts([3, 25, 17, 1, 32, 9, 30, 12])
 
 
@@ -278,14 +278,18 @@ def test_rows_are_reported_once_as_they_end(writer, ids):
     assert decode(writer, {}, [], GREEDY, seed=0) == []
 
 
-def test_slots_are_refilled_and_given_up(writer, ids):
-    """Ten short rows beside one that goes on: its slots are fewer in the end."""
+def test_slots_are_refilled_and_given_up(writer, ids, monkeypatch):
+    """Ten short rows beside one that goes on: its slots are fewer in the end, if that pays."""
     prompts = [Request("g", ids("g")), *(Request(f"c{i}", ids("z", "c")) for i in range(10))]
-    stats = DecodeStats()
+    stats, kept = DecodeStats(), DecodeStats()
     config = dataclasses.replace(GREEDY, max_new_tokens=40)
+    unshrunk = decode(writer, {}, prompts, config, seed=0, stats=kept)
+    monkeypatch.setattr(plan, "PROGRAM_TOKENS", 1)
     found = decode(writer, {}, prompts, config, seed=0, stats=stats)
+    assert found == unshrunk
     assert {c.id: c.stop for c in found}["g"] is StopReason.LENGTH
     assert {rows for kind, rows, _ in stats.shapes if kind == "slots"} == {8, 4}
+    assert {rows for kind, rows, _ in kept.shapes if kind == "slots"} == {8}
     assert stats.new_tokens == sum(len(c.tokens) for c in found) == 40 + 10 * 2
     # Two of the eight are prefilled at a time.
     assert {shape for shape in stats.shapes if shape[0] == "prefill"} == {("prefill", 2, 16)}

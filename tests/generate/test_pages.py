@@ -5,6 +5,8 @@ import pytest
 
 from dart_jax.generate.pages import PAGE, PageTable
 
+LONG = 10**6  # new tokens
+
 
 def holders(pages: PageTable) -> dict[int, list[int]]:
     """The pages of each row that has some, as the devices are told."""
@@ -21,7 +23,7 @@ def holders(pages: PageTable) -> dict[int, list[int]]:
 
 
 def test_rows_get_pages_as_they_need_them_and_give_them_back():
-    pages = PageTable(4, 3)
+    pages = PageTable(4, 3, LONG)
     pages.give({0: 1, 2: PAGE + 1})
     assert {row: len(held) for row, held in holders(pages).items()} == {0: 1, 2: 2}
     before = holders(pages)
@@ -36,7 +38,7 @@ def test_rows_get_pages_as_they_need_them_and_give_them_back():
 
 
 def test_the_pool_grows_by_quarters_and_keeps_what_is_in_it():
-    pages = PageTable(64, 4)
+    pages = PageTable(64, 4, LONG)
     assert pages.size == 1 + 128
     pages.give({row: 2 * PAGE for row in range(64)})
     before = holders(pages)
@@ -50,8 +52,14 @@ def test_the_pool_grows_by_quarters_and_keeps_what_is_in_it():
     assert pages.size == 1 + 256 and pages.lacking(everything) == 0
 
 
+def test_a_short_call_begins_with_the_size_that_a_longer_one_grows_to():
+    long, short = PageTable(64, 4, LONG), PageTable(64, 4, 1000)
+    long.grow(1)
+    assert short.size == long.size == 1 + 192
+
+
 def test_fewer_rows_go_on_with_their_pages_and_room_for_all():
-    pages = PageTable(64, 4)
+    pages = PageTable(64, 4, LONG)
     pages.give({row: (1 + row % 2) * PAGE for row in range(64)})
     before, keep = holders(pages), [63, 0, 7, 8]
     was = pages.shrink(keep)

@@ -34,6 +34,29 @@ def test_on_a_cpu_batches_are_small(meshes):
     assert one.prefill_shape(PROMPTS) == (112, 4)
 
 
+def test_a_shorter_length_is_one_that_saves_more_than_its_program_costs(meshes):
+    """Beside a prompt of 117 tokens, those of 101 are padded to 112 or to 128."""
+    enough = plan.PROGRAM_TOKENS // 16
+    for short, lengths in ((enough, (112, 128)), (enough - 1, (128,))):
+        prompts = [*PROMPTS[:short], Request("long", (7,) * 117)]
+        planned = make_plan(prompts, DecodeConfig(), meshes[0])
+        assert planned.prompt_lengths == lengths
+        assert planned.prefill_shape(prompts[:8])[0] == lengths[0]
+        assert planned.prefill_shape(prompts[-8:])[0] == 128
+    # Calls in a row share the powers of two, whatever each of them would save.
+    two = [PROMPTS[0], Request("long", (7,) * 200)]
+    shared = make_plan(two, DecodeConfig(), meshes[0], few_shapes=True)
+    assert shared.prompt_lengths == (128, 256)
+
+
+def test_a_batch_shrinks_where_that_saves_more_than_its_program_costs(meshes):
+    planned = make_plan(PROMPTS, DecodeConfig(), meshes[0])
+    steps = plan.PROGRAM_TOKENS // 24
+    assert planned.smaller(32, 8, steps) == 8
+    assert planned.smaller(32, 8, steps - 1) == 32
+    assert planned.smaller(8, 8, steps) == 8
+
+
 def test_on_gpus_batches_are_large(meshes, on_gpus):
     one, eight = (make_plan(PROMPTS, DecodeConfig(), mesh) for mesh in meshes)
     assert (one.slots, eight.slots) == (128, 1024)

@@ -13,6 +13,7 @@ from dart_jax.generate.divergence import Divergence
 from dart_jax.records import DriftCase, Generation, Score, read_jsonl
 from dart_jax.run_dir import RunDir, as_recorded
 from dart_jax.stages import evaluate
+from dart_jax.stages import noise as stages_noise
 from dart_jax.stages.context import Run
 from dart_jax.summaries import read_json
 from dart_jax.train import main
@@ -74,6 +75,26 @@ def test_tau_is_the_least_that_one_in_twenty_pairs_of_m0_exceed(automatic, noise
     )
     assert [a.question_id for a in first] == [a.question_id for a in second]
     assert [a.text for a in first] != [a.text for a in second]
+
+
+@pytest.mark.parametrize("candidate", [False, True])
+def test_m0_is_asked_again_as_it_was_in_the_audit(
+    candidate, settings, tiny_model, tmp_path, monkeypatch
+):
+    """Beside M_int, so that the same programs serve; a candidate's adapter is of another base."""
+    further = {"model__candidate": tiny_model} if candidate else {}
+    config, _, _ = parse(settings(tmp_path, **AUTO | further))
+    beside = []
+
+    def answer(model, adapters, *rest):
+        beside.append(list(adapters))
+        raise LookupError
+
+    monkeypatch.setattr(Run, "adapters", lambda run, names: dict.fromkeys(names))
+    monkeypatch.setattr(stages_noise, "answer_questions", answer)
+    with pytest.raises(LookupError):
+        stages_noise.set_tau(Run(config, RunDir(config.run)), [], [])
+    assert beside == [[] if candidate else ["M_int"]]
 
 
 def test_every_audit_of_the_run_screens_by_it(automatic, noise, summary_of):
