@@ -46,6 +46,7 @@ PATHS = {
     "planted drift": "drifted",
     "slice": "topology",
     "micro-batches": "micro_batches",
+    "products, %": "products",
     "compiled in s": "seconds",
     **{name: f"by_benchmark.{name}.accuracy" for name in BENCHMARKS},
     **{name: f"by_severity.{name}" for name in SEVERITIES},

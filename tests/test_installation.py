@@ -1,5 +1,6 @@
 """What is installed: pyproject.toml and requirements.txt agree, and what is absent is named."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -48,9 +49,23 @@ def test_the_core_brings_nothing_that_an_extra_is_for():
 
 
 def test_the_extras_for_devices_leave_the_version_to_the_core():
-    assert {extra: EXTRAS[extra] for extra in DEVICES} == {
-        extra: [f"jax[{extra}]"] for extra in DEVICES
-    }
+    of_jax = {extra: EXTRAS[extra][:1] for extra in DEVICES}
+    assert of_jax == {extra: [f"jax[{extra}]"] for extra in DEVICES}
+    assert sum(len(EXTRAS[extra]) for extra in DEVICES - {"tpu"}) == 2
+
+
+@pytest.mark.parametrize(("python", "table"), [("3.11", "jax_0_10"), ("3.12", "jax_0_12")])
+def test_a_tpu_gets_the_compiler_that_was_measured(python, table):
+    """The slice of launch/tpu.md, for which each Python's jax and libtpu have compiled the step."""
+    _, *compilers = map(Requirement, EXTRAS["tpu"])
+    environment = {"python_version": python}
+    [compiler] = [line for line in compilers if line.marker.evaluate(environment)]
+    document = json.loads((ROOT / "configs/results/compiled.json").read_text("utf-8"))
+    measured = document[f"programs_{table}"]["llama3_8b_v5e_2x4"]
+    assert compiler.specifier.contains(measured["libtpu"])
+    core = map(Requirement, PROJECT["dependencies"])
+    [jax] = [line for line in core if line.name == "jax" and line.marker.evaluate(environment)]
+    assert jax.specifier.contains(measured["jax"])
 
 
 def test_the_tests_have_every_extra():

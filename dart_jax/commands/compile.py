@@ -14,9 +14,13 @@ With --program decode it is a block of decode steps instead, for M0 and one adap
 over N slots (decode.slots) of T tokens each (1,024): the program that is held longest, with the
 whole cache among its arguments.
 
-Said are the bytes of a device, and of each loop what one iteration (a layer, a new token) moves,
-copies, exchanges between devices, and calls of libraries. Kernels are chosen as XLA does without a
-card to try them on.
+Said are the bytes of a device; how many times the products of matrices are done that a training
+step needs (1.5 if all of the forward pass is computed again); and of each loop what one iteration
+(a layer, a new token) moves, copies, exchanges between devices, and calls of libraries. Kernels
+are chosen as XLA does without a card to try them on.
+
+With --largest-batch the micro-batch has the most rows that fit by formula, or as many fewer as the
+compiler asks for.
 
 The exit status is 0 if the step fits the devices' memory, 1 if it does not.
 """
@@ -26,15 +30,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dart_jax.command_line import call
 from dart_jax.config import SETTINGS, DartConfig, read_config
-from dart_jax.pipeline.footprint import GIB, batch_shape
-from dart_jax.pipeline.hlo_traffic import Traffic, count_traffic
+from dart_jax.pipeline.footprint import GIB, Devices, batch_shape
+from dart_jax.pipeline.hlo_products import recompute_factor
+from dart_jax.pipeline.hlo_traffic import count_traffic
+from dart_jax.pipeline.largest_batch import rows_to_try
 from dart_jax.pipeline.topologies import (
     Topology,
     absent_devices,
@@ -76,6 +82,7 @@ class Job:
         layers: Layers to compile, for the model's own; two show what each does.
         rows: Rows of a micro-batch, or slots, over all chips.
         length: Tokens of a row, or a slot.
+        largest_batch: Compile as many rows of a micro-batch as fit, instead of `rows`.
         out: JSON file for the result.
         settings: The texts of `--section.field value`, by name.
     """
@@ -87,13 +94,20 @@ class Job:
     layers: Count | None = None
     rows: Count | None = None
     length: Count | None = None
+    largest_batch: bool = False
     out: Path | None = None
     settings: Mapping[str, str]
 
 
 def read_job(arguments: Sequence[str]) -> tuple[Job, DartConfig]:
-    """Read the command line; what is no option of this command is a setting of dart_jax.train."""
+    """Read the command line; what is no option of this command is a setting of dart_jax.train.
+
+    Raises:
+        ValueError: The largest batch is asked for with a number of rows, or in decoding.
+    """
     job = call("python -m dart_jax compile", Job, arguments, SETTINGS)
+    if job.largest_batch and (job.rows is not None or job.program != "train"):
+        raise ValueError("--largest-batch finds --rows of --program train: leave out both")
     return job, read_config(job.config, job.settings)
 
 
@@ -109,16 +123,24 @@ def main(arguments: Sequence[str]) -> int:
         architecture = dataclasses.replace(architecture, num_layers=job.layers)
 
     lower = _lower_train if job.program == "train" else _lower_decode
-    lowered, shape = lower(job, config, architecture, mesh)
+    for rows in _rows_to_try(job, config, architecture, mesh):
+        lowered, shape = lower(dataclasses.replace(job, rows=rows), config, architecture, mesh)
+        compiled, text = _compile(lowered, topology.memory_bytes)
+        if compiled["fits"]:
+            break
 
     devices = mesh.size
-    memory_bytes = topology.memory_bytes
     result = {"program": job.program, "topology": job.topology, "devices": devices}
-    compiled, traffic = _compile(lowered, memory_bytes)
-    result |= {"hbm_bytes": memory_bytes} | compiled
+    result |= {"hbm_bytes": topology.memory_bytes} | compiled
+    traffic = count_traffic(text) if text else []
+    factor, flops = None, None
+    if text and job.program == "train":
+        factor = _recompute_factor(text, config, architecture, shape, mesh)
+    if job.program == "train":
+        flops = _flops(config, architecture, shape)
 
-    flops = _flops(config, architecture, shape) if job.program == "train" else None
     result |= {
+        "recompute_factor": factor,
         "traffic": [dataclasses.asdict(part) for part in traffic],
         "flops_per_device": flops and flops // devices,
         "micro_batches": shape[0],
@@ -181,6 +203,16 @@ def _read_architecture(path: Path) -> LlamaConfig:
     return from_hf_config(read_json(file), str(file))
 
 
+def _rows_to_try(
+    job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
+) -> Iterable[int | None]:
+    """Those asked for; for the largest batch as many as fit by formula, then fewer."""
+    if not job.largest_batch:
+        return (job.rows,)
+    memory_bytes = parse_topology(job.topology).memory_bytes
+    return rows_to_try(config, architecture, Devices(**mesh.shape), memory_bytes, job.length)
+
+
 def _lower_train(
     job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
 ) -> tuple[Any, tuple[int, int, int]]:
@@ -215,8 +247,8 @@ def _lower_decode(
     return lowered, (1, rows, length)
 
 
-def _compile(lowered: Any, memory_bytes: int) -> tuple[dict[str, Any], list[Traffic]]:
-    """Compile; returns the bytes of one device's share, the compiler's seconds, and the traffic.
+def _compile(lowered: Any, memory_bytes: int) -> tuple[dict[str, Any], str]:
+    """Compile; returns the bytes of one device's share, the compiler's seconds, and the text.
 
     The compiler refuses what exceeds the memory, and then has no sizes to give.
     """
@@ -231,13 +263,28 @@ def _compile(lowered: Any, memory_bytes: int) -> tuple[dict[str, Any], list[Traf
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         problem = str(error).splitlines()[0]
-        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": problem}, []
+        return {**dict.fromkeys(_MEASURED), "fits": False, "problem": problem}, ""
     seconds = time.perf_counter() - started
     memory = memory_of(compiled)
     values = (*memory, memory.total, round(seconds, 1))
     measured = dict(zip(_MEASURED, values, strict=True))
     fits = memory.total <= memory_bytes
-    return {**measured, "fits": fits}, count_traffic(compiled.as_text())
+    return {**measured, "fits": fits}, compiled.as_text()
+
+
+def _recompute_factor(
+    text: str,
+    config: DartConfig,
+    architecture: LlamaConfig,
+    shape: tuple[int, int, int],
+    mesh: Mesh,
+) -> float | None:
+    from dart_jax.model.kernel_attention import choose_attention
+    from dart_jax.model.sharding import platform_of
+
+    dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
+    has_scores = choose_attention(config.sft.attention, platform_of(mesh), dtype) == "xla"
+    return recompute_factor(text, architecture, config.lora, shape, mesh.size, has_scores)
 
 
 def _flops(config: DartConfig, architecture: LlamaConfig, shape: tuple[int, int, int]) -> int:
@@ -266,9 +313,12 @@ def _line(result: dict[str, Any]) -> str:
     )
     flops = result["flops_per_device"]
     flops = f"{flops / 1e12:.1f} TFLOP a step and device, " if flops else ""
+    factor = result["recompute_factor"]
+    done = f"{factor:.2f} times the products needed, " if factor else ""
+    rows = f"{result['micro_batches']} x {result['rows']} rows x {result['length']} tokens"
     return (
         f"{where}: {total:.3f} GiB a device of {limit} ({arguments:.3f} arguments + "
-        f"{temporaries:.3f} temporaries + {outputs:.3f} outputs - {aliased:.3f} aliased), "
-        f"{flops}compiled in {result['compile_seconds']:.0f} s: "
+        f"{temporaries:.3f} temporaries + {outputs:.3f} outputs - {aliased:.3f} aliased) "
+        f"for {rows}, {flops}{done}compiled in {result['compile_seconds']:.0f} s: "
         f"{'fits' if result['fits'] else 'does not fit'}"
     )

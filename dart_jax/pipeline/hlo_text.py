@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Instruction:
 
     Attributes:
         type: Of its result, such as `bf16[32,4096]{1,0}`, or of several in parentheses.
-        operands: Names of instructions of the same computation; of a parameter, its number.
+        operands: Names of instructions of the same computation; of a parameter, its number, and of
+            a constant, its value.
         attributes: The rest of the line.
     """
 
@@ -68,14 +70,27 @@ def type_bytes(text: str) -> int:
     25
     """
     bits = 0
-    for kind, dimensions in _ARRAY.findall(text):
-        size = 1
-        for dimension in filter(None, dimensions.split(",")):
-            size *= int(dimension.lstrip("<="))
+    for kind, sizes in _ARRAY.findall(text):
+        elements = math.prod(_read_sizes(sizes))
         stated = _BITS.match(kind)
         width = _BITS_OF[kind] if kind in _BITS_OF else int(stated[1]) if stated else 0
-        bits += size * width
+        bits += elements * width
     return -(-bits // 8)
+
+
+def dimensions(text: str) -> tuple[int, ...]:
+    """Read the sizes of the axes of a type's first array.
+
+    >>> dimensions("bf16[32,4096]{1,0:T(8,128)(2,1)}")
+    (32, 4096)
+    """
+    found = _ARRAY.search(text)
+    assert found is not None, text
+    return _read_sizes(found[2])
+
+
+def _read_sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(size.lstrip("<=")) for size in text.split(",") if size)
 
 
 def read_program(text: str) -> Program:
@@ -100,7 +115,8 @@ def _computations(text: str) -> Iterator[tuple[bool, str, list[re.Match[str]]]]:
     for line in text.splitlines():
         if header is None:
             header, lines = _HEADER.match(line), []
-        elif line.startswith("}"):
+        # A kernel's description may take several lines, of which one begins with other braces.
+        elif line == "}" or line.startswith("}, execution_thread="):
             yield header[1] is not None, header[2], lines
             header = None
         elif (match := _INSTRUCTION.match(line)) is not None:
@@ -114,7 +130,8 @@ def _read_instruction(line: re.Match[str]) -> Instruction:
     opcode, _, rest = rest.partition("(")
     end = _closing("(" + rest) - 2
     inside, attributes = rest[:end], rest[end + 1 :]
-    operands = (inside,) if opcode == "parameter" else tuple(re.findall(r"%([\w.\-]+)", inside))
+    is_literal = opcode in ("parameter", "constant")
+    operands = (inside,) if is_literal else tuple(re.findall(r"%([\w.\-]+)", inside))
     return Instruction(line[2], kind, opcode, operands, attributes, line[1] is not None)
 
 
@@ -126,3 +143,54 @@ def _closing(text: str) -> int:
         if depth == 0:
             return index + 1
     raise ValueError(f"the compiled program's text has an unclosed parenthesis: {text[:80]}")
+
+
+def trip_count(program: Program, computation: Computation, loop: Instruction) -> int | None:
+    """Return how often a `while` runs: as the compiler says, or as its counter is compared.
+
+    Args:
+        computation: The one that the loop stands in.
+
+    Returns:
+        None if neither says it.
+    """
+    known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    if known:
+        return int(known[1])
+    named = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
+    if named is None:
+        return None
+
+    condition, body = program.computations[named[1]], program.computations[loop.called[0]]
+    compared, carried, start = _root(condition), _root(body), computation[loop.operands[0]]
+    is_count = compared.opcode == "compare" and "direction=LT" in compared.attributes
+    counter = condition[compared.operands[0]] if is_count else compared
+    place = re.search(r"index=(\d+)", counter.attributes)
+    if counter.opcode != "get-tuple-element" or place is None:
+        return None
+    if start.opcode != "tuple" or carried.opcode != "tuple":
+        return None
+
+    index = int(place[1])
+    increased = body[carried.operands[index]]
+    if increased.opcode != "add":
+        return None
+    first = _integer(computation, start.operands[index])
+    limit = _integer(condition, compared.operands[1])
+    step = _integer(body, increased.operands[1])
+    if first is None or limit is None or not step:
+        return None
+    return max(0, -(-(limit - first) // step))
+
+
+def _root(computation: Computation) -> Instruction:
+    return next(one for one in computation.values() if one.is_root)
+
+
+def _integer(computation: Computation, name: str) -> int | None:
+    """Read a constant, or the copy of one."""
+    while computation[name].opcode == "copy":
+        name = computation[name].operands[0]
+    found = computation[name]
+    is_number = found.opcode == "constant" and re.fullmatch(r"-?\d+", found.operands[0])
+    return int(found.operands[0]) if is_number else None

@@ -13,7 +13,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dart_jax.pipeline.hlo_text import Computation, Instruction, Program, read_program
+from dart_jax.pipeline.hlo_text import (
+    Computation,
+    Instruction,
+    Program,
+    read_program,
+    trip_count,
+)
 
 # Copies of less than this are not listed: splitting a small result is one, too.
 LISTED_BYTES = 2**20
@@ -115,11 +121,10 @@ def count_traffic(text: str) -> list[Traffic]:
     """
     program = read_program(text)
     found = []
-    for _, loop in _run_by(program, program.entry, enter_loops=True):
+    for computation, loop in _run_by(program, program.entry, enter_loops=True):
         if loop.opcode == "while":
-            known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
-            iterations = int(known[1]) if known else None
-            found.append(_traffic(program, loop.called[0], f"loop {loop.called[0]}", iterations))
+            body, iterations = loop.called[0], trip_count(program, computation, loop)
+            found.append(_traffic(program, body, f"loop {body}", iterations))
     found.append(_traffic(program, program.entry, "outside of loops", 1))
     return found
 

@@ -95,6 +95,13 @@ def test_settings_of_training_may_follow(config_file):
     assert (config.mesh.tensor, config.sft.batch_size, job.rows) == (2, 16, 4)
 
 
+@pytest.mark.parametrize("other", [("--rows", "4"), ("--program", "decode")])
+def test_the_largest_batch_has_no_other_rows(config_file, other):
+    args = ["--config", str(config_file), "--topology", "v5e:2x2", "--largest-batch", *other]
+    with pytest.raises(ValueError, match=r"--largest-batch .* leave out both"):
+        read_job(args)
+
+
 def test_an_unknown_setting_is_refused(config_file):
     with pytest.raises(BadSetting, match=r"there is no setting --mesh\.rows"):
         read_job(["--config", str(config_file), "--topology", "v5e:2x2", "--mesh.rows", "2"])
@@ -185,6 +192,8 @@ def test_step_compiles_for_a_slice_that_is_not_there(config_file, run, libtpu_fo
     # Nothing frozen is returned, and nothing donated is kept beside its successor.
     assert result["output_bytes"] - result["alias_bytes"] < 100_000
     assert result["flops_per_device"] > 0 and result["compile_seconds"] > 0
+    # remat layer: of the forward pass all is computed again but the last product and the head.
+    assert 1.1 < result["recompute_factor"] < 1.5
 
 
 def _adapter_size():

@@ -30,6 +30,8 @@ venv*) "${@: -2:1}" -m venv "${@: -1}" ;;
 esac
 """
 SERVICES = ["aiolimiter", "openai"]
+# Of libtpu a line for each jax.
+TPU = ["jax[tpu]", "libtpu", "libtpu"]
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def core() -> list[str]:
     ("variables", "jax"),
     [
         ({}, []),
-        ({"ACCELERATOR": "tpu"}, ["jax[tpu]"]),
+        ({"ACCELERATOR": "tpu"}, TPU),
         ({"ACCELERATOR": "cuda"}, ["jax[cuda13]"]),
         ({"ACCELERATOR": "cuda12"}, ["jax[cuda12]"]),
     ],
@@ -100,7 +102,7 @@ def test_jax_for_the_accelerator_and_a_second_run_installs_nothing(tree, variabl
 def test_an_accelerator_is_added_and_kept(tree):
     setup(tree)
     assert setup(tree, ACCELERATOR="tpu").returncode == 0
-    assert names_of_extras(tree) == ["jax[tpu]"]
+    assert names_of_extras(tree) == TPU
     project = tree / "pyproject.toml"
     project.write_text(project.read_text().replace("tqdm>=4.70", "tqdm>=4.71"))
     assert setup(tree).returncode == 0
@@ -136,7 +138,7 @@ def test_an_interrupted_setup_is_made_good_with_what_was_there(tree):
 def test_a_failure_of_pip_is_made_good_for_the_same_accelerator(tree):
     assert setup(tree, ACCELERATOR="tpu", PIP_STATUS="1").returncode == 1
     assert setup(tree).returncode == 0
-    assert names_of_extras(tree) == ["jax[tpu]"]
+    assert names_of_extras(tree) == TPU
 
 
 def test_an_extra_that_failed_is_not_asked_for_again(tree):

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from dart_jax.config import read_config
+from dart_jax.config import DartConfig, read_config
 from dart_jax.model.config import LoraConfig, MeshConfig, ModelConfig
 from dart_jax.model.lora import init_lora
 from dart_jax.model.presets import PRESETS
@@ -23,6 +23,7 @@ from dart_jax.pipeline.footprint import (
     decode_footprint,
     train_footprint,
 )
+from dart_jax.pipeline.largest_batch import largest_rows, rows_to_try
 from dart_jax.pipeline.lowered_step import base_shapes, lower_step, memory_of
 from dart_jax.sft.config import SftConfig
 from tests import record_memory
@@ -30,6 +31,12 @@ from tests.tiny_model import CONFIG
 
 ROOT = Path(__file__).parents[2]
 COMPILED = json.loads((ROOT / "configs/results/compiled.json").read_text("utf-8"))
+PROGRAMS = [
+    (table, name)
+    for table, programs in COMPILED.items()
+    if table.startswith(("programs", "largest"))
+    for name in programs
+]
 MODELS = {"Llama-3-8B": "llama-3-8b", "Llama-3.2-3B": "llama-3.2-3b", "Llama-3-70B": "llama-3-70b"}
 EVERY = replace(CONFIG, qkv_bias=True, qk_norm=True)
 SHAPE = replace(CONFIG, embed_dim=128, num_heads=4, head_dim=32, ffn_dim=384, vocab_size=512)
@@ -45,10 +52,10 @@ def test_weights_and_adapters_are_counted_exactly(config, quantize):
     assert 4 * adapter_size(config, lora) == stored_bytes(adapter)
 
 
-@pytest.mark.parametrize("name", COMPILED["programs"])
-def test_the_formula_meets_programs_compiled_for_tpus(name):
-    """Within 6 %, for every shape that was compiled with libtpu."""
-    program = COMPILED["programs"][name]
+@pytest.mark.parametrize(("table", "name"), PROGRAMS)
+def test_the_formula_meets_programs_compiled_for_tpus(table, name):
+    """Within 4 % for the compilers that are installed; those before them took less."""
+    program = COMPILED[table][name]
     config = read_config(ROOT / f"configs/{name}.yaml")
     chips = program["topology"].partition(":")[2].split("x")
     devices = Devices(fsdp=math.prod(map(int, chips)))
@@ -58,8 +65,10 @@ def test_the_formula_meets_programs_compiled_for_tpus(name):
         config.lora,
         config.sft,
         devices,
+        tuple(map(int, program["micro_batches"].split(" x "))),
     )
-    assert found.total / GIB == pytest.approx(program["gib"], rel=0.06)
+    within = 0.17 if program["libtpu"] == "0.0.52" else 0.04
+    assert found.total / GIB == pytest.approx(program["gib"], rel=within)
     stored = (found.base + found.adapters * 3 / 5) / GIB
     assert stored == pytest.approx(program["gib_arguments"], abs=0.01)
 
@@ -105,6 +114,25 @@ def test_what_makes_a_step_smaller():
     assert total(micro_batch_size=4) < total(micro_batch_size=8) < total()
     assert total(loss_chunk=64) <= total(loss_chunk=4096)
     assert total(fsdp=8) < total(fsdp=2) < total()
+
+
+@pytest.mark.parametrize(("memory", "most"), [(0, 8), (240, 8), (799, 56), (800, 64)])
+def test_the_largest_batch_is_the_last_that_fits(memory, most):
+    assert largest_rows(lambda rows: 160 + 10 * rows, memory, step=8) == most
+
+
+def test_a_batch_is_made_smaller_until_the_compiler_agrees():
+    config = DartConfig(model=ModelConfig(dtype="bfloat16"), sft=SftConfig(remat="layer"))
+    model, devices, memory = PRESETS["llama-3-8b"], Devices(fsdp=8), int(15.75 * GIB)
+    tried = list(rows_to_try(config, model, devices, memory))
+    assert tried == sorted(set(tried), reverse=True) and tried[-1] == 8
+    assert all(rows % 8 == 0 for rows in tried)
+
+    def needed(rows):
+        shape = (1, rows, config.sft.row_length)
+        return train_footprint(model, config.model, config.lora, config.sft, devices, shape).total
+
+    assert needed(tried[0]) <= memory < needed(tried[0] + 8)
 
 
 def test_decoding_holds_the_cache_of_every_slot():
