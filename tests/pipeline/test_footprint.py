@@ -34,7 +34,7 @@ COMPILED = json.loads((ROOT / "configs/results/compiled.json").read_text("utf-8"
 PROGRAMS = [
     (table, name)
     for table, programs in COMPILED.items()
-    if table.startswith(("programs", "largest"))
+    if table.startswith(("programs", "largest", "beyond"))
     for name in programs
 ]
 MODELS = {"Llama-3-8B": "llama-3-8b", "Llama-3.2-3B": "llama-3.2-3b", "Llama-3-70B": "llama-3-70b"}
@@ -54,7 +54,7 @@ def test_weights_and_adapters_are_counted_exactly(config, quantize):
 
 @pytest.mark.parametrize(("table", "name"), PROGRAMS)
 def test_the_formula_meets_programs_compiled_for_tpus(table, name):
-    """Within 4 % for the compilers that are installed; those before them took less."""
+    """Within 3 % for the compilers that are installed, one row a chip or eleven; 0.0.52 took less."""
     program = COMPILED[table][name]
     config = read_config(ROOT / f"configs/{name}.yaml")
     chips = program["topology"].partition(":")[2].split("x")
@@ -67,7 +67,7 @@ def test_the_formula_meets_programs_compiled_for_tpus(table, name):
         devices,
         tuple(map(int, program["micro_batches"].split(" x "))),
     )
-    within = 0.17 if program["libtpu"] == "0.0.52" else 0.04
+    within = 0.19 if program["libtpu"] == "0.0.52" else 0.03
     assert found.total / GIB == pytest.approx(program["gib"], rel=within)
     stored = (found.base + found.adapters * 3 / 5) / GIB
     assert stored == pytest.approx(program["gib_arguments"], abs=0.01)
