@@ -54,7 +54,7 @@ def test_weights_and_adapters_are_counted_exactly(config, quantize):
 
 @pytest.mark.parametrize(("table", "name"), PROGRAMS)
 def test_the_formula_meets_programs_compiled_for_tpus(table, name):
-    """Within 3 % for the compilers that are installed, one row a chip or eleven; 0.0.52 took less."""
+    """Within 3 % for the compilers that are installed, at one row a chip and at eleven."""
     program = COMPILED[table][name]
     config = read_config(ROOT / f"configs/{name}.yaml")
     chips = program["topology"].partition(":")[2].split("x")
