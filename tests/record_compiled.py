@@ -46,7 +46,7 @@ def command(name: str, out: Path, largest: bool) -> list[str]:
 
 
 def figures(result: Mapping[str, Any], commit: str) -> dict[str, Any]:
-    """What the tables show of a result of `compile --out`, and with what it was found."""
+    """Pick the figures of a result of `compile --out` that the tables show, and its versions."""
     sizes = {
         "gib": result["bytes_per_device"],
         "gib_of_chip": result["hbm_bytes"],

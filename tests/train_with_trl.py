@@ -15,18 +15,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from dart_jax.bench.prepare import hf_folder, run_config
+from dart_jax.bench.prepare import hf_folder, run_config, run_targets
 from dart_jax.config import DartConfig
 from dart_jax.prompts.templates import answer_messages
-from dart_jax.records import Target, read_jsonl, write_text
-from dart_jax.stages.context import asked_splits
+from dart_jax.records import write_text
 
 
 def rows(run: Path) -> Iterator[dict[str, list[dict[str, str]]]]:
     """Yield each target as a prompt and a completion."""
-    splits, _ = asked_splits(run_config(run))
-    by_id = {question.id: question for split in splits.values() for question in split}
-    for target in read_jsonl(run / "teach/targets.jsonl", Target):
+    targets, questions = run_targets(run)
+    by_id = {question.id: question for question in questions}
+    for target in targets:
         answer = {"role": "assistant", "content": target.completion}
         question = by_id[target.question_id]
         yield {"prompt": list(answer_messages(question)), "completion": [answer]}

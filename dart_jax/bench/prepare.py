@@ -56,8 +56,8 @@ def run_config(run: Path) -> DartConfig:
     return read_config(run / "config.yaml")
 
 
-def run_targets(run: Path, limit: int) -> Targets:
-    """The first distill targets of a finished run, and its questions, as they are asked."""
+def run_targets(run: Path, limit: int | None = None) -> Targets:
+    """The first distill targets of a run, or all, and its questions, as they are asked."""
     targets = read_jsonl(run / "teach/targets.jsonl", Target)
     splits, _ = asked_splits(run_config(run))
     return targets[:limit], [question for split in splits.values() for question in split]

@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         architecture = dataclasses.replace(architecture, num_layers=job.layers)
 
     lower = _lower_train if job.program == "train" else _lower_decode
-    for rows in _rows_to_try(job, config, architecture, mesh):
+    for rows in _rows_to_try(job, config, architecture, mesh, topology.memory_bytes):
         lowered, shape = lower(dataclasses.replace(job, rows=rows), config, architecture, mesh)
         compiled, text = _compile(lowered, topology.memory_bytes)
         if compiled["fits"]:
@@ -204,12 +204,11 @@ def _read_architecture(path: Path) -> LlamaConfig:
 
 
 def _rows_to_try(
-    job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh
+    job: Job, config: DartConfig, architecture: LlamaConfig, mesh: Mesh, memory_bytes: int
 ) -> Iterable[int | None]:
-    """Those asked for; for the largest batch as many as fit by formula, then fewer."""
+    """Yield the rows asked for; for the largest batch as many as fit by formula, then fewer."""
     if not job.largest_batch:
         return (job.rows,)
-    memory_bytes = parse_topology(job.topology).memory_bytes
     return rows_to_try(config, architecture, Devices(**mesh.shape), memory_bytes, job.length)
 
 

@@ -1,4 +1,4 @@
-"""Which programs a call of the decoder compiles, and that calls in a row share them."""
+"""A call of the decoder compiles few programs, and calls in a row share them."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ PROMPTS = [Request(f"q{n}", tuple(range(5 + n, 9 + 3 * n))) for n in range(8)]
 
 
 def test_m0_beside_an_adapter_that_nobody_asks_runs_the_programs_of_the_pair(model, lora_params):
-    """As the audit has it, which asks M0 once more under another seed."""
+    """The audit has such calls: it asks M0 once more under another seed."""
     run = programs(model.mesh)
 
     def compiled():

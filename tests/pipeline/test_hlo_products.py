@@ -92,7 +92,7 @@ def test_a_product_counts_as_often_as_its_loop_runs(line, operations):
 
 
 def test_a_loop_runs_as_its_counter_is_compared():
-    """As a TPU's compiler writes it, with a kernel's description that takes several lines."""
+    """A TPU's compiler writes it so, with a kernel's description of several lines."""
     text = PROGRAM.replace("LINE", "f32[8,64,16]{2,1,0} dot(%p.0, %p.1), lhs_contracting_dims={1}")
     for before, after in (
         ("  ROOT %go = pred[] constant(true)", CONDITION),

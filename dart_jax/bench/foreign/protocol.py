@@ -20,6 +20,9 @@ from typing import Any
 Answers = dict[str, list[list[int]]]
 """New tokens by model, in the order of the prompts; a stop token may be the last."""
 
+Loaded = tuple[dict[str, Any], Callable[[], Answers]]
+"""Facts of a loaded peer, and a function that does the job once."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -54,12 +57,27 @@ def encode(order: Order) -> str:
     return json.dumps(asdict(order)) + "\n"
 
 
-def serve(load: Callable[[Order], tuple[dict[str, Any], Callable[[], Answers]]]) -> None:
-    """Load what standard input orders, then answer every prompt each time a line comes.
+def warmed_up(
+    order: Order, version: str, run: Callable[[str, list[list[int]], int], list[list[int]]]
+) -> Loaded:
+    """Answer a few prompts with both models, which are in memory and merged.
 
     Args:
-        load: Returns facts of the loaded peer, and a function that does the job once.
+        run: Answers prompts with the model of that name, in so many new tokens.
     """
+    for name in order.models:
+        run(name, order.prompts[: order.rows], 4)
+    facts = {
+        "version": version,
+        "adapter": "merged",
+        "models_in_memory": "both",
+        "threads": order.threads,
+    }
+    return facts, lambda: {n: run(n, order.prompts, order.new_tokens) for n in order.models}
+
+
+def serve(load: Callable[[Order], Loaded]) -> None:
+    """Load what standard input orders, then answer every prompt each time a line comes."""
     # Libraries print to standard output as they like: that goes to the log, with the errors.
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -6,14 +6,13 @@ Run as a module by the Python of its environment; see `protocol`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dart_jax.bench.foreign.protocol import Answers, Order, serve
+from dart_jax.bench.foreign.protocol import Loaded, Order, serve, warmed_up
 
 
-def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
+def load(order: Order) -> Loaded:
     """Convert and load both models, and answer a few prompts to warm up."""
     import ctranslate2
 
@@ -37,15 +36,7 @@ def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
         )
         return [list(one.sequences_ids[0]) for one in found]
 
-    for name in order.models:
-        run(name, order.prompts[: order.rows], 4)
-    facts = {
-        "version": ctranslate2.__version__,
-        "adapter": "merged",
-        "models_in_memory": "both",
-        "threads": order.threads,
-    }
-    return facts, lambda: {n: run(n, order.prompts, order.new_tokens) for n in order.models}
+    return warmed_up(order, ctranslate2.__version__, run)
 
 
 def convert(folder: Path, shape: dict[str, Any], out: str) -> None:

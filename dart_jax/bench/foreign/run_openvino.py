@@ -9,16 +9,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from dart_jax.bench.foreign.protocol import Answers, Order, serve
+from dart_jax.bench.foreign.protocol import Loaded, Order, serve, warmed_up
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
+def load(order: Order) -> Loaded:
     """Convert and load both models, and answer a few prompts to warm up."""
     import numpy as np
     import openvino
@@ -57,15 +55,7 @@ def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
         found = pipelines[name].generate(inputs, [config] * len(prompts))
         return [list(one.m_generation_ids[0]) for one in found]
 
-    for name in order.models:
-        run(name, order.prompts[: order.rows], 4)
-    facts = {
-        "version": openvino_genai.__version__,
-        "adapter": "merged",
-        "models_in_memory": "both",
-        "threads": order.threads,
-    }
-    return facts, lambda: {n: run(n, order.prompts, order.new_tokens) for n in order.models}
+    return warmed_up(order, openvino_genai.__version__, run)
 
 
 def convert(folder: str, out: str) -> None:

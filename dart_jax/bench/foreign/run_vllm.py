@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from dart_jax.bench.foreign.protocol import Answers, Order, serve
+from dart_jax.bench.foreign.protocol import Loaded, Order, serve, warmed_up
 
 
-def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
+def load(order: Order) -> Loaded:
     """Load both models into engines of their own, and answer a few prompts to warm up."""
     from vllm import LLM, SamplingParams, __version__
 
@@ -45,15 +43,7 @@ def load(order: Order) -> tuple[dict[str, Any], Callable[[], Answers]]:
         found = engines[name].generate(requests, sampling, use_tqdm=False)
         return [list(request.outputs[0].token_ids) for request in found]
 
-    for name in order.models:
-        run(name, order.prompts[: order.rows], 4)
-    facts = {
-        "version": __version__,
-        "adapter": "merged",
-        "models_in_memory": "both",
-        "threads": order.threads,
-    }
-    return facts, lambda: {n: run(n, order.prompts, order.new_tokens) for n in order.models}
+    return warmed_up(order, __version__, run)
 
 
 def main() -> None:
