@@ -4,7 +4,8 @@
 
 writes configs/results/quickstart.json: the run's summary less what no table shows, or a sweep's
 table, with the command, the commit and the machine. tests/test_documents.py then names each cell of
-README.md and configs/README.md that says otherwise.
+README.md and configs/README.md that says otherwise. Of further prompts, which are measured beside a
+run, give their own folder and a name: `runs/x/external/xstest --name lab_xstest`.
 """
 
 import argparse
@@ -100,7 +101,8 @@ def head() -> str:
 def main() -> None:
     """Read the command line, write the file, say where it is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished run or sweep")
+    parser.add_argument("run", type=Path, help="folder of a finished run, sweep or suite")
+    parser.add_argument("--name", help="of the file (default: the folder's)")
     parser.add_argument("--command", required=True, help="the command that made the run")
     parser.add_argument("--commit", help="the commit that made it (default: this tree's)")
     options = parser.parse_args()
@@ -108,9 +110,12 @@ def main() -> None:
     commit = options.commit or head()
     if (options.run / "table.json").exists():
         content = recorded_sweep(options.run, options.command, commit)
+    elif (beside := options.run / "summary.json").exists():
+        figures = json.loads(beside.read_text("utf-8"))
+        content = {"command": options.command, "commit": commit, "machine": machine(), **figures}
     else:
         content = recorded(read_summary(options.run / SUMMARY), options.command, commit)
-    path = RESULTS / f"{options.run.resolve().name}.json"
+    path = RESULTS / f"{options.name or options.run.resolve().name}.json"
     write_text(path, to_json(content))
     print(path)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 from qwix import QArray
 
 from dart_jax.model.quantize import Weight, dequantize
@@ -31,6 +31,15 @@ def _flat(x: Array) -> Array:
 def _product(a: Array, b: Array, contract: tuple, dtype: Any) -> Array:
     a, b = a.astype(dtype), b.astype(dtype)
     return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
+
+
+def rows_in_type(x: Shaped[Array, "B S ..."], dtype: Any) -> Shaped[Array, "R ..."]:
+    """Cast, then take the first two axes together, R = B * S.
+
+    The reshape matters on a CPU: where XLA may lay out what is cast as it likes, it transposes it
+    behind the cast, and makes the product of float32 operands.
+    """
+    return x.astype(dtype).reshape(-1, *x.shape[2:])
 
 
 def columns_product(
@@ -53,15 +62,22 @@ def _columns_product(a: Array, b: Array) -> Array:
 def _columns_product_on_cpu(a: Array, b: Array) -> Array:
     sums = {"preferred_element_type": jnp.float32}
     if a.shape[-1] <= b.shape[-1]:
-        return jnp.matmul(_transposed(a), b, **sums)
-    return _transposed(jnp.matmul(_transposed(b), a, **sums))
+        return jnp.matmul(_turned_by_product(a), b, **sums)
+    return _turned_by_product(jnp.matmul(_turned_by_product(b), a, **sums))
 
 
-def _transposed(x: Float[Array, "*b n r"]) -> Float[Array, "*b r n"]:
-    """Transpose by a product with the identity, which is exact.
+def transposed(x: Float[Array, "*b n r"]) -> Float[Array, "*b r n"]:
+    """Transpose the last two axes, on a CPU by a product with the identity, which is exact.
 
-    XLA would take a plain transposition into the product that uses it, or that it is made by.
+    There, XLA would take a plain transposition into the product that uses it, or that it is made
+    by.
     """
+    return jax.lax.platform_dependent(
+        x, cpu=_turned_by_product, default=lambda x: x.swapaxes(-1, -2)
+    )
+
+
+def _turned_by_product(x: Array) -> Array:
     identity = jnp.eye(x.shape[-1], dtype=x.dtype)
     turned = jnp.einsum("rs,...ns->...rn", identity, x, preferred_element_type=jnp.float32)
     return turned.astype(x.dtype)

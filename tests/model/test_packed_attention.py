@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dart_jax.model import packed_attention as module
 from dart_jax.model.attention import dense_attention, segment_mask
 from dart_jax.model.packed_attention import Layout, packed_attention
 
@@ -21,9 +22,12 @@ def _rows(prefix, rows):
     return jnp.asarray(positions), jnp.asarray(segments)
 
 
+# Blocks of queries: one, four of slots of 12 tokens, three that do not come out even.
+@pytest.mark.parametrize("least", [64, 3, 4])
 @pytest.mark.parametrize("prefix", [0, 7])
-def test_slots_are_the_dense_mask(prefix):
+def test_slots_are_the_dense_mask(prefix, least, monkeypatch):
     """Rows full and not, segments of the full slot, of one token, and none at all."""
+    monkeypatch.setattr(module, "_LEAST_BLOCK", least)
     positions, segments = _rows(prefix, [[9, 1, 12, 5], [3, 12], [12, 12, 12], []])
     layout = Layout(prefix, slot=12, segments=4, supervised=T)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -42,10 +46,21 @@ def test_slots_are_the_dense_mask(prefix):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
-def test_dense_where_slots_would_be_more_work():
+def test_dense_where_slots_would_be_more_work(monkeypatch):
     """One long example beside many short ones: slots as long as the row, for each of them."""
-    positions, segments = _rows(0, [[40, 1, 1, 1, 1, 1]])
-    layout = Layout(0, slot=40, segments=6, supervised=T)
+    positions, segments = _rows(3, [[40, 1, 1, 1, 1, 1], [2, 30]])
+    layout = Layout(3, slot=40, segments=6, supervised=T)
     attention = packed_attention(positions, segments, layout)
-    q, k = jnp.ones((1, T, N, H)), jnp.ones((1, K, T, H))
-    assert f"{T},{T}]" in str(jax.make_jaxpr(attention)(q, k, k))
+    dense = dense_attention(segment_mask(positions, segments))
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (2, T, N, H))
+    k, v = (jax.random.normal(key, (2, K, T, H)) for key in keys[1:])
+    whole = f"f32[2,1,{K},{N // K * T},{T}]"
+    assert whole in str(jax.make_jaxpr(attention)(q, k, v))
+
+    # In blocks of queries, no scores of T x T; the 7 of the last block are fewer than the others.
+    monkeypatch.setattr(module, "_LEAST_BLOCK", 7)
+    monkeypatch.setattr(module, "_MOST_BLOCKS", 5)
+    assert whole not in str(jax.make_jaxpr(jax.grad(lambda q: attention(q, k, v).sum()))(q))
+    real = (segments != 0)[:, :, None, None]
+    np.testing.assert_allclose(real * attention(q, k, v), real * dense(q, k, v), atol=2e-5)
