@@ -62,7 +62,11 @@ def spread(entry: dict, rate: str) -> str:
     """The slowest and the fastest round, where there was more than a short one."""
     if entry["stage"] != "rounds":
         return "one tuning round"
-    return f"{entry[f'{rate}_min']:.2f} - {entry[f'{rate}_max']:.2f}"
+    return _between(entry[f"{rate}_min"], entry[f"{rate}_max"])
+
+
+def _between(low: float, high: float) -> str:
+    return "one round" if low == high else f"{low:.2f} - {high:.2f}"
 
 
 def ratio_cells(result: dict, suffix: str = "") -> dict[str, str]:
@@ -70,7 +74,7 @@ def ratio_cells(result: dict, suffix: str = "") -> dict[str, str]:
     low, high = result[f"ratio_min{suffix}"], result[f"ratio_max{suffix}"]
     return {
         "times as fast": f"{result[f'ratio_vs_best_peer{suffix}']:.2f}",
-        "by round": f"{low:.2f} - {high:.2f}",
+        "by round": _between(low, high),
         "times the memory": f"{result[f'memory_ratio{suffix}']:.2f}",
     }
 
@@ -105,7 +109,10 @@ if __name__ == "__main__":
     parser.add_argument("section", choices=TABLES)
     parser.add_argument("result", type=Path, help="what --out wrote")
     parser.add_argument("--command", required=True, help="the command that wrote it")
+    parser.add_argument("--commit", help="the commit that was measured (default: this tree's)")
     given = parser.parse_args()
     measured = json.loads(given.result.read_text("utf-8"))
-    for name, rows in record(given.section, measured, given.command, head()).items():
+    for name, rows in record(
+        given.section, measured, given.command, given.commit or head()
+    ).items():
         print(markdown(name, rows))

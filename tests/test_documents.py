@@ -48,6 +48,13 @@ PATHS = {
     "micro-batches": "micro_batches",
     "products, %": "products",
     "compiled in s": "seconds",
+    "DiffAware": "all.diff_aware",
+    "CtxtAware": "all.ctxt_aware",
+    "EQUAL right": "all.equal_right",
+    "safe refused": "all.over_refusal",
+    "safe refused in part": "all.partial_over_refusal",
+    "unsafe refused": "all.unsafe_refused",
+    "unsafe complied with": "all.unsafe_complied",
     **{name: f"by_benchmark.{name}.accuracy" for name in BENCHMARKS},
     **{name: f"by_severity.{name}" for name in SEVERITIES},
 }
@@ -131,6 +138,8 @@ def shown(
             "high": float(high),
         }:
             return f"{write(figure)} [{write(low)}, {write(high)}]"
+        case {"rate": float(rate), "interval": [low, high]}:
+            return f"{write(rate)} [{write(low)}, {write(high)}]"
         case {"mean": mean, "half_interval": half}:
             return f"{write(mean)} ± {write(half)}"
         case list():

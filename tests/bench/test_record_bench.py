@@ -32,8 +32,14 @@ TRAINING = {
     "peers": {"hf-a": training(1.5, "tuning")},
     "by_packing": {"segments": RATIOS},
 }
+ONCE = {"pairs_per_second_min": 1.5, "pairs_per_second_max": 1.5}
 DECODING = {
-    "ours": {"variants": {"ours-a": {"fixed": decoding(2.0), "natural": decoding(1.0)}}},
+    "ours": {
+        "variants": {
+            "ours-a": {"fixed": decoding(2.0), "natural": decoding(1.0)},
+            "ours-b": {"fixed": decoding(1.5) | ONCE},
+        }
+    },
     "peers": {
         "hf-a": {"natural": decoding(3.0, "tuning")},
         "release": {"sampled": decoding(9.0)},
@@ -48,6 +54,7 @@ DECODING = {
         ("training", TRAINING, "| hf-a | 1.50 | one tuning round | 3.00 |"),
         ("training", TRAINING, "| segments | 2.00 | 1.90 - 2.10 | 0.40 |"),
         ("decoding", DECODING, "| hf-a |  | 3.00 (one tuning round) |"),
+        ("decoding", DECODING, "| ours-b | 1.50 (one round) |  |"),
         ("decoding", DECODING, "| natural stops | 2.00 | 1.90 - 2.10 | 0.40 |"),
     ],
 )
