@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 from qwix import QArray
 
 from dart_jax.model.quantize import Weight, dequantize
@@ -31,15 +31,6 @@ def _flat(x: Array) -> Array:
 def _product(a: Array, b: Array, contract: tuple, dtype: Any) -> Array:
     a, b = a.astype(dtype), b.astype(dtype)
     return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
-
-
-def rows_in_type(x: Shaped[Array, "B S ..."], dtype: Any) -> Shaped[Array, "R ..."]:
-    """Cast, then take the first two axes together, R = B * S.
-
-    The reshape matters on a CPU: where XLA may lay out what is cast as it likes, it transposes it
-    behind the cast, and makes the product of float32 operands.
-    """
-    return x.astype(dtype).reshape(-1, *x.shape[2:])
 
 
 def columns_product(

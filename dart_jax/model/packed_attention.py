@@ -23,7 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from dart_jax.model.attention import MASKED, Attention, segment_mask
-from dart_jax.model.dense import columns_product, rows_in_type, transposed
+from dart_jax.model.dense import columns_product, transposed
 
 # Checkpoint name of the residuals from which attention's backward pass starts.
 ATTENDED = "attended"
@@ -242,13 +242,15 @@ def _blocks(queries: int, keys: int) -> list[tuple[slice, slice]]:
 def _product(equation: str, a: Array, b: Array, dtype: str) -> Array:
     """Contract operands of a type with float32 sums, which CPUs, too, have a fast product for.
 
+    The reshape matters there: where XLA may lay out what is cast as it likes, it transposes it
+    behind the cast, and makes the product of float32 operands.
+
     Args:
         equation: Of the axes behind B and S, which stand in it as r.
     """
     B, S = a.shape[:2]
-    product = jnp.einsum(
-        equation, rows_in_type(a, dtype), rows_in_type(b, dtype), preferred_element_type=jnp.float32
-    )
+    a, b = (x.astype(dtype).reshape(B * S, *x.shape[2:]) for x in (a, b))
+    product = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
     return product.reshape(B, S, *product.shape[1:])
 
 
