@@ -48,6 +48,8 @@ PATHS = {
     "micro-batches": "micro_batches",
     "products, %": "products",
     "compiled in s": "seconds",
+    "scan axis": "scan_axis",
+    "MiB on the host": "host_mib",
     "DiffAware": "all.diff_aware",
     "CtxtAware": "all.ctxt_aware",
     "EQUAL right": "all.equal_right",

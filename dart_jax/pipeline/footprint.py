@@ -25,7 +25,7 @@ _FLOAT32 = 4
 _NF4_TILE, _NF4_SCALE = 64, 2
 # Arrays of a layer that are alive at once while it runs backward: as wide as the feed-forward, as
 # the model, and as queries, keys and values together. So libtpu 0.0.42 has it, from one row a chip
-# to eleven; 0.0.52 took a fifth less in all at one row, and was not asked for more.
+# to eleven.
 _WIDE, _NARROW, _HEADS = 17, 8, 2
 # Arrays of float32 scores, or logits, that are alive at once: themselves, exponents, gradients.
 _SOFTMAX = 3
@@ -184,17 +184,20 @@ def train_footprint(
     tokens = rows * length / devices.data_parallel
 
     adapter = _FLOAT32 * adapter_size(config, lora) / devices.shards
-    backward = _layer_at_work(config, model, devices, weight, activation, tokens)
+    kept = tokens * _kept(config, lora, sft.remat, activation)
+    # What this layer kept is among its arrays.
+    backward = _layer_at_work(config, model, devices, weight, activation, tokens) - kept
     if devices.is_cpu:
         keys = min(length, sft.max_length)
         backward += _SOFTMAX * _FLOAT32 * tokens * keys * config.num_heads / devices.tensor
     head = _head_at_work(config, sft, devices, rows, activation, tokens)
+    head += _turned_embedding(config, devices, weight)
     return Footprint(
         base=base_bytes(config, model, weight) / devices.shards,
         # Themselves and two moments; the sum of their gradients, and those of a micro-batch.
         adapters=5 * adapter,
         cache=0,
-        activations=tokens * config.num_layers * _kept(config, lora, sft.remat, activation),
+        activations=config.num_layers * kept,
         working=max(backward, head),
     )
 
@@ -206,9 +209,8 @@ def _kept(config: LlamaConfig, lora: LoraConfig, remat: str, activation: int) ->
     if remat == "layer":
         return activation * D
 
-    # What dropout drops of the four inputs of projections: a byte each, as in the programs that the
-    # formula was compared with. It is a bit since (`lora.dropout`), so that this is too much.
-    noise = 2 * D + q_dim + F if lora.dropout > 0 else 0
+    # What dropout drops of the four inputs of projections: a bit each (`lora.dropout`).
+    noise = (2 * D + q_dim + F) / 8 if lora.dropout > 0 else 0
     log_total = _FLOAT32 * config.num_heads
     if remat == "projections":
         # The layer's input, the products but for down's, which nothing goes back to, and attention.
@@ -243,7 +245,7 @@ def _layer_at_work(
     dense = 0.0
     if model.quantize != "none":  # gate's matrix and up's
         dense = 2 * weight * config.embed_dim * config.ffn_dim / devices.tensor
-    return arrays + gathered + dense + _turned_embedding(config, devices, weight)
+    return arrays + gathered + dense
 
 
 def _head_at_work(
