@@ -4,7 +4,8 @@
     .venv/bin/python -m tests.record_bench decoding generate.json --command "bench generate ..."
 
 replaces these tables in configs/results/bench.json, with the command, the commit and the machine,
-and prints them as dart_jax/bench/README.md has them. tests/test_documents.py then names each cell
+and prints them as dart_jax/bench/README.md has them. `--beside NAME` adds to their names, so that
+another machine's stand beside them. tests/test_documents.py then names each cell
 there that says otherwise.
 """
 
@@ -92,14 +93,17 @@ def markdown(name: str, rows: Cells) -> str:
 TABLES = {"training": training_tables, "decoding": decoding_tables}
 
 
-def record(section: str, result: dict, command: str, commit: str) -> dict[str, Cells]:
+def record(
+    section: str, result: dict, command: str, commit: str, beside: str | None = None
+) -> dict[str, Cells]:
     """Replace the tables of a section in configs/results/bench.json; returns them."""
-    path = RESULTS / BENCH
-    document, tables = json.loads(path.read_text("utf-8")), TABLES[section](result)
+    path, end = RESULTS / BENCH, f"_{beside}" if beside else ""
+    document = json.loads(path.read_text("utf-8"))
+    tables = {f"{name}{end}": cells for name, cells in TABLES[section](result).items()}
     how = {"command": command, "commit": commit, "failed": result["failed"]}
     how |= {key: result[key] for key in ("machine", "versions")}
     document |= tables
-    document.setdefault("runs", {})[section] = how
+    document.setdefault("runs", {})[f"{section}{end}"] = how
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return tables
 
@@ -110,9 +114,10 @@ if __name__ == "__main__":
     parser.add_argument("result", type=Path, help="what --out wrote")
     parser.add_argument("--command", required=True, help="the command that wrote it")
     parser.add_argument("--commit", help="the commit that was measured (default: this tree's)")
+    parser.add_argument("--beside", help="another machine's tables, such as avx2")
     given = parser.parse_args()
     measured = json.loads(given.result.read_text("utf-8"))
     for name, rows in record(
-        given.section, measured, given.command, given.commit or head()
+        given.section, measured, given.command, given.commit or head(), given.beside
     ).items():
         print(markdown(name, rows))

@@ -29,12 +29,13 @@ LEFT_OUT = ("statistics", "cycles", "labels", "policy")
 
 
 def recorded(summary: RunSummary, command: str, commit: str) -> dict[str, object]:
-    """The content of a run's file in configs/results/."""
+    """The content of a run's file in configs/results/; drift by the name of who says so."""
     figures = {
         field.name: getattr(summary, field.name)
         for field in dataclasses.fields(summary)
         if field.name not in LEFT_OUT
     }
+    figures["drift_by"] = {found.by: found for found in summary.drift_by}
     return {"command": command, "commit": commit, "machine": machine(), **figures}
 
 

@@ -53,6 +53,11 @@ PATHS = {
     "DiffAware": "all.diff_aware",
     "CtxtAware": "all.ctxt_aware",
     "EQUAL right": "all.equal_right",
+    "drift of M_int": "change.rates.M_int",
+    "drift of M_DART": "change.rates.M_DART",
+    "less drift": "change.reduction",
+    "kappa, M_int": "agreement.M_int.kappa",
+    "kappa, M_DART": "agreement.M_DART.kappa",
     "safe refused": "all.over_refusal",
     "safe refused in part": "all.partial_over_refusal",
     "unsafe refused": "all.unsafe_refused",
@@ -81,7 +86,7 @@ IN_OWN_UNIT = {
     "undrifted": "{:.1f}".format,
     "undrifted_kl": "{:.3f}".format,
     "undrifted_longer": "{:.1f}".format,
-    "kappa": "{:.3f}".format,
+    **dict.fromkeys(("kappa", "agreement.M_int.kappa", "agreement.M_DART.kappa"), "{:.3f}".format),
 }
 
 
