@@ -34,8 +34,8 @@ SETTINGS = (
 LORA = "lora={enable_lora: true, lora_rank: 16, lora_alpha: 32.0}"
 
 
-def put_adapters_into_the_model(train_compile: Any, float32: bool) -> None:
-    """Have the model that `train_compile` makes go through MaxText's own LoRA.
+def put_adapters_into_the_model(float32: bool) -> None:
+    """Have the model that MaxText's `train_compile` makes go through MaxText's own LoRA.
 
     Three things keep that from working on shapes alone: its trial call has one token, which the
     attention kernel refuses; it places arrays on devices; and the trial leaves hidden states.
@@ -107,7 +107,7 @@ def main() -> None:
     import maxtext
     from maxtext.trainers.pre_train import train_compile
 
-    put_adapters_into_the_model(train_compile, float32=not options.stock_adapters)
+    put_adapters_into_the_model(float32=not options.stock_adapters)
     moments = []
     if not options.stock_adapters:
         multiply_adapters_in_the_activations_type()

@@ -5,8 +5,8 @@
 
 replaces these tables in configs/results/bench.json, with the command, the commit and the machine,
 and prints them as dart_jax/bench/README.md has them. `--beside NAME` adds to their names, so that
-another machine's stand beside them. tests/test_documents.py then names each cell
-there that says otherwise.
+another machine's stand beside them. tests/test_documents.py then names each cell there that says
+otherwise.
 """
 
 import argparse

@@ -38,6 +38,8 @@ PROGRAMS = [
     for name in programs
 ]
 MODELS = {"Llama-3-8B": "llama-3-8b", "Llama-3.2-3B": "llama-3.2-3b", "Llama-3-70B": "llama-3-70b"}
+# Programs of which the formula knows less: the two compilers are themselves up to 4 % apart.
+OTHERS = ("llama3_8b_v5e_2x2", "llama3_2_3b_v5e_2x2", "llama3_8b_nf4_v6e_1x1")
 EVERY = replace(CONFIG, qkv_bias=True, qk_norm=True)
 SHAPE = replace(CONFIG, embed_dim=128, num_heads=4, head_dim=32, ffn_dim=384, vocab_size=512)
 
@@ -54,7 +56,7 @@ def test_weights_and_adapters_are_counted_exactly(config, quantize):
 
 @pytest.mark.parametrize(("table", "name"), PROGRAMS)
 def test_the_formula_meets_programs_compiled_for_tpus(table, name):
-    """Within 6 % for the compilers that are installed, at one row a chip and at eleven."""
+    """Within 3 % at one row a chip and at eleven; within 6 % for OTHERS."""
     program = COMPILED[table][name]
     config = read_config(ROOT / f"configs/{name}.yaml")
     chips = program["topology"].partition(":")[2].split("x")
@@ -67,7 +69,7 @@ def test_the_formula_meets_programs_compiled_for_tpus(table, name):
         devices,
         tuple(map(int, program["micro_batches"].split(" x "))),
     )
-    assert found.total / GIB == pytest.approx(program["gib"], rel=0.06)
+    assert found.total / GIB == pytest.approx(program["gib"], rel=0.06 if name in OTHERS else 0.03)
     stored = (found.base + found.adapters * 3 / 5) / GIB
     assert stored == pytest.approx(program["gib_arguments"], abs=0.01)
 
